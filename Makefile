@@ -1,0 +1,31 @@
+# Falconry's front door. It makes .venv once, again only when requirements.lock changes, and then
+# calls the Invoke task of the same name (tasks.py).
+#
+#   make deploy                  every stage, until the endpoint is ACTIVE
+#   make query PROMPT="..."      ask it
+#   make help                    all targets
+#
+# PROFILE, RECIPE and CHECKPOINT select what is built; SET="section.key=value ..." overrides any
+# other value of the profile.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+STAMP  := .venv/.installed
+TARGETS := help plan engine repository artifact deploy query status logs down clean \
+	lint test lock
+
+# Handed on as typed: make must not expand a $ inside a prompt or a JSON body.
+export FALCONRY_PROFILE    := $(value PROFILE)
+export FALCONRY_RECIPE     := $(value RECIPE)
+export FALCONRY_CHECKPOINT := $(value CHECKPOINT)
+export FALCONRY_SET        := $(value SET)
+export FALCONRY_PROMPT     := $(value PROMPT)
+export FALCONRY_BODY       := $(value BODY)
+
+.DEFAULT_GOAL := help
+.PHONY: $(TARGETS)
+
+$(TARGETS): $(STAMP)
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m invoke $@
+
+$(STAMP): requirements.lock scripts/make_venv.sh
+	@sh scripts/make_venv.sh "$(PYTHON)" requirements.lock

@@ -1,0 +1,1 @@
+"""Falconry: from a Hugging Face Falcon checkpoint to an answering endpoint."""

@@ -1,0 +1,120 @@
+"""The deployment stage: an artifact becomes a catalog model and an ACTIVE deployment.
+
+The cloud is its own record: the deployment carries the stage's key as a tag, so a runner with an
+empty build directory finds what is deployed and does nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import override
+
+from falconry.cloud import emulator
+from falconry.pipeline import Output, Report, Stage
+from falconry.settings import Settings
+
+# The modules that import the oci SDK are imported where a request is made: it costs a third of a
+# second, which a run that stops before the cloud need not pay.
+
+
+class DeploymentStage(Stage):
+    """Brings the profile's deployment about.
+
+    Args:
+        settings: the profile.
+        artifact: the artifact stage's output.
+    """
+
+    name = "deployment"
+    version = 1
+
+    def __init__(self, settings: Settings, artifact: Output) -> None:
+        self._settings = settings
+        self._artifact = artifact
+
+    @override
+    def ingredients(self) -> Mapping[str, str]:
+        return {
+            "artifact": self._artifact.digest,
+            "deployment": self._settings.deployment.model_dump_json(),
+            "serving": self._settings.serving.model_dump_json(),
+        }
+
+    @override
+    def find(self, key: str) -> Output | None:
+        from falconry.cloud.deployments import KEY_TAG
+
+        standing = self._standing()
+        if standing is None or standing.lifecycle_state != "ACTIVE":
+            return None
+        return _output(standing) if standing.freeform_tags.get(KEY_TAG) == key else None
+
+    @override
+    def reason(self, ingredients: Mapping[str, str]) -> str:
+        from falconry.cloud.catalog import ARTIFACT_TAG
+
+        if self._emulator_rests():
+            return "the local cloud is not running"
+        standing = self._standing()
+        if standing is None:
+            return "nothing deployed yet"
+        if standing.lifecycle_state != "ACTIVE":
+            return f"the deployment is {standing.lifecycle_state}"
+        same = standing.freeform_tags.get(ARTIFACT_TAG) == ingredients["artifact"]
+        return "settings changed" if same else "artifact changed"
+
+    @override
+    def make(self, key: str, ingredients: Mapping[str, str], report: Report) -> Output:
+        from falconry.cloud.catalog import ARTIFACT_TAG, Catalog
+        from falconry.cloud.deployments import KEY_TAG, Deployments, Wanted
+        from falconry.cloud.logs import Logs
+        from falconry.cloud.session import Session
+        from falconry.endpoint import Endpoint
+
+        settings = self._settings
+        if settings.cloud.emulator:
+            report("starting the local cloud", None)
+            emulator.start(settings.cloud.emulator, settings.deployment.image)
+        session = Session(settings.cloud)
+        catalog = Catalog(session)
+        model_id = catalog.find(self._artifact.digest)
+        if model_id is None:
+            model_id = catalog.add(
+                self._artifact.path,
+                self._artifact.digest,
+                settings.deployment.name,
+                lambda fraction: report("uploading the artifact", fraction),
+            )
+        wanted = Wanted(
+            settings=settings.deployment,
+            serving=settings.serving,
+            model_id=model_id,
+            project_id=catalog.project(),
+            log=Logs(session).ensure(),
+            tags={KEY_TAG: key, ARTIFACT_TAG: self._artifact.digest},
+        )
+        active = Deployments(session).bring_about(wanted, report)
+        report("asking it a first question", None)
+        Endpoint(active.model_deployment_url, session.signer(), settings.serving.route).smoke()
+        return _output(active)
+
+    def _standing(self) -> Any | None:
+        from falconry.cloud.deployments import Deployments
+        from falconry.cloud.session import Session
+
+        if self._emulator_rests():
+            return None
+        session = Session(self._settings.cloud)
+        return Deployments(session).find(self._settings.deployment.name)
+
+    def _emulator_rests(self) -> bool:
+        local = self._settings.cloud.emulator
+        return local is not None and not emulator.answers(local)
+
+
+def _output(deployment: Any) -> Output:
+    url = deployment.model_deployment_url
+    return Output(path=Path(), digest=deployment.id, summary=f"ACTIVE  {url}")

@@ -1,0 +1,134 @@
+"""Content digests of files and trees, remembered by stat so that unchanged files are not re-read.
+
+A remembered digest is used while (device, inode, size, mtime_ns) are the same, so the hard links of
+one file are read once. A file whose mtime is as new as its record is not trusted, because it may
+have been changed again within the clock's grain (git's "racy" rule, racy-git.txt).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+# The kernel stamps files with the tick, 4 ms at HZ=250; 10 ms covers every common setting.
+_CLOCK_GRAIN_NS = 10_000_000
+_CHUNK = 1 << 20
+# Forgetting an old record costs one reading of its file; keeping all of them would grow for ever.
+_MOST_RECORDS = 10_000
+
+
+def bytes_digest(data: bytes) -> str:
+    """`sha256:<hex>` of some bytes."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def canonical_json(value: object) -> bytes:
+    """JSON with sorted keys and no spaces, the form that keys are computed from."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode()
+
+
+def value_digest(value: object) -> str:
+    """`sha256:<hex>` of a JSON value's canonical form."""
+    return bytes_digest(canonical_json(value))
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A digest, with what the file looked like when its reading began at `read_ns`."""
+
+    size: int
+    mtime_ns: int
+    read_ns: int
+    digest: str
+
+    def holds_for(self, stat: os.stat_result) -> bool:
+        same = self.size == stat.st_size and self.mtime_ns == stat.st_mtime_ns
+        return same and self.read_ns > self.mtime_ns + _CLOCK_GRAIN_NS
+
+
+class DigestCache:
+    """SHA-256 of files, remembered in one JSON file.
+
+    Args:
+        record: where the digests are remembered; created when missing, replaced when damaged.
+    """
+
+    def __init__(self, record: Path) -> None:
+        self._record = record
+        self._known = _load(record)
+        self._changed = False
+
+    def file(self, path: Path, report: Callable[[int], None] | None = None) -> str:
+        """The digest `sha256:<hex>` of a file's content.
+
+        Args:
+            path: a regular file.
+            report: called with the number of bytes of each chunk that is read.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        stat = path.stat()
+        identity = f"{stat.st_dev}:{stat.st_ino}"
+        known = self._known.get(identity)
+        if known is None or not known.holds_for(stat):
+            started = time.time_ns()
+            digest = _read_digest(path, report)
+            known = _Known(stat.st_size, stat.st_mtime_ns, started, digest)
+            self._known[identity] = known
+            self._changed = True
+        return known.digest
+
+    def files(self, root: Path, names: Iterable[str]) -> dict[str, str]:
+        """The digests of files below `root`, by their name relative to it."""
+        return {name: self.file(root / name) for name in names}
+
+    def save(self) -> None:
+        """Writes what was learned; a lost race with another process costs a digest, no more."""
+        if not self._changed:
+            return
+        newest = sorted(self._known.items(), key=lambda item: item[1].read_ns)[-_MOST_RECORDS:]
+        self._record.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._record.with_name(f".{self._record.name}.{os.getpid()}")
+        temporary.write_text(json.dumps({name: astuple(known) for name, known in newest}))
+        temporary.replace(self._record)
+        self._changed = False
+
+
+def tree_files(root: Path) -> tuple[str, ...]:
+    """Every regular file below `root`, as sorted POSIX paths relative to it.
+
+    Python's bytecode caches are left out: they are made by running, not by us.
+    """
+    found = (
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    )
+    return tuple(sorted(found))
+
+
+def _read_digest(path: Path, report: Callable[[int], None] | None) -> str:
+    digest = hashlib.sha256()
+    buffer = bytearray(_CHUNK)
+    view = memoryview(buffer)
+    with path.open("rb", buffering=0) as stream:
+        while count := stream.readinto(buffer):
+            digest.update(view[:count])
+            if report:
+                report(count)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _load(record: Path) -> dict[str, _Known]:
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+        stored = json.loads(record.read_text())
+        return {name: _Known(*fields) for name, fields in stored.items()}
+    return {}

@@ -1,0 +1,109 @@
+"""`manifest.json`: what an engine is, from what it was made, and each file's size and digest.
+
+Nothing later trusts an engine without it. It holds only what is the same for every build of the
+same key; when and where this copy was built stands beside it in `build.json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from falconry.digests import DigestCache, canonical_json, tree_files
+from falconry.errors import EngineError
+
+MANIFEST = "manifest.json"
+BUILD_RECORD = "build.json"
+_ABOUT = frozenset({MANIFEST, BUILD_RECORD})
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EngineFile(_Model):
+    """A file of an engine; `size` in bytes."""
+
+    size: int
+    sha256: str
+
+
+class Manifest(_Model):
+    """What an engine is.
+
+    Attributes:
+        key: the engine stage's key, 64 hex digits.
+        builder: the name of the builder that made it.
+        toolchain: versions that decided the result, by package.
+        ingredients: everything that the key was computed from.
+        description: a line for people: family, size, precision.
+        files: the engine's files by name, without this manifest and the build record.
+    """
+
+    format: int = 1
+    key: str
+    builder: str
+    toolchain: Mapping[str, str]
+    ingredients: Mapping[str, str]
+    description: str
+    files: Mapping[str, EngineFile]
+
+
+class BuildRecord(_Model):
+    """When and where a copy was built; `seconds` is wall time."""
+
+    built_at: str
+    seconds: float
+    host: str
+
+
+def engine_files(directory: Path) -> tuple[str, ...]:
+    """The names of an engine's own files, as they are served."""
+    return tuple(name for name in tree_files(directory) if name not in _ABOUT)
+
+
+def describe_files(directory: Path, digests: DigestCache) -> dict[str, EngineFile]:
+    """Size and digest of each of an engine's own files."""
+    return {
+        name: EngineFile(size=(directory / name).stat().st_size, sha256=digests.file(path))
+        for name in engine_files(directory)
+        for path in [directory / name]
+    }
+
+
+def write_manifest(directory: Path, manifest: Manifest, record: BuildRecord) -> None:
+    """Writes both files into an engine directory, byte for byte the same for the same values."""
+    for name, model in ((MANIFEST, manifest), (BUILD_RECORD, record)):
+        (directory / name).write_bytes(canonical_json(model.model_dump(mode="json")) + b"\n")
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """An engine's manifest.
+
+    Raises:
+        EngineError: there is none, or it is not one.
+    """
+    path = directory / MANIFEST
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise EngineError(f"cannot be read ({error.strerror})", where=path) from None
+    except ValidationError:
+        raise EngineError("is not an engine manifest", where=path) from None
+
+
+def verify_engine(directory: Path, digests: DigestCache) -> Manifest:
+    """The manifest of an engine whose files are all there and unchanged.
+
+    Raises:
+        EngineError: a file is missing, added or changed.
+    """
+    manifest = read_manifest(directory)
+    if set(engine_files(directory)) != set(manifest.files):
+        raise EngineError("has other files than its manifest says", where=directory)
+    for name, expected in manifest.files.items():
+        if digests.file(directory / name) != expected.sha256:
+            raise EngineError("differs from its manifest's digest", where=directory / name)
+    return manifest

@@ -1,0 +1,69 @@
+"""What can go wrong that a user can act on, and the one sentence that each failure becomes.
+
+Every stage raises a subclass of `FalconryError` with the facts of the failure; only `sentence`
+turns them into text, and only `tasks.py` prints it. Anything else that escapes is a bug.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class FalconryError(Exception):
+    """A failure with its place and its remedy.
+
+    Args:
+        problem: what is wrong, as a clause without a full stop.
+        where: the file, tensor, key or resource that is wrong.
+        remedy: what to do about it, as an imperative clause.
+    """
+
+    def __init__(
+        self, problem: str, *, where: str | Path | None = None, remedy: str | None = None
+    ) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.where = str(where) if where is not None else None
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return sentence(self)
+
+
+class SettingsError(FalconryError):
+    """A profile, recipe or override that cannot be used."""
+
+
+class CheckpointError(FalconryError):
+    """A checkpoint that is missing, damaged or not a Falcon."""
+
+
+class EngineError(FalconryError):
+    """An engine that cannot be built, or that is not what its manifest says."""
+
+
+class RepositoryError(FalconryError):
+    """A model repository that Triton would not serve."""
+
+
+class ServerError(FalconryError):
+    """The machine lacks something that the local Triton server needs."""
+
+
+class CloudError(FalconryError):
+    """The cloud, real or emulated, refused or failed an operation."""
+
+
+class EndpointError(FalconryError):
+    """A request to a deployed endpoint that got no usable answer."""
+
+
+class MachineError(FalconryError):
+    """The machine stopped the work: disk full, no permission, port taken."""
+
+
+def sentence(error: FalconryError) -> str:
+    """One line: the place, what is wrong there, and what to do."""
+    place = f"{error.where}: " if error.where else ""
+    remedy = f"; {error.remedy}" if error.remedy else ""
+    return f"{place}{error.problem}{remedy}"

@@ -1,0 +1,150 @@
+"""Outputs that appear whole or not at all, and the lock that keeps two runs apart.
+
+An output is written to a temporary sibling on the same file system, flushed, and renamed into
+place; a killed run leaves a sibling that the next run under the same lock sweeps away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from falconry.errors import MachineError
+
+_TEMPORARY = ".making-"
+
+
+@contextlib.contextmanager
+def made_whole(place: Path, *, directory: bool = False) -> Iterator[Path]:
+    """Gives a temporary sibling of `place` to write to; renames it into place on success.
+
+    Args:
+        place: where the output shall stand. A file there is replaced; a directory must not exist.
+        directory: whether the output is a directory (made here, empty) or a file.
+
+    Raises:
+        MachineError: the disk is full or may not be written.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    holder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=place.parent))
+    output = holder / place.name
+    try:
+        if directory:
+            output.mkdir()
+        with disk_errors_told(place):
+            yield output
+            _flush(output)
+            output.rename(place)
+            _flush_directory(place.parent)
+    finally:
+        remove(holder)
+
+
+def sweep(directory: Path) -> None:
+    """Removes what killed runs left below `directory`. Call it with the lock held."""
+    if directory.is_dir():
+        for entry in directory.iterdir():
+            if entry.name.startswith(_TEMPORARY):
+                remove(entry)
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a tree, read-only parts too; fine when there is none."""
+    if path.is_dir() and not path.is_symlink():
+        for parent, _, _ in os.walk(path):
+            Path(parent).chmod(stat.S_IRWXU)
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_text_whole(place: Path, text: str) -> None:
+    """Writes a text file whole or not at all."""
+    with made_whole(place) as output:
+        output.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def disk_errors_told(place: Path) -> Iterator[None]:
+    """Turns the file system's refusals into a `MachineError` that names the place.
+
+    Raises:
+        MachineError: no space, quota used up, read-only or not permitted.
+    """
+    remedies = {
+        errno.ENOSPC: "free some disk space and run again",
+        errno.EDQUOT: "free some of your disk quota and run again",
+        errno.EROFS: "choose a place that can be written",
+        errno.EACCES: "give yourself the right to write there",
+        errno.EPERM: "give yourself the right to write there",
+    }
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in remedies:
+            raise
+        reason = os.strerror(error.errno).lower()
+        raise MachineError(
+            f"could not be written ({reason}); nothing was changed",
+            where=place,
+            remedy=remedies[error.errno],
+        ) from error
+
+
+@contextlib.contextmanager
+def locked(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
+    """Holds an exclusive `flock`, which the kernel drops when the process ends in any way.
+
+    Args:
+        path: the lock file; it names its holder and is never removed.
+        on_wait: called once with the holder's name when somebody else holds the lock.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_wait(_holder(path))
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        stream.truncate(0)
+        command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        started = time.strftime("%H:%M:%S")
+        stream.write(json.dumps({"pid": os.getpid(), "command": command, "since": started}))
+        stream.flush()
+        yield
+
+
+def _holder(path: Path) -> str:
+    try:
+        holder = json.loads(path.read_text(encoding="utf-8"))
+        return f"process {holder['pid']} (`{holder['command']}`, since {holder['since']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
+
+
+def _flush(output: Path) -> None:
+    paths = [output, *output.rglob("*")] if output.is_dir() else [output]
+    for path in paths:
+        if path.is_dir():
+            _flush_directory(path)
+        else:
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+
+
+def _flush_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""What the deployment runs: a server image, or on a machine without Docker its stand-in."""

@@ -1,0 +1,291 @@
+"""Stages, their keys and their receipts: what makes a run do the work once and never by halves.
+
+A stage's key is the SHA-256 of everything that decides its result. Its receipt, renamed into
+place after the output, says which key the output belongs to and what each file's digest is; a
+receipt whose output is gone or differs counts as absent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from typing_extensions import override
+
+from falconry.digests import DigestCache, tree_files, value_digest
+from falconry.files import locked, made_whole, remove, sweep, write_text_whole
+from falconry.progress import Progress
+
+Report = Callable[[str, float | None], None]
+"""Called by working stages: the step's name, and the fraction done (0 to 1) where known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """Where a run works: outputs and receipts below `build`, digests remembered in one cache."""
+
+    build: Path
+    digests: DigestCache
+    progress: Progress
+
+    @classmethod
+    def open(cls, build: Path, progress: Progress) -> Workspace:
+        """A workspace in `build`, which need not exist yet."""
+        return cls(build, DigestCache(build.parent / "digests.json"), progress)
+
+    def lock(self, stage: str) -> contextlib.AbstractContextManager[None]:
+        """The profile's lock; a second run waits and says for whom."""
+        return locked(
+            self.build / "lock",
+            lambda holder: self.progress.waiting(stage, f"waiting for {holder}"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A stage's result.
+
+    Attributes:
+        path: where it stands; for a deployment, which stands in the cloud, an empty path.
+        digest: its content digest, or in the cloud its OCID.
+        summary: a line about it for people.
+    """
+
+    path: Path
+    digest: str
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a stage last made, and from what."""
+
+    stage: str
+    key: str
+    ingredients: Mapping[str, str]
+    output: str
+    files: Mapping[str, str]
+
+
+class Stage(ABC):
+    """One step of the pipeline, from typed inputs to an output.
+
+    Attributes:
+        name: the stage's name in messages, receipts and make targets.
+        version: raised whenever the same ingredients would give another result.
+    """
+
+    name: str
+    version: int
+
+    @abstractmethod
+    def ingredients(self) -> Mapping[str, str]:
+        """Everything that decides the result, by a name that people understand."""
+
+    @abstractmethod
+    def find(self, key: str) -> Output | None:
+        """The verified output for this key, if it stands."""
+
+    @abstractmethod
+    def make(self, key: str, ingredients: Mapping[str, str], report: Report) -> Output:
+        """Makes the output for this key. Called with the profile's lock held."""
+
+    @abstractmethod
+    def reason(self, ingredients: Mapping[str, str]) -> str:
+        """Why the stage has to run, in words: what is new, gone or damaged."""
+
+    def key(self, ingredients: Mapping[str, str]) -> str:
+        """64 hex digits that stand for these ingredients and this version of the stage."""
+        parts = {"stage": self.name, "version": self.version, "ingredients": dict(ingredients)}
+        return value_digest(parts).removeprefix("sha256:")
+
+
+class FileStage(Stage):
+    """A stage whose output is a file or directory of its own below the build directory.
+
+    The output stands under a name made from its key, so the old one stays whole until the new
+    one and its receipt are in place.
+    """
+
+    makes_directory: bool
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._receipt = workspace.build / "receipts" / f"{self.name}.json"
+
+    @abstractmethod
+    def write(self, output: Path, report: Report) -> None:
+        """Writes the output to a temporary place."""
+
+    @abstractmethod
+    def file_name(self, key: str) -> str:
+        """The output's name below `<build>/<stage>/`."""
+
+    @abstractmethod
+    def summary(self, output: Path) -> str:
+        """A line about the output for people."""
+
+    @override
+    def find(self, key: str) -> Output | None:
+        receipt = read_receipt(self._receipt)
+        if receipt is None or receipt.key != key:
+            return None
+        output = self._workspace.build / receipt.output
+        if self._files(output) != receipt.files:
+            return None
+        return self._output(output, receipt.files)
+
+    @override
+    def make(self, key: str, ingredients: Mapping[str, str], report: Report) -> Output:
+        directory = self._workspace.build / self.name
+        sweep(directory)
+        place = directory / self.file_name(key)
+        if self.makes_directory:
+            remove(place)
+        with made_whole(place, directory=self.makes_directory) as output:
+            self.write(output, report)
+        files = self._files(place)
+        name = place.relative_to(self._workspace.build).as_posix()
+        receipt = Receipt(self.name, key, ingredients, name, files)
+        write_text_whole(self._receipt, json.dumps(asdict(receipt), indent=1))
+        for entry in directory.iterdir():
+            if entry != place:
+                remove(entry)
+        return self._output(place, files)
+
+    @override
+    def reason(self, ingredients: Mapping[str, str]) -> str:
+        receipt = read_receipt(self._receipt)
+        return what_changed(receipt.ingredients if receipt else None, ingredients)
+
+    def _files(self, output: Path) -> dict[str, str]:
+        """The digests of what stands there now; empty when nothing does."""
+        try:
+            if output.is_dir():
+                return self._workspace.digests.files(output, tree_files(output))
+            return {"": self._workspace.digests.file(output)}
+        except OSError:
+            return {}
+
+    def _output(self, place: Path, files: Mapping[str, str]) -> Output:
+        digest = value_digest(dict(files)) if self.makes_directory else files[""]
+        return Output(place, digest, self.summary(place))
+
+
+def read_receipt(path: Path) -> Receipt | None:
+    """A receipt, or None when there is none that can be read."""
+    try:
+        return Receipt(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def what_changed(last: Mapping[str, str] | None, now: Mapping[str, str]) -> str:
+    """The ingredients that differ from the last time's, in words."""
+    if last is None:
+        return "nothing made yet"
+    changed = [name for name in sorted({*last, *now}) if last.get(name) != now.get(name)]
+    return ", ".join(f"{name} changed" for name in changed) or "output gone or damaged"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStage:
+    """What would happen to a stage, and why."""
+
+    name: str
+    runs: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A place in the pipeline: a stage that is put together from the output of the one before."""
+
+    name: str
+    stage: Callable[[Output | None], Stage]
+
+
+def bring_up_to_date(steps: Sequence[Step], workspace: Workspace) -> Output:
+    """Runs the stages that are out of date, in order, and gives the last one's output.
+
+    Nothing is locked while there is nothing to do. A run that has to work takes the profile's
+    lock and looks again from the start: what it waited for may have been just that work.
+
+    Raises:
+        FalconryError: of the stage that failed; earlier stages' outputs stand.
+    """
+    try:
+        found = _found(steps)
+        if len(found) == len(steps):
+            for step, output in zip(steps, found, strict=True):
+                workspace.progress.done(step.name, "up to date", output.summary)
+            return found[-1]
+        with workspace.lock(steps[len(found)].name):
+            return _run(steps, workspace)
+    finally:
+        workspace.digests.save()
+
+
+def plan(steps: Sequence[Step], workspace: Workspace) -> list[PlannedStage]:
+    """Says what `bring_up_to_date` would do, and does none of it."""
+    found = _found(steps)
+    planned = [
+        PlannedStage(step.name, False, output.summary)
+        for step, output in zip(steps, found, strict=False)
+    ]
+    if stale := steps[len(found) :]:
+        stage = stale[0].stage(found[-1] if found else None)
+        planned.append(PlannedStage(stage.name, True, stage.reason(stage.ingredients())))
+    planned += [
+        PlannedStage(step.name, True, f"follows {before.name}")
+        for before, step in itertools.pairwise(stale)
+    ]
+    workspace.digests.save()
+    return planned
+
+
+def _found(steps: Sequence[Step]) -> list[Output]:
+    """The outputs of the leading stages that are up to date."""
+    outputs: list[Output] = []
+    for step in steps:
+        stage = step.stage(outputs[-1] if outputs else None)
+        output = stage.find(stage.key(stage.ingredients()))
+        if output is None:
+            break
+        outputs.append(output)
+    return outputs
+
+
+def _run(steps: Sequence[Step], workspace: Workspace) -> Output:
+    output: Output | None = None
+    for step in steps:
+        stage = step.stage(output)
+        ingredients = stage.ingredients()
+        key = stage.key(ingredients)
+        output = stage.find(key)
+        if output:
+            workspace.progress.done(step.name, "up to date", output.summary)
+        else:
+            output = _make(stage, key, ingredients, workspace.progress)
+    if output is None:
+        raise ValueError("no stage was given")
+    return output
+
+
+def _make(stage: Stage, key: str, ingredients: Mapping[str, str], progress: Progress) -> Output:
+    def report(step: str, fraction: float | None) -> None:
+        progress.running(stage.name, step, fraction)
+
+    try:
+        report(stage.reason(ingredients), None)
+        output = stage.make(key, ingredients, report)
+    except BaseException:
+        progress.failed(stage.name, "failed")
+        raise
+    progress.done(stage.name, "made", output.summary)
+    return output

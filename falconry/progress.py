@@ -1,0 +1,106 @@
+"""What a person or a CI log sees while stages run: one line a stage, in place on a terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TextIO
+
+DONE, RUNNING, FAILED, WAITING = "✔", "▸", "✘", "…"
+_ASCII = {DONE: "ok", RUNNING: "..", FAILED: "!!", WAITING: "--"}
+# A log that is not a terminal gets a line when the step changes, and otherwise at most this often.
+_LOG_INTERVAL_S = 5.0
+
+
+class Progress:
+    """Prints stage lines: `▸ deployment  creating  60 %  Starting container`.
+
+    On a terminal a running line is rewritten in place; elsewhere each new step is a line of its
+    own, so that a CI log grows by what happened and not by how long it took.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stdout
+        self._in_place = self._stream.isatty() and os.environ.get("TERM") != "dumb"
+        self._open = False
+        self._last_step = ("", "")
+        self._last_time = 0.0
+
+    def running(self, stage: str, step: str, fraction: float | None = None) -> None:
+        """Says what a stage is doing, with how much of it is done (0 to 1) where that is known."""
+        percent = f"{fraction:4.0%}  " if fraction is not None else ""
+        if self._in_place:
+            self._write(f"\r\x1b[K{_line(self._mark(RUNNING), stage, percent + step)}")
+            self._open = True
+            return
+        elapsed = time.monotonic() - self._last_time
+        if (stage, step) != self._last_step or elapsed >= _LOG_INTERVAL_S:
+            self._write(_line(self._mark(RUNNING), stage, percent + step) + "\n")
+            self._last_step, self._last_time = (stage, step), time.monotonic()
+
+    def done(self, stage: str, state: str, detail: str = "") -> None:
+        """Closes a stage's line with its state and the facts of its result."""
+        self._close(DONE, stage, f"{state:<16}{detail}".rstrip())
+
+    def failed(self, stage: str, state: str) -> None:
+        """Closes a stage's line as failed; the reason is the exception's to tell."""
+        self._close(FAILED, stage, state)
+
+    def waiting(self, stage: str, reason: str) -> None:
+        """Says that nothing goes on until somebody else is done."""
+        self._close(WAITING, stage, reason)
+
+    def planned(self, stage: str, runs: bool, why: str) -> None:
+        """Says whether a stage would run, and why, or what stands."""
+        self._close(
+            RUNNING if runs else DONE, stage, f"{'would run' if runs else 'up to date':<16}{why}"
+        )
+
+    def note(self, text: str) -> None:
+        """Prints a line of its own."""
+        self._end_open_line()
+        self._write(f"{text}\n")
+
+    def _close(self, mark: str, stage: str, text: str) -> None:
+        self._end_open_line()
+        self._write(_line(self._mark(mark), stage, text) + "\n")
+
+    def _end_open_line(self) -> None:
+        if self._open:
+            self._write("\r\x1b[K")
+            self._open = False
+
+    def _mark(self, mark: str) -> str:
+        encoding = (self._stream.encoding or "ascii").lower()
+        return mark if encoding.startswith("utf") else _ASCII[mark]
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
+
+
+def _line(mark: str, stage: str, text: str) -> str:
+    return f"{mark} {stage:<13}{text}"
+
+
+def human_size(size: int) -> str:
+    """A size in bytes with a decimal unit, as registries and disks give it: `2.1 MB`."""
+    if size < 1000:
+        return f"{size} B"
+    value = float(size)
+    for unit in ("kB", "MB", "GB", "TB"):
+        value /= 1000
+        if value < 1000 or unit == "TB":
+            break
+    return f"{value:.1f} {unit}"
+
+
+def human_count(count: int) -> str:
+    """A count with its usual short unit: `1.6 M`."""
+    value = float(count)
+    for unit in ("", " k", " M", " G"):
+        if value < 1000 or unit == " G":
+            break
+        value /= 1000
+    return f"{value:.1f}{unit}" if unit else str(count)

@@ -1,0 +1,183 @@
+"""What each make target does, for one project directory and one profile."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from falconry.artifact import ArtifactStage
+from falconry.cloud import emulator
+from falconry.cloud.stage import DeploymentStage
+from falconry.engine.stage import EngineStage
+from falconry.errors import CloudError, EndpointError
+from falconry.files import remove
+from falconry.pipeline import Output, Stage, Step, Workspace, bring_up_to_date, plan
+from falconry.progress import Progress
+from falconry.repository.stage import RepositoryStage
+from falconry.settings import Settings
+
+STAGES = ("engine", "repository", "artifact", "deployment")
+MODELS = Path("model_repository")
+
+
+class Project:
+    """A project directory seen through one profile.
+
+    Args:
+        settings: the profile with the command line's values; paths in it are relative to the
+            working directory, which is the project's.
+        progress: where to say what goes on.
+    """
+
+    def __init__(self, settings: Settings, progress: Progress) -> None:
+        self._settings = settings
+        self._progress = progress
+        self._workspace = Workspace.open(settings.build_directory, progress)
+
+    def bring_up_to(self, stage: str) -> Output:
+        """Runs every stage up to this one that is out of date.
+
+        Raises:
+            FalconryError: a stage failed; what was made before it stands.
+        """
+        return bring_up_to_date(self._steps(stage), self._workspace)
+
+    def plan(self) -> None:
+        """Says which stages would run and why, and runs none."""
+        for stage in plan(self._steps(STAGES[-1]), self._workspace):
+            self._progress.planned(stage.name, stage.runs, stage.why)
+
+    def query(self, prompt: str | None, body: str | None, max_tokens: int) -> None:
+        """Asks the deployment and prints its text, or for a body of the user's the whole answer.
+
+        Raises:
+            EndpointError: there is neither prompt nor body, or the endpoint refuses.
+            CloudError: nothing is deployed.
+        """
+        from falconry.endpoint import Endpoint
+
+        if body is None and prompt is None:
+            raise EndpointError(
+                "there is nothing to ask",
+                remedy='give PROMPT="..." or BODY=\'{"text_input": ...}\'',
+            )
+        deployment, signer = self._deployment()
+        route = self._settings.serving.route
+        endpoint = Endpoint(deployment.model_deployment_url, signer, route)
+        if body is None:
+            self._progress.note(endpoint.answer(str(prompt), max_tokens))
+        else:
+            self._progress.note(endpoint.text_of(endpoint.predict(_json_object(body))))
+
+    def status(self) -> None:
+        """Prints what is deployed."""
+        deployment, _ = self._deployment()
+        configuration = deployment.model_deployment_configuration_details
+        model = configuration.model_configuration_details
+        rows = {
+            "deployment": deployment.display_name,
+            "state": deployment.lifecycle_state,
+            "since": f"{deployment.time_created:%Y-%m-%d %H:%M:%S %Z}",
+            "url": deployment.model_deployment_url,
+            "image": configuration.environment_configuration_details.image,
+            "shape": model.instance_configuration.instance_shape_name,
+            "model": model.model_id,
+            "details": deployment.lifecycle_details or "",
+        }
+        for name, value in rows.items():
+            self._progress.note(f"{name:<12}{value}".rstrip())
+
+    def logs(self, lines: int) -> None:
+        """Prints the newest lines of the deployment's log."""
+        from falconry.cloud.logs import Logs
+        from falconry.cloud.session import Session
+
+        for line in Logs(Session(self._settings.cloud)).read(lines):
+            self._progress.note(line)
+
+    def down(self) -> None:
+        """Deletes the deployment, and stops the local cloud where there is one."""
+        local = self._settings.cloud.emulator
+        if local is None or emulator.answers(local):
+            with self._workspace.lock("deployment"):
+                self._delete_deployment()
+        if local is not None:
+            emulator.stop(local)
+            self._progress.done("local cloud", "stopped")
+
+    def clean(self, *, everything: bool) -> None:
+        """Removes this profile's outputs, after `down`; with `everything` the engine store too."""
+        self.down()
+        build = self._settings.build_directory
+        remove(build.parent if everything else build)
+        if everything:
+            remove(self._settings.engine.store)
+        self._progress.done("clean", "removed", str(build.parent if everything else build))
+
+    def _steps(self, last: str) -> list[Step]:
+        settings, workspace = self._settings, self._workspace
+
+        def engine(_: Output | None) -> Stage:
+            return EngineStage(settings, workspace)
+
+        def repository(made: Output | None) -> Stage:
+            return RepositoryStage(MODELS, _given(made), settings.serving, workspace)
+
+        def artifact(made: Output | None) -> Stage:
+            return ArtifactStage(_given(made), workspace)
+
+        def deployment(made: Output | None) -> Stage:
+            return DeploymentStage(settings, _given(made))
+
+        makers = (engine, repository, artifact, deployment)
+        steps = [Step(name, maker) for name, maker in zip(STAGES, makers, strict=True)]
+        return steps[: STAGES.index(last) + 1]
+
+    def _deployment(self) -> tuple[Any, Any]:
+        """The deployment and a signer for requests to it.
+
+        Raises:
+            CloudError: nothing is deployed.
+        """
+        from falconry.cloud.deployments import Deployments
+        from falconry.cloud.session import Session
+
+        session = Session(self._settings.cloud)
+        name = self._settings.deployment.name
+        deployment = Deployments(session).find(name)
+        if deployment is None:
+            raise CloudError("nothing is deployed", where=name, remedy="run: make deploy")
+        return deployment, session.signer()
+
+    def _delete_deployment(self) -> None:
+        from falconry.cloud.deployments import Deployments
+        from falconry.cloud.session import Session
+
+        def report(step: str, fraction: float | None) -> None:
+            self._progress.running("deployment", step, fraction)
+
+        wanted = self._settings.deployment
+        deployments = Deployments(Session(self._settings.cloud))
+        standing = deployments.settled(wanted.name, wanted, report)
+        if standing is None:
+            self._progress.done("deployment", "none")
+            return
+        deployments.delete(standing, wanted, report)
+        self._progress.done("deployment", "deleted")
+
+
+def _given(made: Output | None) -> Output:
+    if made is None:
+        raise ValueError("a stage was put before the one that it builds on")
+    return made
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise EndpointError(f"is not JSON: {error}", where="BODY") from None
+    if not isinstance(value, dict):
+        raise EndpointError("is not a JSON object", where="BODY")
+    return value

@@ -1,0 +1,192 @@
+"""Profiles: a TOML file and the command line's overrides become one frozen, validated `Settings`.
+
+No stage asks which profile it is in; what differs between profiles is a value here.
+"""
+
+from __future__ import annotations
+
+import shlex
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from falconry.errors import SettingsError
+
+
+class _Section(BaseModel):
+    """A table of a profile: unknown keys are refused, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EngineSettings(_Section):
+    """How engines are built and where they are kept."""
+
+    builder: Literal["openvino"]
+    store: Path
+
+
+class ServingSettings(_Section):
+    """How the deployed server is asked.
+
+    `route` decides what OCI's `/predict` is mapped to. `generate` (with `generate_stream` for
+    streams) needs decoupled models, and Triton refuses `/infer` on those, so it is one or the
+    other for a deployment (Triton 2.51, `http_server.cc`).
+    """
+
+    route: Literal["generate", "infer"]
+    port: Annotated[int, Field(ge=1024, le=65535)]
+
+
+class EmulatorSettings(_Section):
+    """The local cloud that stands in for Oracle's; absent from a profile of the real one."""
+
+    directory: Path
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    isolation: Literal["auto", "namespaces", "plain"] = "auto"
+
+
+class CloudSettings(_Section):
+    """Whose cloud, and where in it. Names are looked up, and created when missing."""
+
+    config_file: Path
+    config_profile: str = "DEFAULT"
+    compartment_id: str | None = None
+    project: str
+    log_group: str
+    log: str
+    emulator: EmulatorSettings | None = None
+
+
+class DeploymentSettings(_Section):
+    """The OCI model deployment."""
+
+    name: str
+    image: str
+    shape: str
+    ocpus: Annotated[float, Field(gt=0)] | None = None
+    memory_gib: Annotated[float, Field(gt=0)] | None = None
+    instances: Annotated[int, Field(ge=1)] = 1
+    bandwidth_mbps: Annotated[int, Field(ge=10)] = 10
+    timeout_minutes: Annotated[int, Field(ge=1)] = 30
+
+
+class Settings(_Section):
+    """Everything that a run is told."""
+
+    profile: str
+    checkpoint: Path
+    recipe: str
+    engine: EngineSettings
+    serving: ServingSettings
+    cloud: CloudSettings
+    deployment: DeploymentSettings
+
+    @property
+    def build_directory(self) -> Path:
+        """Where this profile's outputs and receipts stand."""
+        return Path("build") / self.profile
+
+
+def load_settings(
+    root: Path,
+    profile: str = "local",
+    *,
+    recipe: str | None = None,
+    checkpoint: str | None = None,
+    overrides: str | None = None,
+) -> Settings:
+    """Reads `profiles/<profile>.toml` and lays the command line's values over it.
+
+    Args:
+        root: the project's directory.
+        profile: a profile's name.
+        recipe: a recipe's name in place of the profile's.
+        checkpoint: a checkpoint directory in place of the profile's.
+        overrides: `section.key=value` words, quoted as in a shell; a value is read as TOML where
+            it is TOML (`8000`, `true`, `["a"]`) and as text otherwise.
+
+    Raises:
+        SettingsError: an unknown profile, TOML that does not parse, or a key or value that is
+            not allowed; all wrong keys are named together.
+    """
+    path = root / "profiles" / f"{profile}.toml"
+    values = _read_profile(path)
+    for name, text in _words(overrides or ""):
+        _put(values, name, _toml_value(text))
+    values |= {
+        name: value for name, value in (("recipe", recipe), ("checkpoint", checkpoint)) if value
+    }
+    try:
+        return Settings.model_validate({**values, "profile": profile})
+    except ValidationError as error:
+        raise SettingsError(
+            validation_problem(error), where=path.relative_to(root), remedy="correct these values"
+        ) from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file as plain values.
+
+    Raises:
+        SettingsError: the file cannot be read or is not TOML (with the line).
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot be read ({error.strerror})", where=path) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"is not valid TOML: {error}", where=path) from None
+
+
+def validation_problem(error: ValidationError) -> str:
+    """All faults that pydantic found, as one clause: `serving.route: Input should be ...`."""
+    faults = []
+    for fault in error.errors(include_url=False):
+        place = ".".join(str(part) for part in fault["loc"]) or "(top level)"
+        reason = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"]
+        faults.append(f"{place}: {reason}")
+    return ", ".join(faults)
+
+
+def _read_profile(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        known = ", ".join(sorted(found.stem for found in path.parent.glob("*.toml")))
+        raise SettingsError(
+            f"there is no profile '{path.stem}'", remedy=f"choose one of: {known or 'none yet'}"
+        )
+    return read_toml(path)
+
+
+def _words(overrides: str) -> list[tuple[str, str]]:
+    try:
+        words = shlex.split(overrides)
+    except ValueError as error:
+        raise SettingsError(f"cannot be split into words ({error})", where="SET") from None
+    pairs = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise SettingsError(f"'{word}' is not of the form section.key=value", where="SET")
+        pairs.append((name, value))
+    return pairs
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _put(values: dict[str, Any], name: str, value: Any) -> None:
+    *sections, key = name.split(".")
+    table: Any = values
+    for section in sections:
+        table = table.setdefault(section, {})
+        if not isinstance(table, Mapping):
+            raise SettingsError(f"'{section}' in '{name}' is a value, not a section", where="SET")
+    table[key] = value

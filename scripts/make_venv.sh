@@ -1,0 +1,38 @@
+#!/bin/sh
+# Makes .venv from a lock file: make_venv.sh PYTHON LOCK. Its stamp, .venv/.installed, comes last,
+# so that an interrupted set-up is made again from the start.
+set -eu
+python=$1
+lock=$2
+
+if ! "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))'; then
+    echo "Falconry needs Python 3.11 or 3.12, and '$python' is not one;" \
+         "install python3.11 or run: make PYTHON=/path/to/python3.11" >&2
+    exit 1
+fi
+
+# Debian ships the venv module without the pip that it installs.
+if ! "$python" -c 'import ensurepip' 2>/dev/null; then
+    package=python$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "Installing $package, which makes virtual environments"
+        apt-get update --quiet >/dev/null
+        apt-get install --yes --no-install-recommends "$package" >/dev/null
+    else
+        echo "Python's venv module is incomplete; run: sudo apt-get install $package" >&2
+        exit 1
+    fi
+fi
+
+# Two makes on a fresh clone: the second waits and finds the work done.
+exec 9>.venv.lock
+command -v flock >/dev/null && flock 9
+if [ -e .venv/.installed ] && [ .venv/.installed -nt "$lock" ]; then
+    exit 0
+fi
+
+echo "Setting up .venv from $lock: about two minutes, once"
+"$python" -m venv --clear .venv
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+    --requirement "$lock"
+touch .venv/.installed

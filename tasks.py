@@ -1,0 +1,190 @@
+"""The Invoke tasks: one a make target, a few lines each. What they do stands in falconry/."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from invoke import Collection, Context, task
+from invoke.exceptions import Exit
+
+from falconry.errors import FalconryError, sentence
+from falconry.files import disk_errors_told
+from falconry.progress import FAILED, Progress
+from falconry.project import Project
+from falconry.settings import load_settings
+
+ROOT = Path(__file__).resolve().parent
+
+SELECTION = {
+    "profile": "profiles/<name>.toml; local when left out",
+    "recipe": "engine/recipes/<name>.toml, in place of the profile's",
+    "checkpoint": "a Hugging Face Falcon directory, in place of the profile's",
+    "override": 'any other value of the profile: "section.key=value ..."',
+}
+
+
+def target(**options: str) -> Callable[[Callable[..., None]], Any]:
+    """An Invoke task whose failures are one line and an exit status that is not 0."""
+
+    def decorate(body: Callable[..., None]) -> Any:
+        @functools.wraps(body)
+        def told(*arguments: Any, **named: Any) -> None:
+            try:
+                with disk_errors_told(ROOT / "build"):
+                    body(*arguments, **named)
+            except FalconryError as error:
+                raise Exit(f"{FAILED} {sentence(error)}", code=1) from None
+            except KeyboardInterrupt:
+                raise Exit("Interrupted; run the same again to go on.", code=130) from None
+
+        return task(help=options)(told)
+
+    return decorate
+
+
+def project(profile: str, recipe: str, checkpoint: str, override: str) -> Project:
+    """The project with what the command line selects, or make through the environment."""
+    checkpoint = checkpoint or os.environ.get("FALCONRY_CHECKPOINT", "")
+    settings = load_settings(
+        ROOT,
+        profile or os.environ.get("FALCONRY_PROFILE") or "local",
+        recipe=recipe or os.environ.get("FALCONRY_RECIPE"),
+        checkpoint=str(Path(checkpoint).expanduser().absolute()) if checkpoint else None,
+        overrides=override or os.environ.get("FALCONRY_SET"),
+    )
+    os.chdir(ROOT)
+    return Project(settings, Progress())
+
+
+@target()
+def help(c: Context) -> None:
+    """Show the targets."""
+    for name, each in sorted(namespace.tasks.items()):
+        print(f"  make {name:<12}{(each.__doc__ or '').splitlines()[0]}")
+    print('\nPROFILE=, RECIPE=, CHECKPOINT= and SET="section.key=value ..." select what is built.')
+    print("`.venv/bin/invoke --help <target>` tells a target's options.")
+
+
+@target(**SELECTION)
+def plan(
+    c: Context, profile: str = "", recipe: str = "", checkpoint: str = "", override: str = ""
+) -> None:
+    """Say which stages would run and why; run nothing."""
+    project(profile, recipe, checkpoint, override).plan()
+
+
+@target(**SELECTION)
+def engine(
+    c: Context, profile: str = "", recipe: str = "", checkpoint: str = "", override: str = ""
+) -> None:
+    """Build the engine from the checkpoint."""
+    project(profile, recipe, checkpoint, override).bring_up_to("engine")
+
+
+@target(**SELECTION)
+def repository(
+    c: Context, profile: str = "", recipe: str = "", checkpoint: str = "", override: str = ""
+) -> None:
+    """Assemble and verify the Triton model repository."""
+    project(profile, recipe, checkpoint, override).bring_up_to("repository")
+
+
+@target(**SELECTION)
+def artifact(
+    c: Context, profile: str = "", recipe: str = "", checkpoint: str = "", override: str = ""
+) -> None:
+    """Pack the model artifact."""
+    project(profile, recipe, checkpoint, override).bring_up_to("artifact")
+
+
+@target(**SELECTION)
+def deploy(
+    c: Context, profile: str = "", recipe: str = "", checkpoint: str = "", override: str = ""
+) -> None:
+    """Run every stage, until the endpoint is ACTIVE."""
+    project(profile, recipe, checkpoint, override).bring_up_to("deployment")
+    print('Next: make query PROMPT="Explain Cloud Computing to a school kid"')
+
+
+@target(
+    profile=SELECTION["profile"],
+    prompt="the question; its answer is printed",
+    body="any JSON request instead, sent as it stands",
+    max_tokens="the most tokens that the answer may have",
+)
+def query(
+    c: Context, prompt: str = "", body: str = "", max_tokens: int = 128, profile: str = ""
+) -> None:
+    """Ask the endpoint: PROMPT="..." or BODY='{...}'."""
+    prompt = prompt or os.environ.get("FALCONRY_PROMPT", "")
+    body = body or os.environ.get("FALCONRY_BODY", "")
+    project(profile, "", "", "").query(prompt or None, body or None, max_tokens)
+
+
+@target(profile=SELECTION["profile"])
+def status(c: Context, profile: str = "") -> None:
+    """Show what is deployed."""
+    project(profile, "", "", "").status()
+
+
+@target(profile=SELECTION["profile"], lines="how many of the newest lines")
+def logs(c: Context, profile: str = "", lines: int = 200) -> None:
+    """Show the deployment's log."""
+    project(profile, "", "", "").logs(lines)
+
+
+@target(profile=SELECTION["profile"])
+def down(c: Context, profile: str = "") -> None:
+    """Delete the deployment and stop the local cloud."""
+    project(profile, "", "", "").down()
+
+
+@target(profile=SELECTION["profile"], everything="the engine store as well")
+def clean(c: Context, profile: str = "", everything: bool = False) -> None:
+    """Take everything down and remove what was built (the engine store stays)."""
+    project(profile, "", "", "").clean(everything=everything)
+
+
+@target()
+def lint(c: Context) -> None:
+    """Check style, formatting and types."""
+    c.run("ruff check . && ruff format --check . && mypy", pty=False)
+
+
+@target(arguments="passed on to pytest")
+def test(c: Context, arguments: str = "") -> None:
+    """Run the linters and the whole test suite."""
+    lint(c)
+    c.run(f"pytest {arguments}", pty=False)
+
+
+@target()
+def lock(c: Context) -> None:
+    """Pin all dependencies, with their digests, in requirements.lock."""
+    c.run(
+        "uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --quiet"
+        " --generate-hashes --no-header --no-emit-index-url --no-emit-find-links"
+        " --output-file requirements.lock"
+    )
+
+
+namespace = Collection(
+    help,
+    plan,
+    engine,
+    repository,
+    artifact,
+    deploy,
+    query,
+    status,
+    logs,
+    down,
+    clean,
+    lint,
+    test,
+    lock,
+)

@@ -1,0 +1,128 @@
+import shutil
+from pathlib import Path
+
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from falconry.errors import RepositoryError
+from falconry.repository.config import read_config
+from falconry.repository.verify import verify_repository
+
+SOURCES = Path(__file__).parents[3] / "model_repository"
+
+
+@pytest.fixture
+def repository(tmp_path):
+    shutil.copytree(SOURCES, tmp_path / "models")
+    return tmp_path / "models"
+
+
+def edit(repository, model, old, new):
+    path = repository / model / "config.pbtxt"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    "path", sorted(SOURCES.glob("*/config.pbtxt")), ids=lambda p: p.parent.name
+)
+def test_every_committed_configuration_is_valid_as_it_stands(path):
+    config = text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
+    assert config.name == path.parent.name
+
+
+def test_the_committed_models_fit_together(repository):
+    assert set(verify_repository(repository)) == {
+        "ensemble",
+        "preprocessing",
+        "tensorrt_llm",
+        "postprocessing",
+    }
+
+
+# TensorRT-LLM 1.0.0, triton_backend/all_models/inflight_batcher_llm/ensemble/config.pbtxt
+NVIDIA_INPUTS = {
+    "text_input": ("TYPE_STRING", [1], False),
+    "max_tokens": ("TYPE_INT32", [1], False),
+    "num_return_sequences": ("TYPE_INT32", [1], True),
+    "bad_words": ("TYPE_STRING", [-1], True),
+    "stop_words": ("TYPE_STRING", [-1], True),
+    "exclude_input_in_output": ("TYPE_BOOL", [1], True),
+    "end_id": ("TYPE_INT32", [1], True),
+    "pad_id": ("TYPE_INT32", [1], True),
+    "top_k": ("TYPE_INT32", [1], True),
+    "top_p": ("TYPE_FP32", [1], True),
+    "temperature": ("TYPE_FP32", [1], True),
+    "length_penalty": ("TYPE_FP32", [1], True),
+    "repetition_penalty": ("TYPE_FP32", [1], True),
+    "min_tokens": ("TYPE_INT32", [1], True),
+    "presence_penalty": ("TYPE_FP32", [1], True),
+    "frequency_penalty": ("TYPE_FP32", [1], True),
+    "seed": ("TYPE_UINT64", [1], True),
+    "return_log_probs": ("TYPE_BOOL", [1], True),
+    "return_context_logits": ("TYPE_BOOL", [1], True),
+    "return_generation_logits": ("TYPE_BOOL", [1], True),
+    "beam_width": ("TYPE_INT32", [1], True),
+    "stream": ("TYPE_BOOL", [1], True),
+}
+
+
+def test_the_ensemble_takes_nvidias_inputs():
+    config = read_config(SOURCES / "ensemble" / "config.pbtxt")
+    ours = {
+        tensor.name: (
+            model_config_pb2.DataType.Name(tensor.data_type),
+            list(tensor.dims),
+            tensor.optional,
+        )
+        for tensor in config.input
+    }
+    assert ours == NVIDIA_INPUTS
+
+
+@pytest.mark.parametrize(
+    ("model", "old", "new", "words"),
+    [
+        ("ensemble", "max_batch_size: 32", "max_batch_size: ${size}", "placeholder"),
+        ("ensemble", "max_batch_size: 32", "max_batch_sise: 32", "max_batch_sise"),
+        ("ensemble", "max_batch_size: 32", "max_batch_size: 64", "larger than that of its step"),
+        ("ensemble", 'model_name: "postprocessing"', 'model_name: "post"', "unknown model 'post'"),
+        ("ensemble", 'key: "QUERY"', 'key: "QUESTION"', "no input 'QUESTION'"),
+        ("ensemble", 'key: "OUTPUT"', 'key: "TEXT"', "no output 'TEXT'"),
+        ("ensemble", 'value: "text_input"', 'value: "text"', "nothing makes tensor 'text'"),
+        (
+            "ensemble",
+            'input_map { key: "input_lengths" value: "_REQUEST_INPUT_LEN" }',
+            "",
+            "'input_lengths' of 'tensorrt_llm' is required",
+        ),
+        ("ensemble", 'value: "_STOP_WORDS_IDS"', 'value: "_INPUT_ID"', "'_INPUT_ID' is made twice"),
+        (
+            "postprocessing",
+            'name: "TOKENS_BATCH" data_type: TYPE_INT32',
+            'name: "TOKENS_BATCH" data_type: TYPE_INT64',
+            "'_TOKENS_BATCH' is TYPE_INT32",
+        ),
+        (
+            "ensemble",
+            'name: "cum_log_probs" data_type: TYPE_FP32',
+            'name: "cum_log_probs" data_type: TYPE_FP16',
+            "'cum_log_probs' is TYPE_FP32",
+        ),
+        ("preprocessing", 'name: "preprocessing"', 'name: "pre"', "names its model 'pre'"),
+        ("preprocessing", 'name: "END_ID"', 'name: "PAD_ID"', "declares a tensor twice"),
+    ],
+)
+def test_what_triton_would_stumble_over_is_found(repository, model, old, new, words):
+    edit(repository, model, old, new)
+    with pytest.raises(RepositoryError) as failure:
+        verify_repository(repository)
+    assert words in str(failure.value)
+
+
+def test_a_python_model_without_its_code_is_found(repository):
+    (repository / "preprocessing/1/model.py").unlink()
+    with pytest.raises(RepositoryError, match=r"model\.py"):
+        verify_repository(repository)

@@ -1,0 +1,87 @@
+import hashlib
+import os
+import time
+
+from falconry.digests import DigestCache, canonical_json, tree_files, value_digest
+
+
+def sha256(data):
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def settle(path):
+    """Makes a file old enough for its digest to be trusted."""
+    past = time.time_ns() - 10**9
+    os.utime(path, ns=(past, past))
+
+
+def test_a_digest_is_the_sha256_of_the_content(tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(b"falcon" * 500_000)
+    assert DigestCache(tmp_path / "record").file(file) == sha256(b"falcon" * 500_000)
+
+
+def test_an_unchanged_file_is_not_read_again_by_a_later_run(tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(b"one")
+    settle(file)
+    first = DigestCache(tmp_path / "record")
+    digest = first.file(file)
+    first.save()
+    read = []
+    assert DigestCache(tmp_path / "record").file(file, read.append) == digest
+    assert read == []
+
+
+def test_hard_links_of_one_file_are_read_once(tmp_path):
+    file, link = tmp_path / "file", tmp_path / "link"
+    file.write_bytes(b"one")
+    settle(file)
+    os.link(file, link)
+    cache = DigestCache(tmp_path / "record")
+    cache.file(file)
+    read = []
+    cache.file(link, read.append)
+    assert read == []
+
+
+def test_a_changed_file_of_the_same_size_is_noticed(tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(b"one")
+    settle(file)
+    cache = DigestCache(tmp_path / "record")
+    cache.file(file)
+    file.write_bytes(b"two")
+    assert cache.file(file) == sha256(b"two")
+
+
+def test_a_file_as_new_as_its_record_is_not_trusted(tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(b"one")
+    future = time.time_ns() + 10**9
+    os.utime(file, ns=(future, future))
+    cache = DigestCache(tmp_path / "record")
+    cache.file(file)
+    file.write_bytes(b"two")
+    os.utime(file, ns=(future, future))
+    assert cache.file(file) == sha256(b"two")
+
+
+def test_a_damaged_record_costs_a_reading_and_nothing_else(tmp_path):
+    file, record = tmp_path / "file", tmp_path / "record"
+    file.write_bytes(b"one")
+    for damage in (b"", b"{", b"[1]", b'{"1:2": [3]}', b'{"1:2": 3}'):
+        record.write_bytes(damage)
+        assert DigestCache(record).file(file) == sha256(b"one")
+
+
+def test_the_order_of_keys_does_not_change_a_value_digest():
+    assert value_digest({"a": 1, "b": [2]}) == value_digest({"b": [2], "a": 1})
+    assert canonical_json({"b": "é", "a": 1}) == '{"a":1,"b":"é"}'.encode()
+
+
+def test_a_tree_lists_its_files_sorted_and_without_bytecode(tmp_path):
+    for name in ("b", "a/c", "a/__pycache__/c.pyc", "a/.hidden"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert tree_files(tmp_path) == ("a/.hidden", "a/c", "b")

@@ -1,0 +1,190 @@
+import io
+import multiprocessing
+import os
+import signal
+import time
+
+import pytest
+
+from falconry.digests import bytes_digest
+from falconry.errors import EngineError
+from falconry.pipeline import FileStage, Step, Workspace, bring_up_to_date, plan
+from falconry.progress import Progress
+
+
+class Copy(FileStage):
+    """Writes its input's text to a file, or to a file in a directory."""
+
+    name = "copy"
+    version = 1
+    makes_directory = False
+
+    def __init__(self, source, workspace, during=lambda: None):
+        super().__init__(workspace)
+        self._source = source
+        self._during = during
+
+    def ingredients(self):
+        return {"source": bytes_digest(self._source.read_bytes())}
+
+    def file_name(self, key):
+        return key
+
+    def write(self, output, report):
+        target = output / "file" if self.makes_directory else output
+        target.write_text("half")
+        self._during()
+        target.write_text(self._source.read_text())
+
+    def summary(self, output):
+        return output.name
+
+
+class CopyIntoDirectory(Copy):
+    name = "directory"
+    makes_directory = True
+
+
+class Second(Copy):
+    name = "second"
+
+
+@pytest.fixture
+def work(tmp_path):
+    (tmp_path / "source").write_text("one")
+    return tmp_path
+
+
+def run(work, *kinds, during=lambda: None):
+    """Brings stages up to date; gives the last output and the lines that were printed."""
+    lines = io.StringIO()
+    workspace = Workspace.open(work / "build" / "profile", Progress(lines))
+    output = bring_up_to_date(steps(work, workspace, kinds or (Copy,), during), workspace)
+    return output, lines.getvalue()
+
+
+def steps(work, workspace, kinds, during=lambda: None):
+    def step(kind):
+        return Step(
+            kind.name,
+            lambda made: kind(made.path if made else work / "source", workspace, during),
+        )
+
+    return [step(kind) for kind in kinds]
+
+
+def forbidden():
+    raise AssertionError("the stage ran")
+
+
+@pytest.mark.parametrize("kind", [Copy, CopyIntoDirectory])
+def test_a_second_run_does_nothing_and_says_so(work, kind):
+    first, _ = run(work, kind)
+    second, lines = run(work, kind, during=forbidden)
+    assert second == first
+    assert "up to date" in lines
+
+
+@pytest.mark.parametrize(
+    ("kind", "damage"),
+    [
+        *((Copy, damage) for damage in ("delete", "change", "receipt")),
+        *((CopyIntoDirectory, damage) for damage in ("delete", "change", "add", "receipt")),
+    ],
+)
+def test_a_lost_or_damaged_output_is_made_again_the_same(work, kind, damage):
+    first, _ = run(work, kind)
+    file = first.path / "file" if kind.makes_directory else first.path
+    if damage == "delete":
+        file.unlink()
+    elif damage == "change":
+        file.write_text("two")
+    elif damage == "add":
+        (first.path / "extra").touch()
+    else:
+        (work / "build/profile/receipts" / f"{kind.name}.json").write_text("{")
+    again, _ = run(work, kind)
+    assert again == first
+    assert (again.path / "file" if kind.makes_directory else again.path).read_text() == "one"
+
+
+def test_a_changed_input_is_a_new_output_and_the_old_one_goes(work):
+    first, _ = run(work)
+    (work / "source").write_text("two")
+    second, _ = run(work)
+    assert second.path.read_text() == "two"
+    assert not first.path.exists()
+
+
+def test_a_failing_stage_leaves_the_old_output(work):
+    first, _ = run(work)
+    (work / "source").write_text("two")
+
+    def fail():
+        raise EngineError("no")
+
+    with pytest.raises(EngineError):
+        run(work, during=fail)
+    assert first.path.read_text() == "one"
+    (work / "source").write_text("one")
+    run(work, during=forbidden)
+
+
+def test_later_stages_run_only_when_what_they_build_on_changed(work):
+    run(work, Copy, Second)
+    _, lines = run(work, Copy, Second, during=forbidden)
+    assert lines.count("up to date") == 2
+
+
+def slow_run(work, started):
+    def during():
+        started.set()
+        time.sleep(1)
+
+    run(work, during=during)
+
+
+def test_a_killed_run_ends_in_the_same_state_when_run_again(work):
+    started = multiprocessing.Event()
+    process = multiprocessing.Process(target=slow_run, args=(work, started))
+    process.start()
+    started.wait(30)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    output, _ = run(work)
+    assert output.path.read_text() == "one"
+    assert [path.name for path in output.path.parent.iterdir()] == [output.path.name]
+
+
+def test_of_two_runs_at_once_one_works_and_the_other_finds_the_work_done(work):
+    started = multiprocessing.Event()
+    process = multiprocessing.Process(target=slow_run, args=(work, started))
+    process.start()
+    started.wait(30)
+    output, lines = run(work, during=forbidden)
+    process.join()
+    assert process.exitcode == 0
+    assert output.path.read_text() == "one"
+    assert f"waiting for process {process.pid}" in lines
+
+
+def planned(work, *kinds):
+    workspace = Workspace.open(work / "build" / "profile", Progress(io.StringIO()))
+    return [
+        (stage.name, stage.runs, stage.why)
+        for stage in plan(steps(work, workspace, kinds), workspace)
+    ]
+
+
+def test_a_plan_says_what_would_run_and_why_and_makes_nothing(work):
+    assert planned(work, Copy, Second) == [
+        ("copy", True, "nothing made yet"),
+        ("second", True, "follows copy"),
+    ]
+    assert not (work / "build" / "profile").exists()
+    output, _ = run(work, Copy, Second)
+    assert [runs for _, runs, _ in planned(work, Copy, Second)] == [False, False]
+    output.path.unlink()
+    assert planned(work, Copy, Second)[1] == ("second", True, "output gone or damaged")
+    (work / "source").write_text("two")
+    assert planned(work, Copy, Second)[0] == ("copy", True, "source changed")

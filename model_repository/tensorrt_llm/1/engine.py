@@ -1,0 +1,243 @@
+"""The continuous-batching pipeline, alone in one thread: requests join and leave between steps.
+
+OpenVINO GenAI holds Python's lock during a step, and reading a handle that has nothing would hold
+it for ever; so nobody else touches the pipeline, and handles are asked before they are read.
+"""
+
+import itertools
+import json
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import openvino as ov
+import openvino_genai as genai
+from tokenizers import Tokenizer
+
+from .grammar import excluding
+from .request import GenerationRequest, Sampling
+from .text import Token, VisibleTokens
+
+_RUNNING = genai.GenerationStatus.RUNNING
+_IGNORED = genai.GenerationStatus.IGNORED
+_RESTARTED = "the engine failed at another request and was started again; send this one again"
+
+
+class Sink(Protocol):
+    """Who asked, as the engine sees it. Called from the engine's thread only."""
+
+    def cancelled(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+
+    def send(self, tokens: Sequence[Token], cumulative: float, final: bool) -> None:
+        """Takes tokens, and the sum of all log-probabilities so far."""
+
+    def fail(self, reason: str) -> None:
+        """Takes the reason why there will be no answer."""
+
+    def cancel(self) -> None:
+        """Takes note that a cancelled request has left the pipeline."""
+
+
+@dataclass(slots=True)
+class _Running:
+    """A request in the pipeline; `unsent` are visible tokens that the sink has not got yet."""
+
+    request: GenerationRequest
+    sink: Sink
+    handle: Any
+    visible: VisibleTokens
+    unsent: list[Token] = field(default_factory=list)
+    cumulative: float = 0.0
+
+
+class Engine:
+    """Generates for many requests at a time.
+
+    Args:
+        directory: holds the engine's files.
+        token_bytes: the bytes of each token.
+    """
+
+    def __init__(self, directory: Path, token_bytes: Sequence[bytes]) -> None:
+        self._directory = directory
+        self._settings = json.loads((directory / "engine.json").read_text(encoding="utf-8"))
+        self._token_bytes = token_bytes
+        self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+        self._ids = itertools.count(1)
+        self._pipeline = self._open()
+        self._arrived: deque[tuple[GenerationRequest, Sink]] = deque()
+        self._running: list[_Running] = []
+        self._wake = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def end_id(self) -> int | None:
+        """The checkpoint's end token, None when it has none."""
+        end_id = self._settings["end_id"]
+        return None if end_id < 0 else end_id
+
+    def submit(self, request: GenerationRequest, sink: Sink) -> None:
+        """Takes a checked request; its tokens go to the sink from the engine's thread."""
+        with self._wake:
+            self._arrived.append((request, sink))
+            self._wake.notify()
+
+    def close(self) -> None:
+        """Ends the thread after its current step."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join()
+
+    def _open(self) -> Any:
+        """Opens the pipeline and answers a first request.
+
+        OpenVINO repacks the weights at the first request, which with a large model takes
+        seconds: nobody shall wait for that.
+        """
+        scheduler = genai.SchedulerConfig()
+        for name, value in self._settings["scheduler"].items():
+            setattr(scheduler, name, value)
+        pipeline = genai.ContinuousBatchingPipeline(
+            str(self._directory),
+            scheduler,
+            self._settings["device"],
+            self._settings["device_properties"],
+        )
+        config = genai.GenerationConfig(max_new_tokens=2, ignore_eos=True)
+        handle = pipeline.add_request(next(self._ids), _tensor([0]), config)
+        while handle.get_status() == _RUNNING:
+            pipeline.step()
+        return pipeline
+
+    def _serve(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._closing or self._arrived or self._running)
+                if self._closing:
+                    return
+            self._admit()
+            try:
+                self._pipeline.step()
+            except RuntimeError as error:
+                self._start_again(error)
+            else:
+                self._running = [running for running in self._running if self._follow(running)]
+
+    def _admit(self) -> None:
+        """Lets waiting requests in, as many as the engine was built for."""
+        while self._arrived and len(self._running) < self._settings["max_batch_size"]:
+            request, sink = self._arrived.popleft()
+            if sink.cancelled():
+                sink.cancel()
+                continue
+            try:
+                handle = self._pipeline.add_request(
+                    next(self._ids), _tensor(request.input_ids), _generation_config(request)
+                )
+            except RuntimeError as error:
+                sink.fail(f"the engine refused the request: {_first_line(error)}")
+                continue
+            visible = VisibleTokens(self._token_bytes, request.stop_words, self._encode)
+            self._running.append(_Running(request, sink, handle, visible))
+
+    def _follow(self, running: _Running) -> bool:
+        """Takes what a step has brought for one request; whether it stays in the pipeline."""
+        if running.sink.cancelled():
+            running.handle.cancel()
+            running.sink.cancel()
+            return False
+        while running.handle.can_read() and not running.visible.stopped:
+            for output in running.handle.read().values():
+                self._take(running, output.generated_ids, output.generated_log_probs)
+        status = running.handle.get_status()
+        if running.visible.stopped:
+            running.handle.stop()
+        elif status == _IGNORED:
+            running.sink.fail("the engine has no room in its cache for this request")
+            return False
+        elif status == _RUNNING:
+            if running.request.streaming and running.unsent:
+                self._send(running, final=False)
+            return True
+        else:
+            running.unsent += running.visible.finish()
+        self._send(running, final=True)
+        return False
+
+    def _take(self, running: _Running, ids: Sequence[int], log_probs: Sequence[float]) -> None:
+        for token_id, log_prob in zip(ids, log_probs, strict=True):
+            if token_id in running.request.end_ids:
+                return
+            running.cumulative += log_prob
+            running.unsent += running.visible.add(Token(token_id, log_prob))
+            if running.visible.stopped:
+                return
+
+    def _send(self, running: _Running, final: bool) -> None:
+        running.sink.send(running.unsent, running.cumulative, final)
+        running.unsent = []
+
+    def _start_again(self, error: RuntimeError) -> None:
+        """Opens a new pipeline: one that has failed in a step fails in every step after it."""
+        print(f"the engine failed in a step and starts again: {_first_line(error)}", flush=True)
+        for running in self._running:
+            running.sink.fail(_RESTARTED)
+        self._running = []
+        self._pipeline = self._open()
+
+    def _encode(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def _tensor(input_ids: Sequence[int]) -> ov.Tensor:
+    return ov.Tensor(np.array([input_ids], np.int64))
+
+
+def _generation_config(request: GenerationRequest) -> genai.GenerationConfig:
+    config = genai.GenerationConfig(
+        max_new_tokens=request.max_tokens,
+        logprobs=1 if request.return_log_probs else 0,
+        apply_chat_template=False,
+        **_sampling_options(request.sampling),
+    )
+    if request.end_ids:
+        config.set_eos_token_id(min(request.end_ids))
+        config.stop_token_ids = set(request.end_ids)
+    else:
+        config.ignore_eos = True
+    if request.bad_words:
+        config.structured_output_config = genai.StructuredOutputConfig(
+            grammar=excluding(request.bad_words)
+        )
+    return config
+
+
+def _sampling_options(sampling: Sampling) -> dict[str, Any]:
+    options = {
+        "repetition_penalty": sampling.repetition_penalty,
+        "presence_penalty": sampling.presence_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
+        "min_new_tokens": sampling.min_tokens,
+        "do_sample": not sampling.greedy,
+    }
+    if not sampling.greedy:
+        options |= {
+            "top_p": sampling.top_p,
+            "temperature": sampling.temperature,
+            "rng_seed": sampling.seed,
+        }
+        if sampling.top_k:
+            options["top_k"] = sampling.top_k
+    return options
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

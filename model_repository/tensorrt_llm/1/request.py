@@ -1,0 +1,270 @@
+"""A generation request, checked in full before it may reach the pipeline.
+
+One bad request makes every later step of the pipeline fail, for all requests in it; so nothing is
+left for the pipeline to find. Knows nothing of Triton and nothing of OpenVINO.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+# A grammar of excluded words is compiled inside a step, while everybody waits: about 0.1 s for 10
+# words with a vocabulary of 65,024 and 1.1 s for 100 (OpenVINO GenAI 2026.4.1, measured).
+MAX_BAD_WORDS = 32
+
+# Inputs that change nothing at these values and that this engine cannot honour at any other.
+NEUTRAL_VALUES = {
+    "beam_width": (1,),
+    "num_return_sequences": (1,),
+    "len_penalty": (0.0, 1.0),
+    "return_context_logits": (False,),
+    "return_generation_logits": (False,),
+}
+
+
+class Refused(Exception):
+    """A request that is wrong; the message says which input and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """What the engine takes; lengths in tokens. Read from `engine.json` beside the model."""
+
+    vocab_size: int
+    max_input_len: int
+    max_seq_len: int
+
+    @classmethod
+    def read(cls, path: Path) -> "EngineLimits":
+        """Reads the three limits from an engine's `engine.json`."""
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return cls(values["vocab_size"], values["max_input_len"], values["max_seq_len"])
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen; greedily when neither top_k nor top_p is given.
+
+    Those are TensorRT-LLM's defaults (1.0.0, `SamplingConfig`), and its seed's is 0.
+    """
+
+    top_k: int = 1
+    top_p: float = 1.0
+    temperature: float = 1.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    min_tokens: int = 0
+    seed: int = 0
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the likeliest token is always taken; `top_k` 0 means all tokens."""
+        return self.top_k == 1 or self.temperature == 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """What one caller asks of the engine.
+
+    Attributes:
+        input_ids: the prompt's tokens.
+        max_tokens: the most tokens to generate.
+        end_ids: the tokens that end generation and are not shown; empty when none does.
+        stop_words: what ends the text, as UTF-8.
+        bad_words: what must not stand anywhere in the text.
+        sampling: how tokens are chosen.
+        return_log_probs: whether the chosen tokens' log-probabilities are wanted.
+        exclude_input: whether the prompt's tokens stay out of the output.
+        streaming: whether tokens are sent as they come.
+    """
+
+    input_ids: Sequence[int]
+    max_tokens: int
+    end_ids: frozenset[int]
+    stop_words: tuple[bytes, ...]
+    bad_words: tuple[str, ...]
+    sampling: Sampling
+    return_log_probs: bool
+    exclude_input: bool
+    streaming: bool
+
+
+def read_request(
+    tensor: Callable[[str], np.ndarray | None],
+    limits: EngineLimits,
+    token_bytes: Sequence[bytes],
+    end_id: int | None,
+) -> GenerationRequest:
+    """Reads a request from its tensors.
+
+    Args:
+        tensor: an input's values by name, None when it was not sent.
+        limits: what the engine takes.
+        token_bytes: the bytes of each token, to know the words by.
+        end_id: the token that ends generation when the request names none.
+
+    Raises:
+        Refused: an input that is out of range or that this engine cannot honour.
+    """
+    scalars = _Scalars(tensor)
+    for name, neutral in NEUTRAL_VALUES.items():
+        value = scalars.get(name, neutral[0])
+        if value not in neutral:
+            raise Refused(f"{name} {value} cannot be honoured by the CPU engine; leave it out")
+    input_ids = _input_ids(tensor, scalars, limits)
+    max_tokens = _max_tokens(scalars, len(input_ids), limits)
+    _token_id(scalars, "pad_id", None, limits)
+    end_ids = {_token_id(scalars, "end_id", end_id, limits)} - {None}
+    stop_ids, stop_words = _stop_words(tensor("stop_words_list"), token_bytes)
+    return GenerationRequest(
+        input_ids=input_ids,
+        max_tokens=max_tokens,
+        end_ids=frozenset(end_ids | stop_ids),
+        stop_words=stop_words,
+        bad_words=_bad_words(tensor("bad_words_list"), token_bytes),
+        sampling=_sampling(scalars, max_tokens),
+        return_log_probs=bool(scalars.get("return_log_probs", False)),
+        exclude_input=bool(scalars.get("exclude_input_in_output", True)),
+        streaming=bool(scalars.get("streaming", False)),
+    )
+
+
+class _Scalars:
+    """The request's inputs of one value each."""
+
+    def __init__(self, tensor: Callable[[str], np.ndarray | None]) -> None:
+        self._tensor = tensor
+
+    def get(self, name, default):
+        """The value of an input as a Python number, or the default when it was not sent."""
+        values = self._tensor(name)
+        if values is None:
+            return default
+        if values.size != 1:
+            raise Refused(f"{name} holds {values.size} values; give one")
+        return values.reshape(-1)[0].item()
+
+    def within(self, name, default, low, high, public=None):
+        """A number that must lie in [low, high]; `public` is its name in the ensemble."""
+        value = self.get(name, default)
+        if not low <= value <= high:
+            raise Refused(f"{public or name} is {value:g}; it must be from {low:g} to {high:g}")
+        return value
+
+
+def _input_ids(
+    tensor: Callable[[str], np.ndarray | None], scalars: _Scalars, limits: EngineLimits
+) -> list[int]:
+    values = tensor("input_ids")
+    if values is None or values.size == 0:
+        raise Refused("input_ids is empty; give at least one token")
+    if values.ndim > 1 and values.shape[0] != 1:
+        raise Refused(f"input_ids holds {values.shape[0]} prompts; send one a request")
+    ids = values.reshape(-1).tolist()
+    length = scalars.get("input_lengths", len(ids))
+    if not 0 < length <= len(ids):
+        raise Refused(f"input_lengths is {length}, but there are {len(ids)} input_ids")
+    ids = ids[:length]
+    for token_id in ids:
+        if not 0 <= token_id < limits.vocab_size:
+            raise Refused(f"input_ids holds {token_id}; the vocabulary ends at {limits.vocab_size}")
+    if length > limits.max_input_len:
+        raise Refused(f"the prompt has {length} tokens; this engine takes {limits.max_input_len}")
+    return ids
+
+
+def _max_tokens(scalars: _Scalars, prompt: int, limits: EngineLimits) -> int:
+    wanted = scalars.get("request_output_len", 0)
+    if not 1 <= wanted <= limits.max_seq_len - prompt:
+        raise Refused(
+            f"max_tokens is {wanted}; with a prompt of {prompt} tokens it must be from 1 to "
+            f"{limits.max_seq_len - prompt}"
+        )
+    return int(wanted)
+
+
+def _token_id(
+    scalars: _Scalars, name: str, default: int | None, limits: EngineLimits
+) -> int | None:
+    """A token id; -1 stands for none, as in TensorRT-LLM."""
+    value = scalars.get(name, -1 if default is None else default)
+    if not -1 <= value < limits.vocab_size:
+        raise Refused(f"{name} is {value}; the vocabulary ends at {limits.vocab_size}")
+    return None if value == -1 else int(value)
+
+
+def _sampling(scalars: _Scalars, max_tokens: int) -> Sampling:
+    top_p = scalars.within("runtime_top_p", 0.0, 0.0, 1.0, "top_p")
+    # With top_p alone TensorRT-LLM samples from the whole vocabulary.
+    default_top_k = 0 if 0.0 < top_p else 1
+    return Sampling(
+        top_k=scalars.within("runtime_top_k", default_top_k, 0, 2**31 - 1, "top_k"),
+        top_p=top_p or 1.0,
+        temperature=scalars.within("temperature", 1.0, 0.0, 100.0),
+        repetition_penalty=scalars.within("repetition_penalty", 1.0, 0.01, 100.0),
+        presence_penalty=scalars.within("presence_penalty", 0.0, -2.0, 2.0),
+        frequency_penalty=scalars.within("frequency_penalty", 0.0, -2.0, 2.0),
+        min_tokens=scalars.within("min_tokens", 0, 0, max_tokens),
+        seed=scalars.get("seed", 0),
+    )
+
+
+def _stop_words(
+    flat: np.ndarray | None, token_bytes: Sequence[bytes]
+) -> tuple[set[int], tuple[bytes, ...]]:
+    """Stop words that are one special token, as ids, and all others as UTF-8."""
+    stop_ids, words = set(), []
+    for ids in _flat_words("stop_words", flat, token_bytes):
+        if word := b"".join(token_bytes[token_id] for token_id in ids):
+            words.append(word)
+        elif len(ids) == 1:
+            stop_ids.update(ids)
+        else:
+            raise Refused("stop_words holds a row of special tokens; give them one by one")
+    return stop_ids, tuple(words)
+
+
+def _bad_words(flat: np.ndarray | None, token_bytes: Sequence[bytes]) -> tuple[str, ...]:
+    """The words to exclude, less those that contain another one."""
+    texts = []
+    for ids in _flat_words("bad_words", flat, token_bytes):
+        word = b"".join(token_bytes[token_id] for token_id in ids)
+        try:
+            texts.append(word.decode("utf-8"))
+        except UnicodeDecodeError:
+            raise Refused("bad_words holds a part of a character") from None
+        if not word:
+            raise Refused("bad_words holds a special token; those are never shown anyway")
+    least: list[str] = []
+    for text in sorted(set(texts), key=len):
+        if not any(shorter in text for shorter in least):
+            least.append(text)
+    if len(least) > MAX_BAD_WORDS:
+        raise Refused(f"bad_words holds {len(least)} words; the CPU engine takes {MAX_BAD_WORDS}")
+    return tuple(least)
+
+
+def _flat_words(
+    name: str, flat: np.ndarray | None, token_bytes: Sequence[bytes]
+) -> list[list[int]]:
+    """The words of a flat list, int32 [1, 2, n]: ids in row 0, where each word ends in row 1."""
+    if flat is None or flat.size == 0:
+        return []
+    if flat.ndim < 2 or flat.shape[-2] != 2 or flat.size != 2 * flat.shape[-1]:
+        raise Refused(f"{name} has shape {list(flat.shape)}; it must be [1, 2, n]")
+    ids, ends = flat.reshape(2, -1).tolist()
+    words, start = [], 0
+    for end in ends:
+        if end == -1:
+            break
+        if not start < end <= len(ids):
+            raise Refused(f"{name} has a word that ends at {end}, after {start} of {len(ids)}")
+        words.append(ids[start:end])
+        start = end
+    if any(not 0 <= token_id < len(token_bytes) for word in words for token_id in word):
+        raise Refused(f"{name} holds a token that is not in the vocabulary")
+    return words

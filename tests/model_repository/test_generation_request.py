@@ -1,0 +1,135 @@
+"""What the CPU engine takes, and what it refuses before the pipeline sees it."""
+
+import numpy as np
+import pytest
+
+TABLE = [bytes([value]) for value in range(256)] + [b""]
+END = 256
+
+
+@pytest.fixture
+def read(request_module):
+    """Reads a request from keyword arguments; gives it or raises Refused."""
+    limits = request_module.EngineLimits(vocab_size=300, max_input_len=8, max_seq_len=12)
+
+    def run(**tensors):
+        given = {"input_ids": ids(1, 2, 3), "request_output_len": scalar(4), **tensors}
+        return request_module.read_request(given.get, limits, TABLE, END)
+
+    return run
+
+
+@pytest.fixture
+def refusal(read, request_module):
+    """The sentence with which a request is refused."""
+
+    def run(**tensors):
+        with pytest.raises(request_module.Refused) as refused:
+            read(**tensors)
+        return str(refused.value)
+
+    return run
+
+
+def ids(*values):
+    return np.array([values], np.int32)
+
+
+def scalar(value, kind=np.int32):
+    return np.array([value], kind)
+
+
+def words(*texts):
+    """Words in TensorRT-LLM's flat form, [1, 2, n]."""
+    flat = [byte for text in texts for byte in text.encode()]
+    ends = list(np.cumsum([len(text.encode()) for text in texts]))
+    return np.array([[flat, ends + [-1] * (len(flat) - len(ends))]], np.int32)
+
+
+def test_the_defaults_are_greedy_and_end_at_the_checkpoints_end_token(read):
+    request = read()
+    assert list(request.input_ids) == [1, 2, 3]
+    assert request.end_ids == {END}
+    assert request.sampling.greedy
+    assert request.exclude_input
+    assert not request.streaming
+
+
+def test_end_id_minus_one_means_that_nothing_ends_generation(read):
+    assert read(end_id=scalar(-1)).end_ids == frozenset()
+
+
+def test_a_special_token_as_stop_word_is_an_end_token(read):
+    flat = np.array([[[END, 65], [1, 2]]], np.int32)
+    request = read(end_id=scalar(3), stop_words_list=flat)
+    assert request.end_ids == {3, END}
+    assert request.stop_words == (b"A",)
+
+
+def test_words_are_read_from_their_flat_form(read):
+    request = read(stop_words_list=words("ab", "c"), bad_words_list=words("xyz", "y", "q"))
+    assert request.stop_words == (b"ab", b"c")
+    # A word that contains another is excluded with it, and the grammar takes no such pairs.
+    assert sorted(request.bad_words) == ["q", "y"]
+
+
+@pytest.mark.parametrize(
+    ("given", "greedy", "top_k"),
+    [
+        ({}, True, 1),
+        ({"runtime_top_k": scalar(1)}, True, 1),
+        ({"runtime_top_k": scalar(20)}, False, 20),
+        ({"runtime_top_k": scalar(0)}, False, 0),
+        ({"runtime_top_p": scalar(0.9, np.float32)}, False, 0),
+        ({"runtime_top_p": scalar(0.0, np.float32)}, True, 1),
+        (
+            {"runtime_top_k": scalar(20), "temperature": scalar(0.0, np.float32)},
+            True,
+            20,
+        ),
+    ],
+)
+def test_sampling_is_asked_for_by_top_k_or_top_p(read, given, greedy, top_k):
+    sampling = read(**given).sampling
+    assert (sampling.greedy, sampling.top_k) == (greedy, top_k)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"input_ids": np.zeros((1, 0), np.int32)}, ["input_ids", "empty"]),
+        ({"input_ids": ids(*range(9))}, ["9 tokens", "8"]),
+        ({"input_ids": ids(300)}, ["300"]),
+        ({"input_ids": ids(-1)}, ["-1"]),
+        ({"input_ids": np.ones((2, 3), np.int32)}, ["2 prompts"]),
+        ({"input_lengths": scalar(4)}, ["input_lengths", "4"]),
+        ({"request_output_len": scalar(0)}, ["max_tokens is 0", "9"]),
+        ({"request_output_len": scalar(-5)}, ["max_tokens is -5"]),
+        ({"request_output_len": scalar(10)}, ["max_tokens is 10", "from 1 to 9"]),
+        ({"end_id": scalar(300)}, ["end_id", "300"]),
+        ({"pad_id": scalar(-2)}, ["pad_id", "-2"]),
+        ({"end_id": ids(1, 2)}, ["end_id", "2 values"]),
+        ({"runtime_top_k": scalar(-1)}, ["top_k", "-1"]),
+        ({"runtime_top_p": scalar(1.5, np.float32)}, ["top_p", "1.5"]),
+        ({"runtime_top_p": scalar(np.nan, np.float32)}, ["top_p", "nan"]),
+        ({"temperature": scalar(-1.0, np.float32)}, ["temperature"]),
+        ({"temperature": scalar(np.inf, np.float32)}, ["temperature", "inf"]),
+        ({"repetition_penalty": scalar(0.0, np.float32)}, ["repetition_penalty"]),
+        ({"min_tokens": scalar(5)}, ["min_tokens", "5"]),
+        ({"beam_width": scalar(2)}, ["beam_width 2"]),
+        ({"num_return_sequences": scalar(2)}, ["num_return_sequences 2"]),
+        ({"len_penalty": scalar(0.5, np.float32)}, ["len_penalty 0.5"]),
+        ({"return_context_logits": scalar(True, np.bool_)}, ["return_context_logits"]),
+        ({"return_generation_logits": scalar(True, np.bool_)}, ["return_generation_logits"]),
+        ({"stop_words_list": np.ones((1, 3, 1), np.int32)}, ["stop_words", "shape"]),
+        ({"stop_words_list": np.array([[[1, 2], [3, -1]]], np.int32)}, ["ends at 3"]),
+        ({"stop_words_list": np.array([[[1, 2], [2, 1]]], np.int32)}, ["ends at 1"]),
+        ({"stop_words_list": np.array([[[999], [1]]], np.int32)}, ["not in the vocabulary"]),
+        ({"bad_words_list": np.array([[[END], [1]]], np.int32)}, ["special token"]),
+        ({"bad_words_list": np.array([[[0xC3], [1]]], np.int32)}, ["part of a character"]),
+        ({"bad_words_list": words(*(chr(33 + place) for place in range(33)))}, ["33", "32"]),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_by_name(refusal, given, said):
+    sentence = refusal(**given)
+    assert all(word in sentence for word in said), sentence

@@ -9,7 +9,7 @@ END = 256
 
 @pytest.fixture
 def read(request_module):
-    """Reads a request from keyword arguments; gives it or raises Refused."""
+    """Reads a request from keyword arguments; gives it or raises RefusedError."""
     limits = request_module.EngineLimits(vocab_size=300, max_input_len=8, max_seq_len=12)
 
     def run(**tensors):
@@ -24,7 +24,7 @@ def refusal(read, request_module):
     """The sentence with which a request is refused."""
 
     def run(**tensors):
-        with pytest.raises(request_module.Refused) as refused:
+        with pytest.raises(request_module.RefusedError) as refused:
             read(**tensors)
         return str(refused.value)
 

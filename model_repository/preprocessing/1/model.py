@@ -10,7 +10,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from tokenizers import Tokenizer
 
-from .prompts import Limits, Prompt, Refused, encode_prompts, flat_word_list
+from .prompts import Limits, Prompt, RefusedError, encode_prompts, flat_word_list
 
 # What Triton's own front ends and clients put among a request's parameters. Anything else came
 # from a JSON field that is no input of the ensemble: a typing error must not be ignored.
@@ -47,7 +47,7 @@ class TritonPythonModel:
         encoded = iter(encode_prompts(self._tokenizer, good))
         return [
             _error(prompt)
-            if isinstance(prompt, Refused)
+            if isinstance(prompt, RefusedError)
             else _guarded_response(self._respond, prompt, next(encoded))
             for prompt in prompts
         ]
@@ -75,7 +75,7 @@ class TritonPythonModel:
 def _read(request):
     unknown = sorted(set(json.loads(request.parameters() or "{}")) - KNOWN_PARAMETERS)
     if unknown:
-        raise Refused(f"unknown field: {', '.join(unknown)}")
+        raise RefusedError(f"unknown field: {', '.join(unknown)}")
     return Prompt.from_tensors(lambda name: _values(request, name))
 
 
@@ -87,14 +87,14 @@ def _values(request, name):
 def _guarded(read, request):
     try:
         return read(request)
-    except Refused as refusal:
+    except RefusedError as refusal:
         return refusal
 
 
 def _guarded_response(respond, prompt, token_ids):
     try:
         return respond(prompt, token_ids)
-    except Refused as refusal:
+    except RefusedError as refusal:
         return _error(refusal)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A request that is wrong; the message says which input and why."""
 
 
@@ -28,15 +28,15 @@ class Limits:
     def check(self, prompt_tokens: int, max_tokens: int) -> None:
         """Refuses what does not fit, with the numbers."""
         if prompt_tokens == 0:
-            raise Refused("text_input is empty: give at least one character")
+            raise RefusedError("text_input is empty: give at least one character")
         if prompt_tokens > self.max_input_len:
-            raise Refused(
+            raise RefusedError(
                 f"text_input has {prompt_tokens} tokens and this engine takes {self.max_input_len}"
             )
         if max_tokens < 1:
-            raise Refused(f"max_tokens is {max_tokens}: ask for at least 1")
+            raise RefusedError(f"max_tokens is {max_tokens}: ask for at least 1")
         if prompt_tokens + max_tokens > self.max_seq_len:
-            raise Refused(
+            raise RefusedError(
                 f"max_tokens is {max_tokens}, but with a prompt of {prompt_tokens} tokens this "
                 f"engine can add {self.max_seq_len - prompt_tokens} at most "
                 f"({self.max_seq_len} tokens in all)"
@@ -59,11 +59,11 @@ class Prompt:
         """Reads a prompt from the request's tensors, shape [1, n] each.
 
         Raises:
-            Refused: more than one prompt, or text that is not UTF-8.
+            RefusedError: more than one prompt, or text that is not UTF-8.
         """
         query = tensor("QUERY")
         if query.size != 1:
-            raise Refused(
+            raise RefusedError(
                 f"text_input holds {query.size} prompts: send one a request "
                 "(requests are batched in flight)"
             )
@@ -108,12 +108,12 @@ def _texts(name: str, values: np.ndarray | None) -> tuple[str, ...]:
     try:
         return tuple(bytes(value).decode("utf-8") for value in values.reshape(-1))
     except UnicodeDecodeError as error:
-        raise Refused(f"{name} is not valid UTF-8 (byte {error.start})") from None
+        raise RefusedError(f"{name} is not valid UTF-8 (byte {error.start})") from None
 
 
 def _number(name: str, values: np.ndarray | None) -> int | None:
     if values is None:
         return None
     if values.size != 1:
-        raise Refused(f"{name} holds {values.size} values: give one")
+        raise RefusedError(f"{name} holds {values.size} values: give one")
     return int(values.reshape(-1)[0])

@@ -12,7 +12,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from .engine import Engine
-from .request import EngineLimits, Refused, read_request
+from .request import EngineLimits, RefusedError, read_request
 from .text import read_token_bytes
 
 
@@ -41,8 +41,8 @@ class TritonPythonModel:
                     self._engine.end_id,
                 )
                 if wanted.streaming and not self._decoupled:
-                    raise Refused("stream: this deployment answers in one piece (its route is infer)")
-            except Refused as refusal:
+                    raise RefusedError("stream: this deployment answers in one piece (route infer)")
+            except RefusedError as refusal:
                 _send_error(sender, str(refusal), pb_utils.TritonError.INVALID_ARG)
             else:
                 self._engine.submit(wanted, Responses(request, sender, wanted))

@@ -25,7 +25,7 @@ NEUTRAL_VALUES = {
 }
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A request that is wrong; the message says which input and why."""
 
 
@@ -108,13 +108,13 @@ def read_request(
         end_id: the token that ends generation when the request names none.
 
     Raises:
-        Refused: an input that is out of range or that this engine cannot honour.
+        RefusedError: an input that is out of range or that this engine cannot honour.
     """
     scalars = _Scalars(tensor)
     for name, neutral in NEUTRAL_VALUES.items():
         value = scalars.get(name, neutral[0])
         if value not in neutral:
-            raise Refused(f"{name} {value} cannot be honoured by the CPU engine; leave it out")
+            raise RefusedError(f"{name} {value} cannot be honoured by the CPU engine; leave it out")
     input_ids = _input_ids(tensor, scalars, limits)
     max_tokens = _max_tokens(scalars, len(input_ids), limits)
     _token_id(scalars, "pad_id", None, limits)
@@ -145,14 +145,16 @@ class _Scalars:
         if values is None:
             return default
         if values.size != 1:
-            raise Refused(f"{name} holds {values.size} values; give one")
+            raise RefusedError(f"{name} holds {values.size} values; give one")
         return values.reshape(-1)[0].item()
 
     def within(self, name, default, low, high, public=None):
         """A number that must lie in [low, high]; `public` is its name in the ensemble."""
         value = self.get(name, default)
         if not low <= value <= high:
-            raise Refused(f"{public or name} is {value:g}; it must be from {low:g} to {high:g}")
+            raise RefusedError(
+                f"{public or name} is {value:g}; it must be from {low:g} to {high:g}"
+            )
         return value
 
 
@@ -161,26 +163,30 @@ def _input_ids(
 ) -> list[int]:
     values = tensor("input_ids")
     if values is None or values.size == 0:
-        raise Refused("input_ids is empty; give at least one token")
+        raise RefusedError("input_ids is empty; give at least one token")
     if values.ndim > 1 and values.shape[0] != 1:
-        raise Refused(f"input_ids holds {values.shape[0]} prompts; send one a request")
+        raise RefusedError(f"input_ids holds {values.shape[0]} prompts; send one a request")
     ids = values.reshape(-1).tolist()
     length = scalars.get("input_lengths", len(ids))
     if not 0 < length <= len(ids):
-        raise Refused(f"input_lengths is {length}, but there are {len(ids)} input_ids")
+        raise RefusedError(f"input_lengths is {length}, but there are {len(ids)} input_ids")
     ids = ids[:length]
     for token_id in ids:
         if not 0 <= token_id < limits.vocab_size:
-            raise Refused(f"input_ids holds {token_id}; the vocabulary ends at {limits.vocab_size}")
+            raise RefusedError(
+                f"input_ids holds {token_id}; the vocabulary ends at {limits.vocab_size}"
+            )
     if length > limits.max_input_len:
-        raise Refused(f"the prompt has {length} tokens; this engine takes {limits.max_input_len}")
+        raise RefusedError(
+            f"the prompt has {length} tokens; this engine takes {limits.max_input_len}"
+        )
     return ids
 
 
 def _max_tokens(scalars: _Scalars, prompt: int, limits: EngineLimits) -> int:
     wanted = scalars.get("request_output_len", 0)
     if not 1 <= wanted <= limits.max_seq_len - prompt:
-        raise Refused(
+        raise RefusedError(
             f"max_tokens is {wanted}; with a prompt of {prompt} tokens it must be from 1 to "
             f"{limits.max_seq_len - prompt}"
         )
@@ -193,14 +199,14 @@ def _token_id(
     """A token id; -1 stands for none, as in TensorRT-LLM."""
     value = scalars.get(name, -1 if default is None else default)
     if not -1 <= value < limits.vocab_size:
-        raise Refused(f"{name} is {value}; the vocabulary ends at {limits.vocab_size}")
+        raise RefusedError(f"{name} is {value}; the vocabulary ends at {limits.vocab_size}")
     return None if value == -1 else int(value)
 
 
 def _sampling(scalars: _Scalars, max_tokens: int) -> Sampling:
     top_p = scalars.within("runtime_top_p", 0.0, 0.0, 1.0, "top_p")
     # With top_p alone TensorRT-LLM samples from the whole vocabulary.
-    default_top_k = 0 if 0.0 < top_p else 1
+    default_top_k = 0 if top_p > 0.0 else 1
     return Sampling(
         top_k=scalars.within("runtime_top_k", default_top_k, 0, 2**31 - 1, "top_k"),
         top_p=top_p or 1.0,
@@ -224,7 +230,7 @@ def _stop_words(
         elif len(ids) == 1:
             stop_ids.update(ids)
         else:
-            raise Refused("stop_words holds a row of special tokens; give them one by one")
+            raise RefusedError("stop_words holds a row of special tokens; give them one by one")
     return stop_ids, tuple(words)
 
 
@@ -236,15 +242,17 @@ def _bad_words(flat: np.ndarray | None, token_bytes: Sequence[bytes]) -> tuple[s
         try:
             texts.append(word.decode("utf-8"))
         except UnicodeDecodeError:
-            raise Refused("bad_words holds a part of a character") from None
+            raise RefusedError("bad_words holds a part of a character") from None
         if not word:
-            raise Refused("bad_words holds a special token; those are never shown anyway")
+            raise RefusedError("bad_words holds a special token; those are never shown anyway")
     least: list[str] = []
     for text in sorted(set(texts), key=len):
         if not any(shorter in text for shorter in least):
             least.append(text)
     if len(least) > MAX_BAD_WORDS:
-        raise Refused(f"bad_words holds {len(least)} words; the CPU engine takes {MAX_BAD_WORDS}")
+        raise RefusedError(
+            f"bad_words holds {len(least)} words; the CPU engine takes {MAX_BAD_WORDS}"
+        )
     return tuple(least)
 
 
@@ -255,16 +263,16 @@ def _flat_words(
     if flat is None or flat.size == 0:
         return []
     if flat.ndim < 2 or flat.shape[-2] != 2 or flat.size != 2 * flat.shape[-1]:
-        raise Refused(f"{name} has shape {list(flat.shape)}; it must be [1, 2, n]")
+        raise RefusedError(f"{name} has shape {list(flat.shape)}; it must be [1, 2, n]")
     ids, ends = flat.reshape(2, -1).tolist()
     words, start = [], 0
     for end in ends:
         if end == -1:
             break
         if not start < end <= len(ids):
-            raise Refused(f"{name} has a word that ends at {end}, after {start} of {len(ids)}")
+            raise RefusedError(f"{name} has a word that ends at {end}, after {start} of {len(ids)}")
         words.append(ids[start:end])
         start = end
     if any(not 0 <= token_id < len(token_bytes) for word in words for token_id in word):
-        raise Refused(f"{name} holds a token that is not in the vocabulary")
+        raise RefusedError(f"{name} holds a token that is not in the vocabulary")
     return words

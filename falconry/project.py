@@ -145,7 +145,7 @@ class Project:
 
         session = Session(self._settings.cloud)
         name = self._settings.deployment.name
-        deployment = Deployments(session).find(name)
+        deployment = Deployments(session).get(name)
         if deployment is None:
             raise CloudError("nothing is deployed", where=name, remedy="run: make deploy")
         return deployment, session.signer()

@@ -46,7 +46,7 @@ class Deployments:
         self._client: Any = session.client(DataScienceClient)
 
     def find(self, name: str) -> Any | None:
-        """The deployment with this display name that is not deleted, newest first, if any."""
+        """The summary of the newest deployment of this name that is not deleted, if any."""
         with cloud_errors_told(f"looking for the deployment '{name}'"):
             found = oci.pagination.list_call_get_all_results(
                 self._client.list_model_deployments,
@@ -55,6 +55,14 @@ class Deployments:
             ).data
         standing = [each for each in found if each.lifecycle_state not in _GONE]
         return max(standing, key=lambda each: each.time_created, default=None)
+
+    def get(self, name: str) -> Any | None:
+        """The newest deployment of this name that is not deleted, in full, if any."""
+        found = self.find(name)
+        if found is None:
+            return None
+        with cloud_errors_told(f"reading the deployment '{name}'"):
+            return self._client.get_model_deployment(found.id).data
 
     def bring_about(self, wanted: Wanted, report: Report) -> Any:
         """Makes or changes the deployment until it is ACTIVE and as wanted.
@@ -73,7 +81,7 @@ class Deployments:
             self._create(wanted, report)
         else:
             self._update(standing, wanted, report)
-        active = self.find(name)
+        active = self.get(name)
         if active is None or active.lifecycle_state != "ACTIVE":
             state = active.lifecycle_state if active else "gone"
             details = (active.lifecycle_details if active else "") or "no details given"
@@ -82,7 +90,7 @@ class Deployments:
 
     def settled(self, name: str, settings: DeploymentSettings, report: Report) -> Any | None:
         """The deployment once no operation is running on it."""
-        standing = self.find(name)
+        standing = self.get(name)
         if standing is None or standing.lifecycle_state not in _MOVING:
             return standing
         with cloud_errors_told("looking for the running operation"):
@@ -92,7 +100,7 @@ class Deployments:
         for request in requests:
             if request.status in {"ACCEPTED", "IN_PROGRESS"}:
                 self._wait(request.id, "operation begun before", settings, report)
-        return self.find(name)
+        return self.get(name)
 
     def delete(self, deployment: Any, settings: DeploymentSettings, report: Report) -> None:
         """Deletes a deployment and waits until it is gone.

@@ -18,6 +18,8 @@ from falconry.errors import CloudError
 
 # Log search looks at 14 days at most in one query (Oracle, Logging Query Language).
 _WINDOW = timedelta(days=14)
+# The newest entries may bear a time that this machine's clock has not reached yet.
+_CLOCK_SKEW = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +67,12 @@ class Logs:
         if place is None:
             raise CloudError("there is no log yet", remedy="run: make deploy")
         client: Any = self._session.client(LogSearchClient)
-        now = datetime.now(UTC)
+        end = datetime.now(UTC) + _CLOCK_SKEW
         query = (
             f'search "{self._session.compartment_id}/{place.group_id}/{place.log_id}" '
             "| sort by datetime desc"
         )
-        details = SearchLogsDetails(
-            time_start=now - _WINDOW, time_end=now + timedelta(minutes=5), search_query=query
-        )
+        details = SearchLogsDetails(time_start=end - _WINDOW, time_end=end, search_query=query)
         with cloud_errors_told("searching the log"):
             results = client.search_logs(details, limit=newest).data.results or []
         for result in reversed(results):

@@ -21,6 +21,9 @@ from falconry.files import made_whole, write_text_whole
 
 _STUB = "triton_python_backend_stub"
 
+# What the image runs, beside the real server.
+_SERVER_SOURCES = Path(__file__).parents[2] / "docker" / "server"
+
 # nvidia-pytriton 0.7.0 finds its libraries by RPATH, so nothing is moved out of site-packages.
 # The Python stub takes the first `python3` of PATH for its own, and so finds our packages.
 _LAUNCHER = """\
@@ -34,7 +37,8 @@ if [ -n "${{LOCAL_OCI_SERVER_PORT:-}}" ]; then
     set -- "$@" --http-address=127.0.0.1 --http-port="$LOCAL_OCI_SERVER_PORT" \\
         --allow-grpc=false --allow-metrics=false
 fi
-exec {server}/bin/tritonserver --backend-directory={server}/backends "$@"
+exec {python_bin}/python {sources}/tritonserver.py {server}/bin/tritonserver \\
+    --backend-directory={server}/backends "$@"
 """
 
 
@@ -57,6 +61,7 @@ def prepare_process_image(directory: Path) -> Path:
         python_bin=shlex.quote(str(Path(sys.executable).parent)),
         library_path=f"export LD_LIBRARY_PATH={shlex.quote(str(library))}" if library else "",
         server=shlex.quote(str(server)),
+        sources=shlex.quote(str(_SERVER_SOURCES)),
     )
     launcher = directory.absolute() / "bin" / "tritonserver"
     if not launcher.is_file() or launcher.read_text(encoding="utf-8") != text:

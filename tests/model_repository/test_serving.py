@@ -183,15 +183,21 @@ GOOD = {"text_input": CLOUD, "max_tokens": 5}
         ({**GOOD, "lora_task_id": 1}, "lora_task_id"),
         ({**GOOD, "top_p": 7.0}, "top_p is 7"),
         ({**GOOD, "end_id": 10**6}, "end_id is 1000000"),
+        ({**GOOD, "max_tokens": 2**32 + 5}, "max_tokens is 4294967301"),
+        ({**GOOD, "max_tokens": "5"}, "max_tokens must be a whole number, not text"),
+        ({**GOOD, "text_input": 5}, "text_input must be text, not 5"),
+        ({**GOOD, "temperature": None}, "temperature must be a number, not null"),
         (b'{"text_input": "a\xff", "max_tokens": 5}', "not valid UTF-8"),
+        (b'{"text_input": ', "not JSON"),
     ],
 )
+@pytest.mark.parametrize("path", ["generate", "generate_stream"])
 def test_a_bad_request_is_refused_with_the_reason_and_others_are_served(
-    triton, sentences, body, said
+    triton, sentences, path, body, said
 ):
     with ThreadPoolExecutor(4) as pool:
         good = [pool.submit(text, triton) for _ in range(3)]
-        response = post(triton, body)
+        response = post(triton, body, path)
         assert 400 <= response.status_code < 500, response.text
-        assert said in response.json()["error"]
+        assert said in response.text
         assert [each.result() for each in good] == [sentences[CLOUD]] * 3

@@ -1,0 +1,76 @@
+"""A checkpoint as one value: configuration, tensors and tokenizer held against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from falconry.checkpoint.architecture import FalconArchitecture
+from falconry.checkpoint.configuration import read_configuration
+from falconry.checkpoint.files import find_weights
+from falconry.checkpoint.layout import OUTPUT_PROJECTION, check_tensors, expected_tensors
+from falconry.checkpoint.tensors import TensorLocation, locate_tensors
+from falconry.checkpoint.tokenizer import TokenizerFacts, read_tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A Falcon checkpoint whose parts fit together.
+
+    Attributes:
+        end_id: token that ends an answer, None when there is none.
+        pad_id: token that fills a batch.
+        tensors: every tensor the architecture needs, by name.
+    """
+
+    directory: Path
+    architecture: FalconArchitecture
+    end_id: int | None
+    pad_id: int
+    tensors: Mapping[str, TensorLocation]
+    tokenizer: TokenizerFacts
+
+    @property
+    def num_parameters(self) -> int:
+        """Elements of all tensors; a tied output projection counts once."""
+        return sum(tensor.num_elements for tensor in self.tensors.values())
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """The element types that occur, as safetensors spells them, sorted."""
+        return tuple(sorted({tensor.dtype for tensor in self.tensors.values()}))
+
+
+def read_checkpoint(directory: Path) -> Checkpoint:
+    """Reads everything about a checkpoint but the weights themselves.
+
+    Raises:
+        CheckpointError: the directory is no Falcon checkpoint, or its parts are damaged or do
+            not fit together.
+    """
+    weights = find_weights(directory)
+    configuration = read_configuration(directory)
+    located = locate_tensors(weights)
+    architecture = _with_actual_tying(configuration.architecture, located)
+    check_tensors(architecture, located, directory)
+    return Checkpoint(
+        directory=directory,
+        architecture=architecture,
+        end_id=configuration.end_id,
+        pad_id=configuration.pad_id,
+        tensors={name: located[name] for name in expected_tensors(architecture)},
+        tokenizer=read_tokenizer(directory, architecture.vocab_size),
+    )
+
+
+def _with_actual_tying(
+    architecture: FalconArchitecture, located: Mapping[str, TensorLocation]
+) -> FalconArchitecture:
+    """An output projection in the file is used, whatever config.json says: so does transformers.
+
+    (transformers 5.23, modeling_utils.py, tie_weights: weights stored twice are tied only when
+    they are equal, which makes no difference to the result.)
+    """
+    tied = architecture.tied_embeddings and OUTPUT_PROJECTION not in located
+    return replace(architecture, tied_embeddings=tied)

@@ -1,0 +1,130 @@
+"""Where each tensor lies in its safetensors file, read from the headers alone.
+
+The format is a little-endian u64 header length, the JSON header, then the data
+(https://github.com/huggingface/safetensors, README "Format", release 0.8).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from falconry.checkpoint.files import WeightFiles
+from falconry.errors import CheckpointError
+
+# Bytes an element, of the dtypes that Falcon checkpoints are published in.
+DTYPE_SIZES: Mapping[str, int] = {"F32": 4, "BF16": 2, "F16": 2}
+
+_LENGTH_BYTES = 8
+_MAX_HEADER_BYTES = 100_000_000  # the format's own limit: safetensors 0.8, MAX_HEADER_SIZE
+_FETCH_AGAIN = "fetch the file again"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorLocation:
+    """A tensor's place.
+
+    Attributes:
+        name: its name in the checkpoint.
+        path: the safetensors file.
+        offset: first byte, counted from the start of the file.
+        dtype: element type as safetensors spells it ("F32", "BF16" or "F16").
+        shape: its dimensions; the elements are contiguous in row-major order.
+    """
+
+    name: str
+    path: Path
+    offset: int
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def num_elements(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+
+def locate_tensors(weights: WeightFiles) -> dict[str, TensorLocation]:
+    """Every tensor of the checkpoint by name.
+
+    Raises:
+        CheckpointError: a header is corrupt, a file is truncated, a tensor is not in its shard
+            or has a dtype that is not a plain float.
+    """
+    by_file = {path: _read_file(path) for path in weights.files}
+    if weights.shard_of is None:
+        return dict(by_file[weights.files[0]])
+    absent = [name for name, path in weights.shard_of.items() if name not in by_file[path]]
+    if absent:
+        raise CheckpointError(
+            f"says that {weights.shard_of[absent[0]].name} holds {absent[0]}, which it does not",
+            where=weights.index,
+            remedy="fetch the index and its shards from one revision",
+        )
+    return {name: by_file[path][name] for name, path in weights.shard_of.items()}
+
+
+def _read_file(path: Path) -> dict[str, TensorLocation]:
+    header, data_start, file_size = _read_header(path)
+    located: dict[str, TensorLocation] = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        location, end = _locate(path, name, entry, data_start)
+        if end > file_size:
+            raise CheckpointError(
+                f"is truncated: its header says {end:,} bytes or more, the file has {file_size:,}",
+                where=path,
+                remedy=_FETCH_AGAIN,
+            )
+        located[name] = location
+    return located
+
+
+def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
+    """The header, the offset of the data and the size of the file."""
+    try:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+            if size < _LENGTH_BYTES or length > min(size - _LENGTH_BYTES, _MAX_HEADER_BYTES):
+                raise _corrupt(path)
+            header = json.loads(file.read(length))
+    except OSError as error:
+        raise CheckpointError(f"cannot be read ({error.strerror})", where=path) from error
+    except ValueError as error:
+        raise _corrupt(path) from error
+    if not isinstance(header, dict):
+        raise _corrupt(path)
+    return header, _LENGTH_BYTES + length, size
+
+
+def _locate(path: Path, name: str, entry: Any, data_start: int) -> tuple[TensorLocation, int]:
+    """One header entry, and the file size that it needs."""
+    try:
+        dtype, shape = entry["dtype"], tuple(entry["shape"])
+        begin, end = entry["data_offsets"]
+        elements = math.prod(shape)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _corrupt(path) from error
+    if dtype not in DTYPE_SIZES:
+        raise CheckpointError(
+            f"stores {name} as {dtype}; only {', '.join(DTYPE_SIZES)} are read",
+            where=path,
+            remedy="use the unquantised checkpoint",
+        )
+    if begin < 0 or min(shape, default=1) < 0 or end - begin != elements * DTYPE_SIZES[dtype]:
+        raise _corrupt(path)
+    return TensorLocation(name, path, data_start + begin, dtype, shape), data_start + end
+
+
+def _corrupt(path: Path) -> CheckpointError:
+    return CheckpointError(
+        "has a corrupt safetensors header or is no safetensors file",
+        where=path,
+        remedy=_FETCH_AGAIN,
+    )

@@ -1,0 +1,89 @@
+"""Builds an engine directory for OpenVINO GenAI's continuous batching on a CPU."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+from pathlib import Path
+
+from falconry.checkpoint import Checkpoint
+from falconry.engine.builder import Report
+from falconry.engine.openvino.serving import serving_of, serving_problems, write_serving
+from falconry.engine.spec import EngineSpec, check
+from falconry.errors import MachineError
+from falconry.files import disk_errors_told
+
+MODEL = "openvino_model.xml"
+
+# Raised whenever the same inputs would give other bytes.
+_VERSION = "1"
+_PACKAGES = ("openvino", "openvino-tokenizers", "transformers", "tokenizers", "numpy")
+
+
+class OpenVinoBuilder:
+    """The EngineBuilder for OpenVINO; needs neither PyTorch nor a container."""
+
+    name = "openvino"
+
+    def toolchain(self) -> Mapping[str, str]:
+        """Versions that decide the engine's bytes, by package.
+
+        Raises:
+            MachineError: a package is not installed.
+        """
+        try:
+            versions = {package: metadata.version(package) for package in _PACKAGES}
+        except metadata.PackageNotFoundError as error:
+            raise MachineError(
+                f"the package {error.name} is not installed", remedy="install requirements.lock"
+            ) from error
+        return {"builder": _VERSION, **versions}
+
+    def check(self, spec: EngineSpec) -> None:
+        """Refuses a spec that cannot be built, or not be served by OpenVINO GenAI on a CPU.
+
+        Raises:
+            EngineError: it names every problem there is.
+        """
+        check(spec, serving_problems(spec))
+
+    def build(self, spec: EngineSpec, checkpoint: Checkpoint, output: Path, report: Report) -> None:
+        """Writes the model, the tokenizers and `engine.json` into an empty directory.
+
+        Raises:
+            EngineError: a weight or the tokenizer cannot be converted, or the model would not be
+                served as the architecture says.
+            MachineError: the disk is full or cannot be written.
+        """
+        try:
+            with disk_errors_told(output):
+                _write_models(spec, checkpoint, output, report)
+                shutil.copyfile(checkpoint.tokenizer.path, output / checkpoint.tokenizer.path.name)
+                write_serving(serving_of(spec), output)
+        except OSError as error:
+            raise MachineError(
+                f"the engine could not be built ({error.strerror})", where=error.filename or output
+            ) from error
+
+
+def _write_models(spec: EngineSpec, checkpoint: Checkpoint, output: Path, report: Report) -> None:
+    # OpenVINO takes a third of a second to import and is not needed to know whether to build.
+    from falconry.engine.openvino.graph import decoder_model
+    from falconry.engine.openvino.model_file import write_model
+    from falconry.engine.openvino.self_check import check_model
+    from falconry.engine.openvino.tokenizer import write_tokenizer
+    from falconry.engine.openvino.weights import prepare_weights
+
+    weights = prepare_weights(
+        checkpoint, spec.recipe, output, lambda done: report("converting weights", 0.5 * done)
+    )
+    model = decoder_model(spec.architecture, weights)
+    report("writing the model", 0.5)
+    with ThreadPoolExecutor(max_workers=1) as other_core:
+        tokenizer = other_core.submit(write_tokenizer, checkpoint.directory, output)
+        write_model(model, output / MODEL)
+        tokenizer.result()
+    report("checking the model", 0.95)
+    check_model(output / MODEL, spec.architecture)

@@ -1,0 +1,150 @@
+"""The whole Falcon decoder as an OpenVINO model, from its architecture and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import openvino as ov
+from openvino import Node
+from openvino import opset13 as op
+
+from falconry.checkpoint import FalconArchitecture
+from falconry.checkpoint.layout import (
+    EMBEDDING,
+    FINAL_NORM,
+    OUTPUT_PROJECTION,
+    block_prefix,
+    norm_names,
+)
+from falconry.engine.openvino import blocks
+from falconry.engine.openvino.weights import Weight
+
+
+def decoder_model(architecture: FalconArchitecture, weights: Mapping[str, Weight]) -> ov.Model:
+    """Builds the decoder with its key/value cache as state.
+
+    Inputs: input_ids [B, S], attention_mask [B, T] and position_ids [B, S], i64; beam_idx [B],
+    i32. Output: logits [B, S, vocab_size], float32. (See blocks for the letters.)
+
+    Args:
+        architecture: what to build.
+        weights: every tensor of the architecture; their memory must outlive the model.
+    """
+    return _Decoder(architecture, weights).model()
+
+
+class _Inputs(NamedTuple):
+    input_ids: Node
+    attention_mask: Node
+    position_ids: Node
+    beam_idx: Node
+
+
+class _Positions(NamedTuple):
+    """How the attention of every layer knows positions: by its mask, or by rotary tables."""
+
+    mask: Node
+    rotary: tuple[Node, Node] | None
+
+
+class _Decoder:
+    """A decoder under construction; collects the state's sinks on the way."""
+
+    def __init__(self, architecture: FalconArchitecture, weights: Mapping[str, Weight]) -> None:
+        self._architecture = architecture
+        self._weights = weights
+        self._inputs = _Inputs(
+            _input("input_ids", 2),
+            _input("attention_mask", 2),
+            _input("position_ids", 2),
+            _input("beam_idx", 1, ov.Type.i32),
+        )
+        self._positions = self._make_positions()
+        self._sinks: list[Node] = []
+
+    def model(self) -> ov.Model:
+        embedding = self._parameter(EMBEDDING)
+        x = op.gather(embedding, self._inputs.input_ids, blocks.integer(0))
+        for layer in range(self._architecture.num_layers):
+            x = self._block(x, layer)
+        x = self._norm(x, FINAL_NORM)
+        tied = self._architecture.tied_embeddings
+        logits = blocks.linear(x, embedding if tied else self._parameter(OUTPUT_PROJECTION), None)
+        result = op.result(logits)
+        result.set_friendly_name("logits")
+        logits.output(0).set_names({"logits"})
+        return ov.Model([result], self._sinks, list(self._inputs), "falcon")
+
+    def _make_positions(self) -> _Positions:
+        architecture, inputs = self._architecture, self._inputs
+        if architecture.alibi:
+            slopes = blocks.alibi_slopes(architecture.num_heads, architecture.head_size)
+            return _Positions(self._mask(blocks.alibi_bias(inputs.attention_mask, slopes)), None)
+        tables = blocks.rotary_tables(
+            inputs.position_ids, architecture.head_size, architecture.rope_theta
+        )
+        return _Positions(self._mask(blocks.floats(0.0)), tables)
+
+    def _mask(self, scores_bias: Node) -> Node:
+        inputs = self._inputs
+        return blocks.causal_mask(inputs.input_ids, inputs.attention_mask, scores_bias)
+
+    def _block(self, x: Node, layer: int) -> Node:
+        """One decoder block: attention and MLP, side by side or one after the other."""
+        prefix = block_prefix(layer)
+        attention_norm, mlp_norm = norm_names(self._architecture)
+        normed = self._norm(x, f"{prefix}.{attention_norm}")
+        attended = self._attention(normed, layer)
+        if not self._architecture.parallel_attention:
+            x = op.add(x, attended)
+            return op.add(x, self._mlp(self._norm(x, f"{prefix}.{mlp_norm}"), prefix))
+        mlp_input = self._norm(x, f"{prefix}.{mlp_norm}") if mlp_norm else normed
+        return op.add(x, op.add(self._mlp(mlp_input, prefix), attended))
+
+    def _attention(self, x: Node, layer: int) -> Node:
+        architecture, prefix = self._architecture, f"{block_prefix(layer)}.self_attention"
+        heads, kv_heads = architecture.num_heads, architecture.num_kv_heads
+        size = architecture.head_size
+        fused = self._linear(x, f"{prefix}.query_key_value")
+        parts = blocks.integers(heads * size, kv_heads * size, kv_heads * size)
+        query, key, value = op.variadic_split(fused, blocks.integer(-1), parts).outputs()
+        query = blocks.split_heads(query, heads, size)
+        key = blocks.split_heads(key, kv_heads, size)
+        value = blocks.split_heads(value, kv_heads, size)
+        if self._positions.rotary:
+            query = blocks.rotate(query, self._positions.rotary, size)
+            key = blocks.rotate(key, self._positions.rotary, size)
+        key = self._with_past(key, f"past.{layer}.key")
+        value = self._with_past(value, f"past.{layer}.value")
+        attended = op.scaled_dot_product_attention(query, key, value, self._positions.mask)
+        merged = blocks.merge_heads(attended, architecture.hidden_size)
+        return self._linear(merged, f"{prefix}.dense")
+
+    def _with_past(self, x: Node, name: str) -> Node:
+        architecture = self._architecture
+        kv_heads, size = architecture.num_kv_heads, architecture.head_size
+        everything, sink = blocks.cached(x, name, self._inputs.beam_idx, kv_heads, size)
+        self._sinks.append(sink)
+        return blocks.repeat_heads(everything, architecture.num_heads // kv_heads, kv_heads, size)
+
+    def _mlp(self, x: Node, prefix: str) -> Node:
+        inner = op.gelu(self._linear(x, f"{prefix}.mlp.dense_h_to_4h"), "erf")
+        return self._linear(inner, f"{prefix}.mlp.dense_4h_to_h")
+
+    def _norm(self, x: Node, prefix: str) -> Node:
+        weight, bias = self._parameter(f"{prefix}.weight"), self._parameter(f"{prefix}.bias")
+        return blocks.layer_norm(x, weight, bias, self._architecture.layer_norm_epsilon)
+
+    def _linear(self, x: Node, prefix: str) -> Node:
+        bias = self._parameter(f"{prefix}.bias") if self._architecture.bias else None
+        return blocks.linear(x, self._parameter(f"{prefix}.weight"), bias)
+
+    def _parameter(self, name: str) -> Node:
+        return blocks.parameter(self._weights[name], name)
+
+
+def _input(name: str, rank: int, element: ov.Type = ov.Type.i64) -> Node:
+    node = op.parameter(ov.PartialShape([-1] * rank), element, name=name)
+    node.output(0).set_names({name})
+    return node

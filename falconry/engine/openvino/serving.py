@@ -1,0 +1,138 @@
+"""`engine.json` of an OpenVINO engine: all that the server needs to open it without thinking."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from falconry.engine.recipe import CacheType, FloatType
+from falconry.engine.serving import SERVING_FILE
+from falconry.engine.spec import EngineSpec
+
+# Tokens in a block of the paged cache on a CPU
+# (openvino.genai 2026.4, src/cpp/src/continuous_batching/cache/kv_cache_manager.hpp).
+BLOCK_TOKENS = 32
+
+_PRECISIONS: Mapping[FloatType, str] = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+_CACHE_PRECISIONS: Mapping[CacheType, str] = {
+    "float32": "f32",
+    "bfloat16": "bf16",
+    "float16": "f16",
+    "uint8": "u8",
+}
+_CACHE_ELEMENT_BYTES: Mapping[CacheType, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
+# A scale and a zero point, each float32.
+_QUANTIZATION_BYTES = 8
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Scheduler(_Table):
+    """The fields of openvino_genai.SchedulerConfig that are to be set, by their names there."""
+
+    num_kv_blocks: int
+    max_num_batched_tokens: int
+    max_num_seqs: int
+    dynamic_split_fuse: bool = True
+    enable_prefix_caching: bool = True
+
+
+class OpenVinoServing(_Table):
+    """The content of `engine.json`.
+
+    Attributes:
+        format: raised when a server for the earlier format could not read it.
+        vocab_size: token ids of a request are below it.
+        max_batch_size: requests to be answered at the same time. The scheduler does not hold to
+            it while it splits prompts, so the server has to.
+        max_input_len: tokens of a prompt; the runtime does not hold to it either.
+        max_seq_len: tokens of prompt and answer together, likewise.
+        end_id: token that ends an answer unless the request names another; -1 for no such token.
+        device_properties: of the pipeline's constructor.
+        kv_block_tokens: tokens whose keys and values share a block of the cache.
+        kv_block_bytes: what a block takes.
+    """
+
+    format: int = 1
+    kind: str = "openvino"
+    vocab_size: int
+    max_batch_size: int
+    max_input_len: int
+    max_seq_len: int
+    end_id: int
+    pad_id: int
+    device: str = "CPU"
+    device_properties: Mapping[str, str]
+    scheduler: Scheduler
+    kv_block_tokens: int = BLOCK_TOKENS
+    kv_block_bytes: int
+
+
+def serving_of(spec: EngineSpec) -> OpenVinoServing:
+    """How an engine of this spec is to be opened."""
+    recipe, limits = spec.recipe, spec.limits
+    return OpenVinoServing(
+        vocab_size=spec.architecture.vocab_size,
+        max_batch_size=limits.max_batch_size,
+        max_input_len=limits.max_input_len,
+        max_seq_len=limits.max_seq_len,
+        end_id=-1 if spec.end_id is None else spec.end_id,
+        pad_id=spec.pad_id,
+        device_properties={
+            "INFERENCE_PRECISION_HINT": _PRECISIONS[recipe.dtype],
+            "KV_CACHE_PRECISION": _CACHE_PRECISIONS[recipe.kv_cache.dtype],
+        },
+        scheduler=Scheduler(
+            num_kv_blocks=spec.kv_cache_bytes // block_bytes(spec),
+            max_num_batched_tokens=limits.max_num_tokens,
+            max_num_seqs=limits.max_batch_size,
+        ),
+        kv_block_bytes=block_bytes(spec),
+    )
+
+
+def write_serving(serving: OpenVinoServing, engine: Path) -> None:
+    """Writes `engine.json`, the same bytes for the same values."""
+    text = serving.model_dump_json(indent=2) + "\n"
+    (engine / SERVING_FILE).write_text(text, encoding="utf-8")
+
+
+def block_bytes(spec: EngineSpec) -> int:
+    """Bytes of one block of the cache: the keys and values of BLOCK_TOKENS tokens in all layers.
+
+    An 8-bit cache quantises keys by channel and values by token, which is seen in the shapes of
+    the compiled model's cache inputs (openvino 2026.4, CPU).
+    """
+    architecture, dtype = spec.architecture, spec.recipe.kv_cache.dtype
+    elements = BLOCK_TOKENS * architecture.head_size
+    if dtype == "uint8":
+        keys = elements + architecture.head_size * _QUANTIZATION_BYTES
+        values = elements + BLOCK_TOKENS * _QUANTIZATION_BYTES
+    else:
+        keys = values = elements * _CACHE_ELEMENT_BYTES[dtype]
+    return architecture.num_layers * architecture.num_kv_heads * (keys + values)
+
+
+def serving_problems(spec: EngineSpec) -> list[str]:
+    """Why OpenVINO GenAI could not serve an engine of this spec within its limits."""
+    dtype, cache = spec.recipe.dtype, spec.recipe.kv_cache
+    problems = []
+    if dtype == "float16":
+        # Seen with openvino 2026.4.1: rotary positions above 2,048 are rounded to multiples of 2
+        # and more, and sums overflow to NaN.
+        problems.append("dtype float16 is not exact enough on a CPU; use bfloat16 or float32")
+    # The CPU's attention kernels keep these caches only in the arithmetic's own type
+    # (openvino 2026.4, intel_cpu, executor_pa.cpp: "expect kvcache type ...").
+    if cache.dtype in ("float32", "bfloat16") and cache.dtype != dtype:
+        problems.append(f"kv_cache.dtype {cache.dtype} needs dtype {cache.dtype}, not {dtype}")
+    tokens = spec.kv_cache_bytes // block_bytes(spec) * BLOCK_TOKENS
+    if tokens < spec.limits.max_seq_len:
+        problems.append(
+            f"a request of max_seq_len {spec.limits.max_seq_len} can never fit: "
+            f"kv_cache.memory_gib {cache.memory_gib:g} holds {tokens} tokens"
+        )
+    return problems

@@ -1,0 +1,155 @@
+"""What is read from a good checkpoint, held against the published models' configurations."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from subprocess import run
+
+import pytest
+from safetensors import safe_open
+
+from falconry.checkpoint import checkpoint_files, read_checkpoint
+
+ROOT = Path(__file__).parents[2]
+TINY_FALCON = ROOT / "checkpoints" / "tiny-falcon"
+FAMILIES = ROOT / "tests" / "data" / "checkpoints"
+
+each_family = pytest.mark.parametrize(
+    "name", ["falcon-rw", "falcon-7b", "falcon-40b", "falcon2-11b"]
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "alibi", "kv_heads", "parallel", "norms", "bias", "tied", "theta", "stored"),
+    [
+        ("falcon-rw", True, 4, False, 2, True, True, 10000.0, "F32"),
+        ("falcon-7b", False, 1, True, 1, False, True, 10000.0, "F32"),
+        ("falcon-40b", False, 2, True, 2, False, True, 10000.0, "BF16"),
+        ("falcon2-11b", False, 2, True, 1, False, False, 500042.0, "F16"),
+    ],
+)
+def test_each_family_is_read_as_published(
+    name: str,
+    alibi: bool,
+    kv_heads: int,
+    parallel: bool,
+    norms: int,
+    bias: bool,
+    tied: bool,
+    theta: float,
+    stored: str,
+) -> None:
+    checkpoint = read_checkpoint(FAMILIES / name)
+    architecture = checkpoint.architecture
+
+    assert architecture.family == name
+    assert architecture.alibi is alibi
+    assert architecture.num_kv_heads == kv_heads
+    assert architecture.parallel_attention is parallel
+    assert architecture.separate_mlp_norm is (norms == 2)
+    assert architecture.bias is bias
+    assert architecture.tied_embeddings is tied
+    assert architecture.rope_theta == theta
+    assert architecture.max_positions == 256
+    assert checkpoint.dtypes == (stored,)
+    assert (checkpoint.end_id, checkpoint.pad_id) == (11, 11)
+    assert checkpoint.tokenizer.vocab_size <= architecture.vocab_size
+
+
+@each_family
+def test_every_tensor_is_where_the_safetensors_library_finds_it(name: str) -> None:
+    checkpoint = read_checkpoint(FAMILIES / name)
+    elements = 0
+    for path in sorted((FAMILIES / name).glob("*.safetensors")):
+        with safe_open(path, framework="np") as shard:
+            for key in shard.keys():  # noqa: SIM118 - safe_open is no mapping
+                theirs = shard.get_slice(key)
+                ours = checkpoint.tensors[key]
+                assert (ours.path, list(ours.shape)) == (path, theirs.get_shape())
+                elements += ours.num_elements
+                if ours.dtype == "F32":
+                    with path.open("rb") as file:
+                        file.seek(ours.offset)
+                        raw = file.read(4 * ours.num_elements)
+                    assert raw == shard.get_tensor(key).tobytes()
+
+    assert checkpoint.num_parameters == elements
+
+
+def test_the_files_that_decide_an_engine_are_listed_and_no_others(tmp_path: Path) -> None:
+    directory = shutil.copytree(FAMILIES / "falcon-40b", tmp_path / "copy")
+    (directory / "README.md").write_text("not part of it")
+
+    assert [path.name for path in checkpoint_files(directory)] == [
+        "config.json",
+        "generation_config.json",
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+        "model.safetensors.index.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
+
+
+def test_listing_the_files_of_a_checkpoint_imports_no_heavy_library() -> None:
+    program = (
+        "import sys, pathlib; from falconry.checkpoint import checkpoint_files;"
+        f"checkpoint_files(pathlib.Path({str(TINY_FALCON)!r}));"
+        "print({'transformers', 'numpy', 'openvino'} & set(sys.modules))"
+    )
+    done = run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+
+    assert done.stdout.strip() == "set()", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "model_type", "removed"),
+    [
+        ("falcon-rw", "RefinedWebModel", ("num_kv_heads", "new_decoder_architecture")),
+        ("falcon-7b", "RefinedWebModel", ("num_kv_heads", "new_decoder_architecture")),
+        ("falcon-40b", "RefinedWeb", ("new_decoder_architecture", "multi_query")),
+    ],
+)
+def test_a_configuration_of_before_transformers_means_the_same(
+    name: str, model_type: str, removed: tuple[str, ...], tmp_path: Path
+) -> None:
+    directory = shutil.copytree(FAMILIES / name, tmp_path / name)
+    modern = json.loads((directory / "config.json").read_text())
+    legacy = {key: value for key, value in modern.items() if key not in removed}
+    legacy |= {
+        "model_type": model_type,
+        "architectures": ["RWForCausalLM"],
+        "n_layer": legacy.pop("num_hidden_layers"),
+        "n_head": legacy.pop("num_attention_heads"),
+        "apply_residual_connection_post_layernorm": False,
+    }
+    if "num_kv_heads" in legacy:
+        legacy["n_head_kv"] = legacy.pop("num_kv_heads")
+    (directory / "config.json").write_text(json.dumps(legacy))
+
+    old, new = read_checkpoint(directory), read_checkpoint(FAMILIES / name)
+
+    assert old.architecture == new.architecture
+    assert (old.end_id, old.pad_id) == (new.end_id, new.pad_id)
+
+
+def test_several_end_ids_give_the_first_and_none_gives_none(tmp_path: Path) -> None:
+    directory = shutil.copytree(TINY_FALCON, tmp_path / "copy")
+    for written, read in (([12, 11], 12), (None, None)):
+        (directory / "generation_config.json").write_text(json.dumps({"eos_token_id": written}))
+        assert read_checkpoint(directory).end_id == read
+
+
+def test_without_a_generation_config_the_model_configuration_decides(tmp_path: Path) -> None:
+    directory = shutil.copytree(TINY_FALCON, tmp_path / "copy")
+    (directory / "generation_config.json").unlink()
+    config = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(
+        json.dumps(config | {"eos_token_id": 13, "pad_token_id": 14})
+    )
+    checkpoint = read_checkpoint(directory)
+
+    assert (checkpoint.end_id, checkpoint.pad_id) == (13, 14)

@@ -119,6 +119,8 @@ def test_sampling_is_asked_for_by_top_k_or_top_p(read, given, greedy, top_k):
         ({"beam_width": scalar(2)}, ["beam_width 2"]),
         ({"num_return_sequences": scalar(2)}, ["num_return_sequences 2"]),
         ({"len_penalty": scalar(0.5, np.float32)}, ["len_penalty 0.5"]),
+        ({"presence_penalty": scalar(0.5, np.float32)}, ["presence_penalty 0.5"]),
+        ({"frequency_penalty": scalar(-1, np.float32)}, ["frequency_penalty -1"]),
         ({"return_context_logits": scalar(True, np.bool_)}, ["return_context_logits"]),
         ({"return_generation_logits": scalar(True, np.bool_)}, ["return_generation_logits"]),
         ({"stop_words_list": np.ones((1, 3, 1), np.int32)}, ["stop_words", "shape"]),

@@ -223,8 +223,6 @@ def _generation_config(request: GenerationRequest) -> genai.GenerationConfig:
 def _sampling_options(sampling: Sampling) -> dict[str, Any]:
     options = {
         "repetition_penalty": sampling.repetition_penalty,
-        "presence_penalty": sampling.presence_penalty,
-        "frequency_penalty": sampling.frequency_penalty,
         "min_new_tokens": sampling.min_tokens,
         "do_sample": not sampling.greedy,
     }

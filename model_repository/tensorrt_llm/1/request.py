@@ -15,8 +15,12 @@ import numpy as np
 # words with a vocabulary of 65,024 and 1.1 s for 100 (OpenVINO GenAI 2026.4.1, measured).
 MAX_BAD_WORDS = 32
 
-# Inputs that change nothing at these values and that this engine cannot honour at any other.
+# Inputs that change nothing at these values and that this engine cannot honour at any other. The
+# two penalties: OpenVINO GenAI 2026.4.1 adds them to negative logits, and so makes likelier what
+# they should make rarer (measured with logits that are all negative).
 NEUTRAL_VALUES = {
+    "presence_penalty": (0.0,),
+    "frequency_penalty": (0.0,),
     "beam_width": (1,),
     "num_return_sequences": (1,),
     "len_penalty": (0.0, 1.0),
@@ -55,8 +59,6 @@ class Sampling:
     top_p: float = 1.0
     temperature: float = 1.0
     repetition_penalty: float = 1.0
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
     min_tokens: int = 0
     seed: int = 0
 
@@ -212,8 +214,6 @@ def _sampling(scalars: _Scalars, max_tokens: int) -> Sampling:
         top_p=top_p or 1.0,
         temperature=scalars.within("temperature", 1.0, 0.0, 100.0),
         repetition_penalty=scalars.within("repetition_penalty", 1.0, 0.01, 100.0),
-        presence_penalty=scalars.within("presence_penalty", 0.0, -2.0, 2.0),
-        frequency_penalty=scalars.within("frequency_penalty", 0.0, -2.0, 2.0),
         min_tokens=scalars.within("min_tokens", 0, 0, max_tokens),
         seed=scalars.get("seed", 0),
     )

@@ -1,0 +1,124 @@
+"""The ASGI application: services, what stands before them, and what lives as long as they do."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+import local_oci.catalog.routes
+import local_oci.deployments.routes
+import local_oci.faults.routes
+import local_oci.invocation.routes
+import local_oci.logs.routes
+import local_oci.object_storage.routes
+import local_oci.work_requests.routes
+from local_oci.catalog.workflows import export_artifact, import_artifact
+from local_oci.cloud import Cloud
+from local_oci.deployments.workflows import DeploymentWorkflows
+from local_oci.faults.middleware import Faults
+from local_oci.http.errors import ServiceError, method_not_allowed, no_such_operation
+from local_oci.http.middleware import Authentication, RequestIds, log_refusal
+from local_oci.http.responses import error_response
+from local_oci.http.retry_tokens import forget_old_tokens
+from local_oci.work_requests.engine import Work, Workflow
+from local_oci.work_requests.models import Operation
+
+# The gateway's paths begin with a wildcard, so they come last.
+_SERVICE_ROUTES = [
+    *local_oci.catalog.routes.ROUTES,
+    *local_oci.deployments.routes.ROUTES,
+    *local_oci.work_requests.routes.ROUTES,
+    *local_oci.object_storage.routes.ROUTES,
+    *local_oci.logs.routes.ROUTES,
+    *local_oci.invocation.routes.ROUTES,
+]
+_UNSIGNED_BODIES = [
+    *local_oci.catalog.routes.UNSIGNED_BODIES,
+    *local_oci.object_storage.routes.UNSIGNED_BODIES,
+]
+
+
+def build_app(cloud: Cloud) -> Starlette:
+    """The application that serves a cloud."""
+    app = Starlette(
+        routes=[*local_oci.faults.routes.ROUTES, *_SERVICE_ROUTES],
+        middleware=[
+            Middleware(RequestIds),
+            Middleware(Authentication, identity=cloud.identity, unsigned_bodies=_UNSIGNED_BODIES),
+            Middleware(Faults, plan=cloud.faults, routes=_SERVICE_ROUTES),
+        ],
+        exception_handlers={
+            ServiceError: _refused,
+            HTTPException: _not_routed,
+            Exception: _failed,
+        },
+        lifespan=_lifespan,
+    )
+    app.state.cloud = cloud
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: Starlette) -> AsyncIterator[None]:
+    """Take up what an earlier process left; leave everything so that a later one can."""
+    cloud: Cloud = app.state.cloud
+    _sweep(cloud)
+    workflows = DeploymentWorkflows(cloud)
+    cloud.work_requests.register(_workflows(cloud, workflows))
+    workflows.restore()
+    cloud.work_requests.resume()
+    try:
+        yield
+    finally:
+        await cloud.work_requests.shutdown()
+        await workflows.shutdown()
+        await cloud.fleet.shutdown()
+        cloud.database.close()
+
+
+def _workflows(cloud: Cloud, deployments: DeploymentWorkflows) -> Mapping[Operation, Workflow]:
+    return {
+        **deployments.by_operation(),
+        Operation.EXPORT_ARTIFACT: partial(export_artifact, cloud),
+        Operation.IMPORT_ARTIFACT: partial(import_artifact, cloud),
+        Operation.DELETE_PROJECT: _nothing_more,
+    }
+
+
+async def _nothing_more(work: Work) -> None:
+    """The work of an operation that was done when it was accepted."""
+    work.step("Deleted", 100)
+
+
+def _sweep(cloud: Cloud) -> None:
+    forget_old_tokens(cloud.database)
+    cloud.logs.forget_old_entries()
+    artifacts = {artifact.blob for artifact in cloud.catalog.artifacts.scan()}
+    cloud.blobs.sweep({*artifacts, *cloud.objects.blob_names(), *cloud.uploads.blob_names()})
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)
+    log_refusal(request.scope, error)
+    return error_response(error)
+
+
+async def _not_routed(request: Request, error: Exception) -> Response:
+    """Starlette's own 404 and 405, in the cloud's words."""
+    assert isinstance(error, HTTPException)
+    refusal = method_not_allowed() if error.status_code == 405 else no_such_operation()
+    return await _refused(request, refusal)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """A fault of this program."""
+    return error_response(
+        ServiceError(500, "InternalServerError", f"local_oci failed: {error!r}; see its log.")
+    )

@@ -1,0 +1,1 @@
+"""Data Science projects and the model catalog: models, artifacts, provenance."""

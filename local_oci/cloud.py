@@ -1,0 +1,88 @@
+"""One local cloud: everything that its services share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import cast
+
+from starlette.requests import Request
+
+from local_oci.catalog.store import Catalog
+from local_oci.deployments.fleet import Fleet
+from local_oci.deployments.models import ModelDeployment
+from local_oci.faults.plan import FaultPlan
+from local_oci.home import Home
+from local_oci.identity import Identity
+from local_oci.invocation.throttle import Throttle
+from local_oci.logs.service import LogService
+from local_oci.object_storage.models import Bucket
+from local_oci.object_storage.store import Objects, Uploads
+from local_oci.runtime.runner import Runner
+from local_oci.storage.blobs import Blobs
+from local_oci.storage.database import Database
+from local_oci.storage.records import Collection
+from local_oci.work_requests.engine import WorkRequests
+from local_oci.work_requests.models import WorkRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """The state and the machinery of one cloud; it belongs to the event loop's thread."""
+
+    home: Home
+    identity: Identity
+    endpoint: str
+    database: Database
+    runner: Runner
+    blobs: Blobs
+    catalog: Catalog
+    deployments: Collection[ModelDeployment]
+    fleet: Fleet
+    work_requests: WorkRequests
+    buckets: Collection[Bucket]
+    objects: Objects
+    uploads: Uploads
+    logs: LogService
+    faults: FaultPlan = field(default_factory=FaultPlan)
+    throttle: Throttle = field(default_factory=Throttle)
+
+
+def build_cloud(
+    home: Home, identity: Identity, endpoint: str, runner: Runner, start_timeout: float
+) -> Cloud:
+    """Open a directory's cloud.
+
+    Args:
+        home: its directory.
+        identity: who may speak to it.
+        endpoint: its base URL.
+        runner: what runs its containers.
+        start_timeout: seconds that a container has to become healthy.
+    """
+    database = Database(home.database)
+    blobs = Blobs(home)
+    return Cloud(
+        home=home,
+        identity=identity,
+        endpoint=endpoint,
+        database=database,
+        runner=runner,
+        blobs=blobs,
+        catalog=Catalog(database),
+        deployments=Collection(
+            database, "model_deployment", ModelDeployment, lambda record: record.id
+        ),
+        fleet=Fleet(home, runner, start_timeout),
+        work_requests=WorkRequests(
+            Collection(database, "work_request", WorkRequest, lambda record: record.id)
+        ),
+        buckets=Collection(database, "bucket", Bucket, lambda record: record.name),
+        objects=Objects(database, blobs),
+        uploads=Uploads(database, blobs),
+        logs=LogService(database),
+    )
+
+
+def cloud_of(request: Request) -> Cloud:
+    """The cloud that a request was sent to."""
+    return cast(Cloud, request.app.state.cloud)

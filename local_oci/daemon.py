@@ -1,0 +1,142 @@
+"""A detached server, seen from outside: start it, stop it, ask for it.
+
+Whether a server runs is told by its lock alone. The process id in the lock's file is believed
+only while the lock is held, and then it is the holder's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Sequence
+from http.client import HTTPResponse
+from pathlib import Path
+
+import local_oci
+from local_oci.home import Home, HomeError, Lock, is_locked
+from local_oci.limits import STOP_GRACE_SECONDS
+
+ALREADY_SERVED = 3  # exit status of `serve` when another process has the directory
+
+_START_TIMEOUT_SECONDS = 30.0
+_STOP_TIMEOUT_SECONDS = 2 * STOP_GRACE_SECONDS + 10.0
+_HOLDER_TIMEOUT_SECONDS = 1.0
+_POLL_SECONDS = 0.02
+
+
+class DaemonError(Exception):
+    """Why a server could not be started or stopped; one sentence."""
+
+
+def start(home: Home, serve_arguments: Sequence[str]) -> str:
+    """Start `serve` in a session of its own, or find the server that runs; return its endpoint.
+
+    Args:
+        home: the cloud's directory.
+        serve_arguments: command-line arguments of `serve`.
+
+    Raises:
+        DaemonError: it did not start; nothing is left running.
+    """
+    try:
+        home.prepare()
+    except HomeError as error:
+        raise DaemonError(str(error)) from error
+    server: subprocess.Popen[bytes] | None = None
+    deadline = time.monotonic() + _START_TIMEOUT_SECONDS
+    while time.monotonic() < deadline:
+        if endpoint := running_endpoint(home):
+            return endpoint
+        if server is None or server.poll() == ALREADY_SERVED:
+            if not is_locked(home.lock):
+                server = _spawn(home, serve_arguments)
+        elif server.poll() is not None:
+            raise DaemonError(_last_line(home.log))
+        time.sleep(_POLL_SECONDS)
+    if server is not None:
+        server.terminate()
+        server.wait()
+    raise DaemonError(f"{home.root}: no answer within {_START_TIMEOUT_SECONDS:g} s; see {home.log}")
+
+
+def stop(home: Home) -> bool:
+    """Stop the server and wait until it and all its processes are gone; say if there was one.
+
+    Raises:
+        DaemonError: it does not end.
+    """
+    was_running = is_locked(home.lock)
+    if was_running and (process := _holder(home)):
+        os.kill(process, signal.SIGTERM)
+    for path in (home.lock, home.processes):
+        if not path.exists():
+            continue
+        lock = Lock(path)
+        if not lock.acquire(_STOP_TIMEOUT_SECONDS):
+            raise DaemonError(f"{home.root}: the server does not end; see {home.log}")
+        lock.release()
+    return was_running
+
+
+def running_endpoint(home: Home) -> str | None:
+    """The endpoint of the server that runs and answers, if there is one."""
+    if not is_locked(home.lock) or not home.endpoint.exists():
+        return None
+    endpoint = home.endpoint.read_text()
+    try:
+        with _open(f"{endpoint}/_local/health") as response:
+            directory = json.load(response)["directory"]
+    except (OSError, ValueError):
+        return None
+    return endpoint if directory == str(home.root) else None
+
+
+def _spawn(home: Home, serve_arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+    with home.log.open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "local_oci", "serve", *serve_arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=Path(local_oci.__file__).parents[1],
+            start_new_session=True,
+        )
+
+
+def _holder(home: Home) -> int | None:
+    """The process that holds the lock.
+
+    It writes its id right after it has the lock. Until then the file holds its predecessor's, so
+    a process counts only if it has the file open.
+    """
+    deadline = time.monotonic() + _HOLDER_TIMEOUT_SECONDS
+    while is_locked(home.lock) and time.monotonic() < deadline:
+        text = home.lock.read_text()
+        if text and _has_open(int(text), home.lock):
+            return int(text)
+        time.sleep(_POLL_SECONDS)
+    return None
+
+
+def _has_open(process: int, path: Path) -> bool:
+    try:
+        return any(link.readlink() == path for link in Path(f"/proc/{process}/fd").iterdir())
+    except OSError:
+        return False
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines()
+    return lines[-1] if lines else f"the server ended without a word; see {log}"
+
+
+def _open(url: str) -> HTTPResponse:
+    """Ask without a proxy, whatever the environment says: it is this machine."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    response: HTTPResponse = opener.open(url, timeout=5)
+    return response

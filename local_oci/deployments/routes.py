@@ -1,0 +1,150 @@
+"""HTTP of model deployments and their shapes, under the Data Science base path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from local_oci.cloud import Cloud, cloud_of
+from local_oci.deployments import commands
+from local_oci.deployments.models import (
+    CreateDeploymentDetails,
+    ModelDeployment,
+    UpdateDeploymentDetails,
+)
+from local_oci.deployments.rules import check_emulated
+from local_oci.deployments.shapes import all_shapes
+from local_oci.http.errors import invalid_parameter, not_found
+from local_oci.http.pages import list_response
+from local_oci.http.requests import (
+    check_if_match,
+    parse_json,
+    required_query,
+    validate_details,
+)
+from local_oci.http.responses import (
+    WORK_REQUEST_HEADER,
+    empty_response,
+    record_response,
+    records_response,
+)
+from local_oci.http.retry_tokens import once
+from local_oci.work_requests.models import WorkRequest
+
+_CONFIGURATION = "modelDeploymentConfigurationDetails"
+_PAGING = frozenset({"compartmentId", "limit", "page", "sortBy", "sortOrder"})
+
+
+@once
+def create_model_deployment(request: Request, body: bytes) -> Response:
+    """Begin a deployment."""
+    content = parse_json(body)
+    if isinstance(content, dict):
+        check_emulated(content.get(_CONFIGURATION))
+    details = validate_details(CreateDeploymentDetails, content)
+    cloud = cloud_of(request)
+    deployment, work_request = commands.create(cloud, details)
+    shown = _addressed(cloud, deployment)
+    return record_response(shown, 202, {WORK_REQUEST_HEADER: work_request.id})
+
+
+async def get_model_deployment(request: Request) -> Response:
+    """One deployment, also a deleted one."""
+    return record_response(_addressed(cloud_of(request), _deployment(request)))
+
+
+async def list_model_deployments(request: Request) -> Response:
+    """Deployments of a compartment. The SDK says: compartmentId and one more filter at most."""
+    required_query(request, "compartmentId")
+    if len(set(request.query_params) - _PAGING) > 1:
+        raise invalid_parameter(
+            "Only one parameter other than compartmentId may be included in a query."
+        )
+    cloud = cloud_of(request)
+    return list_response(
+        request,
+        [_addressed(cloud, deployment) for deployment in cloud.deployments.scan()],
+        filters={
+            "compartmentId": lambda deployment: deployment.compartment_id,
+            "id": lambda deployment: deployment.id,
+            "projectId": lambda deployment: deployment.project_id,
+            "displayName": lambda deployment: deployment.display_name,
+            "lifecycleState": lambda deployment: deployment.lifecycle_state,
+            "createdBy": lambda deployment: deployment.created_by,
+        },
+        sort_fields={
+            "timeCreated": lambda deployment: deployment.time_created.isoformat(),
+            "displayName": lambda deployment: deployment.display_name,
+        },
+    )
+
+
+async def update_model_deployment(request: Request) -> Response:
+    """Begin an update; a serving deployment answers all the while."""
+    content = parse_json(await request.body())
+    if isinstance(content, dict):
+        check_emulated(content.get(_CONFIGURATION))
+    details = validate_details(UpdateDeploymentDetails, content)
+    return _accepted(request, partial(commands.update, details=details))
+
+
+async def activate_model_deployment(request: Request) -> Response:
+    """Begin INACTIVE to ACTIVE."""
+    return _accepted(request, commands.activate)
+
+
+async def deactivate_model_deployment(request: Request) -> Response:
+    """Begin ACTIVE to INACTIVE."""
+    return _accepted(request, commands.deactivate)
+
+
+async def delete_model_deployment(request: Request) -> Response:
+    """Begin the end."""
+    return _accepted(request, commands.delete)
+
+
+async def list_model_deployment_shapes(request: Request) -> Response:
+    """All shapes."""
+    required_query(request, "compartmentId")
+    return records_response(all_shapes().values(), None)
+
+
+def _deployment(request: Request) -> ModelDeployment:
+    deployment = cloud_of(request).deployments.get(request.path_params["deployment_id"])
+    if deployment is None:
+        raise not_found()
+    return deployment
+
+
+def _accepted(
+    request: Request, command: Callable[[Cloud, ModelDeployment], WorkRequest]
+) -> Response:
+    deployment = _deployment(request)
+    if not deployment.exists:
+        raise not_found()
+    check_if_match(request, deployment)
+    work_request = command(cloud_of(request), deployment)
+    return empty_response(202, {WORK_REQUEST_HEADER: work_request.id})
+
+
+def _addressed(cloud: Cloud, deployment: ModelDeployment) -> ModelDeployment:
+    """With its URL, which is not stored: the cloud may listen on another port next time."""
+    url = f"{cloud.endpoint}/{deployment.id}"
+    return deployment.model_copy(update={"model_deployment_url": url})
+
+
+_ONE = "/20190101/modelDeployments/{deployment_id}"
+ROUTES = [
+    Route("/20190101/modelDeployments", create_model_deployment, methods=["POST"]),
+    Route("/20190101/modelDeployments", list_model_deployments, methods=["GET"]),
+    Route(_ONE, get_model_deployment, methods=["GET"]),
+    Route(_ONE, update_model_deployment, methods=["PUT"]),
+    Route(_ONE, delete_model_deployment, methods=["DELETE"]),
+    Route(f"{_ONE}/actions/activate", activate_model_deployment, methods=["POST"]),
+    Route(f"{_ONE}/actions/deactivate", deactivate_model_deployment, methods=["POST"]),
+    Route("/20190101/modelDeploymentShapes", list_model_deployment_shapes, methods=["GET"]),
+]

@@ -1,0 +1,1 @@
+"""Injected faults, for tests of clients: what a real cloud does now and then, on demand."""

@@ -1,0 +1,81 @@
+"""The faults that are still to happen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Set
+
+from local_oci.faults.models import WORKFLOW_KINDS, Fault, Kind
+from local_oci.work_requests.engine import WorkError
+from local_oci.work_requests.models import Operation
+
+# The SDK's name of the operation behind a work request.
+_SDK_NAMES = {
+    Operation.CREATE_DEPLOYMENT: "create_model_deployment",
+    Operation.UPDATE_DEPLOYMENT: "update_model_deployment",
+    Operation.ACTIVATE_DEPLOYMENT: "activate_model_deployment",
+}
+# Oracle's words, as users quote them; the codes are inferred.
+_FAILURES = {
+    Kind.NO_CAPACITY: (
+        "OutOfCapacity",
+        "There is currently no capacity for the specified shape. "
+        "Choose a different shape or region",
+    ),
+    Kind.BOOTSTRAP: (
+        "BootstrapFailure",
+        "Errors occurred while bootstrapping the Model Deployment",
+    ),
+}
+
+
+class FaultPlan:
+    """Faults in the order in which they were asked for."""
+
+    def __init__(self) -> None:
+        self._faults: list[Fault] = []
+
+    def add(self, faults: Iterable[Fault]) -> None:
+        """Let faults happen."""
+        self._faults.extend(faults)
+
+    def clear(self) -> None:
+        """Let none happen any more."""
+        self._faults.clear()
+
+    def pending(self) -> list[Fault]:
+        """What is still to happen."""
+        return list(self._faults)
+
+    def take(self, operation: str | None, path: str, kinds: Set[Kind]) -> list[Fault]:
+        """The faults of some kinds that happen to a request now."""
+        happening = []
+        for fault in self.pending():
+            if fault.kind not in kinds or not _matches(fault, operation, path):
+                continue
+            if fault.skip:
+                self._replace(fault, fault.model_copy(update={"skip": fault.skip - 1}))
+                continue
+            happening.append(fault)
+            left = fault.times - 1
+            self._replace(fault, fault.model_copy(update={"times": left}) if left else None)
+        return happening
+
+    def check_bootstrap(self, operation: Operation) -> None:
+        """Fail a workflow that is to fail.
+
+        Raises:
+            WorkError: in Oracle's words.
+        """
+        for fault in self.take(_SDK_NAMES[operation], "", WORKFLOW_KINDS):
+            raise WorkError(*_FAILURES[fault.kind])
+
+    def _replace(self, fault: Fault, successor: Fault | None) -> None:
+        place = next(index for index, known in enumerate(self._faults) if known is fault)
+        self._faults[place : place + 1] = [] if successor is None else [successor]
+
+
+def _matches(fault: Fault, operation: str | None, path: str) -> bool:
+    if fault.operation is not None and fault.operation != operation:
+        return False
+    return fault.path is None or re.search(fault.path, path) is not None

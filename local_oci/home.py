@@ -1,0 +1,168 @@
+"""A cloud's directory: what lies where, who may read it, and who holds it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+# A Unix socket's path holds 107 bytes (unix(7)); the longest below the directory is
+# "/run/<8 characters>/server.sock".
+MAX_PATH_BYTES = 107 - len("/run/01234567/server.sock")
+
+_WAIT_STEP_SECONDS = 0.02
+
+
+class HomeError(Exception):
+    """A directory that cannot serve as a cloud's home; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The paths of one local cloud, all below `root`."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """SDK config file with the DEFAULT profile."""
+        return self.root / "config"
+
+    @property
+    def api_key(self) -> Path:
+        """Private API key of the one user."""
+        return self.root / "api_key.pem"
+
+    @property
+    def endpoint(self) -> Path:
+        """Holds the base URL while the cloud runs."""
+        return self.root / "endpoint"
+
+    @property
+    def port(self) -> Path:
+        """Holds the port of the last run, so that deployment URLs outlive a restart."""
+        return self.root / "port"
+
+    @property
+    def log(self) -> Path:
+        """Output of a server that `start` detached."""
+        return self.root / "log"
+
+    @property
+    def lock(self) -> Path:
+        """Locked by the serving process, which writes its process id into it."""
+        return self.root / "lock"
+
+    @property
+    def database(self) -> Path:
+        """SQLite database with all state."""
+        return self.root / "state.sqlite3"
+
+    @property
+    def images(self) -> Path:
+        """Process images by reference, as JSON."""
+        return self.root / "images.json"
+
+    @property
+    def uploads(self) -> Path:
+        """Bodies that are still arriving; emptied at every start."""
+        return self.root / "uploads"
+
+    @property
+    def blobs(self) -> Path:
+        """Contents of objects, parts and model artifacts."""
+        return self.root / "blobs"
+
+    @property
+    def deployments(self) -> Path:
+        """Directories of running deployments; emptied at every start."""
+        return self.root / "deployments"
+
+    @property
+    def outputs(self) -> Path:
+        """What the containers of each deployment wrote, a file a deployment, for people to read."""
+        return self.root / "outputs"
+
+    @property
+    def run(self) -> Path:
+        """Sockets of running deployments."""
+        return self.root / "run"
+
+    @property
+    def processes(self) -> Path:
+        """Locked, shared, by the keeper of every deployment process."""
+        return self.root / "processes.lock"
+
+    def prepare(self) -> None:
+        """Make the directory and its parts, readable by the owner alone.
+
+        Raises:
+            HomeError: the path is too long for Unix sockets, or cannot be a directory.
+        """
+        if len(os.fsencode(self.root)) > MAX_PATH_BYTES:
+            raise HomeError(
+                f"{self.root}: the path is longer than {MAX_PATH_BYTES} bytes, too long for the "
+                "Unix sockets below it; choose a shorter --directory"
+            )
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.root.chmod(0o700)
+            for part in (self.uploads, self.blobs, self.deployments, self.outputs, self.run):
+                part.mkdir(exist_ok=True)
+        except OSError as error:
+            raise HomeError(f"{self.root}: {error.strerror}; choose another --directory") from error
+
+
+class Lock:
+    """An flock on a file: gone with the process that holds it, so never stale."""
+
+    def __init__(self, path: Path, *, shared: bool = False) -> None:
+        self._path = path
+        self._kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        self._descriptor: int | None = None
+
+    def acquire(self, timeout: float = 0.0) -> bool:
+        """Take the lock, waiting up to `timeout` seconds; say whether it was got."""
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                fcntl.flock(descriptor, self._kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    os.close(descriptor)
+                    return False
+                time.sleep(_WAIT_STEP_SECONDS)
+            else:
+                self._descriptor = descriptor
+                return True
+
+    def write(self, text: str) -> None:
+        """Replace the content of the locked file."""
+        os.ftruncate(self.descriptor, 0)
+        os.pwrite(self.descriptor, text.encode(), 0)
+
+    def release(self) -> None:
+        """Let go of the lock."""
+        os.close(self.descriptor)
+        self._descriptor = None
+
+    @property
+    def descriptor(self) -> int:
+        """The locked file's descriptor, for a child that shall hold the lock as well."""
+        if self._descriptor is None:
+            raise RuntimeError("the lock is not held")
+        return self._descriptor
+
+
+def is_locked(path: Path) -> bool:
+    """Whether some process holds the lock on `path`."""
+    if not path.exists():
+        return False
+    lock = Lock(path)
+    if lock.acquire():
+        lock.release()
+        return False
+    return True

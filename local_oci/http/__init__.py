@@ -1,0 +1,1 @@
+"""What every service needs of HTTP: signatures, errors, bodies, pages, preconditions."""

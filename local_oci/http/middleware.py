@@ -1,0 +1,155 @@
+"""What happens to every request before a service sees it: an id, a signature, a checked body."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from local_oci.http.errors import ServiceError, length_required, payload_too_large
+from local_oci.http.responses import error_response
+from local_oci.http.signatures import SignedRequest, check_body, verify
+from local_oci.identity import Identity
+from local_oci.limits import MAX_PAYLOAD_BYTES
+from local_oci.storage.ids import new_request_id, now
+
+LOCAL_PREFIX = "/_local/"
+
+_METHODS_WITH_SIGNED_BODY = frozenset({"POST", "PUT", "PATCH"})
+_log = logging.getLogger("local_oci.requests")
+
+
+@dataclass(frozen=True, slots=True)
+class UnsignedBody:
+    """An operation whose body the SDK streams, so that no signature covers it.
+
+    Args:
+        method: HTTP method.
+        path: pattern of the whole path.
+    """
+
+    method: str
+    path: re.Pattern[str]
+
+
+class RequestIds:
+    """Give every response an `opc-request-id`, the client's own where it sent one."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request, see the ASGI specification."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = _headers(scope)
+        request_id = headers.get("opc-request-id") or new_request_id()
+        scope["opc_request_id"] = request_id
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                given = [pair for pair in message["headers"] if pair[0] != b"opc-request-id"]
+                message["headers"] = [*given, (b"opc-request-id", request_id.encode("latin-1"))]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            _log.info("%s %s: the client went away", scope["method"], scope["path"])
+
+
+class Authentication:
+    """Let through what the one user signed; the `/_local/` routes guard themselves."""
+
+    def __init__(
+        self, app: ASGIApp, identity: Identity, unsigned_bodies: Sequence[UnsignedBody]
+    ) -> None:
+        self._app = app
+        self._identity = identity
+        self._unsigned_bodies = unsigned_bodies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request, see the ASGI specification."""
+        if scope["type"] != "http" or scope["path"].startswith(LOCAL_PREFIX):
+            await self._app(scope, receive, send)
+            return
+        try:
+            receive = await self._authenticated(scope, receive)
+        except ServiceError as error:
+            log_refusal(scope, error)
+            await error_response(error)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    async def _authenticated(self, scope: Scope, receive: Receive) -> Receive:
+        headers = _headers(scope)
+        body_is_signed = self._body_is_signed(scope)
+        if body_is_signed and "content-length" not in headers:
+            raise length_required()
+        request = SignedRequest(scope["method"], _target(scope), headers, body_is_signed)
+        verify(request, self._identity, now())
+        if not body_is_signed:
+            return receive
+        body = await _read_body(headers, receive)
+        check_body(body, headers)
+        return _Replay(body, receive)
+
+    def _body_is_signed(self, scope: Scope) -> bool:
+        if scope["method"] not in _METHODS_WITH_SIGNED_BODY:
+            return False
+        return not any(
+            scope["method"] == unsigned.method and unsigned.path.fullmatch(scope["path"])
+            for unsigned in self._unsigned_bodies
+        )
+
+
+def log_refusal(scope: Scope, error: ServiceError) -> None:
+    """One line in the server's log for a refused request."""
+    _log.info(
+        "%s %s: %d %s: %s", scope["method"], scope["path"], error.status, error.code, error.message
+    )
+
+
+class _Replay:
+    """An ASGI `receive` that gives a body that was read already, then what the client does."""
+
+    def __init__(self, body: bytes, receive: Receive) -> None:
+        self._body: bytes | None = body
+        self._receive = receive
+
+    async def __call__(self) -> Message:
+        if self._body is None:
+            return await self._receive()
+        body, self._body = self._body, None
+        return {"type": "http.request", "body": body, "more_body": False}
+
+
+async def _read_body(headers: dict[str, str], receive: Receive) -> bytes:
+    length = headers["content-length"]
+    if not length.isdecimal() or int(length) > MAX_PAYLOAD_BYTES:
+        raise payload_too_large()
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    return {
+        name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
+    }
+
+
+def _target(scope: Scope) -> str:
+    query = scope["query_string"]
+    path: str = scope["raw_path"].decode("latin-1")
+    return f"{path}?{query.decode('latin-1')}" if query else path

@@ -1,0 +1,106 @@
+"""Lists: filters, order and pages.
+
+A page token is the sort key of the last record that was given out, so records that come or go
+meanwhile make no record appear twice.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from local_oci.http.errors import invalid_parameter
+from local_oci.http.requests import integer_query
+from local_oci.http.responses import records_response
+from local_oci.limits import DEFAULT_PAGE, MAX_PAGE
+from local_oci.storage.records import Record, Resource
+
+RecordT = TypeVar("RecordT", bound=Record)
+ResourceT = TypeVar("ResourceT", bound=Resource)
+SortKey = tuple[str, str]
+
+
+def list_response(
+    request: Request,
+    records: Iterable[ResourceT],
+    *,
+    filters: Mapping[str, Callable[[ResourceT], str | None]],
+    sort_fields: Mapping[str, Callable[[ResourceT], str]],
+) -> Response:
+    """Answer a list operation.
+
+    Args:
+        request: its query holds filters, `sortBy`, `sortOrder`, `limit` and `page`.
+        records: all that could be listed.
+        filters: query parameter to the value that it must equal.
+        sort_fields: `sortBy` value to the text to sort by; the first one is the default.
+    """
+    query = request.query_params
+    wanted = [(value_of, query[name]) for name, value_of in filters.items() if name in query]
+    found = [record for record in records if all(value(record) == text for value, text in wanted)]
+    field = query.get("sortBy", next(iter(sort_fields)))
+    if field not in sort_fields:
+        raise invalid_parameter(f"sortBy: '{field}' is not one of {', '.join(sort_fields)}.")
+    descending = _descending(query.get("sortOrder"), field)
+
+    def key(record: ResourceT) -> SortKey:
+        return sort_fields[field](record), record.id
+
+    found.sort(key=key, reverse=descending)
+    return page_response(request, found, key=key, descending=descending)
+
+
+def page_response(
+    request: Request,
+    records: Sequence[RecordT],
+    *,
+    key: Callable[[RecordT], SortKey],
+    descending: bool = False,
+) -> Response:
+    """One page of records that are sorted by `key`."""
+    limit = integer_query(request, "limit", DEFAULT_PAGE, MAX_PAGE)
+    rest = records
+    if token := request.query_params.get("page"):
+        last = read_token(token)
+        rest = [
+            record
+            for record in records
+            if (key(record) < last if descending else key(record) > last)
+        ]
+    page = rest[:limit]
+    more = len(rest) > limit
+    return records_response(page, make_token(key(page[-1])) if more else None)
+
+
+def make_token(key: SortKey) -> str:
+    """A sort key as an opaque page token."""
+    return base64.urlsafe_b64encode(json.dumps(key).encode()).decode()
+
+
+def read_token(token: str) -> SortKey:
+    """The sort key in a page token.
+
+    Raises:
+        ServiceError: 400 InvalidParameter.
+    """
+    try:
+        value: Any = json.loads(base64.urlsafe_b64decode(token))
+        first, second = value
+    except (binascii.Error, ValueError, TypeError) as error:
+        raise invalid_parameter("page: this is not a token from opc-next-page.") from error
+    return str(first), str(second)
+
+
+def _descending(order: str | None, field: str) -> bool:
+    """The SDK's documents: times are descending by default, names ascending."""
+    if order is None:
+        return field.startswith("time")
+    if order not in ("ASC", "DESC"):
+        raise invalid_parameter(f"sortOrder: '{order}' is neither ASC nor DESC.")
+    return order == "DESC"

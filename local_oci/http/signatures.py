@@ -1,0 +1,128 @@
+"""Verification of Oracle's request signatures. Pure: no clock, no network, no body is read here.
+
+The scheme (draft-cavage-http-signatures, "rsa-sha256", version 1) is the one that the Python SDK
+implements in `oci/signer.py` (2.189.0).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
+
+from local_oci.http.errors import ServiceError, not_authenticated
+from local_oci.identity import Identity
+from local_oci.limits import MAX_CLOCK_SKEW
+
+_PARAMETER = re.compile(r'(\w+)="([^"]*)"')
+_ALWAYS_SIGNED = frozenset({"(request-target)", "host"})
+_BODY_HEADERS = frozenset({"content-length", "content-type", "x-content-sha256"})
+
+
+@dataclass(frozen=True, slots=True)
+class SignedRequest:
+    """The parts of a request that a signature covers.
+
+    Args:
+        method: HTTP method.
+        target: raw path and query, exactly as on the request line.
+        headers: header values by lower-case name.
+        body_is_signed: whether the body's length, type and hash must be covered as well.
+    """
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    body_is_signed: bool
+
+
+def verify(request: SignedRequest, identity: Identity, now: datetime) -> None:
+    """Check who sent a request and that its head is as it was signed.
+
+    Args:
+        request: what arrived.
+        identity: the one user of this cloud.
+        now: the server's clock, with a time zone.
+
+    Raises:
+        ServiceError: 401 NotAuthenticated.
+    """
+    parameters = _authorization(request.headers)
+    if parameters.get("algorithm") != "rsa-sha256" or parameters.get("version", "1") != "1":
+        raise not_authenticated("the signature must be rsa-sha256, version 1")
+    if parameters.get("keyId") != identity.key_id:
+        raise not_authenticated("the keyId is not the key in this directory's config file")
+    names = parameters.get("headers", "").lower().split()
+    _check_coverage(names, request)
+    _check_clock(request.headers, names, now)
+    _check_signature(parameters.get("signature", ""), _signing_string(names, request), identity)
+
+
+def check_body(body: bytes, headers: Mapping[str, str]) -> None:
+    """Compare a body with the hash that its signature covers.
+
+    Raises:
+        ServiceError: 401 NotAuthenticated.
+    """
+    digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
+    if headers.get("x-content-sha256") != digest:
+        raise not_authenticated("the body does not have the signed x-content-sha256")
+
+
+def _authorization(headers: Mapping[str, str]) -> dict[str, str]:
+    scheme, _, rest = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "signature":
+        raise not_authenticated("there is no Signature in the authorization header")
+    return dict(_PARAMETER.findall(rest))
+
+
+def _check_coverage(names: list[str], request: SignedRequest) -> None:
+    required = _ALWAYS_SIGNED | (_BODY_HEADERS if request.body_is_signed else frozenset())
+    absent = sorted(required - set(names))
+    if absent:
+        raise not_authenticated(f"the signature does not cover {', '.join(absent)}")
+
+
+def _check_clock(headers: Mapping[str, str], names: list[str], now: datetime) -> None:
+    name = next((name for name in ("x-date", "date") if name in names), None)
+    if name is None:
+        raise not_authenticated("the signature does not cover the date")
+    try:
+        sent = parsedate_to_datetime(headers[name])
+    except (KeyError, ValueError) as error:
+        raise not_authenticated(f"the {name} header is not a date") from error
+    if sent.tzinfo is None:
+        sent = sent.replace(tzinfo=UTC)
+    if abs(now - sent) > MAX_CLOCK_SKEW:
+        raise not_authenticated(f"the {name} header is more than {MAX_CLOCK_SKEW} off the clock")
+
+
+def _signing_string(names: list[str], request: SignedRequest) -> bytes:
+    lines = []
+    for name in names:
+        if name == "(request-target)":
+            value = f"{request.method.lower()} {request.target}"
+        elif name in request.headers:
+            value = request.headers[name]
+        else:
+            raise not_authenticated(f"the signed header {name} is not in the request")
+        lines.append(f"{name}: {value}")
+    return "\n".join(lines).encode("latin-1", "replace")
+
+
+def _check_signature(signature: str, message: bytes, identity: Identity) -> None:
+    refused: ServiceError = not_authenticated("the signature does not fit the request")
+    try:
+        raw = base64.b64decode(signature, validate=True)
+        identity.public_key.verify(raw, message, padding.PKCS1v15(), hashes.SHA256())
+    except (InvalidSignature, binascii.Error) as error:
+        raise refused from error

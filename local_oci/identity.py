@@ -1,0 +1,105 @@
+"""The one tenancy, user and API key of a local cloud, and the SDK config file that holds them."""
+
+from __future__ import annotations
+
+import configparser
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from local_oci.home import Home
+from local_oci.storage.ids import new_ocid
+
+# The SDK takes any region name and builds host names from it. An underscore is not allowed in
+# one (RFC 1123), so a client that forgets `service_endpoint` reaches no host of Oracle's.
+REGION = "local_oci"
+
+_KEY_BITS = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who may speak to this cloud.
+
+    Args:
+        tenancy: OCID of the tenancy, which is also the root compartment.
+        user: OCID of the user.
+        fingerprint: MD5 of the public key, colon-separated.
+        public_key: verifies the user's signatures.
+    """
+
+    tenancy: str
+    user: str
+    fingerprint: str
+    public_key: rsa.RSAPublicKey
+
+    @property
+    def key_id(self) -> str:
+        """The keyId of a signature made with the user's API key."""
+        return f"{self.tenancy}/{self.user}/{self.fingerprint}"
+
+
+def load_or_create(home: Home) -> Identity:
+    """Read the identity of a directory; on first use make one and write its SDK config file."""
+    if not home.config.exists():
+        _create(home)
+    profile = configparser.ConfigParser(interpolation=None)
+    profile.read(home.config)
+    section = profile["DEFAULT"]
+    return Identity(
+        tenancy=section["tenancy"],
+        user=section["user"],
+        fingerprint=section["fingerprint"],
+        public_key=_read_key(home.api_key).public_key(),
+    )
+
+
+def _create(home: Home) -> None:
+    """Write the key, then the config file: the config's presence means that both are whole."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=_KEY_BITS)
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    _write_secret(home.api_key, pem)
+    profile = configparser.ConfigParser(interpolation=None)
+    profile["DEFAULT"] = {
+        "user": new_ocid("user"),
+        "tenancy": new_ocid("tenancy"),
+        "fingerprint": _fingerprint(key.public_key()),
+        "key_file": str(home.api_key),
+        "region": REGION,
+    }
+    unfinished = home.config.with_suffix(".new")
+    _write_secret(unfinished, b"")
+    with unfinished.open("w") as file:
+        profile.write(file)
+    unfinished.replace(home.config)
+
+
+def _fingerprint(key: rsa.RSAPublicKey) -> str:
+    der = key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return hashlib.md5(der, usedforsecurity=False).digest().hex(":")
+
+
+def _read_key(path: Path) -> rsa.RSAPrivateKey:
+    # Without the check of the numbers, which takes longer than the rest of a start: it is our key.
+    key = serialization.load_pem_private_key(
+        path.read_bytes(), password=None, unsafe_skip_rsa_key_validation=True
+    )
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise TypeError(f"{path} is not an RSA key")
+    return key
+
+
+def _write_secret(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)

@@ -1,0 +1,77 @@
+"""Unpacking a model artifact, and refusing one that would write outside its directory."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import zipfile
+from pathlib import Path, PurePosixPath
+
+_UNIX_MODE_SHIFT = 16  # ZIP application note 4.5.7: upper half of the external attributes
+_COPY_BYTES = 1 << 20
+
+
+class ArtifactError(Exception):
+    """An artifact that cannot be unpacked; the text says why."""
+
+
+def unpack(archive: Path, target: Path) -> None:
+    """Unpack a zip archive into a new directory. Blocks.
+
+    Args:
+        archive: the artifact.
+        target: directory to make; removed again after a failure.
+
+    Raises:
+        ArtifactError: not a zip, damaged, or with a member that leads outside.
+    """
+    target.mkdir()
+    try:
+        with zipfile.ZipFile(archive) as package:
+            for member in package.infolist():
+                _unpack_member(package, member, target)
+    except (zipfile.BadZipFile, EOFError) as error:
+        shutil.rmtree(target)
+        raise ArtifactError(f"the artifact is not a valid zip archive ({error})") from error
+    except (RuntimeError, NotImplementedError) as error:
+        shutil.rmtree(target)
+        raise ArtifactError(f"the artifact cannot be unpacked ({error})") from error
+    except ArtifactError:
+        shutil.rmtree(target)
+        raise
+
+
+def _unpack_member(package: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
+    path = target / _safe_path(member.filename)
+    mode = member.external_attr >> _UNIX_MODE_SHIFT
+    if stat.S_ISLNK(mode):
+        raise ArtifactError(f"the artifact holds a symbolic link, {member.filename!r}")
+    if member.is_dir():
+        path.mkdir(parents=True, exist_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with package.open(member) as source, path.open("wb") as file:
+        shutil.copyfileobj(source, file, _COPY_BYTES)
+    path.chmod(0o755 if mode & stat.S_IXUSR else 0o644)
+
+
+def _safe_path(name: str) -> PurePosixPath:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name:
+        raise ArtifactError(f"the artifact holds a path that leads outside it, {name!r}")
+    return path
+
+
+def make_read_only(directory: Path) -> None:
+    """Take write permission from a directory and all it holds; root can write nevertheless."""
+    for path in [*directory.rglob("*"), directory]:
+        path.chmod(stat.S_IMODE(path.stat().st_mode) & ~0o222)
+
+
+def remove_tree(directory: Path) -> None:
+    """Remove a directory, also one that `make_read_only` treated. Blocks."""
+    if not directory.exists():
+        return
+    for path in [directory, *(path for path in directory.rglob("*") if path.is_dir())]:
+        path.chmod(0o700)
+    shutil.rmtree(directory)

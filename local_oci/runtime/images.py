@@ -1,0 +1,55 @@
+"""Process images: directories that stand in for container images.
+
+`<directory>/bin` holds the programs that a deployment's cmd and entrypoint name. Which reference
+means which directory is kept in a file of the cloud's own directory, so that `start --image`
+reaches a server that runs already, and a later start needs no option.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from local_oci.home import Lock
+
+_LOCK_TIMEOUT_SECONDS = 10.0
+
+
+class ProcessImages:
+    """The process images of one cloud.
+
+    Args:
+        path: the file that holds them, JSON of reference to directory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def register(self, images: Mapping[str, Path]) -> None:
+        """Add images, or give known references other directories."""
+        if not images:
+            return
+        lock = Lock(self._path.with_suffix(".lock"))
+        if not lock.acquire(_LOCK_TIMEOUT_SECONDS):
+            raise TimeoutError(f"{self._path} is locked by another process")
+        try:
+            known = self._read() | {reference: str(path) for reference, path in images.items()}
+            unfinished = self._path.with_suffix(".new")
+            unfinished.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
+            unfinished.replace(self._path)
+        finally:
+            lock.release()
+
+    def find(self, reference: str) -> Path | None:
+        """The directory of an image, if the reference is known and the directory is there."""
+        directory = self._read().get(reference)
+        if directory is None or not Path(directory, "bin").is_dir():
+            return None
+        return Path(directory)
+
+    def _read(self) -> dict[str, str]:
+        if not self._path.exists():
+            return {}
+        content: dict[str, str] = json.loads(self._path.read_text())
+        return content

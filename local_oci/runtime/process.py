@@ -1,0 +1,256 @@
+"""The runner without a container engine: process trees stand in for containers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import local_oci
+from local_oci.home import Home, Lock
+from local_oci.limits import DEPLOYED_MODEL_PATH, STOP_GRACE_SECONDS
+from local_oci.runtime.artifact import make_read_only
+from local_oci.runtime.images import ProcessImages
+from local_oci.runtime.isolation import Isolation
+from local_oci.runtime.keeper import Task
+from local_oci.runtime.output import LineReader
+from local_oci.runtime.runner import Address, Launch, StartError, Stream
+
+# What Docker gives a container whose image sets no PATH.
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_HOME = "home"
+_STAGING = "staging"
+_KEPT_LINES = 20
+_LOCK_TIMEOUT_SECONDS = 5.0
+# The keeper ends by itself within the grace period; a second more, and it is killed.
+_KEEPER_PATIENCE_SECONDS = STOP_GRACE_SECONDS + 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What a container sees, which differs between the kinds of isolation."""
+
+    command: list[str]
+    environment: dict[str, str]
+    relays: dict[str, int]
+    server: Address
+    health: Address
+    sockets: Path | None
+
+
+class ProcessContainer:
+    """A process tree below one keeper; see `runner.Container`."""
+
+    def __init__(self, keeper: asyncio.subprocess.Process, view: _View, launch: Launch) -> None:
+        self.server = view.server
+        self.health = view.health
+        self._keeper = keeper
+        self._view = view
+        self._stderr = LineReader(Stream.STDERR, launch.output, _KEPT_LINES)
+        stdout = LineReader(Stream.STDOUT, launch.output, 0)
+        self._readers = [
+            asyncio.create_task(stdout.read(_pipe(keeper.stdout))),
+            asyncio.create_task(self._stderr.read(_pipe(keeper.stderr))),
+        ]
+
+    @property
+    def running(self) -> bool:
+        """Whether the command still runs."""
+        return self._keeper.returncode is None
+
+    @property
+    def last_stderr(self) -> list[str]:
+        """The last lines that the container wrote to its standard error."""
+        return list(self._stderr.last)
+
+    async def wait(self) -> str:
+        """Wait for the end of the command and of its output; say how it ended."""
+        status = await self._keeper.wait()
+        await asyncio.wait(self._readers)
+        return _describe(status)
+
+    async def stop(self) -> None:
+        """SIGTERM, then SIGKILL after the grace period."""
+        if self.running:
+            self._keeper.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(self.wait(), _KEEPER_PATIENCE_SECONDS)
+        except TimeoutError:
+            self._keeper.kill()
+            await self.wait()
+        _remove_sockets(self._view)
+
+
+class ProcessRunner:
+    """Runs process images; see `runner.Runner`.
+
+    Args:
+        home: the cloud's directory.
+        images: the known process images.
+        isolation: how far to set containers apart.
+    """
+
+    def __init__(self, home: Home, images: ProcessImages, isolation: Isolation) -> None:
+        self._home = home
+        self._images = images
+        self._isolation = isolation
+
+    def has_image(self, reference: str) -> bool:
+        """Whether the reference is known and its directory is there."""
+        return self._images.find(reference) is not None
+
+    async def start(self, launch: Launch) -> ProcessContainer:
+        """Start a container; see `runner.Runner.start`."""
+        image = self._images.find(launch.image)
+        if image is None:
+            raise StartError(f"the process image of {launch.image} is gone")
+        if not launch.command:
+            raise StartError("a process image has no command of its own; set cmd or entrypoint")
+        if self._isolation is Isolation.NAMESPACES:
+            view = self._view_apart(launch)
+        else:
+            await asyncio.to_thread(make_read_only, launch.model)
+            view = _view_plain(launch)
+        try:
+            keeper = await self._start_keeper(view, launch, image)
+        except BaseException:
+            _remove_sockets(view)
+            raise
+        return ProcessContainer(keeper, view, launch)
+
+    def _view_apart(self, launch: Launch) -> _View:
+        run = self._home.run / secrets.token_hex(4)
+        run.mkdir()
+        server, health = run / "server.sock", run / "health.sock"
+        return _View(
+            command=list(launch.command),
+            environment=launch.environment,
+            relays={str(server): launch.server_port, str(health): launch.health_port},
+            server=Address(launch.server_port, server),
+            health=Address(launch.health_port, health),
+            sockets=run,
+        )
+
+    async def _start_keeper(
+        self, view: _View, launch: Launch, image: Path
+    ) -> asyncio.subprocess.Process:
+        """Start a keeper and wait until the command runs."""
+        for part in (_HOME, _STAGING):
+            (launch.directory / part).mkdir()
+        lock = Lock(self._home.processes, shared=True)
+        if not lock.acquire(_LOCK_TIMEOUT_SECONDS):
+            raise StartError(f"{self._home.processes} is locked by another process")
+        read_end, write_end = os.pipe()
+        task = _task(self._isolation, view, launch, image, write_end, lock.descriptor)
+        task_file = launch.directory / "task.json"
+        task_file.write_text(task.to_json())
+        try:
+            keeper = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-S", "-m", "local_oci.runtime.keeper", str(task_file)),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env={"PYTHONPATH": str(Path(local_oci.__file__).parents[1])},
+                pass_fds=(write_end, lock.descriptor),
+                start_new_session=True,
+            )
+        finally:
+            os.close(write_end)
+            lock.release()
+        try:
+            problem = await _read_to_end(read_end)
+        except asyncio.CancelledError:
+            keeper.send_signal(signal.SIGHUP)
+            await keeper.communicate()
+            raise
+        if problem:
+            await keeper.communicate()
+            raise StartError(problem)
+        return keeper
+
+
+def _task(
+    isolation: Isolation, view: _View, launch: Launch, image: Path, status: int, lock: int
+) -> Task:
+    home = launch.directory / _HOME
+    path = f"{image / 'bin'}:{view.environment.get('PATH', _DEFAULT_PATH)}"
+    return Task(
+        parent=os.getpid(),
+        isolation=isolation,
+        command=view.command,
+        environment={"HOME": str(home), **view.environment, "PATH": path},
+        directory=str(home),
+        model=str(launch.model),
+        mount_point=DEPLOYED_MODEL_PATH,
+        staging=str(launch.directory / _STAGING),
+        shm_size=launch.shm_size,
+        relays=view.relays,
+        grace_seconds=STOP_GRACE_SECONDS,
+        status_descriptor=status,
+        lock_descriptor=lock,
+    )
+
+
+def _view_plain(launch: Launch) -> _View:
+    """No namespaces: other paths and other ports, and a launcher that is told so."""
+
+    def translate(text: str) -> str:
+        return text.replace(DEPLOYED_MODEL_PATH, str(launch.model))
+
+    server = _free_port()
+    health = server if launch.health_port == launch.server_port else _free_port()
+    return _View(
+        command=[translate(word) for word in launch.command],
+        environment={name: translate(value) for name, value in launch.environment.items()}
+        | {"LOCAL_OCI_SERVER_PORT": str(server), "LOCAL_OCI_HEALTH_CHECK_PORT": str(health)},
+        relays={},
+        server=Address(server),
+        health=Address(health),
+        sockets=None,
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _remove_sockets(view: _View) -> None:
+    if view.sockets is not None:
+        shutil.rmtree(view.sockets)
+
+
+async def _read_to_end(descriptor: int) -> str:
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    with os.fdopen(descriptor, "rb") as pipe:
+        transport, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), pipe
+        )
+        try:
+            return (await reader.read()).decode(errors="replace")
+        finally:
+            transport.close()
+
+
+def _pipe(reader: asyncio.StreamReader | None) -> asyncio.StreamReader:
+    if reader is None:
+        raise RuntimeError("the keeper was started without pipes")
+    return reader
+
+
+def _describe(status: int) -> str:
+    if status > 128:
+        try:
+            return f"was killed by {signal.Signals(status - 128).name}"
+        except ValueError:
+            pass
+    return f"exited with status {status}"

@@ -1,0 +1,151 @@
+"""The serving process: one lock, one socket, one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+
+from local_oci.app import build_app
+from local_oci.cloud import build_cloud
+from local_oci.home import Home, HomeError, Lock
+from local_oci.http.connection import GatewayProtocol
+from local_oci.identity import load_or_create
+from local_oci.options import AlreadyServedError, ServeError, ServeOptions
+from local_oci.runtime.artifact import remove_tree
+from local_oci.runtime.images import ProcessImages
+from local_oci.runtime.isolation import Isolation
+from local_oci.runtime.probe import choose_isolation
+from local_oci.runtime.process import ProcessRunner
+from local_oci.runtime.runner import StartError
+
+# Another command may hold the lock for an instant, to see whether it is held.
+_LOCK_TIMEOUT_SECONDS = 1.0
+# What an earlier process left behind is being killed by the kernel; it takes milliseconds.
+_ORPHANS_TIMEOUT_SECONDS = 10.0
+_KEEP_ALIVE_SECONDS = 75
+_GRACEFUL_SECONDS = 1
+
+_log = logging.getLogger("local_oci")
+
+
+def serve(options: ServeOptions) -> None:
+    """Serve until SIGTERM or SIGINT, then stop every deployment.
+
+    Raises:
+        ServeError: the directory is in use or unusable, or the port is taken.
+    """
+    home = options.home
+    try:
+        home.prepare()
+    except HomeError as error:
+        raise ServeError(str(error)) from error
+    lock = Lock(home.lock)
+    if not lock.acquire(_LOCK_TIMEOUT_SECONDS):
+        raise AlreadyServedError(f"{home.root} is served by another process already")
+    lock.write(str(os.getpid()))  # never released: the lock shall last as long as the process
+    _wait_for_orphans(home)
+    listener = _listen(options)
+    try:
+        isolation = choose_isolation(home, options.isolation)
+    except StartError as error:
+        raise ServeError(str(error)) from error
+    with _announced(home, listener) as endpoint:
+        asyncio.run(_serve(options, isolation, listener, endpoint))
+
+
+def _wait_for_orphans(home: Home) -> None:
+    left_over = Lock(home.processes)
+    if not left_over.acquire(_ORPHANS_TIMEOUT_SECONDS):
+        raise ServeError(f"{home.root}: processes of an earlier run are still there")
+    left_over.release()
+    for directory in (home.deployments, home.run):
+        remove_tree(directory)
+        directory.mkdir()
+
+
+def _listen(options: ServeOptions) -> socket.socket:
+    """The socket; port 0 means the last run's port if it is free, so that URLs stay valid."""
+    home, port = options.home, options.port
+    if port == 0 and home.port.exists():
+        with contextlib.suppress(OSError):
+            return _bind(options.host, int(home.port.read_text()))
+    try:
+        listener = _bind(options.host, port)
+    except OSError as error:
+        raise ServeError(
+            f"cannot listen on {options.host} port {port} ({error.strerror}); choose another "
+            "--port, or 0 for any that is free"
+        ) from error
+    home.port.write_text(str(listener.getsockname()[1]))
+    return listener
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen()
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+@contextlib.contextmanager
+def _announced(home: Home, listener: socket.socket) -> Iterator[str]:
+    """Keep the endpoint in its file while the cloud runs."""
+    host, port = listener.getsockname()
+    endpoint = f"http://{host}:{port}"
+    home.endpoint.write_text(endpoint)
+    try:
+        yield endpoint
+    finally:
+        home.endpoint.unlink(missing_ok=True)
+
+
+async def _serve(
+    options: ServeOptions, isolation: Isolation, listener: socket.socket, endpoint: str
+) -> None:
+    home = options.home
+    images = ProcessImages(home.images)
+    images.register(options.images)
+    runner = ProcessRunner(home, images, isolation)
+    identity = load_or_create(home)
+    cloud = build_cloud(home, identity, endpoint, runner, options.start_timeout)
+    config = uvicorn.Config(
+        build_app(cloud),
+        http=GatewayProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_GRACEFUL_SECONDS,
+    )
+    _log.info("serving %s at %s, isolation %s", home.root, endpoint, isolation)
+    await _Server(config).serve([listener])
+    _log.info("stopped")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, ending by return and not by raising the signal again."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        yield
+
+    def _stop(self) -> None:
+        self.should_exit = True

@@ -1,0 +1,135 @@
+"""Records: what is stored is what travels, one pydantic model for both.
+
+A field named in `INTERNAL` is stored and never leaves this program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from local_oci.storage.database import Database
+from local_oci.storage.ids import new_etag, now
+
+# Sorts after every character of a key.
+_LAST = "\U0010ffff"
+
+
+class WireModel(BaseModel):
+    """A frozen shape of Oracle's APIs: snake_case here, camelCase in JSON."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        frozen=True,
+        extra="ignore",
+        defer_build=True,  # saves a tenth of a second at every start
+    )
+
+
+class Record(WireModel):
+    """Something stored under a key, with a version tag."""
+
+    INTERNAL: ClassVar[frozenset[str]] = frozenset({"etag"})
+
+    etag: str = Field(default_factory=new_etag)
+
+    def wire(self) -> dict[str, Any]:
+        """The JSON object that clients see; absent fields are left out, as Oracle does."""
+        return self.model_dump(
+            mode="json", by_alias=True, exclude=set(self.INTERNAL), exclude_none=True
+        )
+
+
+class Resource(Record):
+    """A record with an OCID, in a compartment."""
+
+    id: str
+    compartment_id: str
+
+
+class Tagged(WireModel):
+    """Something with tags."""
+
+    freeform_tags: dict[str, str] = Field(default_factory=dict)
+    defined_tags: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+class NamedResource(Resource, Tagged):
+    """A resource that a user made and named."""
+
+    display_name: str
+    description: str | None = None
+    created_by: str
+    time_created: datetime = Field(default_factory=now)
+
+
+RecordT = TypeVar("RecordT", bound=Record)
+
+
+class Collection(Generic[RecordT]):
+    """All records of one kind, by key, in key order.
+
+    Args:
+        database: where they are stored.
+        kind: their name in the database.
+        model: what they are.
+        key: tells a record's key.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        kind: str,
+        model: type[RecordT],
+        key: Callable[[RecordT], str],
+    ) -> None:
+        self._database = database
+        self._kind = kind
+        self._model = model
+        self._key = key
+
+    def get(self, key: str) -> RecordT | None:
+        """The record with this key, if there is one."""
+        row = self._database.execute(
+            "SELECT document FROM records WHERE kind = ? AND key = ?", self._kind, key
+        ).fetchone()
+        return None if row is None else self._model.model_validate_json(row[0])
+
+    def put(self, record: RecordT) -> RecordT:
+        """Store a record over its predecessor."""
+        self._database.execute(
+            "INSERT INTO records (kind, key, document) VALUES (?, ?, ?) "
+            "ON CONFLICT (kind, key) DO UPDATE SET document = excluded.document",
+            self._kind,
+            self._key(record),
+            record.model_dump_json(by_alias=True),
+        )
+        return record
+
+    def change(self, record: RecordT, **fields: Any) -> RecordT:
+        """Store a copy of a record with other values, as a new version of it."""
+        return self.put(record.model_copy(update={"etag": new_etag(), **fields}))
+
+    def delete(self, key: str) -> None:
+        """Forget a record; one that is not there is no error."""
+        self._database.execute("DELETE FROM records WHERE kind = ? AND key = ?", self._kind, key)
+
+    def scan(self, start: str = "", end: str = _LAST) -> Iterator[RecordT]:
+        """Records with `start` <= key < `end`, in the order of their keys' code points."""
+        rows = self._database.execute(
+            "SELECT document FROM records WHERE kind = ? AND key >= ? AND key < ? ORDER BY key",
+            self._kind,
+            start,
+            end,
+        )
+        for (document,) in rows:
+            yield self._model.model_validate_json(document)
+
+    def below(self, prefix: str) -> Iterator[RecordT]:
+        """Records whose key starts with `prefix`."""
+        return self.scan(prefix, prefix + _LAST)

@@ -1,0 +1,1 @@
+"""Work requests of the Data Science service: what runs behind a 202."""

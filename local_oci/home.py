@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-# A Unix socket's path holds 107 bytes (unix(7)); the longest below the directory is
-# "/run/<8 characters>/server.sock".
-MAX_PATH_BYTES = 107 - len("/run/01234567/server.sock")
+# A Unix socket's path holds 107 bytes (unix(7)); the longest below the directory of sockets is
+# "/<8 characters>/server.sock".
+_MAX_RUN_PATH_BYTES = 107 - len("/01234567/server.sock")
 
 _WAIT_STEP_SECONDS = 0.02
 
@@ -87,8 +89,12 @@ class Home:
 
     @property
     def run(self) -> Path:
-        """Sockets of running deployments."""
-        return self.root / "run"
+        """Sockets of running deployments; a short path elsewhere if it would be too long here."""
+        run = self.root / "run"
+        if len(os.fsencode(run)) <= _MAX_RUN_PATH_BYTES:
+            return run
+        name = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"local_oci-{os.getuid()}-{name}"
 
     @property
     def processes(self) -> Path:
@@ -99,20 +105,18 @@ class Home:
         """Make the directory and its parts, readable by the owner alone.
 
         Raises:
-            HomeError: the path is too long for Unix sockets, or cannot be a directory.
+            HomeError: the path cannot be a directory, or is somebody else's.
         """
-        if len(os.fsencode(self.root)) > MAX_PATH_BYTES:
-            raise HomeError(
-                f"{self.root}: the path is longer than {MAX_PATH_BYTES} bytes, too long for the "
-                "Unix sockets below it; choose a shorter --directory"
-            )
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.root.chmod(0o700)
             for part in (self.uploads, self.blobs, self.deployments, self.outputs, self.run):
-                part.mkdir(exist_ok=True)
+                part.mkdir(mode=0o700, exist_ok=True)
+            owner = self.run.stat().st_uid
         except OSError as error:
             raise HomeError(f"{self.root}: {error.strerror}; choose another --directory") from error
+        if owner != os.getuid():
+            raise HomeError(f"{self.run} belongs to another user; choose another --directory")
 
 
 class Lock:

@@ -67,7 +67,7 @@ def _wait_for_orphans(home: Home) -> None:
     left_over.release()
     for directory in (home.deployments, home.run):
         remove_tree(directory)
-        directory.mkdir()
+        directory.mkdir(mode=0o700)
 
 
 def _listen(options: ServeOptions) -> socket.socket:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,8 @@ MODEL_REPOSITORY = "/opt/ds/model/deployed_model/model_repository"
 _GONE = frozenset({"DELETING", "DELETED"})
 _MOVING = frozenset({"CREATING", "UPDATING", "DELETING"})
 _DEFAULT_TRITON_PORT = 8000
+_CONTAINER_OPTIONS = ("image", "cmd", "server_port", "health_check_port")
+_VARIABLES = "environment_variables"
 
 Report = Callable[[str, float | None], None]
 
@@ -171,18 +173,19 @@ def command(serving: ServingSettings) -> list[str]:
 def _changes(standing: Any, wanted: Wanted) -> list[Any]:
     """One update an option group that differs, and one for the tags at the end.
 
-    Between two updates the new model meets the old route or the other way round: `/generate`
-    answers for models of both kinds, `/infer` only for those that are not decoupled.
+    The groups are OCI's: container, variables, model (Oracle, "Editing Model Deployments"). Between
+    two updates the new model meets the old route or the other way round: `/generate` answers for
+    models of both kinds, `/infer` only for those that are not decoupled.
     """
-    groups = [
-        oci_models.UpdateSingleModelDeploymentConfigurationDetails(**change)
-        for change in (_environment_change(standing, wanted), _model_change(standing, wanted))
-        if change
-    ]
+    groups = [*_environment_changes(standing, wanted), *_model_changes(standing, wanted)]
     if wanted.serving.route == "infer":
         groups.reverse()
     updates = [
-        oci_models.UpdateModelDeploymentDetails(model_deployment_configuration_details=group)
+        oci_models.UpdateModelDeploymentDetails(
+            model_deployment_configuration_details=(
+                oci_models.UpdateSingleModelDeploymentConfigurationDetails(**group)
+            )
+        )
         for group in groups
     ]
     if (standing.freeform_tags or {}) != dict(wanted.tags):
@@ -190,19 +193,21 @@ def _changes(standing: Any, wanted: Wanted) -> list[Any]:
     return updates
 
 
-def _environment_change(standing: Any, wanted: Wanted) -> dict[str, Any] | None:
+def _environment_changes(standing: Any, wanted: Wanted) -> Iterator[dict[str, Any]]:
+    """First the container's own options, then its variables."""
     now = standing.model_deployment_configuration_details.environment_configuration_details
     new = _environment_configuration(wanted)
-    names = ("image", "cmd", "server_port", "health_check_port", "environment_variables")
-    if all(getattr(now, name) == getattr(new, name) for name in names):
-        return None
-    values = {name: getattr(new, name) for name in names}
-    details = oci_models.UpdateOcirModelDeploymentEnvironmentConfigurationDetails(**values)
-    return {"environment_configuration_details": details}
+    values = {name: getattr(now, name) for name in (*_CONTAINER_OPTIONS, _VARIABLES)}
+    for names in (_CONTAINER_OPTIONS, (_VARIABLES,)):
+        change = {name: getattr(new, name) for name in names}
+        if any(values[name] != change[name] for name in names):
+            values |= change
+            details = oci_models.UpdateOcirModelDeploymentEnvironmentConfigurationDetails(**values)
+            yield {"environment_configuration_details": details}
 
 
-def _model_change(standing: Any, wanted: Wanted) -> dict[str, Any] | None:
-    """The change of model or shape.
+def _model_changes(standing: Any, wanted: Wanted) -> Iterator[dict[str, Any]]:
+    """The change of model or shape, if there is one.
 
     Raises:
         CloudError: bandwidth or instance count differ, which OCI changes only while a deployment
@@ -220,14 +225,14 @@ def _model_change(standing: Any, wanted: Wanted) -> dict[str, Any] | None:
             remedy="run make down and then make deploy",
         )
     if now.model_id == new.model_id and _shape(now) == _shape(new):
-        return None
+        return
     details = oci_models.UpdateModelConfigurationDetails(
         model_id=new.model_id,
         bandwidth_mbps=new.bandwidth_mbps,
         instance_configuration=new.instance_configuration,
         scaling_policy=new.scaling_policy,
     )
-    return {"model_configuration_details": details}
+    yield {"model_configuration_details": details}
 
 
 def _shape(model_configuration: Any) -> tuple[str, float | None, float | None]:

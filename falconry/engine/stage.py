@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 from typing_extensions import override
@@ -17,8 +15,7 @@ from falconry.engine.openvino.builder import OpenVinoBuilder
 from falconry.engine.recipe import Recipe, load_recipe
 from falconry.engine.spec import engine_spec
 from falconry.engine.store import EngineStore
-from falconry.files import write_text_whole
-from falconry.pipeline import Output, Receipt, Report, Stage, Workspace, read_receipt, what_changed
+from falconry.pipeline import Output, Report, Stage, Workspace, what_changed
 from falconry.progress import human_count, human_size
 from falconry.settings import Settings
 
@@ -43,7 +40,6 @@ class EngineStage(Stage):
         self._recipe = load_recipe(settings.recipe)
         self._builder: EngineBuilder = OpenVinoBuilder()
         self._store = EngineStore(settings.engine.store, workspace.digests)
-        self._receipt = workspace.build / "receipts" / "engine.json"
 
     @override
     def ingredients(self) -> Mapping[str, str]:
@@ -65,8 +61,8 @@ class EngineStage(Stage):
 
     @override
     def reason(self, ingredients: Mapping[str, str]) -> str:
-        receipt = read_receipt(self._receipt)
-        return what_changed(receipt.ingredients if receipt else None, ingredients)
+        newest = self._store.newest()
+        return what_changed(newest.ingredients if newest else None, ingredients)
 
     @override
     def make(self, key: str, ingredients: Mapping[str, str], report: Report) -> Output:
@@ -93,8 +89,6 @@ class EngineStage(Stage):
             )
 
         manifest = self._store.add(key, build, lambda holder: report(f"waiting for {holder}", None))
-        receipt = Receipt(self.name, key, ingredients, str(self._store.entry(key)), {})
-        write_text_whole(self._receipt, json.dumps(asdict(receipt), indent=1))
         return self._output(key, manifest)
 
     def _output(self, key: str, manifest: Manifest) -> Output:

@@ -9,7 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from falconry.digests import DigestCache
-from falconry.engine.manifest import BuildRecord, Manifest, verify_engine, write_manifest
+from falconry.engine.manifest import (
+    MANIFEST,
+    BuildRecord,
+    Manifest,
+    read_manifest,
+    verify_engine,
+    write_manifest,
+)
 from falconry.errors import EngineError
 from falconry.files import locked, made_whole, remove, sweep
 
@@ -39,6 +46,16 @@ class EngineStore:
         except EngineError:
             return None
         return manifest if manifest.key == key else None
+
+    def newest(self) -> Manifest | None:
+        """The manifest of the engine that came in last, whatever its key."""
+        manifests = sorted(
+            self._directory.glob(f"*/{MANIFEST}"), key=lambda path: path.stat().st_mtime_ns
+        )
+        try:
+            return read_manifest(manifests[-1].parent) if manifests else None
+        except EngineError:
+            return None
 
     def add(
         self,

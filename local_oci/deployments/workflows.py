@@ -16,7 +16,11 @@ from local_oci.work_requests.engine import Work, WorkError, Workflow
 from local_oci.work_requests.models import Operation
 
 _ACTIVE_TEXT = "Model Deployment is Active."  # Oracle's words
+# Before a container that ended by itself is replaced, so that one that ends at once costs little.
+_REPLACEMENT_PAUSE_SECONDS = 1.0
 _DELETED_TEXT = "Model Deployment with all associated resources has been deleted"  # Oracle's words
+
+_SERVING = frozenset({DeploymentState.ACTIVE, DeploymentState.NEEDS_ATTENTION})
 
 _log = logging.getLogger("local_oci.deployments")
 
@@ -128,6 +132,9 @@ class DeploymentWorkflows:
                 self._change(deployment.id, DeploymentState.NEEDS_ATTENTION, failure.message)
         else:
             await self._install(deployment.id, running)
+            current = self._cloud.deployments.get(deployment.id)
+            if current is not None and current.lifecycle_state in _SERVING:
+                self._change(deployment.id, DeploymentState.ACTIVE, None)
 
     async def _finish_restoring(self, deployment_id: str) -> None:
         if task := self._restoring.pop(deployment_id, None):
@@ -176,15 +183,20 @@ class DeploymentWorkflows:
         await self._cloud.fleet.install(deployment_id, running)
 
     async def _watch(self, deployment_id: str, running: Running) -> None:
-        """Tell when a container ends that nobody stopped; it is not started again."""
+        """Replace a container that ends though nobody stopped it."""
         how = await running.wait()
         deployment = self._cloud.deployments.get(deployment_id)
         replaced = self._cloud.fleet.get(deployment_id) is not running
         if running.stopping or replaced or deployment is None:
             return
-        text = f"The container {how}; predictions answer 503 until the deployment is updated."
+        text = f"The container {how}; predictions answer 503 until a new one is healthy."
         _log.warning("%s: %s", deployment_id, text)
-        self._cloud.deployments.change(deployment, lifecycle_details=text)
+        deployment = self._cloud.deployments.change(deployment, lifecycle_details=text)
+        await asyncio.sleep(_REPLACEMENT_PAUSE_SECONDS)
+        current = self._cloud.deployments.get(deployment_id)
+        # An update that is under way starts a container of its own.
+        if current is not None and current.lifecycle_state in _SERVING:
+            self._restoring[deployment_id] = asyncio.create_task(self._restore(current))
 
     async def _take_down(self, deployment_id: str) -> None:
         if task := self._restoring.pop(deployment_id, None):

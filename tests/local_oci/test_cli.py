@@ -120,12 +120,6 @@ def test_an_image_that_is_none_is_refused(directory: Path, value: str) -> None:
     assert value.rpartition("=")[2] in refused.stderr
 
 
-def test_a_directory_too_long_for_sockets_is_refused_in_one_line(tmp_path: Path) -> None:
-    refused = run_cli("serve", f"--directory={tmp_path / ('d' * 90)}")
-    assert refused.returncode == 1
-    assert refused.stderr.splitlines()[-1].endswith("choose a shorter --directory")
-
-
 @pytest.mark.parametrize("verb", ["serve", "start", "stop", "status"])
 def test_every_verb_explains_itself(verb: str) -> None:
     shown = run_cli(verb, "--help")

@@ -12,6 +12,7 @@ import oci
 import pytest
 
 from tests.local_oci.support import (
+    IMAGE,
     MODEL_FILES,
     PORT,
     LocalCloud,
@@ -378,7 +379,7 @@ def test_a_deleted_deployment_leaves_no_process_and_no_file(sdk: Sdk) -> None:
     assert refusal(lambda: sdk.delete(deployment)) == (404, "NotAuthorizedOrNotFound")
 
 
-def test_a_container_that_dies_is_reported_and_answers_503(sdk: Sdk) -> None:
+def test_a_container_that_dies_is_reported_and_replaced(sdk: Sdk) -> None:
     endpoint = ds.InferenceHttpEndpoint(endpoint_uri_suffix="/die", http_methods=["POST"])
     deployment = sdk.deploy(custom_http_endpoints=[endpoint]).id
     assert sdk.post(deployment, "/predict/die").status_code == 503
@@ -389,10 +390,32 @@ def test_a_container_that_dies_is_reported_and_answers_503(sdk: Sdk) -> None:
     assert "exited with status 7" in wait_until(details)
     response = sdk.post(deployment)
     assert (response.status_code, response.json()["code"]) == (503, "ServiceUnavailable")
-    assert sdk.update(deployment, display_name="revived").status == "SUCCEEDED"
-    assert details() is None
-    assert sdk.post(deployment).ok
+    wait_until(lambda: sdk.post(deployment).ok)
+    wait_until(lambda: details() is None)
+    assert sdk.state(deployment) == "ACTIVE"
     sdk.delete(deployment)
+
+
+def test_a_dead_container_does_not_stand_in_the_way_of_an_update_or_a_deletion(sdk: Sdk) -> None:
+    endpoint = ds.InferenceHttpEndpoint(endpoint_uri_suffix="/die", http_methods=["POST"])
+    deployment = sdk.deploy(custom_http_endpoints=[endpoint]).id
+    sdk.post(deployment, "/predict/die")
+    assert sdk.update(deployment, display_name="renamed").status == "SUCCEEDED"
+    wait_until(lambda: sdk.post(deployment).ok)
+    sdk.post(deployment, "/predict/die")
+    sdk.delete(deployment)
+    assert sdk.state(deployment) == "DELETED"
+
+
+def test_a_directory_may_be_longer_than_a_sockets_path(image: Path, tmp_path: Path) -> None:
+    directory = tmp_path / ("long" * 30) / "cloud"
+    directory.parent.mkdir()
+    cloud = LocalCloud(directory, f"--image={IMAGE}={image}").start()
+    try:
+        sdk = Sdk(cloud)
+        assert sdk.post(sdk.deploy().id).ok
+    finally:
+        cloud.stop()
 
 
 # --- starting again ---------------------------------------------------------------------------

@@ -1,0 +1,84 @@
+"""Measures Falconry against its peers on this machine: `python -m scripts.bench`.
+
+Every target is a ratio of two times taken in the same run, or a limit of memory. The table goes to
+standard output, every sample to build/bench/results.json. The exit status is 1 when a target is
+missed, 2 when something could not be run. What is built for it stays in build/bench for next time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from scripts.bench import peers
+from scripts.bench.engine_build import measure_engine_builds
+from scripts.bench.generation import measure_generation
+from scripts.bench.machine import machine
+from scripts.bench.nothing_to_do import measure_nothing_to_do
+from scripts.bench.processes import BenchError
+from scripts.bench.results import Result, table
+from scripts.bench.workplace import Workplace
+
+Measure = Callable[[Workplace, int], Iterator[Result]]
+
+# What is measured, with the rounds of a full run and of a quick one.
+MEASUREMENTS: dict[str, tuple[Measure, int, int]] = {
+    "engine": (measure_engine_builds, 5, 1),
+    "generation": (measure_generation, 3, 1),
+    "noop": (measure_nothing_to_do, 10, 3),
+}
+
+
+def main() -> int:
+    """Measures what the command line asks for, and gives the exit status."""
+    arguments = _arguments()
+    workplace = Workplace(Path(__file__).resolve().parents[2])
+    before = machine()
+    results: list[Result] = []
+    for name in [arguments.only] if arguments.only else MEASUREMENTS:
+        measure, rounds, quick_rounds = MEASUREMENTS[name]
+        results += measure(workplace, quick_rounds if arguments.quick else rounds)
+    report = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "quick": arguments.quick,
+        "machine": before,
+        "versions": _versions(workplace),
+        "results": [result.as_json() for result in results],
+    }
+    place = workplace.directory / "results.json"
+    place.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    print(f"\n{before['cpu']}, {before['cores']} cores, load {before['load_average']:.1f}\n")
+    print(f"{table(results)}\n\nEvery sample: {place}")
+    return int(any(result.reached is False for result in results))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--only", choices=MEASUREMENTS, help="leave the other measurements out")
+    parser.add_argument("--quick", action="store_true", help="few repetitions: does it run at all?")
+    return parser.parse_args()
+
+
+def _versions(workplace: Workplace) -> dict[str, dict[str, str]]:
+    environments: Sequence[Path] = sorted((workplace.directory / "peers").glob("*"))
+    return {
+        "python": {"python": sys.version.split()[0]},
+        "falconry": peers.versions(workplace.root / ".venv"),
+        **{place.name: peers.versions(place) for place in environments},
+    }
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (BenchError, KeyboardInterrupt) as error:
+        print(str(error) or "interrupted", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,105 @@
+"""How fast engines are built, against optimum-cli, and how much memory that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from falconry.files import remove
+from scripts.bench.checkpoints import large_checkpoint, small_checkpoint
+from scripts.bench.peers import peer
+from scripts.bench.processes import Command, alternate, peak_anonymous_mib, run, seconds
+from scripts.bench.results import LessThan, Result, TimesBetter
+from scripts.bench.workplace import Workplace
+
+FASTER_THAN_OPTIMUM = TimesBetter(10)
+ANONYMOUS_MEMORY = LessThan(256)
+
+# Our recipe and optimum's --weight-format for the same precision of the weights.
+_PRECISIONS = {"float32": ("cpu-f32", "fp32"), "int8": ("cpu", "int8")}
+_MEMORY_RECIPES = ("cpu", "cpu-bf16")
+
+
+def measure_engine_builds(workplace: Workplace, rounds: int) -> Iterator[Result]:
+    """Each precision's build, cold and from start to end, then the memory of each recipe's.
+
+    Raises:
+        BenchError: a build fails.
+    """
+    checkpoint = small_checkpoint(workplace)
+    optimum = peer("optimum", workplace)
+    workplace.copy_project()
+    for precision, (recipe, weight_format) in _PRECISIONS.items():
+        what = f"engine build, {precision}"
+        contestants = {
+            "engine stage": _stage(workplace, checkpoint, recipe),
+            "builder alone": _builder(workplace, checkpoint, recipe),
+            "optimum-cli": _optimum(workplace, optimum, checkpoint, weight_format),
+        }
+        samples = alternate(what, rounds, contestants)
+        ours, alone, theirs = ({name: samples[name]} for name in contestants)
+        yield Result(what, "s", ours, theirs, FASTER_THAN_OPTIMUM)
+        yield Result(f"part of it, {precision}", "s", alone)
+    for size, source in (("136 M", checkpoint), ("2 GiB", large_checkpoint(workplace))):
+        for recipe in _MEMORY_RECIPES:
+            yield _memory(workplace, source, recipe, size)
+    workplace.forget_builds()
+
+
+def build_engine(workplace: Workplace, checkpoint: Path, recipe: str) -> tuple[Path, float]:
+    """A fresh engine, and the seconds that the builder alone took for it."""
+    place = workplace.directory / "engines" / recipe
+    remove(place)
+    module = "scripts.bench.build_alone"
+    command: Command = [workplace.python, "-m", module, checkpoint, recipe, place]
+    return place, float(run(command, workplace.root).splitlines()[-1])
+
+
+def _builder(workplace: Workplace, checkpoint: Path, recipe: str) -> Callable[[], float]:
+    def timed() -> float:
+        place, taken = build_engine(workplace, checkpoint, recipe)
+        remove(place)
+        return taken
+
+    return timed
+
+
+def _stage(workplace: Workplace, checkpoint: Path, recipe: str) -> Callable[[], float]:
+    def timed() -> float:
+        workplace.forget_builds()
+        return seconds(_stage_command(workplace, checkpoint, recipe), workplace.copy)
+
+    return timed
+
+
+def _stage_command(workplace: Workplace, checkpoint: Path, recipe: str) -> Command:
+    selection = [f"--checkpoint={checkpoint}", f"--recipe={recipe}"]
+    return [workplace.python, "-m", "invoke", "engine", *selection]
+
+
+def _optimum(
+    workplace: Workplace, optimum: Path, checkpoint: Path, weight_format: str
+) -> Callable[[], float]:
+    place = workplace.directory / "engines" / "optimum"
+    command: Command = [
+        *(optimum / "bin" / "optimum-cli", "export", "openvino"),
+        *("--model", checkpoint, "--task", "text-generation-with-past"),
+        *("--weight-format", weight_format),
+        place,
+    ]
+
+    def timed() -> float:
+        remove(place)
+        taken = seconds(command, workplace.directory)
+        remove(place)
+        return taken
+
+    return timed
+
+
+def _memory(workplace: Workplace, checkpoint: Path, recipe: str, size: str) -> Result:
+    what = f"memory of a build, {size}, {recipe}"
+    print(what, flush=True)
+    workplace.forget_builds()
+    peak = peak_anonymous_mib(_stage_command(workplace, checkpoint, recipe), workplace.copy)
+    return Result(what, "MiB", {"engine stage": [peak]}, target=ANONYMOUS_MEMORY)

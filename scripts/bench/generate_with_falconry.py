@@ -1,0 +1,100 @@
+"""Prints the tokens a second of each batch size, as the served engine generates them.
+
+Run by the benchmark as `python -m scripts.bench.generate_with_falconry ENGINE`. It runs the engine
+of model_repository with the settings of the engine's engine.json; only Triton is left out.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from scripts.bench.prompts import BATCHES, NEW_TOKENS, VOCAB_SIZE, WARM_UP_TOKENS, prompts
+
+# Triton too imports a model's directory as a package named by its version.
+sys.path.insert(0, str(Path(__file__).parents[2] / "model_repository" / "tensorrt_llm"))
+served = importlib.import_module("1.engine")
+request = importlib.import_module("1.request")
+
+
+class Answer:
+    """Waits for the last token of one request, as Triton's response sender would take it."""
+
+    def __init__(self) -> None:
+        self._finished = threading.Event()
+        self._count = 0
+        self._problem: str | None = None
+
+    def wait(self) -> int:
+        """The number of tokens, when all are there.
+
+        Raises:
+            RuntimeError: the engine gave the request up.
+        """
+        self._finished.wait()
+        if self._problem:
+            raise RuntimeError(self._problem)
+        return self._count
+
+    def cancelled(self) -> bool:
+        """Nobody leaves."""
+        return False
+
+    def send(self, tokens: Sequence[Any], cumulative: float, final: bool) -> None:
+        """Counts tokens."""
+        self._count += len(tokens)
+        if final:
+            self._finished.set()
+
+    def fail(self, reason: str) -> None:
+        """Takes the reason why there is no answer."""
+        self._problem = reason
+        self._finished.set()
+
+
+def tokens_per_second(engine: Any, batch: int) -> float:
+    """Generates for `batch` requests that arrive together, after a short run of other prompts."""
+    _generate(engine, prompts(batch, warm_up=True), WARM_UP_TOKENS)
+    started = time.perf_counter()
+    _generate(engine, prompts(batch), NEW_TOKENS)
+    return batch * NEW_TOKENS / (time.perf_counter() - started)
+
+
+def _generate(engine: Any, prompts: list[list[int]], new_tokens: int) -> None:
+    answers = [Answer() for _ in prompts]
+    for prompt, answer in zip(prompts, answers, strict=True):
+        engine.submit(_request(prompt, new_tokens), answer)
+    if any(answer.wait() != new_tokens for answer in answers):
+        raise RuntimeError(f"an answer has not {new_tokens} tokens")
+
+
+def _request(prompt: list[int], new_tokens: int) -> Any:
+    return request.GenerationRequest(
+        input_ids=prompt,
+        max_tokens=new_tokens,
+        end_ids=frozenset(),
+        stop_words=(),
+        bad_words=(),
+        sampling=request.Sampling(),
+        return_log_probs=False,
+        exclude_input=True,
+        streaming=False,
+    )
+
+
+def main(directory: str) -> None:
+    """Measures the engine in this directory."""
+    # A letter for each token: a random model may stop within a character, which is not sent.
+    engine = served.Engine(Path(directory), [b"a"] * VOCAB_SIZE)
+    print(json.dumps({batch: tokens_per_second(engine, batch) for batch in BATCHES}))
+    engine.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

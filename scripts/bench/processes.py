@@ -1,0 +1,106 @@
+"""Runs programs from start to end: how long they take, and how much memory they hold."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+SAMPLING_INTERVAL_S = 0.002
+
+# What a `make bench` hands down would otherwise reach the makes that are measured.
+_INHERITED = ("FALCONRY_", "MAKE", "MFLAGS")
+
+Value = TypeVar("Value")
+Command = Sequence[str | Path]
+
+
+class BenchError(Exception):
+    """A program that was to be measured failed; one sentence."""
+
+
+def run(command: Command, directory: Path) -> str:
+    """Runs a program and gives its standard output.
+
+    Raises:
+        BenchError: it fails; with the last line that it said.
+    """
+    result = subprocess.run(
+        command, cwd=directory, env=_environment(), capture_output=True, text=True, check=False
+    )
+    _require_success(command, result.returncode, result.stdout + result.stderr)
+    return result.stdout
+
+
+def seconds(command: Command, directory: Path) -> float:
+    """Wall time of a program from start to end.
+
+    Raises:
+        BenchError: it fails.
+    """
+    # Else a program would pay for writing out what the one before it left behind.
+    os.sync()
+    started = time.perf_counter()
+    run(command, directory)
+    return time.perf_counter() - started
+
+
+def peak_anonymous_mib(command: Command, directory: Path) -> float:
+    """The most anonymous memory a program holds: what the kernel cannot take back without swap.
+
+    Mapped files are not counted. The value is sampled, so a peak of less than the interval may be
+    missed; and it is that of the program itself, without children.
+
+    Raises:
+        BenchError: it fails.
+    """
+    with tempfile.TemporaryFile("w+") as told:
+        process = subprocess.Popen(
+            command, cwd=directory, env=_environment(), stdout=told, stderr=subprocess.STDOUT
+        )
+        peak = 0
+        while process.poll() is None:
+            peak = max(peak, _anonymous_kib(process.pid))
+            time.sleep(SAMPLING_INTERVAL_S)
+        told.seek(0)
+        _require_success(command, process.returncode, told.read())
+    return peak / 1024
+
+
+def alternate(
+    title: str, rounds: int, contestants: Mapping[str, Callable[[], Value]]
+) -> dict[str, list[Value]]:
+    """What each contestant gives in each round; they take turns, so that noise meets all alike."""
+    values: dict[str, list[Value]] = {name: [] for name in contestants}
+    for number in range(1, rounds + 1):
+        print(f"{title}: round {number} of {rounds}", flush=True)
+        for name, contestant in contestants.items():
+            values[name].append(contestant())
+    return values
+
+
+def _anonymous_kib(pid: int) -> int:
+    """RssAnon (proc_pid_status(5)); 0 for a process that has just ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_bytes()
+    except OSError:
+        return 0
+    _, found, rest = status.partition(b"RssAnon:")
+    return int(rest.split(maxsplit=1)[0]) if found else 0
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_INHERITED)}
+    return {**kept, "HF_HUB_OFFLINE": "1"}
+
+
+def _require_success(command: Command, status: int, told: str) -> None:
+    if status != 0:
+        words = " ".join(str(word) for word in command)
+        # Under make the reason stands above make's own last line.
+        lines = [line for line in told.strip().splitlines() if not line.startswith("make")]
+        raise BenchError(f"`{words}` failed with {status}: {lines[-1] if lines else 'no output'}")

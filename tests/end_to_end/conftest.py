@@ -1,0 +1,140 @@
+"""A copy of the project to run make in, as a user would, with the set-up that is there already."""
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from falconry.digests import bytes_digest
+
+ROOT = Path(__file__).parents[2]
+PARTS = [
+    "Makefile",
+    "tasks.py",
+    "pyproject.toml",
+    "requirements.lock",
+    "scripts/make_venv.sh",
+    "profiles",
+    "engine",
+    "docker",
+    "model_repository",
+    "checkpoints",
+    "falconry",
+    "local_oci",
+]
+_NO_CACHES = shutil.ignore_patterns("__pycache__")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run of make printed, and its exit status."""
+
+    status: int
+    output: str
+
+    @property
+    def answer(self):
+        """The output without the line break that ends it."""
+        return self.output.removesuffix("\n")
+
+    @property
+    def complaint(self):
+        """The one line that says what is wrong, without make's own."""
+        lines = [line for line in self.output.splitlines() if line.startswith("✘ ")]
+        assert "Traceback" not in self.output, self.output
+        assert len([line for line in lines if " failed" not in line]) == 1, self.output
+        return lines[-1]
+
+
+class Clone:
+    """A project directory of its own."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self._environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("FALCONRY_", "MAKE", "MFLAGS", "PYTEST"))
+        }
+
+    @classmethod
+    def make(cls, directory):
+        directory.mkdir()
+        for part in PARTS:
+            target = directory / part
+            target.parent.mkdir(exist_ok=True)
+            if (ROOT / part).is_dir():
+                shutil.copytree(ROOT / part, target, ignore=_NO_CACHES)
+            else:
+                shutil.copy2(ROOT / part, target)
+        (directory / ".venv").symlink_to(ROOT / ".venv")
+        return cls(directory)
+
+    def start(self, *words):
+        """Starts make in a process group of its own."""
+        return subprocess.Popen(
+            ["make", *words],
+            cwd=self.directory,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *words):
+        """Runs make to its end."""
+        process = self.start(*words)
+        output, _ = process.communicate(timeout=300)
+        return Result(process.returncode, output)
+
+    def ok(self, *words):
+        """Runs make, which must succeed."""
+        result = self.run(*words)
+        assert result.status == 0, result.output
+        return result
+
+    def fails(self, *words):
+        """Runs make, which must fail; gives its one line."""
+        result = self.run(*words)
+        assert result.status != 0, result.output
+        return result.complaint
+
+    def state(self):
+        """Every file that was built, with its content's digest, less what the cloud holds."""
+        build = self.directory / "build"
+        return {
+            path.relative_to(build).as_posix(): bytes_digest(path.read_bytes())
+            for path in sorted(build.rglob("*"))
+            if path.is_file()
+            and path.name not in {"build.json", "digests.json", "lock"}
+            and "cloud" not in path.relative_to(build).parts
+            and ".locks" not in path.parts
+        }
+
+    def processes(self):
+        """The command lines of processes that have to do with this clone."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and int(entry.name) != os.getpid():
+                try:
+                    line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                    place = str((entry / "cwd").readlink())
+                except OSError:
+                    continue
+                if str(self.directory) in line or place.startswith(str(self.directory)):
+                    found.append(line)
+        return found
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """A clone that is taken down at the end, whatever happens."""
+    clone = Clone.make(tmp_path_factory.mktemp("project") / "falconry")
+    try:
+        yield clone
+    finally:
+        clone.run("down")

@@ -11,7 +11,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 STAMP  := .venv/.installed
 TARGETS := help plan engine repository artifact deploy query status logs down clean \
-	lint test lock
+	lint test bench lock
 
 # Handed on as typed: make must not expand a $ inside a prompt or a JSON body.
 export FALCONRY_PROFILE    := $(value PROFILE)

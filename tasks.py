@@ -164,6 +164,16 @@ def test(c: Context, arguments: str = "") -> None:
     c.run(f"pytest {arguments}", pty=False)
 
 
+@target(
+    only="engine, generation or noop",
+    quick="fewer repetitions",
+)
+def bench(c: Context, only: str = "", quick: bool = False) -> None:
+    """Measure against other tools, as ratios; sets them up first (5 GB in build/bench)."""
+    words = [f"--only {only}" if only else "", "--quick" if quick else ""]
+    c.run(f"python -m scripts.bench {' '.join(words)}", pty=False)
+
+
 @target()
 def lock(c: Context) -> None:
     """Pin all dependencies, with their digests, in requirements.lock."""
@@ -188,5 +198,6 @@ namespace = Collection(
     clean,
     lint,
     test,
+    bench,
     lock,
 )

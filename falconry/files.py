@@ -1,7 +1,7 @@
 """Outputs that appear whole or not at all, and the lock that keeps two runs apart.
 
 An output is written to a temporary sibling on the same file system, flushed, and renamed into
-place; a killed run leaves a sibling that the next run under the same lock sweeps away.
+place; a killed run leaves a sibling that a later run sweeps away.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def made_whole(place: Path, *, directory: bool = False) -> Iterator[Path]:
         MachineError: the disk is full or may not be written.
     """
     place.parent.mkdir(parents=True, exist_ok=True)
-    holder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=place.parent))
+    holder, claim = _claimed_directory(place.parent)
     output = holder / place.name
     try:
         if directory:
@@ -48,14 +48,31 @@ def made_whole(place: Path, *, directory: bool = False) -> Iterator[Path]:
             _flush_directory(place.parent)
     finally:
         remove(holder)
+        os.close(claim)
 
 
 def sweep(directory: Path) -> None:
-    """Removes what killed runs left below `directory`. Call it with the lock held."""
-    if directory.is_dir():
-        for entry in directory.iterdir():
-            if entry.name.startswith(_TEMPORARY):
-                remove(entry)
+    """Removes what killed runs left in `directory`; what a living process is making stays."""
+    for holder in directory.glob(f"{_TEMPORARY}*"):
+        with contextlib.suppress(OSError):
+            claim = os.open(holder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                remove(holder)
+            finally:
+                os.close(claim)
+
+
+def _claimed_directory(parent: Path) -> tuple[Path, int]:
+    """A new temporary directory, and a descriptor whose lock says that its maker lives."""
+    while True:
+        holder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=parent))
+        with contextlib.suppress(FileNotFoundError):  # swept away before it was claimed
+            claim = os.open(holder, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(claim, fcntl.LOCK_EX)
+            if holder.is_dir():
+                return holder, claim
+            os.close(claim)
 
 
 def remove(path: Path) -> None:

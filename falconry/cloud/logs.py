@@ -58,7 +58,7 @@ class Logs:
         return place or self._make()
 
     def read(self, newest: int) -> Iterator[str]:
-        """The newest lines of the log, oldest first: `time  source  text`.
+        """The newest lines of the log, oldest first: `time  text`.
 
         Raises:
             CloudError: there is no log, or the search was refused.
@@ -105,6 +105,9 @@ class Logs:
 
 
 def _line(content: dict[str, Any]) -> str:
+    """An entry as one line; those of the access log bear a status and a latency (ADS, logging)."""
     data = content.get("data") or {}
-    text = data.get("message") if isinstance(data, dict) else data
-    return f"{content.get('time', '')}  {content.get('subject', '')}  {text}"
+    text = data.get("message", "")
+    if "status" in data:
+        text += f"  {data['status']}  {data.get('modelLatency', 0):.0f} ms"
+    return f"{content.get('time', '')}  {text}"

@@ -60,6 +60,14 @@ def test_what_a_killed_run_left_is_swept_away(tmp_path):
     assert os.listdir(tmp_path) == ["out"]
 
 
+def test_what_a_living_process_is_making_is_not_swept_away(tmp_path):
+    with made_whole(tmp_path / "out") as output:
+        output.write_text("half")
+        sweep(tmp_path)
+        assert output.read_text() == "half"
+    assert (tmp_path / "out").read_text() == "half"
+
+
 def test_read_only_trees_can_be_removed(tmp_path):
     tree = tmp_path / "tree" / "inner"
     tree.mkdir(parents=True)

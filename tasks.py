@@ -84,7 +84,8 @@ def engine(
     c: Context, profile: str = "", recipe: str = "", checkpoint: str = "", override: str = ""
 ) -> None:
     """Build the engine from the checkpoint."""
-    project(profile, recipe, checkpoint, override).bring_up_to("engine")
+    output = project(profile, recipe, checkpoint, override).bring_up_to("engine")
+    print(f"Next: make deploy (engine: {output.path})")
 
 
 @target(**SELECTION)
@@ -92,7 +93,8 @@ def repository(
     c: Context, profile: str = "", recipe: str = "", checkpoint: str = "", override: str = ""
 ) -> None:
     """Assemble and verify the Triton model repository."""
-    project(profile, recipe, checkpoint, override).bring_up_to("repository")
+    output = project(profile, recipe, checkpoint, override).bring_up_to("repository")
+    print(f"Next: make deploy (repository: {output.path})")
 
 
 @target(**SELECTION)
@@ -100,7 +102,8 @@ def artifact(
     c: Context, profile: str = "", recipe: str = "", checkpoint: str = "", override: str = ""
 ) -> None:
     """Pack the model artifact."""
-    project(profile, recipe, checkpoint, override).bring_up_to("artifact")
+    output = project(profile, recipe, checkpoint, override).bring_up_to("artifact")
+    print(f"Next: make deploy (artifact: {output.path})")
 
 
 @target(**SELECTION)

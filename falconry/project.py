@@ -55,6 +55,7 @@ class Project:
             EndpointError: there is neither prompt nor body, or the endpoint refuses.
             CloudError: nothing is deployed.
         """
+        from falconry.cloud.deployments import route_of
         from falconry.endpoint import Endpoint
 
         if body is None and prompt is None:
@@ -63,8 +64,7 @@ class Project:
                 remedy='give PROMPT="..." or BODY=\'{"text_input": ...}\'',
             )
         deployment, signer = self._deployment()
-        route = self._settings.serving.route
-        endpoint = Endpoint(deployment.model_deployment_url, signer, route)
+        endpoint = Endpoint(deployment.model_deployment_url, signer, route_of(deployment))
         if body is None:
             self._progress.note(endpoint.answer(str(prompt), max_tokens))
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import oci
 from oci.data_science import DataScienceClient
@@ -160,6 +160,13 @@ def environment(serving: ServingSettings) -> dict[str, str]:
         "MODEL_DEPLOY_PREDICT_ENDPOINT": "/v2/models/ensemble/versions/1/generate",
         "MODEL_DEPLOY_HEALTH_ENDPOINT": "/v2/health/ready",
     }
+
+
+def route_of(deployment: Any) -> Literal["generate", "infer"]:
+    """What a standing deployment maps `/predict` to, whatever the profile says by now."""
+    details = deployment.model_deployment_configuration_details
+    variables = details.environment_configuration_details.environment_variables or {}
+    return "infer" if variables.get("CONTAINER_TYPE") == "TRITON" else "generate"
 
 
 def command(serving: ServingSettings) -> list[str]:

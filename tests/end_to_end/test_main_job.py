@@ -96,7 +96,7 @@ def test_every_family_is_deployed_and_answers_as_transformers_does(deployed, fam
 def test_the_infer_route_is_one_setting_away(deployed, sentences):
     output = deployed.ok("deploy", "SET=serving.route=infer").output
     assert "ACTIVE" in output
-    answer = deployed.ok("query", f"PROMPT={CLOUD}", "SET=serving.route=infer").answer
+    answer = deployed.ok("query", f"PROMPT={CLOUD}").answer
     assert answer == sentences[CLOUD]
 
 

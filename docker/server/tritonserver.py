@@ -28,24 +28,25 @@ def main() -> None:
     parent = os.getpid()
     if os.fork() == 0:
         _end_with(parent)
-        _serve(options.http_address, options.http_port, f"http://{_LOOPBACK}:{inner}")
+        _serve(parent, options.http_address, options.http_port, f"http://{_LOOPBACK}:{inner}")
     os.execv(
         options.server,
         [options.server, *others, f"--http-address={_LOOPBACK}", f"--http-port={inner}"],
     )
 
 
-def _serve(address: str, port: int, upstream: str) -> None:
-    """Runs the front in the child; a front that cannot start takes Triton with it."""
+def _serve(parent: int, address: str, port: int, upstream: str) -> None:
+    """Runs the front in the child; without the front there is no use in Triton either."""
     from front import serve
 
     try:
         serve(address, port, upstream)
     except OSError as error:
         print(f"cannot listen on {address}:{port}: {error.strerror}", file=sys.stderr)
-        os.kill(os.getppid(), signal.SIGTERM)
-        os._exit(1)
-    os._exit(0)
+    finally:
+        if os.getppid() == parent:
+            os.kill(parent, signal.SIGTERM)
+        os._exit(0)
 
 
 def _end_with(parent: int) -> None:

@@ -1,0 +1,118 @@
+"""The front and Triton as one program: they start, stop and fail together."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import requests
+
+from falconry.image.process import prepare_process_image
+
+
+@pytest.fixture
+def launcher(tmp_path):
+    return prepare_process_image(tmp_path / "image") / "bin" / "tritonserver"
+
+
+@pytest.fixture
+def models(tmp_path):
+    """An empty model repository, which Triton serves as well."""
+    (tmp_path / "models").mkdir()
+    return tmp_path / "models"
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def children(pid):
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def gone(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@pytest.fixture
+def server(launcher, models):
+    port = free_port()
+    process = subprocess.Popen(
+        [launcher, f"--model-repository={models}"],
+        env={**os.environ, "LOCAL_OCI_SERVER_PORT": str(port)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    process.url = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            if requests.get(f"{process.url}/v2/health/ready", timeout=5).ok:
+                break
+        except requests.RequestException:
+            pass
+        time.sleep(0.05)
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_what_is_no_inference_passes_through(server):
+    assert requests.get(f"{server.url}/v2", timeout=5).json()["name"] == "triton"
+    assert requests.get(f"{server.url}/v2/models/none/config", timeout=5).status_code == 404
+    unknown = requests.post(f"{server.url}/v2/models/none/generate", json={}, timeout=5)
+    assert "unknown model" in unknown.json()["error"]
+
+
+def test_sigterm_ends_both_and_the_status_is_tritons(server):
+    front = children(server.pid)
+    server.send_signal(signal.SIGTERM)
+    assert server.wait(30) == 0
+    assert all(wait_until_gone(pid) for pid in front)
+
+
+def test_the_front_does_not_outlive_a_killed_triton(server):
+    front = children(server.pid)
+    assert front
+    server.kill()
+    server.wait()
+    assert all(wait_until_gone(pid) for pid in front)
+
+
+def test_triton_does_not_stay_without_its_front(server):
+    for pid in children(server.pid):
+        os.kill(pid, signal.SIGTERM)
+    assert server.wait(30) == 0
+
+
+def test_a_taken_port_ends_the_server_with_a_reason(launcher, models):
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        ended = subprocess.run(
+            [launcher, f"--model-repository={models}"],
+            env={**os.environ, "LOCAL_OCI_SERVER_PORT": str(port)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert f"cannot listen on 127.0.0.1:{port}" in ended.stderr
+
+
+def wait_until_gone(pid):
+    deadline = time.monotonic() + 10
+    while not gone(pid):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True

@@ -54,7 +54,7 @@ class _Known:
 
 
 class DigestCache:
-    """SHA-256 of files, remembered in one JSON file.
+    """SHA-256 of files, remembered in one JSON file; `file` may be called by several threads.
 
     Args:
         record: where the digests are remembered; created when missing, replaced when damaged.

@@ -51,6 +51,16 @@ def made_whole(place: Path, *, directory: bool = False) -> Iterator[Path]:
         os.close(claim)
 
 
+def flush_file(path: Path) -> None:
+    """Waits until a file's content is on the disk.
+
+    Raises:
+        OSError: it cannot be written there.
+    """
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
 def sweep(directory: Path) -> None:
     """Removes what killed runs left in `directory`; what a living process is making stays."""
     for holder in directory.glob(f"{_TEMPORARY}*"):
@@ -155,8 +165,7 @@ def _flush(output: Path) -> None:
         if path.is_dir():
             _flush_directory(path)
         else:
-            with path.open("rb") as stream:
-                os.fsync(stream.fileno())
+            flush_file(path)
 
 
 def _flush_directory(directory: Path) -> None:

@@ -50,6 +50,16 @@ def test_memory_that_is_written_counts(tmp_path):
     assert 96 <= peak_anonymous_mib(python(code, 96 * MIB), tmp_path) < 160
 
 
+def test_a_childs_memory_counts_together_with_its_parents(tmp_path):
+    code = (
+        "import subprocess, sys;"
+        "held = b'x' * int(sys.argv[1]);"
+        "child = 'import time; held = b\"x\" * ' + sys.argv[1] + '; time.sleep(0.1)';"
+        "subprocess.run([sys.executable, '-c', child])"
+    )
+    assert 128 <= peak_anonymous_mib(python(code, 64 * MIB), tmp_path) < 192
+
+
 def test_a_mapped_file_does_not_count(tmp_path):
     (tmp_path / "weights").write_bytes(b"x" * 96 * MIB)
     code = (

@@ -1,18 +1,18 @@
-"""From config.json to a Falcon architecture, through transformers' own configuration class."""
+"""From config.json to a Falcon architecture, checked before anything is built from it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
+
+from pydantic import ValidationError
 
 from falconry.checkpoint.architecture import FalconArchitecture
+from falconry.checkpoint.falcon_config import FalconConfig
 from falconry.checkpoint.files import CONFIG, GENERATION_CONFIG, read_json
-from falconry.checkpoint.transformers_library import import_transformers
 from falconry.errors import CheckpointError
-
-# transformers' FalconConfig; its annotations allow None where its constructor leaves none.
-FalconConfig: TypeAlias = Any
+from falconry.settings import validation_problem
 
 # The names under which Falcon was published before transformers knew it (tiiuae's
 # configuration_RW.py, 2023), and whether each means the new decoder architecture.
@@ -26,7 +26,6 @@ _POSITIVE = (
     "vocab_size",
     "hidden_size",
     "num_hidden_layers",
-    "num_attention_heads",
     "num_kv_heads",
     "ffn_hidden_size",
     "max_position_embeddings",
@@ -116,14 +115,11 @@ def _modern(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def _falcon_config(values: dict[str, Any], path: Path) -> FalconConfig:
-    falcon_config_class = import_transformers().FalconConfig
-    from huggingface_hub.errors import StrictDataclassError  # comes with transformers
-
     try:
-        return falcon_config_class.from_dict(values)
-    except (StrictDataclassError, ArithmeticError, KeyError, TypeError, ValueError) as error:
+        return FalconConfig.model_validate(values)
+    except ValidationError as error:
         raise CheckpointError(
-            f"is not accepted by transformers ({' '.join(str(error).split())})",
+            f"is not accepted by transformers ({validation_problem(error)})",
             where=path,
             remedy="correct the value",
         ) from error
@@ -131,7 +127,7 @@ def _falcon_config(values: dict[str, Any], path: Path) -> FalconConfig:
 
 def _check_dimensions(config: FalconConfig, path: Path) -> None:
     for key in _POSITIVE:
-        if not (getattr(config, key) or 0) > 0:
+        if not getattr(config, key) > 0:
             raise CheckpointError(f"{key} is not a positive number", where=path)
     hidden, heads, kv_heads = config.hidden_size, config.num_attention_heads, _kv_heads(config)
     if hidden % heads:
@@ -142,16 +138,15 @@ def _check_dimensions(config: FalconConfig, path: Path) -> None:
         raise CheckpointError(
             f"num_attention_heads {heads} is not a multiple of num_kv_heads {kv_heads}", where=path
         )
-    if not config.alibi and (hidden // heads) % 2:
+    if (hidden // heads) % 2:
         raise CheckpointError(
-            f"the head size {hidden // heads} is odd, which rotary embeddings cannot be",
-            where=path,
+            f"the head size {hidden // heads} is odd, which transformers refuses", where=path
         )
 
 
 def _check_variant(config: FalconConfig, path: Path) -> None:
     """Refuses what transformers cannot run either, and what no engine builder here builds."""
-    rope_type = (config.rope_parameters or {}).get("rope_type", "default")
+    rope_type = config.rope_parameters.rope_type
     if not config.alibi and rope_type != "default":
         raise CheckpointError(
             f"asks for RoPE scaling ({rope_type!r}), which is not built", where=path
@@ -188,13 +183,13 @@ def _architecture(config: FalconConfig) -> FalconArchitecture:
         ffn_hidden_size=config.ffn_hidden_size,
         max_positions=config.max_position_embeddings,
         alibi=bool(config.alibi),
-        rope_theta=float((config.rope_parameters or {}).get("rope_theta", 10000.0)),
+        rope_theta=config.rope_parameters.rope_theta,
         new_decoder_architecture=new,
         parallel_attention=bool(config.parallel_attn),
         separate_mlp_norm=config.num_ln_in_parallel_attn != 1 if new else not config.parallel_attn,
         bias=bool(config.bias),
-        layer_norm_epsilon=float(config.layer_norm_epsilon),
-        tied_embeddings=bool(config.tie_word_embeddings),
+        layer_norm_epsilon=config.layer_norm_epsilon,
+        tied_embeddings=config.tie_word_embeddings,
     )
 
 
@@ -202,7 +197,7 @@ def _kv_heads(config: FalconConfig) -> int:
     """Key/value heads that exist: multi_query overrides num_kv_heads in the old architecture."""
     if config.multi_query and not config.new_decoder_architecture:
         return 1
-    return int(config.num_kv_heads)
+    return config.num_kv_heads
 
 
 def _token_ids(config: FalconConfig, directory: Path) -> tuple[int | None, int]:

@@ -1,17 +1,12 @@
-"""The tokenizer of a checkpoint, loaded by transformers without running any code of its own."""
+"""The tokenizer of a checkpoint, as far as it must fit the model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from falconry.checkpoint.files import find_tokenizer
-from falconry.checkpoint.transformers_library import import_transformers
 from falconry.errors import CheckpointError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,30 +33,11 @@ def read_tokenizer(directory: Path, vocab_size: int) -> TokenizerFacts:
         CheckpointError: the tokenizer is absent or damaged, or has tokens the model has no
             embedding for.
     """
-    tokenizer = load_tokenizer(directory)
-    tokens = max(tokenizer.get_vocab().values(), default=-1) + 1
+    from tokenizers import Tokenizer
+
     path = find_tokenizer(directory)
-    if tokens > vocab_size:
-        raise CheckpointError(
-            f"has token ids up to {tokens - 1}, but the model's vocab_size is {vocab_size}",
-            where=path,
-            remedy="use the tokenizer the model was trained with, or resize the embedding",
-        )
-    return TokenizerFacts(path, tokens)
-
-
-def load_tokenizer(directory: Path) -> PreTrainedTokenizerFast:
-    """The checkpoint's fast tokenizer.
-
-    Raises:
-        CheckpointError: it is absent or damaged.
-    """
-    path = find_tokenizer(directory)
-    fast_tokenizer_class = import_transformers().PreTrainedTokenizerFast
     try:
-        tokenizer: PreTrainedTokenizerFast = fast_tokenizer_class.from_pretrained(
-            directory, local_files_only=True
-        )
+        tokenizer = Tokenizer.from_file(str(path))
     # The tokenizers library raises bare Exception for a file it cannot read.
     except Exception as error:
         raise CheckpointError(
@@ -69,4 +45,21 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerFast:
             where=path,
             remedy="fetch the tokenizer's files again",
         ) from error
-    return tokenizer
+    facts = TokenizerFacts(path, max(tokenizer.get_vocab().values(), default=-1) + 1)
+    require_embeddings(facts, vocab_size)
+    return facts
+
+
+def require_embeddings(tokenizer: TokenizerFacts, vocab_size: int) -> None:
+    """Refuses a tokenizer with ids that the model has no embedding for.
+
+    Raises:
+        CheckpointError: it has some.
+    """
+    if tokenizer.vocab_size > vocab_size:
+        raise CheckpointError(
+            f"has token ids up to {tokenizer.vocab_size - 1}, but the model's vocab_size is "
+            f"{vocab_size}",
+            where=tokenizer.path,
+            remedy="use the tokenizer the model was trained with, or resize the embedding",
+        )

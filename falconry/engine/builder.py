@@ -12,6 +12,9 @@ from falconry.engine.spec import EngineSpec
 # Called with what is being done and the fraction of the whole build that is finished (0 to 1).
 Report = Callable[[str, float], None]
 
+# Called with a large file that will not change any more, while the build goes on.
+Finished = Callable[[Path], None]
+
 
 class EngineBuilder(Protocol):
     """Builds engines for one runtime."""
@@ -37,7 +40,14 @@ class EngineBuilder(Protocol):
         """
         ...
 
-    def build(self, spec: EngineSpec, checkpoint: Checkpoint, output: Path, report: Report) -> None:
+    def build(
+        self,
+        spec: EngineSpec,
+        checkpoint: Checkpoint,
+        output: Path,
+        report: Report,
+        finished: Finished,
+    ) -> None:
         """Builds the engine; the same arguments give the same bytes.
 
         Args:
@@ -45,8 +55,11 @@ class EngineBuilder(Protocol):
             checkpoint: where the weights and the tokenizer come from.
             output: an empty directory, the only place that is written to.
             report: told of progress.
+            finished: told of files that can be hashed and flushed meanwhile; need not be told of
+                all.
 
         Raises:
+            CheckpointError: a part of the checkpoint turns out to be damaged.
             EngineError: the engine cannot be built, or is not what it should be.
             MachineError: the machine stopped the work.
         """

@@ -64,15 +64,6 @@ def engine_files(directory: Path) -> tuple[str, ...]:
     return tuple(name for name in tree_files(directory) if name not in _ABOUT)
 
 
-def describe_files(directory: Path, digests: DigestCache) -> dict[str, EngineFile]:
-    """Size and digest of each of an engine's own files."""
-    return {
-        name: EngineFile(size=(directory / name).stat().st_size, sha256=digests.file(path))
-        for name in engine_files(directory)
-        for path in [directory / name]
-    }
-
-
 def write_manifest(directory: Path, manifest: Manifest, record: BuildRecord) -> None:
     """Writes both files into an engine directory, byte for byte the same for the same values."""
     for name, model in ((MANIFEST, manifest), (BUILD_RECORD, record)):

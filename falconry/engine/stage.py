@@ -10,7 +10,8 @@ from typing_extensions import override
 from falconry.checkpoint import checkpoint_files, read_checkpoint
 from falconry.digests import value_digest
 from falconry.engine.builder import EngineBuilder
-from falconry.engine.manifest import MANIFEST, Manifest, describe_files
+from falconry.engine.finishing import FinishedFiles
+from falconry.engine.manifest import MANIFEST, Manifest
 from falconry.engine.openvino.builder import OpenVinoBuilder
 from falconry.engine.recipe import Recipe, load_recipe
 from falconry.engine.spec import engine_spec
@@ -72,7 +73,10 @@ class EngineStage(Stage):
         self._builder.check(spec)
 
         def build(output: Path) -> Manifest:
-            self._builder.build(spec, checkpoint, output, report)
+            with FinishedFiles(output, self._workspace.digests) as finished:
+                self._builder.build(spec, checkpoint, output, report, finished.add)
+                report("flushing to disk", 0.98)
+                files = finished.describe()
             return Manifest(
                 key=key,
                 builder=self._builder.name,
@@ -85,7 +89,7 @@ class EngineStage(Stage):
                         f"{human_count(checkpoint.num_parameters)} parameters",
                     )
                 ),
-                files=describe_files(output, self._workspace.digests),
+                files=files,
             )
 
         manifest = self._store.add(key, build, lambda holder: report(f"waiting for {holder}", None))

@@ -21,7 +21,11 @@ _MEMORY_RECIPES = ("cpu", "cpu-bf16")
 
 
 def measure_engine_builds(workplace: Workplace, rounds: int) -> Iterator[Result]:
-    """Each precision's build, cold and from start to end, then the memory of each recipe's.
+    """Each precision's build and whole stage, then the memory that each recipe's stage takes.
+
+    The build is what optimum-cli does: from the checkpoint to the engine's files, as a process from
+    start to end. The stage is `make engine` with nothing built or remembered yet, which besides
+    takes the digests of checkpoint and engine and flushes the engine to the disk.
 
     Raises:
         BenchError: a build fails.
@@ -30,38 +34,37 @@ def measure_engine_builds(workplace: Workplace, rounds: int) -> Iterator[Result]
     optimum = peer("optimum", workplace)
     workplace.copy_project()
     for precision, (recipe, weight_format) in _PRECISIONS.items():
-        what = f"engine build, {precision}"
         contestants = {
+            "builder": _builder(workplace, checkpoint, recipe),
             "engine stage": _stage(workplace, checkpoint, recipe),
-            "builder alone": _builder(workplace, checkpoint, recipe),
             "optimum-cli": _optimum(workplace, optimum, checkpoint, weight_format),
         }
-        samples = alternate(what, rounds, contestants)
-        ours, alone, theirs = ({name: samples[name]} for name in contestants)
-        yield Result(what, "s", ours, theirs, FASTER_THAN_OPTIMUM)
-        yield Result(f"part of it, {precision}", "s", alone)
+        samples = alternate(f"engine build, {precision}", rounds, contestants)
+        builder, stage, peers = ({name: samples[name]} for name in contestants)
+        yield Result(f"engine build, {precision}", "s", builder, peers, FASTER_THAN_OPTIMUM)
+        yield Result(f"engine stage, {precision}", "s", stage, peers)
     for size, source in (("136 M", checkpoint), ("2 GiB", large_checkpoint(workplace))):
         for recipe in _MEMORY_RECIPES:
             yield _memory(workplace, source, recipe, size)
     workplace.forget_builds()
 
 
-def build_engine(workplace: Workplace, checkpoint: Path, recipe: str) -> tuple[Path, float]:
-    """A fresh engine, and the seconds that the builder alone took for it."""
+def build_engine(workplace: Workplace, checkpoint: Path, recipe: str) -> Path:
+    """A fresh engine."""
     place = workplace.directory / "engines" / recipe
     remove(place)
-    module = "scripts.bench.build_alone"
-    command: Command = [workplace.python, "-m", module, checkpoint, recipe, place]
-    return place, float(run(command, workplace.root).splitlines()[-1])
+    run(_builder_command(workplace, checkpoint, recipe, place), workplace.root)
+    return place
 
 
 def _builder(workplace: Workplace, checkpoint: Path, recipe: str) -> Callable[[], float]:
-    def timed() -> float:
-        place, taken = build_engine(workplace, checkpoint, recipe)
-        remove(place)
-        return taken
+    place = workplace.directory / "engines" / recipe
+    command = _builder_command(workplace, checkpoint, recipe, place)
+    return _timed_in(workplace.root, command, place)
 
-    return timed
+
+def _builder_command(workplace: Workplace, checkpoint: Path, recipe: str, place: Path) -> Command:
+    return [workplace.python, "-m", "scripts.bench.build_alone", checkpoint, recipe, place]
 
 
 def _stage(workplace: Workplace, checkpoint: Path, recipe: str) -> Callable[[], float]:
@@ -87,10 +90,15 @@ def _optimum(
         *("--weight-format", weight_format),
         place,
     ]
+    return _timed_in(workplace.directory, command, place)
+
+
+def _timed_in(directory: Path, command: Command, place: Path) -> Callable[[], float]:
+    """Runs a command that makes an engine at `place`, which stands neither before nor after."""
 
     def timed() -> float:
         remove(place)
-        taken = seconds(command, workplace.directory)
+        taken = seconds(command, directory)
         remove(place)
         return taken
 

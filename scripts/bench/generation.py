@@ -51,7 +51,7 @@ def measure_generation(workplace: Workplace, rounds: int) -> Iterator[Result]:
 
 
 def _falconry(workplace: Workplace, checkpoint: Path, recipe: str) -> Callable[[], Speeds]:
-    engine, _ = build_engine(workplace, checkpoint, recipe)
+    engine = build_engine(workplace, checkpoint, recipe)
     module = "scripts.bench.generate_with_falconry"
     return lambda: _speeds([workplace.python, "-m", module, engine], workplace)
 

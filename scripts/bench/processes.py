@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -52,8 +53,8 @@ def seconds(command: Command, directory: Path) -> float:
 def peak_anonymous_mib(command: Command, directory: Path) -> float:
     """The most anonymous memory a program holds: what the kernel cannot take back without swap.
 
-    Mapped files are not counted. The value is sampled, so a peak of less than the interval may be
-    missed; and it is that of the program itself, without children.
+    That of its children counts as well; mapped files do not. The value is sampled, so a peak of
+    less than the interval may be missed.
 
     Raises:
         BenchError: it fails.
@@ -64,7 +65,7 @@ def peak_anonymous_mib(command: Command, directory: Path) -> float:
         )
         peak = 0
         while process.poll() is None:
-            peak = max(peak, _anonymous_kib(process.pid))
+            peak = max(peak, sum(map(_anonymous_kib, _with_descendants(process.pid))))
             time.sleep(SAMPLING_INTERVAL_S)
         told.seek(0)
         _require_success(command, process.returncode, told.read())
@@ -81,6 +82,14 @@ def alternate(
         for name, contestant in contestants.items():
             values[name].append(contestant())
     return values
+
+
+def _with_descendants(pid: int) -> Iterator[int]:
+    yield pid
+    with contextlib.suppress(OSError):  # a process or thread that has just ended
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):
+            for child in children.read_text().split():
+                yield from _with_descendants(int(child))
 
 
 def _anonymous_kib(pid: int) -> int:

@@ -105,6 +105,17 @@ def test_listing_the_files_of_a_checkpoint_imports_no_heavy_library() -> None:
     assert done.stdout.strip() == "set()", done.stderr
 
 
+def test_reading_a_checkpoint_does_without_transformers() -> None:
+    program = (
+        "import sys, pathlib; from falconry.checkpoint import read_checkpoint;"
+        f"read_checkpoint(pathlib.Path({str(TINY_FALCON)!r}));"
+        "print({'transformers', 'openvino'} & set(sys.modules))"
+    )
+    done = run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+
+    assert done.stdout.strip() == "set()", done.stderr
+
+
 @pytest.mark.parametrize(
     ("name", "model_type", "removed"),
     [

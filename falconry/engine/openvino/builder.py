@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
 from falconry.checkpoint import Checkpoint
-from falconry.engine.builder import Report
+from falconry.checkpoint.tokenizer import require_embeddings
+from falconry.engine.builder import Finished, Report
 from falconry.engine.openvino.serving import serving_of, serving_problems, write_serving
+from falconry.engine.openvino.telemetry import import_openvino_silently
+from falconry.engine.openvino.tokenizer_process import tokenizer_conversion
 from falconry.engine.spec import EngineSpec, check
 from falconry.errors import MachineError
 from falconry.files import disk_errors_told
 
 MODEL = "openvino_model.xml"
+WEIGHTS = "openvino_model.bin"
 
 # Raised whenever the same inputs would give other bytes.
 _VERSION = "1"
@@ -49,31 +53,46 @@ class OpenVinoBuilder:
         """
         check(spec, serving_problems(spec))
 
-    def build(self, spec: EngineSpec, checkpoint: Checkpoint, output: Path, report: Report) -> None:
+    def build(
+        self,
+        spec: EngineSpec,
+        checkpoint: Checkpoint,
+        output: Path,
+        report: Report,
+        finished: Finished,
+    ) -> None:
         """Writes the model, the tokenizers and `engine.json` into an empty directory.
 
         Raises:
+            CheckpointError: the tokenizer is damaged or does not fit the model.
             EngineError: a weight or the tokenizer cannot be converted, or the model would not be
                 served as the architecture says.
             MachineError: the disk is full or cannot be written.
         """
         try:
-            with disk_errors_told(output):
-                _write_models(spec, checkpoint, output, report)
+            with (
+                disk_errors_told(output),
+                tokenizer_conversion(checkpoint.directory, output) as converted_tokenizer,
+            ):
                 shutil.copyfile(checkpoint.tokenizer.path, output / checkpoint.tokenizer.path.name)
                 write_serving(serving_of(spec), output)
+                _write_model(spec, checkpoint, output, report)
+                finished(output / WEIGHTS)
+                report("converting the tokenizer", 0.97)
+                tokenizer = replace(checkpoint.tokenizer, vocab_size=converted_tokenizer())
+                require_embeddings(tokenizer, spec.architecture.vocab_size)
         except OSError as error:
             raise MachineError(
                 f"the engine could not be built ({error.strerror})", where=error.filename or output
             ) from error
 
 
-def _write_models(spec: EngineSpec, checkpoint: Checkpoint, output: Path, report: Report) -> None:
-    # OpenVINO takes a third of a second to import and is not needed to know whether to build.
+def _write_model(spec: EngineSpec, checkpoint: Checkpoint, output: Path, report: Report) -> None:
+    # OpenVINO takes a fifth of a second to import and is not needed to know whether to build.
+    import_openvino_silently()
     from falconry.engine.openvino.graph import decoder_model
     from falconry.engine.openvino.model_file import write_model
     from falconry.engine.openvino.self_check import check_model
-    from falconry.engine.openvino.tokenizer import write_tokenizer
     from falconry.engine.openvino.weights import prepare_weights
 
     weights = prepare_weights(
@@ -81,9 +100,6 @@ def _write_models(spec: EngineSpec, checkpoint: Checkpoint, output: Path, report
     )
     model = decoder_model(spec.architecture, weights)
     report("writing the model", 0.5)
-    with ThreadPoolExecutor(max_workers=1) as other_core:
-        tokenizer = other_core.submit(write_tokenizer, checkpoint.directory, output)
-        write_model(model, output / MODEL)
-        tokenizer.result()
+    write_model(model, output / MODEL)
     report("checking the model", 0.95)
     check_model(output / MODEL, spec.architecture)

@@ -1,42 +1,121 @@
-"""The tokenizer as OpenVINO models, which stop strings and grammars need inside the engine."""
+"""The tokenizer as OpenVINO models, which stop strings and grammars need inside the engine.
+
+Converting takes a second or two on one core, most of it to import transformers, which the converter
+asks for. So this is a program of its own, which tokenizer_process.py runs beside the build:
+`python -m falconry.engine.openvino.tokenizer CHECKPOINT OUTPUT`. It imports little else.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import sys
+import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from falconry.checkpoint.tokenizer import load_tokenizer
-from falconry.engine.openvino.model_file import write_model
-from falconry.errors import EngineError
+from falconry.errors import CheckpointError, EngineError, FalconryError
+from falconry.files import disk_errors_told
+
+if TYPE_CHECKING:
+    import openvino as ov
+    from transformers import PreTrainedTokenizerFast
 
 TOKENIZER_MODEL = "openvino_tokenizer.xml"
 DETOKENIZER_MODEL = "openvino_detokenizer.xml"
 
 
-def write_tokenizer(checkpoint: Path, output: Path) -> None:
+def write_tokenizer(checkpoint: Path, output: Path) -> int:
     """Converts a checkpoint's tokenizer and its inverse.
 
     Args:
         checkpoint: the checkpoint's directory.
         output: gets both models under the names that OpenVINO GenAI looks for.
 
+    Returns:
+        One more than the largest token id.
+
     Raises:
-        CheckpointError: the tokenizer is absent or damaged.
+        CheckpointError: the tokenizer is damaged.
         EngineError: it is of a kind that cannot be converted.
         MachineError: the disk is full or cannot be written.
     """
-    tokenizer = load_tokenizer(checkpoint)
-    # Prompts are taken as they are, so a template would only be one more thing to differ.
-    tokenizer.chat_template = None
-    from openvino_tokenizers import convert_tokenizer  # needs transformers, so costs a second
+    tokenizer = _load(checkpoint)
+    models = _convert(tokenizer, checkpoint)
+    from falconry.engine.openvino.model_file import write_model
+
+    for model, name in zip(models, (TOKENIZER_MODEL, DETOKENIZER_MODEL), strict=True):
+        write_model(model, output / name)
+    return max(tokenizer.get_vocab().values(), default=-1) + 1
+
+
+def main(checkpoint: str, output: str) -> None:
+    """Converts, and prints as a line of JSON what came of it.
+
+    That is what `write_tokenizer` returns, or the class and the three parts of its error.
+    """
+    _end_with_parent()
+    outcome: object
+    try:
+        # A library may print, and the line must stand alone.
+        with contextlib.redirect_stdout(sys.stderr), disk_errors_told(Path(output)):
+            outcome = write_tokenizer(Path(checkpoint), Path(output))
+    except FalconryError as error:
+        outcome = [type(error).__name__, error.problem, error.where, error.remedy]
+    print(json.dumps(outcome), flush=True)
+
+
+def _load(checkpoint: Path) -> PreTrainedTokenizerFast:
+    from transformers import PreTrainedTokenizerFast
 
     try:
-        models = convert_tokenizer(tokenizer, with_detokenizer=True, add_special_tokens=False)
+        tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(
+            checkpoint, local_files_only=True
+        )
+    # transformers and the tokenizers library raise whatever they stumble over.
+    except Exception as error:
+        raise CheckpointError(
+            f"the tokenizer is not accepted by transformers ({_one_line(error)})",
+            where=checkpoint,
+            remedy="fetch the tokenizer's files again",
+        ) from error
+    # Prompts are taken as they are, so a template would only be one more thing to differ.
+    tokenizer.chat_template = None
+    return tokenizer
+
+
+def _convert(tokenizer: PreTrainedTokenizerFast, checkpoint: Path) -> Sequence[ov.Model]:
+    from openvino_tokenizers import convert_tokenizer
+
+    try:
+        models: Sequence[ov.Model] = convert_tokenizer(
+            tokenizer, with_detokenizer=True, add_special_tokens=False
+        )
     # The converter meets unknown tokenizers with whatever its parser stumbles over.
     except Exception as error:
         raise EngineError(
-            f"the tokenizer cannot be converted for OpenVINO ({error})",
+            f"the tokenizer cannot be converted for OpenVINO ({_one_line(error)})",
             where=checkpoint,
             remedy="use a byte-level BPE tokenizer, as the published Falcon models have",
         ) from error
-    for model, name in zip(models, (TOKENIZER_MODEL, DETOKENIZER_MODEL), strict=True):
-        write_model(model, output / name)
+    return models
+
+
+def _end_with_parent() -> None:
+    """Ends this process when standard input is closed, which the parent's end does in any way."""
+
+    def wait() -> None:
+        os.read(sys.stdin.fileno(), 1)
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

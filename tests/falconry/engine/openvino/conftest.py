@@ -13,7 +13,7 @@ import openvino_genai
 import pytest
 
 from falconry.checkpoint import read_checkpoint
-from falconry.engine.openvino import OpenVinoBuilder
+from falconry.engine.openvino.builder import OpenVinoBuilder
 from falconry.engine.recipe import load_recipe
 from falconry.engine.spec import engine_spec
 
@@ -37,7 +37,7 @@ def build(checkpoint: Path, recipe: str, output: Path) -> Path:
     builder = OpenVinoBuilder()
     builder.check(spec)
     output.mkdir(exist_ok=True)
-    builder.build(spec, facts, output, lambda step, done: None)
+    builder.build(spec, facts, output, lambda step, done: None, lambda path: None)
     return output
 
 

@@ -19,15 +19,29 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from falconry.checkpoint import read_checkpoint
-from falconry.engine.openvino import OpenVinoBuilder
+from falconry.engine.openvino.builder import OpenVinoBuilder
 from falconry.engine.recipe import load_recipe
 from falconry.engine.spec import engine_spec
-from falconry.errors import EngineError, MachineError
+from falconry.errors import CheckpointError, EngineError, MachineError
 
 ROOT = Path(__file__).parents[4]
 
 Build = Callable[[Path, str, Path], Path]
 Engine = Callable[[Path, str], Path]
+
+# Of a process of its own, with checkpoint, recipe and an empty directory as arguments.
+BUILD = (
+    "import sys, pathlib\n"
+    "from falconry.checkpoint import read_checkpoint\n"
+    "from falconry.engine.openvino.builder import OpenVinoBuilder\n"
+    "from falconry.engine.recipe import load_recipe\n"
+    "from falconry.engine.spec import engine_spec\n"
+    "source, recipe, output = sys.argv[1:]\n"
+    "facts = read_checkpoint(pathlib.Path(source))\n"
+    "spec = engine_spec(facts, load_recipe(recipe))\n"
+    "told = lambda *anything: None\n"
+    "OpenVinoBuilder().build(spec, facts, pathlib.Path(output), told, told)\n"
+)
 
 
 def contents(engine: Path) -> dict[str, bytes]:
@@ -57,21 +71,10 @@ def test_another_process_builds_the_same_bytes(
     recipe: str, families: Path, engine_of: Engine, tmp_path: Path
 ) -> None:
     checkpoint = shutil.copytree(families / "falcon-rw", tmp_path / "elsewhere")
-    program = (
-        "import sys, pathlib\n"
-        "from falconry.checkpoint import read_checkpoint\n"
-        "from falconry.engine.openvino import OpenVinoBuilder\n"
-        "from falconry.engine.recipe import load_recipe\n"
-        "from falconry.engine.spec import engine_spec\n"
-        "source, recipe, output = sys.argv[1:]\n"
-        "facts = read_checkpoint(pathlib.Path(source))\n"
-        "OpenVinoBuilder().build(engine_spec(facts, load_recipe(recipe)), facts,\n"
-        "                        pathlib.Path(output), lambda step, done: None)\n"
-    )
     output = tmp_path / "engine"
     output.mkdir()
     subprocess.run(
-        [sys.executable, "-c", program, checkpoint, recipe, output],
+        [sys.executable, "-c", BUILD, checkpoint, recipe, output],
         check=True,
         cwd=ROOT,
         env={**os.environ, "PYTHONHASHSEED": "7"},
@@ -108,12 +111,14 @@ def test_progress_is_told_step_by_step_and_never_goes_back(
         facts,
         tmp_path,
         lambda step, done: told.append((step, done)),
+        lambda path: None,
     )
 
     assert list(dict.fromkeys(step for step, _ in told)) == [
         "converting weights",
         "writing the model",
         "checking the model",
+        "converting the tokenizer",
     ]
     assert [done for _, done in told] == sorted(done for _, done in told)
     assert told[0][1] > 0 and told[-1][1] < 1
@@ -128,7 +133,7 @@ def test_the_toolchain_names_the_installed_versions() -> None:
 
 def test_asking_for_the_toolchain_imports_no_heavy_library() -> None:
     program = (
-        "import sys; from falconry.engine.openvino import OpenVinoBuilder;"
+        "import sys; from falconry.engine.openvino.builder import OpenVinoBuilder;"
         "OpenVinoBuilder().toolchain(); print({'transformers', 'openvino'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
@@ -181,3 +186,32 @@ def test_a_tokenizer_that_cannot_be_converted_is_one_sentence(
 
     with pytest.raises(EngineError, match="the tokenizer cannot be converted for OpenVINO"):
         build_engine(checkpoint, "cpu-f32", tmp_path / "engine")
+
+
+def test_added_tokens_without_an_embedding_are_one_sentence(
+    families: Path, build_engine: Build, tmp_path: Path
+) -> None:
+    checkpoint = shutil.copytree(families / "falcon-7b", tmp_path / "checkpoint")
+    vocabulary = read_checkpoint(checkpoint).architecture.vocab_size
+    path = checkpoint / "tokenizer_config.json"
+    added = [f"<|added {number}|>" for number in range(vocabulary)]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"additional_special_tokens": added}))
+
+    with pytest.raises(CheckpointError, match=f"but the model's vocab_size is {vocabulary}"):
+        build_engine(checkpoint, "cpu-f32", tmp_path / "engine")
+
+
+def test_a_build_tells_openvinos_makers_nothing(tiny_falcon: Path, tmp_path: Path) -> None:
+    """What is told stands under an id that openvino would write to the home directory first."""
+    home, output = tmp_path / "home", tmp_path / "engine"
+    home.mkdir()
+    output.mkdir()
+    environment = {name: value for name, value in os.environ.items() if name != "CI"}
+    subprocess.run(
+        [sys.executable, "-c", BUILD, tiny_falcon, "cpu", output],
+        check=True,
+        cwd=ROOT,
+        env={**environment, "HOME": str(home)},
+    )
+
+    assert not list(home.rglob("*ga_cid*"))

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Makes .venv from a lock file: make_venv.sh PYTHON LOCK. Its stamp, .venv/.installed, comes last,
-# so that an interrupted set-up is made again from the start.
+# Makes .venv from a lock file: make_venv.sh PYTHON LOCK. Its stamp, .venv/.installed, is a copy of
+# the lock and comes last: an interrupted set-up is made again from the start, and a lock that git
+# only touched is told from one that changed.
 set -eu
 python=$1
 lock=$2
@@ -27,7 +28,8 @@ fi
 # Two makes on a fresh clone: the second waits and finds the work done.
 exec 9>.venv.lock
 command -v flock >/dev/null && flock 9
-if [ -e .venv/.installed ] && [ .venv/.installed -nt "$lock" ]; then
+if cmp -s "$lock" .venv/.installed; then
+    touch .venv/.installed
     exit 0
 fi
 
@@ -35,4 +37,4 @@ echo "Setting up .venv from $lock: about two minutes, once"
 "$python" -m venv --clear .venv
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
     --requirement "$lock"
-touch .venv/.installed
+cp "$lock" .venv/.installed

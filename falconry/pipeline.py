@@ -284,8 +284,9 @@ def _make(stage: Stage, key: str, ingredients: Mapping[str, str], progress: Prog
     try:
         report(stage.reason(ingredients), None)
         output = stage.make(key, ingredients, report)
-    except BaseException:
-        progress.failed(stage.name, "failed")
+    except BaseException as cause:
+        interrupted = isinstance(cause, KeyboardInterrupt)
+        progress.failed(stage.name, "interrupted" if interrupted else "failed")
         raise
     progress.done(stage.name, "made", output.summary)
     return output

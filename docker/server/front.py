@@ -71,9 +71,12 @@ class Front:
     async def lifetime(self, application: web.Application) -> AsyncIterator[None]:
         """Opens the connections to Triton with the application and closes them with it."""
         application.router.add_route("*", "/{path:.*}", self.handle)
-        # Bytes pass as they are: what Triton compressed for the client stays so.
+        # Bytes pass as they are: what Triton compressed for the client stays so. No connection is
+        # kept: Triton 2.51 told to stop waits its whole exit timeout, 30 s, for an open one.
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0), auto_decompress=False, timeout=_NO_TIMEOUT
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
+            auto_decompress=False,
+            timeout=_NO_TIMEOUT,
         )
         yield
         await self._session.close()

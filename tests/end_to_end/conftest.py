@@ -85,6 +85,16 @@ class Clone:
             start_new_session=True,
         )
 
+    def start_until(self, text, *words):
+        """Starts make, and gives the process as soon as it has printed this text."""
+        process = self.start(*words)
+        printed = ""
+        while text not in printed:
+            line = process.stdout.readline()
+            assert line, f"{text!r} was not printed:\n{printed}"
+            printed += line
+        return process
+
     def run(self, *words):
         """Runs make to its end."""
         process = self.start(*words)

@@ -6,11 +6,11 @@
 #   make help                    all targets
 #
 # PROFILE, RECIPE and CHECKPOINT select what is built; SET="section.key=value ..." overrides any
-# other value of the profile.
+# other value of the profile; JSON=1 asks for results as JSON.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 STAMP  := .venv/.installed
-TARGETS := help plan engine repository artifact deploy query status logs down clean \
+TARGETS := help plan engine repository artifact deploy query engines prune status logs down clean \
 	lint test bench lock
 
 # Handed on as typed: make must not expand a $ inside a prompt or a JSON body.
@@ -20,6 +20,8 @@ export FALCONRY_CHECKPOINT := $(value CHECKPOINT)
 export FALCONRY_SET        := $(value SET)
 export FALCONRY_PROMPT     := $(value PROMPT)
 export FALCONRY_BODY       := $(value BODY)
+export FALCONRY_KEEP       := $(value KEEP)
+export FALCONRY_JSON       := $(value JSON)
 
 .DEFAULT_GOAL := help
 .PHONY: $(TARGETS)

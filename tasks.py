@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +16,9 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from falconry.errors import FalconryError, sentence
+from falconry.errors import FalconryError, SettingsError, sentence
 from falconry.files import disk_errors_told
+from falconry.pipeline import Output
 from falconry.progress import FAILED, Progress
 from falconry.project import Project
 from falconry.settings import load_settings
@@ -24,7 +28,7 @@ ROOT = Path(__file__).resolve().parent
 SELECTION = {
     "profile": "profiles/<name>.toml; local when left out",
     "recipe": "engine/recipes/<name>.toml, in place of the profile's",
-    "checkpoint": "a Hugging Face Falcon directory, in place of the profile's",
+    "checkpoint": "a Hugging Face Falcon directory, or hub:<repository>@<commit>",
     "override": 'any other value of the profile: "section.key=value ..."',
 }
 
@@ -48,18 +52,56 @@ def target(**options: str) -> Callable[[Callable[..., None]], Any]:
     return decorate
 
 
-def project(profile: str, recipe: str, checkpoint: str, override: str) -> Project:
+def as_json() -> bool:
+    """Whether `make JSON=1` asked for results that a program reads."""
+    return os.environ.get("FALCONRY_JSON", "") not in ("", "0")
+
+
+def tell(result: Any, line: str) -> None:
+    """Ends a target: a line for people, or with JSON=1 the result alone on standard output."""
+    print(json.dumps(result, indent=1) if as_json() else line)
+
+
+def facts(output: Output) -> dict[str, str]:
+    """A stage's output for a program that goes on with it."""
+    return {"path": str(output.path), "digest": output.digest, "summary": output.summary}
+
+
+def project(
+    profile: str = "", recipe: str = "", checkpoint: str = "", override: str = ""
+) -> Project:
     """The project with what the command line selects, or make through the environment."""
     checkpoint = checkpoint or os.environ.get("FALCONRY_CHECKPOINT", "")
     settings = load_settings(
         ROOT,
         profile or os.environ.get("FALCONRY_PROFILE") or "local",
         recipe=recipe or os.environ.get("FALCONRY_RECIPE"),
-        checkpoint=str(Path(checkpoint).expanduser().absolute()) if checkpoint else None,
+        checkpoint=absolute(checkpoint) if checkpoint else None,
         overrides=override or os.environ.get("FALCONRY_SET"),
     )
     os.chdir(ROOT)
-    return Project(settings, Progress())
+    return Project(settings, Progress(sys.stderr if as_json() else sys.stdout))
+
+
+def absolute(checkpoint: str) -> str:
+    """A checkpoint's directory seen from anywhere; a name on the hub stays as it is."""
+    if checkpoint.startswith("hub:"):
+        return checkpoint
+    return str(Path(checkpoint).expanduser().absolute())
+
+
+def number(variable: str, default: int) -> int:
+    """A positive number from make.
+
+    Raises:
+        SettingsError: it is none.
+    """
+    text = os.environ.get(variable) or str(default)
+    if not text.isdecimal() or int(text) < 1:
+        raise SettingsError(
+            f"{text!r} is not a positive number", where=variable[len("FALCONRY_") :]
+        )
+    return int(text)
 
 
 @target()
@@ -76,7 +118,9 @@ def plan(
     c: Context, profile: str = "", recipe: str = "", checkpoint: str = "", override: str = ""
 ) -> None:
     """Say which stages would run and why; run nothing."""
-    project(profile, recipe, checkpoint, override).plan()
+    stages = project(profile, recipe, checkpoint, override).plan()
+    if as_json():
+        tell([dataclasses.asdict(stage) for stage in stages], "")
 
 
 @target(**SELECTION)
@@ -85,7 +129,7 @@ def engine(
 ) -> None:
     """Build the engine from the checkpoint."""
     output = project(profile, recipe, checkpoint, override).bring_up_to("engine")
-    print(f"Next: make deploy (engine: {output.path})")
+    tell(facts(output), f"Next: make deploy (engine: {output.path})")
 
 
 @target(**SELECTION)
@@ -94,7 +138,7 @@ def repository(
 ) -> None:
     """Assemble and verify the Triton model repository."""
     output = project(profile, recipe, checkpoint, override).bring_up_to("repository")
-    print(f"Next: make deploy (repository: {output.path})")
+    tell(facts(output), f"Next: make deploy (repository: {output.path})")
 
 
 @target(**SELECTION)
@@ -103,7 +147,7 @@ def artifact(
 ) -> None:
     """Pack the model artifact."""
     output = project(profile, recipe, checkpoint, override).bring_up_to("artifact")
-    print(f"Next: make deploy (artifact: {output.path})")
+    tell(facts(output), f"Next: make deploy (artifact: {output.path})")
 
 
 @target(**SELECTION)
@@ -111,8 +155,8 @@ def deploy(
     c: Context, profile: str = "", recipe: str = "", checkpoint: str = "", override: str = ""
 ) -> None:
     """Run every stage, until the endpoint is ACTIVE."""
-    project(profile, recipe, checkpoint, override).bring_up_to("deployment")
-    print('Next: make query PROMPT="Explain Cloud Computing to a school kid"')
+    output = project(profile, recipe, checkpoint, override).bring_up_to("deployment")
+    tell(facts(output), 'Next: make query PROMPT="Explain Cloud Computing to a school kid"')
 
 
 @target(
@@ -127,31 +171,48 @@ def query(
     """Ask the endpoint: PROMPT="..." or BODY='{...}'."""
     prompt = prompt or os.environ.get("FALCONRY_PROMPT", "")
     body = body or os.environ.get("FALCONRY_BODY", "")
-    project(profile, "", "", "").query(prompt or None, body or None, max_tokens)
+    project(profile).query(prompt or None, body or None, max_tokens)
+
+
+@target(profile=SELECTION["profile"])
+def engines(c: Context, profile: str = "") -> None:
+    """List the engines in the store, the newest first."""
+    stored = project(profile).engines()
+    lines = [str(engine) for engine in stored] or ["The store is empty; run: make engine"]
+    tell([engine.facts() for engine in stored], "\n".join(lines))
+
+
+@target(profile=SELECTION["profile"], keep="how many of the newest engines stay")
+def prune(c: Context, profile: str = "", keep: int = 0) -> None:
+    """Remove all engines but the newest KEEP= and those in use."""
+    wanted = keep or number("FALCONRY_KEEP", 3)
+    gone = project(profile).prune(wanted)
+    lines = [f"removed {engine}" for engine in gone] or ["nothing to remove"]
+    tell([engine.facts() for engine in gone], "\n".join(lines))
 
 
 @target(profile=SELECTION["profile"])
 def status(c: Context, profile: str = "") -> None:
     """Show what is deployed."""
-    project(profile, "", "", "").status()
+    project(profile).status()
 
 
 @target(profile=SELECTION["profile"], lines="how many of the newest lines")
 def logs(c: Context, profile: str = "", lines: int = 200) -> None:
     """Show the deployment's log."""
-    project(profile, "", "", "").logs(lines)
+    project(profile).logs(lines)
 
 
 @target(profile=SELECTION["profile"])
 def down(c: Context, profile: str = "") -> None:
     """Delete the deployment and stop the local cloud."""
-    project(profile, "", "", "").down()
+    project(profile).down()
 
 
 @target(profile=SELECTION["profile"], everything="the engine store as well")
 def clean(c: Context, profile: str = "", everything: bool = False) -> None:
     """Take everything down and remove what was built (the engine store stays)."""
-    project(profile, "", "", "").clean(everything=everything)
+    project(profile).clean(everything=everything)
 
 
 @target()
@@ -195,6 +256,8 @@ namespace = Collection(
     artifact,
     deploy,
     query,
+    engines,
+    prune,
     status,
     logs,
     down,

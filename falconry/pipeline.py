@@ -99,6 +99,10 @@ class Stage(ABC):
     def reason(self, ingredients: Mapping[str, str]) -> str:
         """Why the stage has to run, in words: what is new, gone or damaged."""
 
+    def details(self, key: str) -> Sequence[str]:
+        """What `make plan` shows of a stage that would run, beside the reason."""
+        return ()
+
     def key(self, ingredients: Mapping[str, str]) -> str:
         """64 hex digits that stand for these ingredients and this version of the stage."""
         parts = {"stage": self.name, "version": self.version, "ingredients": dict(ingredients)}
@@ -195,11 +199,16 @@ def what_changed(last: Mapping[str, str] | None, now: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PlannedStage:
-    """What would happen to a stage, and why."""
+    """What would happen to a stage, and why.
+
+    Attributes:
+        details: more lines on how a stage would run.
+    """
 
     name: str
     runs: bool
     why: str
+    details: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +249,9 @@ def plan(steps: Sequence[Step], workspace: Workspace) -> list[PlannedStage]:
     ]
     if stale := steps[len(found) :]:
         stage = stale[0].stage(found[-1] if found else None)
-        planned.append(PlannedStage(stage.name, True, stage.reason(stage.ingredients())))
+        ingredients = stage.ingredients()
+        details = stage.details(stage.key(ingredients))
+        planned.append(PlannedStage(stage.name, True, stage.reason(ingredients), details))
     planned += [
         PlannedStage(step.name, True, f"follows {before.name}")
         for before, step in itertools.pairwise(stale)

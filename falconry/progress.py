@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Sequence
 from typing import TextIO
 
 DONE, RUNNING, FAILED, WAITING = "✔", "▸", "✘", "…"
@@ -51,11 +52,13 @@ class Progress:
         """Says that nothing goes on until somebody else is done."""
         self._close(WAITING, stage, reason)
 
-    def planned(self, stage: str, runs: bool, why: str) -> None:
-        """Says whether a stage would run, and why, or what stands."""
+    def planned(self, stage: str, runs: bool, why: str, details: Sequence[str] = ()) -> None:
+        """Says whether a stage would run, and why, or what stands; details below it."""
         self._close(
             RUNNING if runs else DONE, stage, f"{'would run' if runs else 'up to date':<16}{why}"
         )
+        for line in details:
+            self._write(f"    {line}\n")
 
     def note(self, text: str) -> None:
         """Prints a line of its own."""

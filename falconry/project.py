@@ -9,10 +9,21 @@ from typing import Any
 from falconry.artifact import ArtifactStage
 from falconry.cloud import emulator
 from falconry.cloud.stage import DeploymentStage
+from falconry.engine.manifest import MANIFEST
 from falconry.engine.stage import EngineStage
+from falconry.engine.store import EngineMirror, EngineStore, StoredEngine
 from falconry.errors import CloudError, EndpointError
 from falconry.files import remove
-from falconry.pipeline import Output, Stage, Step, Workspace, bring_up_to_date, plan
+from falconry.pipeline import (
+    Output,
+    PlannedStage,
+    Stage,
+    Step,
+    Workspace,
+    bring_up_to_date,
+    plan,
+    read_receipt,
+)
 from falconry.progress import Progress
 from falconry.repository.stage import RepositoryStage
 from falconry.settings import Settings
@@ -43,10 +54,27 @@ class Project:
         """
         return bring_up_to_date(self._steps(stage), self._workspace)
 
-    def plan(self) -> None:
+    def plan(self) -> list[PlannedStage]:
         """Says which stages would run and why, and runs none."""
-        for stage in plan(self._steps(STAGES[-1]), self._workspace):
-            self._progress.planned(stage.name, stage.runs, stage.why)
+        stages = plan(self._steps(STAGES[-1]), self._workspace)
+        for stage in stages:
+            self._progress.planned(stage.name, stage.runs, stage.why, stage.details)
+        return stages
+
+    def engines(self) -> list[StoredEngine]:
+        """The engines in the store, the newest first."""
+        return self._store().entries()
+
+    def prune(self, keep: int) -> list[StoredEngine]:
+        """Removes all engines but the newest ones and the one that the repository holds.
+
+        Args:
+            keep: how many stay.
+
+        Returns:
+            The engines that are gone.
+        """
+        return self._store().prune(keep, self._engines_in_use())
 
     def query(self, prompt: str | None, body: str | None, max_tokens: int) -> None:
         """Asks the deployment and prints its text, or for a body of the user's the whole answer.
@@ -115,11 +143,32 @@ class Project:
             remove(self._settings.engine.store)
         self._progress.done("clean", "removed", str(build.parent if everything else build))
 
+    def _store(self) -> EngineStore:
+        return EngineStore(self._settings.engine.store, self._workspace.digests)
+
+    def _engines_in_use(self) -> set[str]:
+        """Keys of the engines that the repositories of all profiles were made from."""
+        receipts = self._settings.build_directory.parent.glob("*/receipts/repository.json")
+        found = [receipt for path in receipts if (receipt := read_receipt(path))]
+        used = {receipt.ingredients.get("engine") for receipt in found}
+        store, digests = self._settings.engine.store, self._workspace.digests
+        return {
+            path.parent.name for path in store.glob(f"*/{MANIFEST}") if digests.file(path) in used
+        }
+
     def _steps(self, last: str) -> list[Step]:
         settings, workspace = self._settings, self._workspace
 
+        def mirror() -> EngineMirror:
+            from falconry.cloud.engine_mirror import ObjectStorageMirror
+            from falconry.cloud.session import Session
+
+            if settings.engine.mirror is None:
+                raise ValueError("no mirror is set")
+            return ObjectStorageMirror(Session(settings.cloud), settings.engine.mirror)
+
         def engine(_: Output | None) -> Stage:
-            return EngineStage(settings, workspace)
+            return EngineStage(settings, workspace, mirror if settings.engine.mirror else None)
 
         def repository(made: Output | None) -> Stage:
             return RepositoryStage(MODELS, _given(made), settings.serving, workspace)

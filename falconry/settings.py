@@ -22,11 +22,29 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class EngineSettings(_Section):
-    """How engines are built and where they are kept."""
+class MirrorSettings(_Section):
+    """An Object Storage bucket that build runners share engines through."""
 
-    builder: Literal["openvino"]
+    bucket: str
+    prefix: str = "engines"
+
+
+class EngineSettings(_Section):
+    """How engines are built and where they are kept.
+
+    Attributes:
+        builder: for what they are built: a CPU by OpenVINO, NVIDIA GPUs by TensorRT-LLM.
+        store: the directory of finished engines.
+        toolchain: TensorRT-LLM's row in engine/toolchains.toml; its default when left out.
+        image: an image of the user's in place of the row's.
+        mirror: where other runners' engines are fetched from, and this one's put.
+    """
+
+    builder: Literal["openvino", "tensorrt_llm"]
     store: Path
+    toolchain: str | None = None
+    image: str | None = None
+    mirror: MirrorSettings | None = None
 
 
 class ServingSettings(_Section):
@@ -75,10 +93,14 @@ class DeploymentSettings(_Section):
 
 
 class Settings(_Section):
-    """Everything that a run is told."""
+    """Everything that a run is told.
+
+    Attributes:
+        checkpoint: a directory, or `hub:<repository>@<commit>`; the recipe's model when left out.
+    """
 
     profile: str
-    checkpoint: Path
+    checkpoint: str | None = None
     recipe: str
     engine: EngineSettings
     serving: ServingSettings
@@ -105,9 +127,9 @@ def load_settings(
         root: the project's directory.
         profile: a profile's name.
         recipe: a recipe's name in place of the profile's.
-        checkpoint: a checkpoint directory in place of the profile's.
+        checkpoint: a checkpoint in place of the profile's.
         overrides: `section.key=value` words, quoted as in a shell; a value is read as TOML where
-            it is TOML (`8000`, `true`, `["a"]`) and as text otherwise.
+            it is a list, a truth value or a quoted text, and as it stands otherwise.
 
     Raises:
         SettingsError: an unknown profile, TOML that does not parse, or a key or value that is
@@ -176,10 +198,15 @@ def _words(overrides: str) -> list[tuple[str, str]]:
 
 
 def _toml_value(text: str) -> Any:
+    """A list, a table, a quoted text or a truth value; the rest as it stands.
+
+    What is a number its field says: `25.10` is a toolchain's name.
+    """
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    return value if isinstance(value, bool | str | list | dict) else text
 
 
 def _put(values: dict[str, Any], name: str, value: Any) -> None:

@@ -16,7 +16,7 @@ fi
 if ! "$python" -c 'import ensurepip' 2>/dev/null; then
     package=python$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        echo "Installing $package, which makes virtual environments"
+        echo "Installing $package, which makes virtual environments" >&2
         apt-get update --quiet >/dev/null
         apt-get install --yes --no-install-recommends "$package" >/dev/null
     else
@@ -33,7 +33,7 @@ if cmp -s "$lock" .venv/.installed; then
     exit 0
 fi
 
-echo "Setting up .venv from $lock: about two minutes, once"
+echo "Setting up .venv from $lock: about two minutes, once" >&2
 "$python" -m venv --clear .venv
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
     --requirement "$lock"

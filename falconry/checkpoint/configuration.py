@@ -58,13 +58,22 @@ def read_configuration(directory: Path) -> Configuration:
             builder here can build.
     """
     path = directory / CONFIG
-    raw = read_json(path)
+    return configuration_of(read_json(path), path)
+
+
+def configuration_of(raw: dict[str, Any], path: Path) -> Configuration:
+    """The configuration that the content of a config.json stands for; see `read_configuration`.
+
+    Args:
+        raw: the content.
+        path: where it is from; a generation_config.json beside it has its say.
+    """
     _refuse_other_models(raw, path)
     _refuse_unbuildable(raw, path)
     config = _falcon_config(_modern(raw), path)
     _check_dimensions(config, path)
     _check_variant(config, path)
-    end_id, pad_id = _token_ids(config, directory)
+    end_id, pad_id = _token_ids(config, path)
     return Configuration(_architecture(config), end_id, pad_id)
 
 
@@ -200,13 +209,13 @@ def _kv_heads(config: FalconConfig) -> int:
     return config.num_kv_heads
 
 
-def _token_ids(config: FalconConfig, directory: Path) -> tuple[int | None, int]:
+def _token_ids(config: FalconConfig, config_path: Path) -> tuple[int | None, int]:
     """The ids that end an answer and that pad, as transformers' generate() would choose them."""
-    path = directory / GENERATION_CONFIG
+    path = config_path.with_name(GENERATION_CONFIG)
     if path.is_file():
         ids = read_json(path)
     else:
-        path = directory / CONFIG
+        path = config_path
         ids = {key: getattr(config, key) for key in ("eos_token_id", "pad_token_id")}
     end_id, pad_id = ids.get("eos_token_id"), ids.get("pad_token_id")
     if isinstance(end_id, list):

@@ -19,7 +19,7 @@ TOKENIZER = "tokenizer.json"
 
 # What transformers' fast tokenizers read beside tokenizer.json
 # (transformers 5.23, tokenization_utils_base.py: *_FILE constants).
-_TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 # Weights that only unpickling can read, which runs code from the file.
 _PICKLED_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -49,7 +49,7 @@ def checkpoint_files(directory: Path) -> tuple[Path, ...]:
         CheckpointError: the directory is not a checkpoint or lacks one of its files.
     """
     weights = find_weights(directory)
-    optional = (GENERATION_CONFIG, *_TOKENIZER_SETTINGS)
+    optional = (GENERATION_CONFIG, *TOKENIZER_SETTINGS)
     found = {directory / CONFIG, find_tokenizer(directory), *weights.files}
     found.update(path for name in optional if (path := directory / name).is_file())
     if weights.index:

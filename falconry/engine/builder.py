@@ -2,65 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from falconry.checkpoint import Checkpoint
-from falconry.engine.spec import EngineSpec
+from falconry.engine.manifest import GpuEngine
 
 # Called with what is being done and the fraction of the whole build that is finished (0 to 1).
-Report = Callable[[str, float], None]
+Report = Callable[[str, float | None], None]
 
 # Called with a large file that will not change any more, while the build goes on.
 Finished = Callable[[Path], None]
 
 
-class EngineBuilder(Protocol):
-    """Builds engines for one runtime."""
+@dataclass(frozen=True, slots=True)
+class BuiltEngine:
+    """What a build found out, beside the files that it wrote.
+
+    Attributes:
+        description: a line for people: builder, precision, size.
+        toolchain: versions that decided the result, by package.
+        gpu: for engines that need NVIDIA GPUs.
+    """
+
+    description: str
+    toolchain: Mapping[str, str]
+    gpu: GpuEngine | None = None
+
+
+class EngineJob(Protocol):
+    """One engine that a profile asks for, by one builder."""
 
     @property
-    def name(self) -> str:
-        """The runtime, as it appears in keys and manifests."""
+    def builder(self) -> str:
+        """The builder's name, as it appears in manifests."""
         ...
 
-    def toolchain(self) -> Mapping[str, str]:
-        """Versions and settings beside the spec that decide the engine's bytes; cheap to ask.
+    @property
+    def checkpoint_name(self) -> str:
+        """The checkpoint's name for people."""
+        ...
+
+    def ingredients(self) -> Mapping[str, str]:
+        """Everything that decides the engine's bytes, by a name that people understand; cheap.
 
         Raises:
+            CheckpointError: there is no checkpoint.
+            SettingsError: the recipe or the toolchain is not valid.
             MachineError: a part of the toolchain is not installed.
         """
         ...
 
-    def check(self, spec: EngineSpec) -> None:
-        """Refuses, before anything starts, a spec that cannot be built or served by this runtime.
-
-        Raises:
-            EngineError: it names every problem there is, those that no runtime could mend included.
-        """
+    def plan(self, key: str) -> Sequence[str]:
+        """Lines that say what a build would do and what was checked; asks no server."""
         ...
 
-    def build(
-        self,
-        spec: EngineSpec,
-        checkpoint: Checkpoint,
-        output: Path,
-        report: Report,
-        finished: Finished,
-    ) -> None:
-        """Builds the engine; the same arguments give the same bytes.
+    def build(self, key: str, output: Path, report: Report, finished: Finished) -> BuiltEngine:
+        """Builds the engine; first checks everything that can be known before it starts.
 
         Args:
-            spec: what to build, already checked.
-            checkpoint: where the weights and the tokenizer come from.
+            key: the engine stage's key.
             output: an empty directory, the only place that is written to.
             report: told of progress.
             finished: told of files that can be hashed and flushed meanwhile; need not be told of
                 all.
 
         Raises:
-            CheckpointError: a part of the checkpoint turns out to be damaged.
-            EngineError: the engine cannot be built, or is not what it should be.
-            MachineError: the machine stopped the work.
+            CheckpointError: the checkpoint is damaged or does not fit together.
+            EngineError: the engine cannot be built (it names every problem there is), or it is not
+                what it should be.
+            MachineError: the machine lacks something, or stopped the work.
         """
         ...

@@ -30,6 +30,33 @@ class EngineFile(_Model):
     sha256: str
 
 
+class GpuEngine(_Model):
+    """What an engine for NVIDIA GPUs was built with and for, as its container reported it.
+
+    TensorRT-LLM's own config.json records neither TensorRT's version nor the GPU.
+
+    Attributes:
+        release: the toolchain's row, such as "25.10".
+        image: the image's reference, with its digest where that is known.
+        gpu: the GPU's name, such as "NVIDIA A10".
+        sm: its architecture, ten times the compute capability.
+        memory_bytes: what a GPU needs for its rank's weights, the activations and the cache of one
+            longest request.
+    """
+
+    release: str
+    image: str
+    tensorrt_llm: str
+    tensorrt: str
+    cuda: str
+    driver: str
+    gpu: str
+    sm: int
+    tensor_parallel: int
+    pipeline_parallel: int
+    memory_bytes: int
+
+
 class Manifest(_Model):
     """What an engine is.
 
@@ -40,6 +67,7 @@ class Manifest(_Model):
         ingredients: everything that the key was computed from.
         description: a line for people: family, size, precision.
         files: the engine's files by name, without this manifest and the build record.
+        gpu: for engines that need NVIDIA GPUs.
     """
 
     format: int = 1
@@ -49,6 +77,7 @@ class Manifest(_Model):
     ingredients: Mapping[str, str]
     description: str
     files: Mapping[str, EngineFile]
+    gpu: GpuEngine | None = None
 
 
 class BuildRecord(_Model):

@@ -6,7 +6,7 @@ Recipes are TOML files in engine/recipes; this module is their schema.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError
 
@@ -20,11 +20,13 @@ CacheType = Literal["float32", "bfloat16", "float16", "uint8"]
 Quantization = Literal["none", "int8_weight_only"]
 
 
-class _Table(BaseModel):
+class RecipeTable(BaseModel):
+    """A table of a recipe: unknown keys and other types are refused, values never change."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class RecipeLimits(_Table):
+class RecipeLimits(RecipeTable):
     """The largest requests an engine serves.
 
     Attributes:
@@ -41,7 +43,7 @@ class RecipeLimits(_Table):
     max_num_tokens: PositiveInt
 
 
-class KvCache(_Table):
+class KvCache(RecipeTable):
     """The paged key/value cache.
 
     Attributes:
@@ -53,15 +55,17 @@ class KvCache(_Table):
     memory_gib: PositiveFloat
 
 
-class Recipe(_Table):
-    """How an engine is made.
+class Recipe(RecipeTable):
+    """How an engine for OpenVINO on a CPU is made.
 
     Attributes:
+        builder: whose recipe it is.
         description: one line for people.
         dtype: type of the weights, unless quantised, and of the arithmetic.
         quantization: what happens to the weight matrices.
     """
 
+    builder: Literal["openvino"]
     description: str
     dtype: FloatType
     quantization: Quantization
@@ -69,11 +73,25 @@ class Recipe(_Table):
     kv_cache: KvCache
 
 
+_Kind = TypeVar("_Kind", bound=RecipeTable)
+
+
 def load_recipe(name: str, directory: Path = RECIPES) -> Recipe:
+    """Loads a CPU recipe; see `read_recipe`."""
+    return read_recipe(name, Recipe, "openvino", directory)
+
+
+def read_recipe(name: str, kind: type[_Kind], builder: str, directory: Path = RECIPES) -> _Kind:
     """Loads a recipe by its name, the file name without ".toml".
 
+    Args:
+        name: the recipe's name.
+        kind: the schema of this builder's recipes.
+        builder: the builder that the profile asks for.
+        directory: where the recipes are.
+
     Raises:
-        SettingsError: there is no such recipe, or its file is not a valid one.
+        SettingsError: there is no such recipe, it is another builder's, or its file is not valid.
     """
     names = recipe_names(directory)
     path = directory / f"{name}.toml"
@@ -83,8 +101,10 @@ def load_recipe(name: str, directory: Path = RECIPES) -> Recipe:
             where=directory,
             remedy=f"choose one of {', '.join(names)}",
         )
+    values = read_toml(path)
+    _refuse_other_builders(name, values, builder)
     try:
-        return Recipe.model_validate(read_toml(path))
+        return kind.model_validate(values)
     except ValidationError as error:
         raise SettingsError(
             validation_problem(error), where=path, remedy="correct these values"
@@ -94,3 +114,12 @@ def load_recipe(name: str, directory: Path = RECIPES) -> Recipe:
 def recipe_names(directory: Path = RECIPES) -> list[str]:
     """The names of the recipes there are, sorted."""
     return sorted(path.stem for path in directory.glob("*.toml"))
+
+
+def _refuse_other_builders(name: str, values: dict[str, Any], builder: str) -> None:
+    theirs = values.get("builder", builder)
+    if theirs != builder:
+        raise SettingsError(
+            f"the recipe {name!r} is for the builder {theirs}, and the profile asks for {builder}",
+            remedy="choose another RECIPE or PROFILE",
+        )

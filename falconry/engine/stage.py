@@ -2,58 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from typing_extensions import override
 
-from falconry.checkpoint import checkpoint_files, read_checkpoint
-from falconry.digests import value_digest
-from falconry.engine.builder import EngineBuilder
+from falconry.digests import DigestCache
+from falconry.engine.builder import EngineJob
 from falconry.engine.finishing import FinishedFiles
 from falconry.engine.manifest import MANIFEST, Manifest
-from falconry.engine.openvino.builder import OpenVinoBuilder
-from falconry.engine.recipe import Recipe, load_recipe
-from falconry.engine.spec import engine_spec
-from falconry.engine.store import EngineStore
+from falconry.engine.store import EngineMirror, EngineStore
 from falconry.pipeline import Output, Report, Stage, Workspace, what_changed
-from falconry.progress import human_count, human_size
+from falconry.progress import human_size
 from falconry.settings import Settings
 
 
 class EngineStage(Stage):
-    """Builds an engine, or finds it in the store.
+    """Builds an engine, or finds it in the store or its mirror.
 
     Args:
         settings: the profile.
         workspace: where to work.
+        mirror: makes what finds other machines' engines; None without one. It is called only when
+            an engine is missing here.
 
     Raises:
-        SettingsError: there is no such recipe, or it is not valid.
+        SettingsError: the recipe or the toolchain is not valid, or there is none of that name.
     """
 
     name = "engine"
-    version = 1
+    version = 2
 
-    def __init__(self, settings: Settings, workspace: Workspace) -> None:
-        self._checkpoint = settings.checkpoint.expanduser()
+    def __init__(
+        self,
+        settings: Settings,
+        workspace: Workspace,
+        mirror: Callable[[], EngineMirror] | None = None,
+    ) -> None:
         self._workspace = workspace
-        self._recipe = load_recipe(settings.recipe)
-        self._builder: EngineBuilder = OpenVinoBuilder()
-        self._store = EngineStore(settings.engine.store, workspace.digests)
+        self._job = _job(settings, workspace)
+        self._mirror = mirror
+        self._directory = settings.engine.store
+        self._store = EngineStore(self._directory, workspace.digests)
 
     @override
     def ingredients(self) -> Mapping[str, str]:
-        digests = self._workspace.digests
-        toolchain = self._builder.toolchain()
-        return {
-            "checkpoint": value_digest(
-                {path.name: digests.file(path) for path in checkpoint_files(self._checkpoint)}
-            ),
-            "recipe": value_digest(self._recipe.model_dump(mode="json", exclude={"description"})),
-            "builder": self._builder.name,
-            "toolchain": ", ".join(f"{name} {toolchain[name]}" for name in sorted(toolchain)),
-        }
+        return self._job.ingredients()
 
     @override
     def find(self, key: str) -> Output | None:
@@ -66,33 +60,31 @@ class EngineStage(Stage):
         return what_changed(newest.ingredients if newest else None, ingredients)
 
     @override
-    def make(self, key: str, ingredients: Mapping[str, str], report: Report) -> Output:
-        report("reading the checkpoint", 0.0)
-        checkpoint = read_checkpoint(self._checkpoint)
-        spec = engine_spec(checkpoint, self._recipe)
-        self._builder.check(spec)
+    def details(self, key: str) -> Sequence[str]:
+        return self._job.plan(key)
 
+    @override
+    def make(self, key: str, ingredients: Mapping[str, str], report: Report) -> Output:
         def build(output: Path) -> Manifest:
             with FinishedFiles(output, self._workspace.digests) as finished:
-                self._builder.build(spec, checkpoint, output, report, finished.add)
+                built = self._job.build(key, output, report, finished.add)
                 report("flushing to disk", 0.98)
                 files = finished.describe()
             return Manifest(
                 key=key,
-                builder=self._builder.name,
-                toolchain=self._builder.toolchain(),
+                builder=self._job.builder,
+                toolchain=built.toolchain,
                 ingredients=ingredients,
-                description=" · ".join(
-                    (
-                        self._builder.name,
-                        _weights(self._recipe),
-                        f"{human_count(checkpoint.num_parameters)} parameters",
-                    )
-                ),
+                description=built.description,
                 files=files,
+                gpu=built.gpu,
             )
 
-        manifest = self._store.add(key, build, lambda holder: report(f"waiting for {holder}", None))
+        mirror = self._mirror() if self._mirror else None
+        store = EngineStore(self._directory, self._workspace.digests, mirror)
+        manifest = store.add(
+            key, build, lambda holder: report(f"waiting for {holder}", None), report
+        )
         return self._output(key, manifest)
 
     def _output(self, key: str, manifest: Manifest) -> Output:
@@ -101,9 +93,17 @@ class EngineStage(Stage):
         return Output(
             path=entry,
             digest=self._workspace.digests.file(entry / MANIFEST),
-            summary=f"{self._checkpoint.name} · {manifest.description} · {size}",
+            summary=f"{self._job.checkpoint_name} · {manifest.description} · {size}",
         )
 
 
-def _weights(recipe: Recipe) -> str:
-    return "int8" if recipe.quantization == "int8_weight_only" else recipe.dtype
+def _job(settings: Settings, workspace: Workspace) -> EngineJob:
+    """The job of the builder that the profile asks for; only that builder is imported."""
+    digests: DigestCache = workspace.digests
+    if settings.engine.builder == "tensorrt_llm":
+        from falconry.engine.tensorrt_llm.job import TensorRtLlmJob
+
+        return TensorRtLlmJob(settings, workspace.build, digests)
+    from falconry.engine.openvino.job import OpenVinoJob
+
+    return OpenVinoJob(settings, digests)

@@ -1,26 +1,113 @@
-"""The content-addressed engine store: `<store>/<key>/`, shared between profiles and runs."""
+"""The content-addressed engine store: `<store>/<key>/`, shared between profiles and runs.
+
+A mirror lets machines share what one of them built. It is a help and never a condition: when it
+fails, that is said and the engine is built, or kept, all the same.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
+
+from pydantic import ValidationError
 
 from falconry.digests import DigestCache
+from falconry.engine.builder import Report
 from falconry.engine.manifest import (
+    BUILD_RECORD,
     MANIFEST,
     BuildRecord,
     Manifest,
+    engine_files,
     read_manifest,
     verify_engine,
     write_manifest,
 )
-from falconry.errors import EngineError
+from falconry.errors import EngineError, FalconryError, MachineError
 from falconry.files import locked, made_whole, remove, sweep
+from falconry.progress import human_size
 
 _READ_ONLY = 0o444
+_LOCKS = ".locks"
+
+
+class EngineMirror(Protocol):
+    """A place where engines of other machines are found, and where ours are left for them."""
+
+    def fetch(self, key: str, directory: Path, report: Report) -> bool:
+        """Fills an empty directory with an engine, its manifest and its build record.
+
+        Every file is compared with the digest in the manifest while or after it arrives, so the
+        store need not read it once more.
+
+        Returns:
+            Whether the mirror has the engine; when not, the directory is as it was.
+
+        Raises:
+            EngineError: what arrived is not what its manifest says.
+            CloudError: the mirror cannot be used.
+            OSError: the directory cannot be written.
+        """
+        ...
+
+    def push(self, key: str, directory: Path, report: Report) -> None:
+        """Leaves a finished engine for others, unless a good one with its key is there.
+
+        Raises:
+            CloudError: the mirror cannot be used.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEngine:
+    """An entry of the store.
+
+    Attributes:
+        key: the directory's name.
+        manifest: what the engine is; None when it is damaged.
+        size: bytes of all its files on the disk.
+        built_at: when it was built, here or where the mirror had it from; for an engine without a
+            readable record, when it came in.
+        problem: why it is never handed out, in a sentence; None for a good engine.
+    """
+
+    key: str
+    manifest: Manifest | None
+    size: int
+    built_at: datetime
+    problem: str | None = None
+
+    @property
+    def damaged(self) -> bool:
+        """Whether the store would rather build it again."""
+        return self.manifest is None
+
+    def facts(self) -> dict[str, str | int | None]:
+        """The entry as plain values; `size` in bytes, times in ISO 8601."""
+        return {
+            "key": self.key,
+            "description": self.manifest.description if self.manifest else None,
+            "size": self.size,
+            "built_at": self.built_at.isoformat(timespec="seconds"),
+            "problem": self.problem,
+        }
+
+    def __str__(self) -> str:
+        what = self.manifest.description if self.manifest else f"damaged: {self.problem}"
+        when = self.built_at.isoformat(sep=" ", timespec="minutes").removesuffix("+00:00")
+        return f"{self.key[:12]}  {when} UTC  {human_size(self.size):>9}  {what}"
+
+
+def _silent(step: str, fraction: float | None) -> None:
+    pass
 
 
 class EngineStore:
@@ -29,11 +116,15 @@ class EngineStore:
     Args:
         directory: the store's directory, made when the first engine comes in.
         digests: remembers the digests of the entries' files.
+        mirror: where engines are looked for before they are built, and left afterwards.
     """
 
-    def __init__(self, directory: Path, digests: DigestCache) -> None:
+    def __init__(
+        self, directory: Path, digests: DigestCache, mirror: EngineMirror | None = None
+    ) -> None:
         self._directory = directory
         self._digests = digests
+        self._mirror = mirror
 
     def entry(self, key: str) -> Path:
         """Where the engine with this key stands, if it does."""
@@ -42,10 +133,9 @@ class EngineStore:
     def find(self, key: str) -> Manifest | None:
         """The manifest of a verified entry; None when there is none or it is damaged."""
         try:
-            manifest = verify_engine(self.entry(key), self._digests)
+            return self._verified(key)
         except EngineError:
             return None
-        return manifest if manifest.key == key else None
 
     def newest(self) -> Manifest | None:
         """The manifest of the engine that came in last, whatever its key."""
@@ -57,37 +147,186 @@ class EngineStore:
         except EngineError:
             return None
 
+    def entries(self) -> list[StoredEngine]:
+        """All entries, the newest first, damaged ones too.
+
+        Files whose digest is not remembered are read.
+        """
+        if not self._directory.is_dir():
+            return []
+        found = (
+            self._describe(entry)
+            for entry in self._directory.iterdir()
+            if entry.is_dir() and not entry.name.startswith(".")
+        )
+        return sorted(found, key=lambda engine: engine.built_at, reverse=True)
+
+    def prune(self, keep: int, protect: Collection[str] = ()) -> list[StoredEngine]:
+        """Removes damaged entries and all good ones but the newest.
+
+        Args:
+            keep: how many good entries stay.
+            protect: keys that stay as well, whatever their age.
+
+        Returns:
+            What was removed; an entry that another process is just building is not among it.
+
+        Raises:
+            MachineError: an entry may not be removed.
+        """
+        entries = self.entries()
+        good = [engine.key for engine in entries if not engine.damaged]
+        staying = {*good[: max(keep, 0)], *protect}
+        return [
+            engine for engine in entries if engine.key not in staying and self._removed(engine.key)
+        ]
+
     def add(
         self,
         key: str,
         build: Callable[[Path], Manifest],
         on_wait: Callable[[str], None],
+        report: Report = _silent,
     ) -> Manifest:
-        """Builds an entry, unless another process is just building the same one.
+        """Takes an entry from the mirror or builds it, unless another process is just doing so.
 
         Args:
             key: the engine's key.
             build: fills an empty directory and says what the engine is.
             on_wait: called with the name of the process that is building the same key.
+            report: called with what the mirror does, and with what fails there.
 
         Raises:
             FalconryError: the build failed; the store is as it was.
         """
-        with locked(self._directory / ".locks" / key, on_wait):
+        with locked(self._lock(key), on_wait):
             if found := self.find(key):
                 return found
             remove(self.entry(key))
             sweep(self._directory)
-            started = time.monotonic()
-            with made_whole(self.entry(key), directory=True) as output:
-                manifest = build(output)
-                record = BuildRecord(
-                    built_at=datetime.now(UTC).isoformat(timespec="seconds"),
-                    seconds=round(time.monotonic() - started, 3),
-                    host=socket.gethostname(),
-                )
-                write_manifest(output, manifest, record)
-                for path in output.rglob("*"):
-                    if path.is_file():
-                        path.chmod(_READ_ONLY)
+            if fetched := self._fetched(key, report):
+                return fetched
+            manifest = self._built(key, build)
+            self._push(key, report)
             return manifest
+
+    def _verified(self, key: str) -> Manifest:
+        manifest = verify_engine(self.entry(key), self._digests)
+        if manifest.key != key:
+            raise EngineError("has another engine's manifest", where=self.entry(key))
+        return manifest
+
+    def _built(self, key: str, build: Callable[[Path], Manifest]) -> Manifest:
+        started = time.monotonic()
+        with made_whole(self.entry(key), directory=True) as output:
+            manifest = build(output)
+            record = BuildRecord(
+                built_at=datetime.now(UTC).isoformat(timespec="seconds"),
+                seconds=round(time.monotonic() - started, 3),
+                host=socket.gethostname(),
+            )
+            write_manifest(output, manifest, record)
+            _make_read_only(output)
+        return manifest
+
+    def _fetched(self, key: str, report: Report) -> Manifest | None:
+        """The manifest of an entry that the mirror had; None when it is to be built.
+
+        Raises:
+            MachineError: the disk is full or may not be written, which a build would meet too.
+        """
+        if self._mirror is None:
+            return None
+        try:
+            with made_whole(self.entry(key), directory=True) as output:
+                if not self._mirror.fetch(key, output, report):
+                    raise _AbsentError
+                manifest = _check_arrived(key, output)
+                _make_read_only(output)
+        except _AbsentError:
+            return None
+        except MachineError:
+            raise
+        except FalconryError as error:
+            report(f"the engine mirror gave nothing usable, so it is built here: {error}", None)
+            return None
+        return manifest
+
+    def _push(self, key: str, report: Report) -> None:
+        if self._mirror is None:
+            return
+        try:
+            self._mirror.push(key, self.entry(key), report)
+        except (FalconryError, OSError) as error:
+            report(f"the engine is built, but the mirror did not take it: {error}", None)
+
+    def _describe(self, entry: Path) -> StoredEngine:
+        manifest, problem = None, None
+        try:
+            manifest = self._verified(entry.name)
+        except (EngineError, OSError) as error:
+            problem = str(error)
+        return StoredEngine(
+            key=entry.name,
+            manifest=manifest,
+            size=sum(path.stat().st_size for path in entry.rglob("*") if path.is_file()),
+            built_at=_built_at(entry),
+            problem=problem,
+        )
+
+    def _removed(self, key: str) -> bool:
+        """Removes an entry; False when another process holds its lock."""
+        with _lock_if_free(self._lock(key)) as held:
+            if held:
+                try:
+                    remove(self.entry(key))
+                except OSError as error:
+                    raise MachineError(
+                        f"cannot be removed ({error.strerror})", where=self.entry(key)
+                    ) from error
+            return held
+
+    def _lock(self, key: str) -> Path:
+        return self._directory / _LOCKS / key
+
+
+class _AbsentError(Exception):
+    """Unwinds the making of an entry that the mirror does not have."""
+
+
+def _check_arrived(key: str, output: Path) -> Manifest:
+    """What can be told without reading the files again; their digests are the mirror's to check."""
+    manifest = read_manifest(output)
+    if manifest.key != key:
+        raise EngineError("the mirror gave another engine", where=key)
+    sizes = {name: (output / name).stat().st_size for name in engine_files(output)}
+    if sizes != {name: file.size for name, file in manifest.files.items()}:
+        raise EngineError("the mirror gave other files than the manifest says", where=key)
+    return manifest
+
+
+def _built_at(entry: Path) -> datetime:
+    try:
+        record = BuildRecord.model_validate_json((entry / BUILD_RECORD).read_bytes())
+        return datetime.fromisoformat(record.built_at).astimezone(UTC)
+    except (OSError, ValidationError, ValueError):
+        return datetime.fromtimestamp(entry.stat().st_mtime, UTC)
+
+
+def _make_read_only(output: Path) -> None:
+    for path in output.rglob("*"):
+        if path.is_file():
+            path.chmod(_READ_ONLY)
+
+
+@contextlib.contextmanager
+def _lock_if_free(path: Path) -> Iterator[bool]:
+    """Holds the lock that `locked` takes, unless somebody has it; gives whether it is held."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True

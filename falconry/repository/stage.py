@@ -8,6 +8,8 @@ from pathlib import Path
 from typing_extensions import override
 
 from falconry.digests import tree_files, value_digest
+from falconry.engine.manifest import read_manifest
+from falconry.errors import RepositoryError
 from falconry.pipeline import FileStage, Output, Report, Workspace
 from falconry.settings import ServingSettings
 
@@ -53,6 +55,7 @@ class RepositoryStage(FileStage):
         from falconry.repository.assemble import assemble
         from falconry.repository.verify import verify_repository
 
+        _refuse_gpu_engine(self._engine.path)
         report("assembling", None)
         decoupled = self._serving.route == "generate"
         assemble(self._sources, self._engine.path, output, decoupled=decoupled)
@@ -63,3 +66,12 @@ class RepositoryStage(FileStage):
     def summary(self, output: Path) -> str:
         models = [path for path in output.iterdir() if path.is_dir()]
         return f"{len(models)} models, {len(tree_files(output))} files"
+
+
+def _refuse_gpu_engine(engine: Path) -> None:
+    if read_manifest(engine).gpu:
+        raise RepositoryError(
+            "is a TensorRT-LLM engine, and only repositories of CPU engines are assembled so far",
+            where=engine,
+            remedy="take the engine from there, or run with PROFILE=local",
+        )

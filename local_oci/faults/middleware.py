@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from local_oci.faults.models import WORKFLOW_KINDS, Fault, Kind
 from local_oci.faults.plan import FaultPlan
-from local_oci.http.connection import CUT
+from local_oci.http.connection import CUT, SENDFILE
 from local_oci.http.errors import ServiceError
 from local_oci.http.middleware import LOCAL_PREFIX
 from local_oci.http.responses import error_response
@@ -75,6 +75,8 @@ class Faults:
                 case Kind.CUT_REQUEST:
                     receive = _cut_request(receive, cut, fault.after_bytes)
                 case Kind.CUT_RESPONSE:
+                    # What the kernel sends by itself cannot be counted.
+                    scope["extensions"].pop(SENDFILE, None)
                     send = _cut_response(send, cut, fault.after_bytes)
         await self._app(scope, receive, send)
 

@@ -1,6 +1,7 @@
 """Large bodies: from the wire into a blob and back, never whole in memory.
 
-Disk and hash work happens in worker threads, a mebibyte at a time.
+Disk and hash work happens in worker threads, a mebibyte at a time; where the server can, the kernel
+sends a file's bytes by itself.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from typing import BinaryIO
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
+from local_oci.http.connection import SENDFILE, FileSlice
 from local_oci.http.errors import ServiceError, invalid_parameter
 from local_oci.storage.blobs import Blob, Blobs
 
@@ -69,7 +72,25 @@ def blob_response(
     if request.method == "HEAD":
         return Response(None, status, sent)
     file = blobs.open(name)
+    if SENDFILE in request.scope.get("extensions", {}):
+        return _FileResponse(FileSlice(file, first, last - first + 1), status, sent)
     return StreamingResponse(_read(file, first, last), status, sent)
+
+
+class _FileResponse(Response):
+    """A part of a file that goes from the disk to the network without passing through here."""
+
+    def __init__(self, part: FileSlice, status: int, headers: Mapping[str, str]) -> None:
+        super().__init__(None, status, headers)
+        self._part = part
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response, see the ASGI specification."""
+        head = {"status": self.status_code, "headers": self.raw_headers}
+        with self._part.file:
+            await send({"type": "http.response.start", **head})
+            await scope["extensions"][SENDFILE](self._part)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def _requested_range(header: str | None, size: int) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from scripts.bench import peers
 from scripts.bench.engine_build import measure_engine_builds
+from scripts.bench.engine_store import measure_engine_store
 from scripts.bench.generation import measure_generation
 from scripts.bench.machine import machine
 from scripts.bench.nothing_to_do import measure_nothing_to_do
@@ -28,6 +29,7 @@ Measure = Callable[[Workplace, int], Iterator[Result]]
 # What is measured, with the rounds of a full run and of a quick one.
 MEASUREMENTS: dict[str, tuple[Measure, int, int]] = {
     "engine": (measure_engine_builds, 5, 1),
+    "store": (measure_engine_store, 5, 1),
     "generation": (measure_generation, 3, 1),
     "noop": (measure_nothing_to_do, 10, 3),
 }

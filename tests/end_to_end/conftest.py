@@ -50,18 +50,18 @@ class Result:
 
 
 class Clone:
-    """A project directory of its own."""
+    """A project directory of its own, with more environment variables if need be."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, **environment):
         self.directory = directory
         self._environment = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith(("FALCONRY_", "MAKE", "MFLAGS", "PYTEST"))
-        }
+        } | environment
 
     @classmethod
-    def make(cls, directory):
+    def make(cls, directory, **environment):
         directory.mkdir()
         for part in PARTS:
             target = directory / part
@@ -71,7 +71,7 @@ class Clone:
             else:
                 shutil.copy2(ROOT / part, target)
         (directory / ".venv").symlink_to(ROOT / ".venv")
-        return cls(directory)
+        return cls(directory, **environment)
 
     def start(self, *words):
         """Starts make in a process group of its own."""

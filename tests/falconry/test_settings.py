@@ -16,7 +16,7 @@ def test_the_default_profile_needs_no_account():
     settings = load()
     assert settings.profile == "local"
     assert settings.cloud.emulator is not None
-    assert settings.checkpoint == Path("checkpoints/tiny-falcon")
+    assert settings.checkpoint == "checkpoints/tiny-falcon"
 
 
 def test_the_command_line_wins_over_the_profile():
@@ -26,9 +26,13 @@ def test_the_command_line_wins_over_the_profile():
         overrides='serving.port=9000 deployment.name="two words" cloud.emulator.port=0',
     )
     assert settings.recipe == "cpu-f32"
-    assert settings.checkpoint == Path("/data/falcon")
+    assert settings.checkpoint == "/data/falcon"
     assert settings.serving.port == 9000
     assert settings.deployment.name == "two words"
+
+
+def test_a_release_that_looks_like_a_number_keeps_its_last_digit():
+    assert load(overrides="engine.toolchain=25.10").engine.toolchain == "25.10"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,499 @@
+#!/usr/bin/env python3
+"""Builds TensorRT-LLM engines inside NVIDIA's image, as a plan says.
+
+Checks that the image and its GPUs are what the plan expects, runs the image's own tools one after
+the other, passes on what they print, says in between how far it is, and checks that the engine's
+files are there. It needs the standard library of Python 3.10 and NVIDIA's tools, and writes nothing
+but report.json beside the plan; the tools write where their arguments say.
+
+Lines of its own begin with `::falconry::` and hold JSON: {"phase", "step", "fraction"}, where the
+fraction is of the whole, or as the last line {"error"}, with exit status 1. Stopped by SIGTERM or
+SIGINT, it stops the running tool and exits with 143 or 130.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+CONTROL = "::falconry::"
+
+LineReader = Callable[[bytes], None]
+
+# Docker waits ten seconds before it kills a container that it was told to stop.
+_STOP_GRACE_S = 8
+_LONGEST_CAUSE = 300
+_KILLED = "was killed, most likely by the host's out-of-memory killer"
+_NAMES = {"tensorrt_llm": "TensorRT-LLM", "tensorrt": "TensorRT"}
+
+
+class BuildError(Exception):
+    """What went wrong, as one sentence for the user."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One tool to run.
+
+    Attributes:
+        name: convert, quantize or build; decides how the tool's lines are read.
+        step: what is being done, for people.
+        program: scripts of which the first that exists is run, or the name of a program on PATH.
+        arguments: handed over as they are.
+        span: the part of the whole that this phase is, as two fractions.
+    """
+
+    name: str
+    step: str
+    program: tuple[str, ...]
+    arguments: tuple[str, ...]
+    span: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run and what has to come out.
+
+    Attributes:
+        expected: files that the last phase must leave in its output directory, not empty.
+        versions: what the image must hold, by Python package.
+    """
+
+    phases: tuple[Phase, ...]
+    expected: tuple[str, ...]
+    versions: dict[str, str]
+
+    @property
+    def ranks(self) -> int:
+        """Engines that come out, one for each rank."""
+        return sum(name.endswith(".engine") for name in self.expected) or 1
+
+    @property
+    def output(self) -> Path:
+        """Where the last phase writes."""
+        arguments = self.phases[-1].arguments
+        return Path(arguments[arguments.index("--output_dir") + 1])
+
+
+@dataclass(frozen=True)
+class Milestone:
+    """A line of a tool that says how far it is.
+
+    Attributes:
+        text: what the line contains.
+        share: of the phase that is done then.
+        each_rank: whether every rank prints it.
+    """
+
+    text: str
+    share: float
+    each_rank: bool = True
+
+
+# The texts: NVIDIA/TensorRT-LLM tensorrt_llm/builder.py at 008b2b8, models/falcon/convert.py at
+# 201135e, examples/falcon/{convert_checkpoint.py at 06255cb, build.py at 0272129}, and a log of
+# trtllm-build 0.20.0. The quantizer's is modelopt's. The shares are guesses; nothing but the
+# percent that is shown depends on them.
+_MILESTONES = {
+    "convert": (
+        Milestone("Weights loaded. Total time", 0.65),
+        Milestone("Total time of converting checkpoints", 0.05, each_rank=False),
+    ),
+    "quantize": (Milestone("Quantization done. Total time used", 0.5, each_rank=False),),
+    "build": (
+        Milestone("Build TensorRT engine ", 0.15),
+        Milestone("Engine generation completed in", 0.7),
+        Milestone("Engine serialized. Total time", 0.15),
+    ),
+}
+# Loading a checkpoint shows a progress bar of tqdm's: ` 40%|####      | 2/5`.
+_BAR = re.compile(r"\b(\d{1,3})%\|")
+_BAR_SHARE = {"convert": 0.3, "quantize": 0.3}
+
+# What makes a tool fail, gravest first, and what to say; no text means the line itself.
+# TensorRT's messages: NVIDIA/TensorRT-LLM issues 346, 2400 and NVIDIA/TensorRT issue 3826.
+_CAUSES = (
+    (re.compile(r"No space left on device"), "the disk is full"),
+    (re.compile(r"process pool was terminated abruptly"), f"one of its workers {_KILLED}"),
+    (re.compile(r"(?i)cuda out of memory|OutOfMemory"), "the GPU ran out of memory"),
+    (re.compile(r"Target GPU SM|Unsupported SM"), None),
+    (re.compile(r"unrecognized arguments|invalid choice"), None),
+    (re.compile(r"\[E\]|\b\w*(?:Error|Exception)\b|\berror:"), None),
+)
+_HARMLESS = re.compile(r"\[(?:I|W|D|V)\]")
+# TensorRT tries ways that do not fit the GPU's memory, says so as an error, and goes on without.
+_WENT_ON = re.compile(r"(?i)skipping tactic")
+_LOG_PREFIX = re.compile(r"^(?:\[[^\]]*\]\s*)+")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a plan; gives the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="build.py", description="Builds TensorRT-LLM engines inside NVIDIA's image."
+    )
+    parser.add_argument("plan", type=Path, help="plan.json; report.json is written beside it")
+    path = parser.parse_args(arguments).plan
+    stop = Stop()
+    console = Console(sys.stdout.buffer)
+    try:
+        plan = read_plan(path)
+        report = check_toolchain(plan.versions)
+        for phase in plan.phases:
+            run_phase(phase, plan.ranks, console, stop)
+        check_output(plan)
+        write_report(path.with_name("report.json"), report)
+    except BuildError as error:
+        console.control({"error": str(error)})
+        return 1
+    return 0
+
+
+def read_plan(path: Path) -> Plan:
+    """Reads plan.json.
+
+    Raises:
+        BuildError: it cannot be read or is no plan.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        phases = tuple(
+            Phase(
+                name=phase["name"],
+                step=phase["step"],
+                program=tuple(phase["program"]),
+                arguments=tuple(phase["arguments"]),
+                span=(float(phase["span"][0]), float(phase["span"][1])),
+            )
+            for phase in values["phases"]
+        )
+        plan = Plan(phases, tuple(values["expected"]), dict(values["versions"]))
+        _ = plan.output
+    except OSError as error:
+        raise BuildError(f"{path} cannot be read ({error.strerror})") from None
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise BuildError(f"{path} is no build plan ({error!r})") from None
+    return plan
+
+
+def check_toolchain(versions: dict[str, str]) -> dict[str, str | int]:
+    """What the image and the GPUs are, when they are what the plan expects.
+
+    Raises:
+        BuildError: another version than expected, or no GPU.
+    """
+    found = {package: package_version(package) for package in _NAMES}
+    for package, expected in versions.items():
+        _check_version(package, found.get(package), expected)
+    return {
+        **{package: version or "unknown" for package, version in found.items()},
+        "cuda": cuda_version(),
+        "python": platform.python_version(),
+        **visible_gpus(),
+    }
+
+
+def package_version(package: str) -> str | None:
+    """An installed package's version; None when it is not there.
+
+    The package's own word is only asked where it has no metadata: importing tensorrt_llm takes long
+    and prints, so a child does it.
+    """
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(package)
+    asked = subprocess.run(
+        [sys.executable, "-c", f"import {package} as it; print(); print(it.__version__)"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        check=False,
+    )
+    return asked.stdout.split()[-1] if asked.returncode == 0 else None
+
+
+def _check_version(package: str, found: str | None, expected: str) -> None:
+    name = _NAMES.get(package, package)
+    if found is None:
+        raise BuildError(f"the image holds no {name}; the toolchain row says {expected}")
+    if package == "tensorrt":  # the fourth part and what follows only count NVIDIA's builds
+        same = found.split(".")[:3] == expected.split(".")[:3]
+    else:
+        same = found == expected
+    if not same:
+        raise BuildError(f"the image holds {name} {found}, the toolchain row says {expected}")
+
+
+def cuda_version() -> str:
+    """CUDA's version: what NVIDIA's images say of themselves, or nvcc."""
+    if version := os.environ.get("CUDA_VERSION"):
+        return version
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        told = subprocess.check_output(["nvcc", "--version"], text=True)
+        if match := re.search(r"release (\d+\.\d+)", told):
+            return match[1]
+    return "unknown"
+
+
+def visible_gpus() -> dict[str, str | int]:
+    """The GPUs that the container sees: their common name, architecture and driver, and how many.
+
+    Raises:
+        BuildError: none, or not all of one architecture.
+    """
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,compute_cap", "--format=csv,noheader"]
+    try:
+        told = subprocess.run(query, stdout=subprocess.PIPE, text=True, check=True).stdout
+        gpus = [[part.strip() for part in line.split(",")] for line in told.splitlines() if line]
+        capabilities = {capability for _, _, capability in gpus}
+        architectures = sorted(round(float(capability) * 10) for capability in capabilities)
+    except (OSError, ValueError, subprocess.CalledProcessError):
+        gpus, architectures = [], []
+    if not gpus:
+        raise BuildError(
+            "no NVIDIA GPU is visible in the container; give it the host's GPUs, which needs the"
+            " NVIDIA Container Toolkit"
+        )
+    if len(architectures) > 1:
+        different = ", ".join(f"SM {architecture}" for architecture in architectures)
+        raise BuildError(
+            f"the container sees GPUs of different architectures ({different}); give it one kind"
+        )
+    name, driver, _ = gpus[0]
+    return {"driver": driver, "gpu": name, "sm": architectures[0], "gpus": len(gpus)}
+
+
+def run_phase(phase: Phase, ranks: int, console: Console, stop: Stop) -> None:
+    """Runs a phase's tool to its end.
+
+    Raises:
+        BuildError: the image lacks the tool, or it failed.
+        SystemExit: a signal stopped it.
+    """
+    progress = PhaseProgress(phase, ranks)
+    console.control(progress.told())
+    cause = Cause()
+    status = stop.run(_command(phase), lambda line: _read_line(line, progress, cause, console))
+    if status < 0:  # ended by a signal; 137 is what a shell makes of the same
+        status = 128 - status
+    if status == 128 + signal.SIGKILL:
+        raise BuildError(f"{phase.step}: {Path(phase.program[0]).name} {_KILLED}")
+    if status != 0:
+        tool = Path(phase.program[0]).name
+        raise BuildError(f"{phase.step}: {tool} ended with status {status}: {cause.sentence()}")
+    progress.fraction = 1.0
+    console.control(progress.told())
+
+
+def _read_line(line: bytes, progress: PhaseProgress, cause: Cause, console: Console) -> None:
+    console.write(line)
+    text = line.decode(errors="replace").strip()
+    cause.see(text)
+    if progress.see(text):
+        console.control(progress.told())
+
+
+def _command(phase: Phase) -> list[str]:
+    for candidate in phase.program:
+        if "/" not in candidate and (program := shutil.which(candidate)):
+            return [program, *phase.arguments]
+        if "/" in candidate and Path(candidate).is_file():
+            return [sys.executable, candidate, *phase.arguments]
+    raise BuildError(f"{phase.step}: the image has no {' and no '.join(phase.program)}")
+
+
+class PhaseProgress:
+    """How far a phase is, by what its tool prints; it never goes back.
+
+    Attributes:
+        fraction: of this phase.
+    """
+
+    def __init__(self, phase: Phase, ranks: int) -> None:
+        self.fraction = 0.0
+        self._phase = phase
+        self._ranks = ranks
+        self._reached: dict[str, int] = {}
+        self._bar = 0.0
+
+    def see(self, text: str) -> bool:
+        """Reads a line; says whether the tool is further now."""
+        if bar := _BAR.search(text):
+            self._bar = max(self._bar, min(int(bar[1]) / 100, 1.0))
+        milestones = _MILESTONES.get(self._phase.name, ())
+        for milestone in milestones:
+            if milestone.text in text:
+                self._reached[milestone.text] = self._reached.get(milestone.text, 0) + 1
+        now = sum(map(self._done, milestones)) + self._bar * _BAR_SHARE.get(self._phase.name, 0.0)
+        before, self.fraction = self.fraction, max(self.fraction, now)
+        return self.fraction > before
+
+    def told(self) -> dict[str, str | float]:
+        """The control line's values; the fraction is of the whole."""
+        start, end = self._phase.span
+        whole = round(start + (end - start) * self.fraction, 4)
+        return {"phase": self._phase.name, "step": self._phase.step, "fraction": whole}
+
+    def _done(self, milestone: Milestone) -> float:
+        times = self._ranks if milestone.each_rank else 1
+        return milestone.share * min(self._reached.get(milestone.text, 0), times) / times
+
+
+class Cause:
+    """Finds the line that says why a tool failed."""
+
+    def __init__(self) -> None:
+        self._last = ""
+        self._found: dict[int, str] = {}
+
+    def see(self, text: str) -> None:
+        """Reads a line."""
+        self._last = text or self._last
+        if _WENT_ON.search(text):
+            self._found.clear()
+        if _HARMLESS.search(text):
+            return
+        for grade, (pattern, _) in enumerate(_CAUSES):
+            if pattern.search(text):
+                self._found[grade] = text
+
+    def sentence(self) -> str:
+        """The cause, or the tool's last words."""
+        if not self._found:
+            return self._last[:_LONGEST_CAUSE] or "it said nothing"
+        grade = min(self._found)
+        line = _LOG_PREFIX.sub("", self._found[grade])[:_LONGEST_CAUSE]
+        told = _CAUSES[grade][1]
+        return f"{told} ({line})" if told else line
+
+
+class Console:
+    """Standard output: the tools' bytes as they are, and control lines, each on its own line."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._at_line_start = True
+
+    def write(self, line: bytes) -> None:
+        """Passes on what a tool printed."""
+        self._stream.write(line)
+        self._stream.flush()
+        self._at_line_start = line.endswith(b"\n")
+
+    def control(self, values: dict[str, str] | dict[str, str | float]) -> None:
+        """Prints a control line."""
+        start = b"" if self._at_line_start else b"\n"
+        self.write(start + f"{CONTROL}{json.dumps(values)}\n".encode())
+
+
+class Stop:
+    """Runs tools in a process group of their own and hands SIGTERM and SIGINT on to it."""
+
+    def __init__(self) -> None:
+        self._signal: int | None = None
+        self._group: int | None = None
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, self._handle)
+
+    def run(self, command: list[str], on_line: LineReader) -> int:
+        """Runs a tool and reads its lines; gives its status as `subprocess` does.
+
+        Raises:
+            SystemExit: a signal came.
+        """
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
+        )
+        self._group = process.pid
+        assert process.stdout is not None  # it is a pipe
+        reader = threading.Thread(target=_read_lines, args=(process.stdout, on_line))
+        reader.start()
+        # Workers that outlive the tool would keep its output open, and the GPU.
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        _signal_group(process.pid, signal.SIGKILL)
+        status = process.wait()
+        self._group = None
+        reader.join()
+        if self._signal is not None:
+            raise SystemExit(128 + self._signal)
+        return status
+
+    def _handle(self, signum: int, _frame: FrameType | None) -> None:
+        self._signal = signum
+        if self._group is None:
+            raise SystemExit(128 + signum)
+        _signal_group(self._group, signum)
+        killer = threading.Timer(_STOP_GRACE_S, _signal_group, (self._group, signal.SIGKILL))
+        killer.daemon = True
+        killer.start()
+
+
+def _signal_group(group: int, signum: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signum)
+
+
+def _read_lines(stream: IO[bytes], on_line: LineReader) -> None:
+    with stream:
+        for line in split_lines(stream):
+            on_line(line)
+
+
+def split_lines(stream: IO[bytes]) -> Iterator[bytes]:
+    """Lines with their ends; a carriage return ends one too, as progress bars use it."""
+    rest = b""
+    while piece := os.read(stream.fileno(), 65536):
+        *lines, rest = re.split(rb"(?<=[\r\n])", rest + piece)
+        yield from lines
+    if rest:
+        yield rest
+
+
+def check_output(plan: Plan) -> None:
+    """Checks that all files came out.
+
+    Raises:
+        BuildError: one is missing or empty.
+    """
+    for name in plan.expected:
+        path = plan.output / name
+        if not path.is_file():
+            raise BuildError(f"the tools ended well but left no {name}")
+        if path.stat().st_size == 0:
+            raise BuildError(f"the tools ended well but {name} is empty")
+
+
+def write_report(path: Path, report: dict[str, str | int]) -> None:
+    """Writes report.json whole or not at all.
+
+    Raises:
+        BuildError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.making")
+    try:
+        temporary.write_text(json.dumps(report, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise BuildError(f"{path} cannot be written ({error.strerror})") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

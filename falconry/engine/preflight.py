@@ -1,0 +1,79 @@
+"""Whether an engine that exists would run in a server image, on an OCI shape.
+
+TensorRT itself notices a mismatch only when it loads the engine, on the deployed machine.
+"""
+
+from __future__ import annotations
+
+from falconry.engine.manifest import GpuEngine, Manifest
+from falconry.engine.shapes import GpuShape
+from falconry.engine.tensorrt_llm.memory import GIB, usable_bytes
+from falconry.engine.toolchain import Toolchain
+from falconry.errors import EngineError
+
+# TensorRT's engines are bound to major, minor and patch; the fourth part numbers builds of the
+# same release, and not every image reports it (NVIDIA, TensorRT's versioning).
+_PARTS_OF_TENSORRT = 3
+
+
+def check_engine(manifest: Manifest, toolchain: Toolchain, shape: GpuShape) -> None:
+    """Refuses an engine that the image of `toolchain` could not serve on `shape`.
+
+    Raises:
+        EngineError: it names everything that keeps the engine from running there.
+    """
+    engine = manifest.gpu
+    if engine is None:
+        raise EngineError(
+            f"the engine {manifest.key[:12]} is one for CPUs (built by {manifest.builder}), and"
+            f" {shape.name} has {shape.gpu} GPUs",
+            remedy='build one with engine.builder = "tensorrt_llm", or choose a CPU shape',
+        )
+    if problems := [*_of_image(engine, toolchain), *_of_shape(engine, shape)]:
+        raise EngineError(
+            f"the engine {manifest.key[:12]} would not run in {toolchain.image} on {shape.name}:"
+            f" {'; '.join(problems)}",
+            remedy=f"build it with engine.toolchain {toolchain.release} for {shape.name}, or deploy"
+            f" it with {engine.release} where there are {engine.gpu} GPUs (SM {engine.sm})",
+        )
+
+
+def _of_image(engine: GpuEngine, toolchain: Toolchain) -> list[str]:
+    problems = []
+    if not toolchain.engine_backend:
+        problems.append(f"TensorRT-LLM {toolchain.tensorrt_llm} no longer serves TensorRT engines")
+    if engine.tensorrt_llm != toolchain.tensorrt_llm:
+        problems.append(
+            f"it was built with TensorRT-LLM {engine.tensorrt_llm} and the image has"
+            f" {toolchain.tensorrt_llm}"
+        )
+    if _release(engine.tensorrt) != _release(toolchain.tensorrt):
+        problems.append(
+            f"it was built with TensorRT {engine.tensorrt} and the image has {toolchain.tensorrt}"
+        )
+    return problems
+
+
+def _release(tensorrt: str) -> list[str]:
+    return tensorrt.split(".")[:_PARTS_OF_TENSORRT]
+
+
+def _of_shape(engine: GpuEngine, shape: GpuShape) -> list[str]:
+    problems = []
+    if engine.sm != shape.sm:
+        problems.append(
+            f"it was built on SM {engine.sm} ({engine.gpu}) and {shape.name} has SM {shape.sm}"
+            f" ({shape.gpu})"
+        )
+    ranks = engine.tensor_parallel * engine.pipeline_parallel
+    if ranks > shape.gpus:
+        problems.append(
+            f"it takes {ranks} GPUs (tensor {engine.tensor_parallel} times pipeline"
+            f" {engine.pipeline_parallel}) and {shape.name} has {shape.gpus}"
+        )
+    if engine.memory_bytes > usable_bytes(shape):
+        problems.append(
+            f"it needs {engine.memory_bytes / GIB:.2f} GiB a GPU and {shape.gpu} gives"
+            f" {usable_bytes(shape) / GIB:.2f} GiB"
+        )
+    return problems

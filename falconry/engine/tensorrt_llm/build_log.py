@@ -1,0 +1,257 @@
+"""What a build's output says: how far it is, and why it failed. Keeping it is another's work.
+
+`engine/build.py` passes the tools' output on unchanged, with control lines of its own in between:
+`::falconry::` and a JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+CONTROL = "::falconry::"
+
+# What `docker run` exits with when the engine could not start the container
+# (docs.docker.com/reference/cli/docker/container/run, "Exit status").
+NOT_STARTED = 125
+
+_KILLED = 128 + 9  # SIGKILL, as shells and Docker give it
+_LONGEST_LINE = 8 * 1024  # of what is read for its meaning
+_LONGEST_PROBLEM = 300
+_SEE_LOG = "read the log's end"
+
+_LINE_END = re.compile(rb"[\r\n]+")  # progress bars end their lines with \r
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_WARNING = re.compile(r"\[W\]|\[WARNING\]|\bWARNING\b|\w*Warning:", re.ASCII)
+_TRACEBACK = "Traceback (most recent call last)"
+_EXCEPTION = re.compile(r"^(?:[A-Za-z_]\w*\.)*(?P<name>[A-Za-z_]\w*)(?:: (?P<text>.*))?$")
+_ERROR = re.compile(r"\[E\]|\[ERROR\]|\b\w*(?:Error|Exception): |\berror:|\bERROR\b")
+_STAMP = re.compile(r"^(?:\[[^\]]*\]\s*)+")  # [11/10/2023-06:30:40] [TRT] [E]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildStep:
+    """What a build is doing, and how much of the whole is done, from 0 to 1."""
+
+    step: str
+    fraction: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Clue:
+    """Lines whose meaning is known; `{0}` in the problem is the pattern's first group."""
+
+    pattern: re.Pattern[str]
+    problem: str
+    remedy: str
+
+
+_HOST_MEMORY = (
+    "the host's memory ran out",
+    "give the host more memory or set load_by_shard in the recipe",
+)
+_NO_GPU = (
+    "Docker cannot give the build an NVIDIA GPU",
+    "install the NVIDIA driver and the NVIDIA Container Toolkit here, use a GPU runner, "
+    "or take the CPU engine with PROFILE=local",
+)
+
+# T#N is github.com/NVIDIA/TensorRT-LLM/issues/N.
+_CLUES = (
+    # PyTorch ("CUDA out of memory. Tried to allocate", T#7818), TensorRT-LLM's runtime ("CUDA
+    # runtime error in ...: out of memory", T#1060), TensorRT ("Error Code 2: OutOfMemory", T#346;
+    # "Cuda Runtime (out of memory)", pytorch/TensorRT#2836).
+    _Clue(
+        re.compile(
+            r"CUDA out of memory|CUDA (?:runtime )?error.*out of memory"
+            r"|Error Code 2: OutOfMemory|Cuda Runtime \(out of memory\)",
+            re.IGNORECASE,
+        ),
+        "the GPU's memory ran out (CUDA out of memory)",
+        "lower max_batch_size or max_num_tokens in the recipe, or use a larger GPU",
+    ),
+    # The kernel's out-of-memory killer: a shell says "Killed" (T#489), Python's subprocess "died
+    # with <Signals.SIGKILL: 9>", its process pool the last one; build.py names the killer.
+    _Clue(
+        re.compile(
+            r"(?:^|\s)Killed$|SIGKILL|\bsignal 9\b|\bexit (?:status|code) (?:137|-9)\b"
+            r"|out-of-memory killer|process pool was terminated abruptly"
+        ),
+        *_HOST_MEMORY,
+    ),
+    # Python's argparse; trtllm-build's flags come and go with the release (T#2049, T#2143).
+    _Clue(
+        re.compile(r"error: unrecognized arguments: (.+)"),
+        "this release does not know {0}",
+        "correct the flag dialect of the toolchain's row, or choose another toolchain",
+    ),
+    _Clue(
+        re.compile(r"error: (argument .+: (?:invalid|expected) .+)"),
+        "this release refuses a flag: {0}",
+        "correct the recipe or the toolchain's flag dialect, or choose another toolchain",
+    ),
+    # T#2400; PyTorch's and CUDA's own words for it (cudaErrorNoKernelImageForDevice).
+    _Clue(
+        re.compile(r"(Unsupported SM\S*(?: ?\d+)?|no kernel image is available for execution)"),
+        "this release does not support the GPU's architecture ({0})",
+        "use a GPU or a toolchain whose row in engine/toolchains.toml lists the other",
+    ),
+    # T#222, T#3031 and T#1838.
+    _Clue(
+        re.compile(
+            r"(engine plan file is generated on an incompatible device[^.]*"
+            r"|Failed to deserialize cuda engine|Engine deserialization failed)"
+        ),
+        "TensorRT cannot read an engine or timing cache of another GPU or version ({0})",
+        "remove the timing cache and build again",
+    ),
+    # NVIDIA/nvidia-docker#1034 and #1637; PyTorch's, CUDA's (cudaErrorNoDevice) and build.py's
+    # words inside the container.
+    _Clue(
+        re.compile(
+            r"could not select device driver|nvidia-container-cli: |Found no NVIDIA driver"
+            r"|no CUDA-capable device is detected|nvidia-container-runtime-hook.*not found"
+            r"|no NVIDIA GPU is visible"
+        ),
+        *_NO_GPU,
+    ),
+    # cudaErrorInsufficientDriver's text.
+    _Clue(
+        re.compile(r"CUDA driver version is insufficient"),
+        "the NVIDIA driver is too old for this image's CUDA",
+        "update the driver, or choose an older toolchain",
+    ),
+    # ENOSPC's text in the C library.
+    _Clue(
+        re.compile(r"No space left on device"),
+        "the disk is full",
+        "free some disk space and run again",
+    ),
+    # docker-init's (tini's) words for a program that is not there; the engine's without it.
+    _Clue(
+        re.compile(r"exec:? \"?(python3)\"?:? (?:failed: No such file|executable file not found)"),
+        "the image has no {0}",
+        "name an image with TensorRT-LLM, as the toolchain's row does",
+    ),
+    # What build.py says of an image that is not what its row says.
+    _Clue(
+        re.compile(r"^(the image holds .+ toolchain row says .+)"),
+        "{0}",
+        "name the image of this toolchain, or the toolchain of this image",
+    ),
+    # Python's PermissionError. Root's builds run as another user.
+    _Clue(
+        re.compile(r"Permission denied: '/falconry/((?:checkpoint|calibration)[^']*)'"),
+        "the build may not read {0}",
+        "let everybody read these files: chmod -R a+rX",
+    ),
+    # The engine's words for a bind mount's absent source, as a remote engine has none.
+    _Clue(
+        re.compile(r"bind source path does not exist: (\S+)"),
+        "the Docker engine does not see {0}",
+        "see that it is there, and that the engine is this machine's",
+    ),
+)
+
+# TensorRT tries tactics that do not fit, says OutOfMemory, and goes on without them (T#493;
+# NVIDIA/TensorRT#2643).
+_GOES_ON = re.compile(r"skipping tactic", re.IGNORECASE)
+
+
+class BuildLog:
+    """Reads a build's output as it comes; keeps the last words that explain a failure."""
+
+    def __init__(self) -> None:
+        self._pending = b""
+        self._phase: object = None
+        self._step: str | None = None
+        self._own_words: str | None = None
+        self._clue: tuple[str, str] | None = None
+        self._error: str | None = None
+        self._in_traceback = False
+
+    def read(self, chunk: bytes) -> list[BuildStep]:
+        """Takes any piece of the output; gives the progress that its whole lines tell of."""
+        *lines, self._pending = _LINE_END.split(self._pending + chunk)
+        if len(self._pending) > _LONGEST_LINE:
+            lines, self._pending = [*lines, self._pending], b""
+        steps = (self._line(line.decode(errors="replace")) for line in lines)
+        return [step for step in steps if step]
+
+    def note(self, line: str) -> None:
+        """Takes an error that is not of the container's output, such as the engine's refusal."""
+        self._error = _shortened(line)
+        self.read(f"\n{line}\n".encode())
+
+    def cause(self, exit_status: int, oom_killed: bool) -> tuple[str, str]:
+        """Why the build failed, as a problem and its remedy.
+
+        Args:
+            exit_status: of the container.
+            oom_killed: whether the kernel killed one of its processes for want of memory.
+        """
+        self.read(b"\n")
+        if self._clue and not oom_killed:
+            problem, remedy = self._clue
+        elif oom_killed or exit_status == _KILLED:
+            problem, remedy = _HOST_MEMORY
+            problem += " and the build was killed"
+        elif self._own_words:
+            return self._own_words, _SEE_LOG
+        else:
+            problem, remedy = self._error or f"the build ended with {exit_status}", _SEE_LOG
+        return f"{problem}{f' while {self._step}' if self._step else ''}", remedy
+
+    def _line(self, line: str) -> BuildStep | None:
+        if line.startswith(CONTROL):
+            return self._control(line.removeprefix(CONTROL))
+        self._weigh(_COLOUR.sub("", line[:_LONGEST_LINE]).rstrip())
+        return None
+
+    def _control(self, text: str) -> BuildStep | None:
+        try:
+            said: dict[str, Any] = json.loads(text)
+            if "error" in said:
+                self._own_words = _shortened(str(said["error"]))
+                self._find_clue(self._own_words)
+                return None
+            step = BuildStep(str(said["step"]), min(max(float(said["fraction"]), 0.0), 1.0))
+        except (ValueError, TypeError, KeyError):
+            return None  # a tool's line that only looks like ours
+        if said.get("phase") != self._phase:
+            # What went wrong in an earlier phase was overcome.
+            self._clue = self._error = None
+        self._phase, self._step = said.get("phase"), step.step
+        return step
+
+    def _weigh(self, line: str) -> None:
+        if _GOES_ON.search(line):
+            self._clue = self._error = None
+        elif line.startswith(_TRACEBACK):
+            self._in_traceback = True
+        elif self._in_traceback and line and not line[0].isspace():
+            self._in_traceback = False
+            self._keep_error(line)
+        elif _ERROR.search(line) and not _WARNING.search(line):
+            self._keep_error(line)
+        if not _WARNING.search(line):
+            self._find_clue(line)
+
+    def _keep_error(self, line: str) -> None:
+        exception = _EXCEPTION.match(line)
+        text = exception["text"] if exception and exception["text"] else _STAMP.sub("", line)
+        self._error = _shortened(text) or self._error
+
+    def _find_clue(self, line: str) -> None:
+        for clue in _CLUES:
+            if found := clue.pattern.search(line):
+                words = _shortened(found[found.lastindex or 0].strip())
+                self._clue = (clue.problem.format(words), clue.remedy)
+                return
+
+
+def _shortened(text: str) -> str:
+    text = text.strip().rstrip(".")
+    return text if len(text) <= _LONGEST_PROBLEM else f"{text[:_LONGEST_PROBLEM]}…"

@@ -1,0 +1,122 @@
+"""What keeps an engine from being built or served, found before anything starts.
+
+Every check is made, and says what to change; `refuse` tells all that failed together. Whether the
+checkpoint can be used at all (quantised, an adapter, damaged) is falconry.checkpoint's to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from falconry.engine.shapes import GpuShape, load_shapes
+from falconry.engine.tensorrt_llm.gpus import HostGpus
+from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
+from falconry.engine.toolchain import Toolchain, load_toolchains
+from falconry.errors import EngineError
+
+# How many shapes a remedy names at most.
+_SHAPES_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A finding: what was looked at, whether it is as it has to be, and what to do if not.
+
+    Attributes:
+        name: what was looked at, a word or two.
+        ok: whether the build may go on.
+        text: what was found, as a clause.
+        remedy: what to do, as an imperative clause; None when nothing has to be done.
+    """
+
+    name: str
+    ok: bool
+    text: str
+    remedy: str | None = None
+
+
+SpecCheck = Callable[[GpuEngineSpec], Check]
+
+
+@dataclass
+class Machine:
+    """What a build would find on this machine.
+
+    Attributes:
+        gpus: what NVML gives; None for no GPU.
+        docker_gpus: whether containers can have GPUs; None when that could not be asked.
+        docker_problem: why not, or why it could not be asked.
+        free_disk_bytes: on the file system that the build writes to.
+        memory_bytes: host memory.
+    """
+
+    gpus: HostGpus | None
+    docker_gpus: bool | None
+    docker_problem: str | None
+    free_disk_bytes: int
+    memory_bytes: int
+
+
+def refuse(checks: Iterable[Check]) -> None:
+    """Refuses what failed.
+
+    Raises:
+        EngineError: it names every failed check and its remedy.
+    """
+    failed = [check for check in checks if not check.ok]
+    if len(failed) == 1:
+        raise EngineError(failed[0].text, remedy=failed[0].remedy)
+    if failed:
+        told = (f"({n}) {check.text}: {check.remedy}" for n, check in enumerate(failed, start=1))
+        raise EngineError(f"{len(failed)} things prevent this engine: {'; '.join(told)}")
+
+
+def verdict(name: str, ok: bool, found: str, problem: str, remedy: str) -> Check:
+    """The finding that `found` tells if all is well, `problem` and `remedy` if not."""
+    return Check(name, True, found) if ok else Check(name, False, problem, remedy)
+
+
+# Words
+
+
+def gpu_words(count: int) -> str:
+    """A number of GPUs, in the singular or the plural."""
+    return f"{count} GPU" if count == 1 else f"{count} GPUs"
+
+
+def toolchain_remedy(suits: Callable[[Toolchain], bool]) -> str | None:
+    """The remedy of another release, the default if that will do; None when none will."""
+    toolchains = load_toolchains()
+    building = [row for row in toolchains.rows if row.engine_backend and row.python_package]
+    releases = [row.release for row in building if suits(row)]
+    if not releases:
+        return None
+    chosen = toolchains.default if toolchains.default in releases else releases[-1]
+    return f"set engine.toolchain to {chosen}"
+
+
+def shape_remedy(suits: Callable[[GpuShape], bool]) -> str | None:
+    """The remedy of other shapes, a few of them; None when none will do."""
+    names = [shape.name for shape in load_shapes() if suits(shape)]
+    return f"set deployment.shape to {either(names[:_SHAPES_NAMED])}" if names else None
+
+
+def ways(*remedies: str | None) -> str:
+    """Remedies of which one is enough; None is left out."""
+    return ", or ".join(remedy for remedy in remedies if remedy)
+
+
+def either(choices: Sequence[object]) -> str:
+    """The choices, with "or" before the last."""
+    return _joined(choices, "or")
+
+
+def listed(things: Sequence[object]) -> str:
+    """The things, with "and" before the last."""
+    return _joined(things, "and")
+
+
+def _joined(things: Sequence[object], last: str) -> str:
+    words = [str(thing) for thing in things]
+    return f" {last} ".join([", ".join(words[:-1]), *words[-1:]]) if words[1:] else "".join(words)

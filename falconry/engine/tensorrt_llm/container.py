@@ -1,0 +1,431 @@
+"""Runs `engine/build.py` inside NVIDIA's image: started, followed, and removed in every case.
+
+A container outlives a host process that is killed with SIGKILL, since nothing is left to remove
+it. So each carries a label that names its process, and the next start removes those whose process
+is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import secrets
+import shlex
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from falconry.engine.tensorrt_llm import docker_engine
+from falconry.engine.tensorrt_llm.build_log import NOT_STARTED, BuildLog
+from falconry.engine.tensorrt_llm.places import (
+    BUILD_SCRIPT,
+    CACHE,
+    CALIBRATION,
+    CHECKPOINT,
+    OUTPUT,
+    PLAN,
+    REPORT,
+    SCRATCH,
+)
+from falconry.errors import EngineError
+from falconry.files import disk_errors_told
+
+if TYPE_CHECKING:
+    from docker.client import DockerClient
+    from docker.models.containers import Container
+
+BUILD_LABEL = "io.falconry.build"
+PROCESS_LABEL = "io.falconry.process"
+
+BUILD_SCRIPT_SOURCE = Path(__file__).parents[3] / "engine" / "build.py"
+_HOSTNAME = "falconry-build"
+_LOOPBACK = "127.0.0.1"
+_TMPFS = {"/tmp": "rw,exec,nosuid,nodev,mode=1777"}  # exec: kernels compiled there are loaded
+# Whom a build started by root runs as: the unprivileged user of distroless images, which is
+# nobody on most hosts.
+_UNPRIVILEGED = (65532, 65532)
+_ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+
+
+def build_user() -> tuple[int, int]:
+    """The user and group a build runs as: this process's, or an unprivileged one for root."""
+    return (os.getuid(), os.getgid()) if os.getuid() else _UNPRIVILEGED
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRun:
+    """One run of the build container; sizes in bytes.
+
+    Attributes:
+        key: the engine's key; the container's label.
+        image: the image's reference, with its digest where that is known.
+        checkpoint: mounted read-only.
+        output: gets the engine; made when it is not there.
+        scratch: holds plan.json, gets report.json; what is made on the way goes there too.
+        cache: kept between builds; made when it is not there.
+        calibration: a dataset to mount read-only.
+        gpus: how many GPUs to ask Docker for; None asks for none.
+        network: whether the container may reach the network.
+        shm_bytes: size of its shared memory.
+        log: gets the whole output.
+        environment: for the container; anybody who may ask the engine can read it, so no secrets.
+        build_script: what runs.
+        user: whose rights it has, as user and group id.
+    """
+
+    key: str
+    image: str
+    checkpoint: Path
+    output: Path
+    scratch: Path
+    cache: Path
+    calibration: Path | None
+    gpus: int | None
+    network: bool
+    shm_bytes: int
+    log: Path
+    environment: Mapping[str, str]
+    build_script: Path = BUILD_SCRIPT_SOURCE
+    user: tuple[int, int] = field(default_factory=build_user)
+
+
+def docker_command(run: BuildRun) -> str:
+    """The `docker run` line that does what `run_build` does, for a shell."""
+    words = ["docker", "run", "--rm", "--init", f"--label={BUILD_LABEL}={run.key}"]
+    words += [f"--user={_user(run)}", f"--hostname={_HOSTNAME}"]
+    words += [] if run.network else ["--network=none", f"--add-host={_HOSTNAME}:{_LOOPBACK}"]
+    words += ["--cap-drop=ALL", "--security-opt=no-new-privileges", "--read-only"]
+    words += [f"--tmpfs={place}:{options}" for place, options in _TMPFS.items()]
+    words += ["--log-driver=none", "--ipc=private", f"--shm-size={run.shm_bytes}"]
+    words += [f"--gpus={run.gpus}"] if run.gpus else []
+    words += [f"--env={name}={value}" for name, value in _environment(run).items()]
+    words += [f"--mount={_mount_words(mount)}" for mount in _mounts(run)]
+    return shlex.join([*words, run.image, *_command()])
+
+
+def run_build(run: BuildRun, report: Callable[[str, float], None]) -> Mapping[str, Any]:
+    """Builds an engine in a container.
+
+    Args:
+        run: what to run.
+        report: called with the step and how much is done, from 0 to 1; of the image first, if it
+            has to be pulled, and then of the build.
+
+    Returns:
+        What the container said of itself in report.json, and as `image` the image's reference,
+        with its digest if a registry knows it by one.
+
+    Raises:
+        EngineError: the image cannot be had, or the build failed; the message is its cause.
+        MachineError: no Docker engine, or a directory cannot be written.
+    """
+    with _ending_signals_raised(), contextlib.closing(docker_engine.connect()) as client:
+        _remove_abandoned(client)
+        if not docker_engine.has_image(client, run.image):
+            docker_engine.pull(client, run.image, lambda done: report("pulling the image", done))
+        with _refusals_told(run), _given_to_user(run), _container(client, run) as container:
+            _follow(run, container, report)
+        image = docker_engine.reference_with_digest(client, run.image)
+        return {**_read_report(run), "image": image}
+
+
+def _follow(run: BuildRun, container: Container, report: Callable[[str, float], None]) -> None:
+    """Starts the container, keeps its output, and waits for its end.
+
+    Raises:
+        EngineError: it did not end well.
+    """
+    said = BuildLog()
+    run.log.parent.mkdir(parents=True, exist_ok=True)
+    with disk_errors_told(run.log), run.log.open("wb") as log:
+        try:
+            for chunk in docker_engine.output_of(container):
+                log.write(chunk)
+                log.flush()
+                for step in said.read(chunk):
+                    report(step.step, step.fraction)
+            status, oom_killed = docker_engine.end_of(container)
+        except docker_engine.RefusalError as refusal:
+            log.write(f"{refusal.problem}\n".encode())
+            raise
+    if status:
+        problem, remedy = said.cause(status, oom_killed)
+        raise EngineError(problem, where=run.log, remedy=remedy)
+
+
+@contextlib.contextmanager
+def _refusals_told(run: BuildRun) -> Iterator[None]:
+    """Gives the engine's refusal of a container its meaning."""
+    try:
+        yield
+    except docker_engine.RefusalError as refusal:
+        said = BuildLog()
+        said.note(refusal.problem)
+        problem, remedy = said.cause(NOT_STARTED, False)
+        raise EngineError(problem, where=run.image, remedy=remedy) from None
+
+
+def _read_report(run: BuildRun) -> Mapping[str, Any]:
+    path = run.scratch / REPORT.relative_to(SCRATCH)
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        report = None
+    if not isinstance(report, dict):
+        raise EngineError(
+            "the build ended without a report of what built it",
+            where=run.log,
+            remedy="read the log's end",
+        )
+    return report
+
+
+@contextlib.contextmanager
+def _container(client: DockerClient, run: BuildRun) -> Iterator[Container]:
+    """A container that has not started; removed with the body, whatever ends that."""
+    container = None
+    try:
+        with _signals_held():  # or it might be there and nobody know it
+            container = docker_engine.create(
+                client,
+                run.image,
+                command=_command(),
+                name=f"falconry-{run.key[:12]}-{secrets.token_hex(4)}",
+                labels={BUILD_LABEL: run.key, PROCESS_LABEL: _Process.this().label()},
+                user=_user(run),
+                hostname=_HOSTNAME,
+                network_mode=None if run.network else "none",
+                # Without a network nothing else resolves the name, and MPI may ask for it.
+                extra_hosts=None if run.network else {_HOSTNAME: _LOOPBACK},
+                cap_drop=["ALL"],
+                security_opt=["no-new-privileges"],
+                init=True,
+                read_only=True,
+                tmpfs=_TMPFS,
+                ipc_mode="private",
+                shm_size=run.shm_bytes,
+                gpus=run.gpus,
+                environment=_environment(run),
+                mounts=_mounts(run),
+                log_config={"Type": "none"},  # run.log has it all
+                auto_remove=False,
+            )
+        yield container
+    finally:
+        if container:
+            with _signals_held():
+                docker_engine.discard(container)
+
+
+def _command() -> list[str]:
+    return ["python3", str(BUILD_SCRIPT), str(PLAN)]
+
+
+def _user(run: BuildRun) -> str:
+    return ":".join(map(str, run.user))
+
+
+def _environment(run: BuildRun) -> dict[str, str]:
+    return {
+        "HOME": str(SCRATCH),
+        "USER": "falconry",  # the id is not in /etc/passwd, and Python's getpass asks here first
+        "PYTHONUNBUFFERED": "1",
+        **run.environment,
+    }
+
+
+def _mounts(run: BuildRun) -> list[dict[str, Any]]:
+    """The binds, as keyword arguments of the SDK's Mount."""
+    read_only = [(run.build_script, BUILD_SCRIPT), *_checkpoint_mounts(run.checkpoint)]
+    if run.calibration:
+        read_only.append((run.calibration, CALIBRATION))
+    return [
+        {"type": "bind", "source": str(source.absolute()), "target": str(target), "read_only": only}
+        for places, only in ((read_only, True), (_writable(run), False))
+        for source, target in places
+    ]
+
+
+def _checkpoint_mounts(checkpoint: Path) -> list[tuple[Path, PurePosixPath]]:
+    """The directory, or its files where some are links, as in the Hugging Face cache.
+
+    A link that leads out of the directory leads nowhere in the container.
+    """
+    paths = sorted(checkpoint.iterdir()) if checkpoint.is_dir() else []
+    if not any(path.is_symlink() for path in paths):
+        return [(checkpoint, CHECKPOINT)]
+    return [(path.resolve(), CHECKPOINT / path.name) for path in paths]
+
+
+def _writable(run: BuildRun) -> list[tuple[Path, PurePosixPath]]:
+    return [(run.scratch, SCRATCH), (run.output, OUTPUT), (run.cache, CACHE)]
+
+
+def _mount_words(mount: Mapping[str, Any]) -> str:
+    """A mount as `docker run --mount` reads it: a line of CSV."""
+    words = [f"{name}={mount[name]}" for name in ("type", "source", "target")]
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow([*words, *["readonly"] * mount["read_only"]])
+    return line.getvalue()
+
+
+@contextlib.contextmanager
+def _given_to_user(run: BuildRun) -> Iterator[None]:
+    """Makes the writable directories the build user's, where that is not this one already.
+
+    The output is taken back afterwards. The cache stays the build user's, since another build may
+    be using it.
+    """
+    for directory, _ in _writable(run):
+        with disk_errors_told(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+    if run.user == (os.geteuid(), os.getegid()):
+        yield
+        return
+    ours = (os.geteuid(), os.getegid())
+    try:
+        for directory, _ in _writable(run):
+            _change_owner(directory, run.user)
+        yield
+    finally:
+        with _signals_held():
+            for directory in (run.scratch, run.output):
+                _change_owner(directory, ours)
+
+
+def _change_owner(directory: Path, owner: tuple[int, int]) -> None:
+    with disk_errors_told(directory):
+        for parent, directories, files in os.walk(directory):
+            for name in (".", *directories, *files):
+                # Gone meanwhile: another build's, in the cache.
+                with contextlib.suppress(FileNotFoundError):
+                    os.chown(Path(parent, name), *owner, follow_symlinks=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    """A process that cannot be taken for another: its id alone is given to a new one some day.
+
+    Attributes:
+        boot: the kernel's boot id.
+        namespace: of process ids, as `/proc/<pid>/ns/pid` names it.
+        started: clock ticks from the boot, as `/proc/<pid>/stat` has it.
+    """
+
+    boot: str
+    namespace: str
+    pid: int
+    started: int
+
+    @classmethod
+    def this(cls) -> _Process:
+        return cls(_boot(), _namespace(), os.getpid(), _started(os.getpid()) or 0)
+
+    def label(self) -> str:
+        return f"{self.boot} {self.namespace} {self.pid} {self.started}"
+
+    @classmethod
+    def of_label(cls, label: str) -> _Process | None:
+        try:
+            boot, namespace, pid, started = label.split()
+            return cls(boot, namespace, int(pid), int(started))
+        except ValueError:
+            return None
+
+    def is_gone(self) -> bool:
+        """Whether it has surely ended; False where its processes cannot be seen from here."""
+        if (self.boot, self.namespace) != (_boot(), _namespace()):
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            pass  # somebody else's: it lives
+        return _is_zombie(self.pid) or _started(self.pid) not in (self.started, None)
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def _namespace() -> str:
+    return str(Path("/proc/self/ns/pid").readlink())
+
+
+def _started(pid: int) -> int | None:
+    fields = _stat_fields(pid)
+    return int(fields[19]) if fields else None  # field 22
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether it has ended and nobody has taken note, as in containers whose init does not."""
+    fields = _stat_fields(pid)
+    return bool(fields) and fields[0] in "ZX"
+
+
+def _stat_fields(pid: int) -> list[str]:
+    """The fields of `/proc/<pid>/stat` from the third, the state, on; see proc(5)."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return stat.rpartition(")")[2].split()
+
+
+def _remove_abandoned(client: DockerClient) -> None:
+    """Removes the containers that killed processes left, and those that a reboot stopped."""
+    for container in docker_engine.labelled(client, BUILD_LABEL):
+        process = _Process.of_label(docker_engine.label_of(container, PROCESS_LABEL))
+        if process is None:
+            continue
+        before_boot = process.boot != _boot() and not docker_engine.is_running(container)
+        if process.is_gone() or before_boot:
+            docker_engine.discard(container)
+
+
+@contextlib.contextmanager
+def _ending_signals_raised() -> Iterator[None]:
+    """Lets SIGTERM and SIGHUP raise SystemExit, as Ctrl-C raises KeyboardInterrupt.
+
+    What is ignored, as SIGHUP by nohup, stays so.
+    """
+
+    def leave(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    heeded = [number for number in _ENDING_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    with _handled(heeded, leave):
+        yield
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Puts Ctrl-C and the ending signals off until the body is done."""
+    held: list[int] = []
+    with _handled((signal.SIGINT, *_ENDING_SIGNALS), lambda number, _: held.append(number)):
+        yield
+    for number in held:
+        signal.raise_signal(number)
+
+
+@contextlib.contextmanager
+def _handled(
+    numbers: Iterable[signal.Signals], handler: Callable[[int, Any], None]
+) -> Iterator[None]:
+    """Has signals handled so; only the main thread can, and only there do they arrive."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)

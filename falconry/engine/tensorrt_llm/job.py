@@ -1,0 +1,255 @@
+"""The GPU engine of a profile: checked here, built inside NVIDIA's image, and checked again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from falconry.checkpoint.files import TOKENIZER
+from falconry.digests import DigestCache, value_digest
+from falconry.engine.builder import BuiltEngine, Finished, Report
+from falconry.engine.manifest import GpuEngine
+from falconry.engine.serving import SERVING_FILE
+from falconry.engine.shapes import gpu_shape
+from falconry.engine.tensorrt_llm.checks import Check, refuse
+from falconry.engine.tensorrt_llm.commands import plan_document, shell_lines
+from falconry.engine.tensorrt_llm.container import (
+    BUILD_SCRIPT_SOURCE,
+    BuildRun,
+    docker_command,
+    run_build,
+)
+from falconry.engine.tensorrt_llm.layout import check_layout
+from falconry.engine.tensorrt_llm.machine import this_machine
+from falconry.engine.tensorrt_llm.machine_checks import machine_checks
+from falconry.engine.tensorrt_llm.memory import estimate
+from falconry.engine.tensorrt_llm.model import (
+    ModelFacts,
+    chosen_source,
+    facts_of,
+    model_facts,
+    require_source,
+)
+from falconry.engine.tensorrt_llm.places import PLAN, TIMING_CACHE
+from falconry.engine.tensorrt_llm.recipe import load_gpu_recipe
+from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
+from falconry.engine.tensorrt_llm.spec_checks import spec_checks
+from falconry.engine.toolchain import load_toolchains
+from falconry.errors import EngineError
+from falconry.files import remove
+from falconry.progress import human_count
+from falconry.settings import Settings
+
+# Raised whenever the same inputs would give other engines.
+_VERSION = "1"
+
+# NCCL and TensorRT-LLM's worker processes share memory; Docker's own 64 MiB stop them
+# (TensorRT-LLM 1.0.0, docs/source/installation: `--ipc=host`, or a larger /dev/shm).
+_SHM_BYTES = 8 << 30
+
+
+class TensorRtLlmJob:
+    """An EngineJob.
+
+    Args:
+        settings: the profile.
+        build: the profile's build directory: logs, scratch, and the timing cache between builds.
+        digests: remembers the checkpoint's digests.
+
+    Raises:
+        SettingsError: the recipe, the toolchain or the shape is not valid or not there.
+        CheckpointError: the checkpoint that is named is not well-formed.
+    """
+
+    builder = "tensorrt_llm"
+
+    def __init__(self, settings: Settings, build: Path, digests: DigestCache) -> None:
+        self._build = build
+        self._store = settings.engine.store
+        self._digests = digests
+        self._recipe = load_gpu_recipe(settings.recipe)
+        self._toolchain = load_toolchains().row(settings.engine.toolchain)
+        self._shape = gpu_shape(settings.deployment.shape)
+        self._image = settings.engine.image
+        self._source = chosen_source(settings.checkpoint, self._recipe.model)
+
+    @property
+    def checkpoint_name(self) -> str:
+        """The checkpoint's name for people."""
+        return self._source.name if self._source else str(self._recipe.model.hub)
+
+    def ingredients(self) -> Mapping[str, str]:
+        """Checkpoint, recipe, toolchain and GPU architecture; see EngineJob."""
+        source, row = self._source, self._toolchain
+        recipe = self._recipe.model_dump(mode="json", exclude={"description", "model"})
+        return {
+            "checkpoint": source.digest(self._digests) if source else "no commit is named",
+            "recipe": value_digest(recipe),
+            "builder": f"{self.builder} {_VERSION}",
+            "toolchain": f"{row.release}: TensorRT-LLM {row.tensorrt_llm}, TensorRT {row.tensorrt}",
+            "image": self._image_reference(),
+            "build script": self._digests.file(BUILD_SCRIPT_SOURCE),
+            "GPU": f"SM {self._shape.sm}",
+        }
+
+    def plan(self, key: str) -> Sequence[str]:
+        """The key, the container's command, what runs inside it, and every check."""
+        facts = model_facts(self._source, self._recipe.model)
+        lines = [f"key      {key}" if self._source else f"key      {self._missing_commit()}"]
+        if facts is None:
+            return [*lines, "checks   when the checkpoint is here: its config.json is not known"]
+        spec = self._spec(facts)
+        directory = self._source.at_hand() if self._source else None
+        run = self._run(
+            key, spec, directory or Path("CHECKPOINT"), self._store / key, self._build / "scratch"
+        )
+        lines.append(f"command  {docker_command(run)}")
+        lines += [f"inside   {line}" for line in _inside(spec)]
+        return [*lines, *_check_lines(spec_checks(spec))]
+
+    def build(self, key: str, output: Path, report: Report, finished: Finished) -> BuiltEngine:
+        """Builds it in the toolchain's image; see EngineJob."""
+        source = require_source(self._source, self._recipe.model)
+        known = model_facts(source, self._recipe.model)
+        report("checking", 0.0)
+        if known:
+            self._check(self._spec(known))
+        directory = source.fetch(report)
+        spec = self._spec(facts_of(directory))
+        self._check(spec)
+        scratch_root = self._build / "scratch"
+        scratch_root.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=scratch_root))
+        try:
+            run = self._run(key, spec, directory, output, scratch)
+            document = plan_document(spec, spec.recipe.parallelism.world_size)
+            (scratch / PLAN.name).write_text(json.dumps(document))
+            found = run_build(run, report)
+        finally:
+            remove(scratch)
+        _keep_timing_cache(output, run.cache)
+        check_layout(output, spec)
+        shutil.copyfile(directory / TOKENIZER, output / TOKENIZER)
+        _write_serving(spec, output)
+        return self._built(spec, found)
+
+    def _check(self, spec: GpuEngineSpec) -> None:
+        machine = this_machine(self._build)
+        refuse([*spec_checks(spec), *machine_checks(spec, machine)])
+
+    def _spec(self, facts: ModelFacts) -> GpuEngineSpec:
+        return GpuEngineSpec(
+            architecture=facts.architecture,
+            num_parameters=facts.num_parameters,
+            checkpoint_bytes=facts.checkpoint_bytes,
+            end_id=facts.end_id,
+            pad_id=facts.pad_id,
+            recipe=self._recipe,
+            toolchain=self._toolchain,
+            image=self._image_reference(),
+            image_replaced=self._image is not None,
+            shape=self._shape,
+        )
+
+    def _run(
+        self, key: str, spec: GpuEngineSpec, checkpoint: Path, output: Path, scratch: Path
+    ) -> BuildRun:
+        dataset = spec.recipe.calibration.dataset if spec.recipe.calibration else ""
+        local = Path(dataset) if dataset.startswith("/") else None
+        sm = spec.shape.sm
+        return BuildRun(
+            key=key,
+            image=spec.image,
+            checkpoint=checkpoint.absolute(),
+            output=output.absolute(),
+            scratch=scratch.absolute(),
+            cache=(self._build / "timing" / f"{spec.toolchain.release}-sm{sm}").absolute(),
+            calibration=local,
+            gpus=spec.recipe.parallelism.world_size,
+            network=bool(dataset) and local is None,
+            shm_bytes=_SHM_BYTES,
+            log=(self._build / "logs" / f"engine-{key[:12]}.log").absolute(),
+            environment={},
+        )
+
+    def _image_reference(self) -> str:
+        row = self._toolchain
+        if self._image:
+            return self._image
+        return f"{row.image}@{row.digest}" if row.digest else row.image
+
+    def _missing_commit(self) -> str:
+        hub = self._recipe.model.hub
+        return f"not known before the commit is: CHECKPOINT=hub:{hub}@<40 hex digits>"
+
+    def _built(self, spec: GpuEngineSpec, found: Mapping[str, Any]) -> BuiltEngine:
+        parallel = spec.recipe.parallelism
+        weights = (
+            spec.recipe.dtype if spec.recipe.quantization == "none" else spec.recipe.quantization
+        )
+        gpu = GpuEngine(
+            release=spec.toolchain.release,
+            image=str(found.get("image", spec.image)),
+            tensorrt_llm=found["tensorrt_llm"],
+            tensorrt=found["tensorrt"],
+            cuda=found["cuda"],
+            driver=found["driver"],
+            gpu=found["gpu"],
+            sm=found["sm"],
+            tensor_parallel=parallel.tensor,
+            pipeline_parallel=parallel.pipeline,
+            memory_bytes=estimate(spec).needed,
+        )
+        size = f"{human_count(spec.num_parameters)} parameters"
+        return BuiltEngine(
+            description=" · ".join((self.builder, weights, size, f"{gpu.gpu} (SM {gpu.sm})")),
+            toolchain={
+                "builder": _VERSION,
+                "tensorrt_llm": gpu.tensorrt_llm,
+                "tensorrt": gpu.tensorrt,
+                "cuda": gpu.cuda,
+            },
+            gpu=gpu,
+        )
+
+
+def _inside(spec: GpuEngineSpec) -> list[str]:
+    try:
+        return shell_lines(spec, spec.recipe.parallelism.world_size)
+    except EngineError as impossible:
+        return [f"nothing: {impossible.problem}"]
+
+
+def _keep_timing_cache(output: Path, cache: Path) -> None:
+    """Takes the timing cache out of the engine, where 0.5 writes it whatever it is told."""
+    written = output / TIMING_CACHE.name
+    if written.exists():
+        shutil.move(written, cache / TIMING_CACHE.name)
+
+
+def _check_lines(checks: Sequence[Check]) -> list[str]:
+    return [
+        f"{'checked' if check.ok else 'refused'}  {check.name}: {check.text}"
+        + (f"; {check.remedy}" if check.remedy and not check.ok else "")
+        for check in checks
+    ]
+
+
+def _write_serving(spec: GpuEngineSpec, engine: Path) -> None:
+    """`engine.json`, the part that every kind of engine has."""
+    limits = spec.recipe.limits
+    serving = {
+        "format": 1,
+        "kind": TensorRtLlmJob.builder,
+        "vocab_size": spec.architecture.vocab_size,
+        "max_batch_size": limits.max_batch_size,
+        "max_input_len": limits.max_input_len,
+        "max_seq_len": limits.max_seq_len,
+        "end_id": -1 if spec.end_id is None else spec.end_id,
+        "pad_id": spec.pad_id,
+    }
+    (engine / SERVING_FILE).write_text(json.dumps(serving, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,166 @@
+"""What keeps an engine from being built on a machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from falconry.engine.tensorrt_llm.checks import (
+    Check,
+    Machine,
+    gpu_words,
+    shape_remedy,
+    toolchain_remedy,
+    verdict,
+    ways,
+)
+from falconry.engine.tensorrt_llm.gpus import Gpu, HostGpus
+from falconry.engine.tensorrt_llm.memory import GIB, estimate
+from falconry.engine.tensorrt_llm.quantization_checks import calibrated
+from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
+from falconry.engine.toolchain import Toolchain
+
+NO_GPU = "no NVIDIA GPU is visible to Docker"
+_NO_GPU_REMEDY = (
+    "run on a GPU runner (docs/ci) or build the CPU engine: make engine RECIPE=cpu PROFILE=local"
+)
+
+# In the names of GPUs that are not made for data centres, for which alone CUDA's forward
+# compatibility is meant (NVIDIA, CUDA Compatibility). The words are remembered.
+_NOT_DATA_CENTER = ("GeForce", "RTX", "Quadro", "TITAN")
+
+
+def machine_checks(spec: GpuEngineSpec, machine: Machine) -> list[Check]:
+    """Whether this machine can build the engine; without a GPU that is all there is to say."""
+    if machine.docker_gpus is not True:
+        return [_no_gpu(machine)]
+    on_gpus = _gpu_checks(spec, machine.gpus) if machine.gpus else [_unread_gpus()]
+    return [*on_gpus, _host_memory(spec, machine), _disk(spec, machine)]
+
+
+def _no_gpu(machine: Machine) -> Check:
+    reason = f" ({machine.docker_problem})" if machine.docker_problem else ""
+    remedy = _NO_GPU_REMEDY
+    if machine.gpus and machine.docker_gpus is False:
+        name = machine.gpus.gpus[0].name
+        remedy = f"install the NVIDIA Container Toolkit, so that containers can have the {name}"
+    return Check("GPU", False, f"{NO_GPU}{reason}", remedy)
+
+
+def _gpu_checks(spec: GpuEngineSpec, host: HostGpus) -> list[Check]:
+    return [
+        _driver(spec, host),
+        _same_architecture(spec, host.gpus),
+        _enough_gpus(spec, host.gpus),
+        _build_memory(spec, host.gpus),
+    ]
+
+
+def _unread_gpus() -> Check:
+    text = "Docker has them, NVML does not show them here: driver and memory are not checked"
+    return Check("GPU", True, text)
+
+
+def _driver(spec: GpuEngineSpec, host: HostGpus) -> Check:
+    row = spec.toolchain
+    branches = ", ".join(row.data_center_drivers)
+    also = f" (on a data-centre GPU also {branches}, or later of that branch)" if branches else ""
+    return verdict(
+        "driver",
+        _driver_serves(row, host),
+        f"{host.driver} for CUDA {row.cuda}",
+        f"driver {host.driver} is too old for CUDA {row.cuda} of {row.release}",
+        ways(
+            f"install driver {row.driver} or later{also}",
+            toolchain_remedy(lambda other: _driver_serves(other, host)),
+        ),
+    )
+
+
+def _driver_serves(row: Toolchain, host: HostGpus) -> bool:
+    """At least CUDA's own driver, or a branch that forward compatibility reaches back to."""
+    installed = _version(host.driver)
+    if installed >= _version(row.driver):
+        return True
+    branches = [_version(branch) for branch in row.data_center_drivers]
+    return all(_for_data_centers(gpu) for gpu in host.gpus) and any(
+        installed[0] == branch[0] and installed >= branch for branch in branches
+    )
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))
+
+
+def _for_data_centers(gpu: Gpu) -> bool:
+    return not any(word in gpu.name for word in _NOT_DATA_CENTER)
+
+
+def _same_architecture(spec: GpuEngineSpec, gpus: Sequence[Gpu]) -> Check:
+    # Source: NVIDIA/TensorRT-LLM#222, an engine built on an A100 that an A10 does not load.
+    shape = spec.shape
+    other = next((gpu for gpu in gpus if gpu.sm != shape.sm), gpus[0])
+    return verdict(
+        "this GPU",
+        other.sm == shape.sm,
+        f"{other.name}, SM {other.sm} as {shape.name}",
+        f"this machine's {other.name} is SM {other.sm}, and {shape.name} has SM {shape.sm}"
+        f" ({shape.gpu}): an engine runs only on the architecture it was built on",
+        ways(
+            f"build on a machine with {shape.gpu}",
+            shape_remedy(lambda candidate: candidate.sm == other.sm),
+        ),
+    )
+
+
+def _enough_gpus(spec: GpuEngineSpec, gpus: Sequence[Gpu]) -> Check:
+    ranks = spec.recipe.parallelism.world_size
+    return verdict(
+        "GPUs here",
+        len(gpus) >= ranks,
+        f"{gpu_words(ranks)} of {len(gpus)}",
+        f"the build takes {gpu_words(ranks)}, and this machine has {len(gpus)}",
+        f"build on a machine with {gpu_words(ranks)}, or lower parallelism.tensor or"
+        " parallelism.pipeline",
+    )
+
+
+def _build_memory(spec: GpuEngineSpec, gpus: Sequence[Gpu]) -> Check:
+    """Weights and a largest step, which TensorRT times; calibration runs the model as it was."""
+    needed, room = estimate(spec).without_cache, min(gpu.memory_bytes for gpu in gpus)
+    if calibrated(spec):
+        original = spec.num_parameters * (4 if spec.recipe.dtype == "float32" else 2)
+        needed = max(needed, original // len(gpus))
+    return verdict(
+        "GPU memory here",
+        needed <= room,
+        f"{needed / GIB:.2f} of {room / GIB:.2f} GiB a GPU",
+        f"the build takes about {needed / GIB:.2f} GiB a GPU, and {gpus[0].name} has"
+        f" {room / GIB:.2f} GiB",
+        f"build on a machine with larger or more GPUs, such as {spec.shape.name}",
+    )
+
+
+def _host_memory(spec: GpuEngineSpec, machine: Machine) -> Check:
+    needed = estimate(spec).build_host_bytes
+    return verdict(
+        "host memory",
+        needed <= machine.memory_bytes,
+        f"{needed / GIB:.1f} of {machine.memory_bytes / GIB:.1f} GiB",
+        f"the build takes about {needed / GIB:.1f} GiB of host memory, and this machine has"
+        f" {machine.memory_bytes / GIB:.1f} GiB",
+        "build on a machine with more memory",
+    )
+
+
+def _disk(spec: GpuEngineSpec, machine: Machine) -> Check:
+    memory = estimate(spec)
+    needed = memory.build_disk_bytes
+    image = f"the image takes up to {memory.image_disk_bytes / GIB:.0f} GiB where Docker keeps it"
+    return verdict(
+        "free disk",
+        needed <= machine.free_disk_bytes,
+        f"{needed / GIB:.1f} of {machine.free_disk_bytes / GIB:.1f} GiB; {image}",
+        f"the build writes about {needed / GIB:.1f} GiB, and {machine.free_disk_bytes / GIB:.1f}"
+        " GiB are free",
+        "free some disk space, or keep engine.store and the build directory on a larger disk",
+    )

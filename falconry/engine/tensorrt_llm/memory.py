@@ -1,0 +1,255 @@
+"""What an engine needs: a GPU's memory to serve, the host's memory and disk to be built.
+
+Weights and cache follow from the architecture. Activations, the runtime's own memory and what a
+build takes are estimates, each with what it was derived from or compared with.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from falconry.checkpoint import FalconArchitecture
+from falconry.engine.shapes import GpuShape
+from falconry.engine.tensorrt_llm.recipe import GpuRecipe
+from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
+
+MIB, GIB = 1 << 20, 1 << 30
+
+_ELEMENT = {"float32": 4, "bfloat16": 2, "float16": 2}
+_FLOAT32 = 4
+
+# CUDA context, cuBLAS, NCCL, small buffers. Source: TensorRT-LLM's docs/source/reference/memory.md
+# logs a rank of two that takes 8.62 GiB before its cache: 6,678 MiB of weights, 1,134 MiB of
+# execution context, and 1,015 MiB that are neither.
+_RUNTIME = GIB
+
+# What a GPU gives of the memory in its name. GDDR6 keeps the rest for error correction, HBM less:
+# an A10 of 24 GiB has 23,028 MiB, an A100 or H100 of 80 GiB gives 79.10 GiB (the same log).
+_USABLE = 0.937
+
+# TensorRT reuses a block's tensors in the next one, yet holds about twice what is alive at one
+# time. Estimated from the execution context of the same log: 1,134 MiB for two ranks of a model of
+# LLaMA-7B's cache size, with the default of 8,192 tokens a step.
+_TENSORS_AT_ONCE = 2
+
+# Float32 logits of every sequence: the engine's output, and the sampling's own. An estimate.
+_LOGIT_COPIES = 4
+
+# The share of the memory left that the cache is given unless the server's configuration says
+# otherwise (kv_cache_free_gpu_mem_fraction; in the same log 63.44 of 70.48 GiB).
+_CACHE_SHARE = 0.9
+
+# A rank's weights in a build's host memory: as read, as TensorRT's constants, as the finished
+# engine. An estimate; NVIDIA/TensorRT-LLM#236 tells of a Falcon-7B build that 48 GB did not
+# suffice for with 0.5.0, where the whole checkpoint is held as well.
+_BUILD_COPIES = 3
+_BUILD_PROGRAMS = 4 * GIB
+
+# transformers wrote shards of 10 GB at most when the Falcons were published
+# (save_pretrained, max_shard_size).
+_SHARD = 10_000_000_000
+
+# The registry lists compressed sizes for later images and unpacked ones for earlier: 34 GB were
+# listed and 18.46 GB pulled for 24.04. So this is enough for either.
+_UNPACKED = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryEstimate:
+    """Bytes; the first five of the GPU that needs most.
+
+    Attributes:
+        weights: of its rank.
+        kv_cache_request: the cache of one longest request.
+        kv_cache_full: the caches of as many longest requests as the engine answers at a time.
+        activations: of a largest step.
+        runtime: CUDA, TensorRT and NCCL.
+        build_host_bytes: host memory of a build.
+        build_disk_bytes: converted checkpoint and engine.
+        image_disk_bytes: the image, when it has to be pulled.
+    """
+
+    weights: int
+    kv_cache_request: int
+    kv_cache_full: int
+    activations: int
+    runtime: int
+    build_host_bytes: int
+    build_disk_bytes: int
+    image_disk_bytes: int
+
+    @property
+    def without_cache(self) -> int:
+        """What a GPU needs before the first request comes."""
+        return self.weights + self.activations + self.runtime
+
+    @property
+    def needed(self) -> int:
+        """What a GPU needs at least: everything, and the cache of one longest request."""
+        return self.without_cache + self.kv_cache_request
+
+    def longest_requests(self, gpu_memory_bytes: int) -> int:
+        """How many longest requests are answered at a time; shorter ones take less cache."""
+        cache = max(0, gpu_memory_bytes - self.without_cache) * _CACHE_SHARE
+        return int(min(cache, self.kv_cache_full) // self.kv_cache_request)
+
+
+def estimate(spec: GpuEngineSpec) -> MemoryEstimate:
+    """What the engine of a spec needs; also for specs that no builder accepts."""
+    rank = _Rank(spec.architecture, spec.recipe)
+    request = rank.kv_cache_request
+    return MemoryEstimate(
+        weights=rank.weights,
+        kv_cache_request=request,
+        kv_cache_full=request * spec.recipe.limits.max_batch_size,
+        activations=rank.activations,
+        runtime=_RUNTIME,
+        build_host_bytes=_build_host_bytes(spec, rank),
+        build_disk_bytes=rank.all_weights * (1 if _builds_directly(spec) else 2),
+        image_disk_bytes=int(spec.toolchain.listed_gb * 1e9 * _UNPACKED),
+    )
+
+
+def usable_bytes(shape: GpuShape) -> int:
+    """What programs get of a GPU's memory, at least."""
+    return int(shape.gpu_memory_gib * GIB * _USABLE)
+
+
+def sum_line(estimate: MemoryEstimate, gpu_memory_bytes: int) -> str:
+    """The sum in GiB: `13.4 weights + 1.8 activations + ... = 16.3 of 24.0 GiB a GPU`."""
+    parts = (
+        (estimate.weights, "weights"),
+        (estimate.activations, "activations"),
+        (estimate.runtime, "runtime"),
+        (estimate.kv_cache_request, "cache of one longest request"),
+    )
+    terms = " + ".join(f"{size / GIB:.2f} {name}" for size, name in parts)
+    return f"{terms} = {estimate.needed / GIB:.2f} of {gpu_memory_bytes / GIB:.2f} GiB a GPU"
+
+
+def _builds_directly(spec: GpuEngineSpec) -> bool:
+    """Whether engines are built straight from the checkpoint, as they were until 0.7."""
+    return spec.toolchain.layout == "builder_config"
+
+
+def _build_host_bytes(spec: GpuEngineSpec, rank: _Rank) -> int:
+    """The larger of converting (whole checkpoint and a rank) and building (all ranks at once)."""
+    checkpoint = spec.num_parameters * _ELEMENT[spec.recipe.dtype]
+    held = min(checkpoint, _SHARD) if spec.recipe.load_by_shard else checkpoint
+    building = _BUILD_COPIES * rank.weights * spec.recipe.parallelism.world_size
+    if _builds_directly(spec):
+        return _BUILD_PROGRAMS + held + building
+    return _BUILD_PROGRAMS + max(held + rank.weights, building)
+
+
+class _Rank:
+    """The rank with the most weights: of the first pipeline stage, which has the embedding.
+
+    Source of what is split: TensorRT-LLM's models/falcon/model.py. Column-parallel matrices are
+    split by rows, row-parallel ones by columns; norms and the embedding are whole on every rank
+    (use_parallel_embedding is off by default); the output projection is split by rows, and is a
+    matrix of its own even where the checkpoint ties it; a rank has at least one key/value head.
+    """
+
+    def __init__(self, architecture: FalconArchitecture, recipe: GpuRecipe) -> None:
+        self._architecture = architecture
+        self._recipe = recipe
+        self._element = _ELEMENT[recipe.dtype]
+        tensor = recipe.parallelism.tensor
+        self._heads = math.ceil(architecture.num_heads / tensor)
+        self._kv_heads = math.ceil(architecture.num_kv_heads / tensor)
+        self._ffn = math.ceil(architecture.ffn_hidden_size / tensor)
+        self._layers = math.ceil(architecture.num_layers / recipe.parallelism.pipeline)
+
+    @property
+    def weights(self) -> int:
+        ends = (self._embedding, self._output)
+        whole = self._recipe.parallelism.pipeline == 1
+        return self._layers * self._layer + (sum(ends) if whole else max(ends))
+
+    @property
+    def all_weights(self) -> int:
+        """Of all ranks together."""
+        parallelism = self._recipe.parallelism
+        layers = parallelism.pipeline * self._layers * self._layer
+        return parallelism.tensor * (layers + self._embedding + self._output)
+
+    @property
+    def kv_cache_request(self) -> int:
+        """Keys and values of `max_seq_len` tokens in whole blocks, for every beam."""
+        limits, cache = self._recipe.limits, self._recipe.kv_cache
+        element = self._element if cache.dtype == "auto" else 1
+        token = 2 * self._kv_heads * self._architecture.head_size * element * self._layers
+        block = cache.tokens_per_block if cache.type == "paged" else 1
+        tokens = math.ceil(limits.max_seq_len / block) * block
+        return token * tokens * limits.max_beam_width
+
+    @property
+    def activations(self) -> int:
+        """The tensors of one block, for all tokens of a step, and every sequence's logits."""
+        limits, architecture = self._recipe.limits, self._architecture
+        sequences = limits.max_batch_size * limits.max_beam_width
+        packed = self._recipe.plugins.remove_input_padding
+        tokens = limits.max_num_tokens if packed else sequences * limits.max_input_len
+        elements = 3 * architecture.hidden_size + self._qkv + self._attention + 2 * self._ffn
+        block = _TENSORS_AT_ONCE * tokens * elements * self._element
+        logits = _LOGIT_COPIES * sequences * architecture.vocab_size * _FLOAT32
+        return block + logits + self._unfused_scores(tokens)
+
+    @property
+    def _qkv(self) -> int:
+        return (self._heads + 2 * self._kv_heads) * self._architecture.head_size
+
+    @property
+    def _attention(self) -> int:
+        return self._heads * self._architecture.head_size
+
+    @property
+    def _layer(self) -> int:
+        hidden = self._architecture.hidden_size
+        matrices = (
+            (self._qkv, hidden),
+            (hidden, self._attention),
+            (self._ffn, hidden),
+            (hidden, self._ffn),
+        )
+        biases = sum(rows for rows, _ in matrices) if self._architecture.bias else 0
+        norms = 2 if self._architecture.separate_mlp_norm else 1
+        vectors = (biases + norms * 2 * hidden) * self._element
+        return sum(self._matrix(*matrix) for matrix in matrices) + vectors
+
+    @property
+    def _embedding(self) -> int:
+        return self._architecture.vocab_size * self._architecture.hidden_size * self._element
+
+    @property
+    def _output(self) -> int:
+        architecture = self._architecture
+        rows = math.ceil(architecture.vocab_size / self._recipe.parallelism.tensor)
+        return (rows + 2) * architecture.hidden_size * self._element  # two: the final norm
+
+    def _matrix(self, rows: int, columns: int) -> int:
+        """A matrix as it is quantised, with its scales in the engine's dtype."""
+        weights, scale = rows * columns, self._element
+        match self._recipe.quantization:
+            case "none":
+                return weights * self._element
+            case "int8_weight_only":
+                return weights + rows * scale
+            case "int4_weight_only":
+                return weights // 2 + rows * scale
+            case "fp8":
+                return weights + 2 * _FLOAT32
+            case "int4_awq":
+                calibration = self._recipe.calibration
+                block = calibration.awq_block_size if calibration else columns
+                return weights // 2 + (rows * math.ceil(columns / block) + columns) * scale
+
+    def _unfused_scores(self, tokens: int) -> int:
+        """Attention scores of whole prompts, which fused attention never stores (memory.md)."""
+        if self._recipe.plugins.context_fmha:
+            return 0
+        length = self._recipe.limits.max_input_len
+        prompts = max(1, tokens // length)
+        return prompts * self._heads * length**2 * (self._element + _FLOAT32)

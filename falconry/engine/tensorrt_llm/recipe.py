@@ -1,0 +1,143 @@
+"""A GPU recipe: the choices that turn a Falcon checkpoint into TensorRT-LLM engines.
+
+Recipes are TOML files in engine/recipes with `builder = "tensorrt_llm"`; this is their schema.
+Which value a release understands is its toolchain row's to say, not the recipe's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
+
+from falconry.engine.recipe import RECIPES, RecipeTable, read_recipe
+
+FloatType = Literal["bfloat16", "float16", "float32"]
+Quantization = Literal["none", "int8_weight_only", "int4_weight_only", "fp8", "int4_awq"]
+
+
+class PublishedModel(RecipeTable):
+    """The published checkpoint that is built unless the user names another.
+
+    Attributes:
+        hub: its name on the Hugging Face hub; `engine/published/<last part>.json` is its
+            config.json.
+        revision: the commit that is fetched; left out where none could be confirmed, and then the
+            user has to name one.
+        path: a checkpoint directory of this project instead.
+    """
+
+    hub: str | None = None
+    revision: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] | None = None
+    path: Path | None = Field(default=None, strict=False)
+
+
+class Parallelism(RecipeTable):
+    """GPUs an engine runs on: `tensor` times `pipeline`."""
+
+    tensor: PositiveInt
+    pipeline: PositiveInt
+
+    @property
+    def world_size(self) -> int:
+        """Ranks, each with a GPU of its own."""
+        return self.tensor * self.pipeline
+
+
+class GpuLimits(RecipeTable):
+    """Every size that trtllm-build would otherwise choose for itself; lengths in tokens.
+
+    Attributes:
+        max_batch_size: requests answered at the same time.
+        max_input_len: tokens of a prompt.
+        max_seq_len: tokens of prompt and answer together.
+        max_num_tokens: tokens of all requests that one step computes.
+        max_beam_width: beams a request may ask for.
+    """
+
+    max_batch_size: PositiveInt
+    max_input_len: PositiveInt
+    max_seq_len: PositiveInt
+    max_num_tokens: PositiveInt
+    max_beam_width: PositiveInt
+
+
+class GpuKvCache(RecipeTable):
+    """The key/value cache.
+
+    Attributes:
+        type: paged is what in-flight batching needs.
+        dtype: element type; `auto` is the engine's own.
+        tokens_per_block: tokens whose keys and values share a block.
+    """
+
+    type: Literal["paged", "continuous"]
+    dtype: Literal["auto", "int8", "fp8"]
+    tokens_per_block: PositiveInt
+
+
+class Plugins(RecipeTable):
+    """TensorRT-LLM's plugins; `auto` takes the engine's dtype.
+
+    Attributes:
+        gemm: `disable` leaves matrix products to TensorRT.
+        gpt_attention: rotary embeddings need it.
+        remove_input_padding: packs requests of different lengths; in-flight batching needs it.
+        context_fmha: fused attention for prompts.
+        paged_context_fmha: the same over the paged cache; reuse and chunked prompts need it.
+    """
+
+    gemm: Literal["auto", "bfloat16", "float16", "float32", "fp8", "disable"]
+    gpt_attention: Literal["auto", "bfloat16", "float16", "float32"]
+    remove_input_padding: bool
+    context_fmha: bool
+    paged_context_fmha: bool
+
+
+class Calibration(RecipeTable):
+    """What quantisation to fp8 or int4-AWQ measures activations on.
+
+    Attributes:
+        dataset: a name on the Hugging Face hub, fetched by the container, or an absolute path,
+            mounted read-only.
+        size: samples.
+        awq_block_size: weights that share a scale with int4-AWQ; divides the hidden size.
+    """
+
+    dataset: str
+    size: PositiveInt
+    awq_block_size: PositiveInt
+
+
+class GpuRecipe(RecipeTable):
+    """How TensorRT-LLM engines are made.
+
+    Attributes:
+        model: the checkpoint the recipe was written for.
+        dtype: type of the weights, unless quantised, and of the arithmetic.
+        quantization: what happens to the weight matrices.
+        load_by_shard: the converter reads one shard at a time, which takes less host memory.
+        calibration: only for fp8 and int4_awq.
+    """
+
+    builder: Literal["tensorrt_llm"]
+    description: str
+    model: PublishedModel
+    dtype: FloatType
+    quantization: Quantization
+    load_by_shard: bool
+    parallelism: Parallelism
+    limits: GpuLimits
+    kv_cache: GpuKvCache
+    plugins: Plugins
+    calibration: Calibration | None = None
+
+
+def load_gpu_recipe(name: str, directory: Path = RECIPES) -> GpuRecipe:
+    """Loads a GPU recipe by its name.
+
+    Raises:
+        SettingsError: there is no such recipe, it is another builder's, or its file is not valid.
+    """
+    return read_recipe(name, GpuRecipe, "tensorrt_llm", directory)

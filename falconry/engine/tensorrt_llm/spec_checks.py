@@ -1,0 +1,220 @@
+"""What of a spec keeps an engine from being built or served, whatever machine builds it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from falconry.engine.tensorrt_llm.checks import (
+    Check,
+    SpecCheck,
+    either,
+    gpu_words,
+    shape_remedy,
+    toolchain_remedy,
+    verdict,
+    ways,
+)
+from falconry.engine.tensorrt_llm.limit_checks import LIMIT_CHECKS
+from falconry.engine.tensorrt_llm.memory import estimate, sum_line, usable_bytes
+from falconry.engine.tensorrt_llm.quantization_checks import QUANTIZATION_CHECKS
+from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
+
+# GB. Source: Oracle, "Troubleshooting model deployments: bring your own container". It does not
+# say how the size is measured.
+_OCI_IMAGE_GB = 16
+
+# No machine of OCI's has more GPUs.
+_MOST_GPUS = 8
+
+
+def spec_checks(spec: GpuEngineSpec) -> list[Check]:
+    """Everything that can be said without asking a machine."""
+    engines = _engines_exist(spec)
+    if not engines.ok:  # and then the recipe does not matter
+        return [engines]
+    return [engines, *(check(spec) for check in _SPEC_CHECKS)]
+
+
+# The split over GPUs
+
+
+def _heads(spec: GpuEngineSpec) -> Check:
+    heads, tensor = spec.architecture.num_heads, spec.recipe.parallelism.tensor
+    splits = _tensor_splits(spec)
+    prime = " (a prime number)" if len(_divisors(heads, heads)) == 2 else ""
+    split = f"{heads} attention heads{prime}"
+    if heads % tensor == 0:
+        split = f"{spec.architecture.ffn_hidden_size} rows of the MLP"
+    return verdict(
+        "heads",
+        heads % tensor == 0 and spec.architecture.ffn_hidden_size % tensor == 0,
+        f"{heads} attention heads over parallelism.tensor = {tensor}",
+        f"{split} cannot be split evenly over parallelism.tensor = {tensor}",
+        f"set parallelism.tensor to {either(splits)}"
+        + (" and split by parallelism.pipeline instead" if splits == [1] else ""),
+    )
+
+
+def _kv_heads(spec: GpuEngineSpec) -> Check:
+    heads, tensor = spec.architecture.num_kv_heads, spec.recipe.parallelism.tensor
+    return verdict(
+        "key/value heads",
+        _kv_splits(heads, tensor),
+        f"{heads} key/value heads over parallelism.tensor = {tensor}",
+        f"{heads} key/value heads are neither a multiple nor a divisor of parallelism.tensor ="
+        f" {tensor}",
+        f"set parallelism.tensor to {either(_tensor_splits(spec))}",
+    )
+
+
+def _layers(spec: GpuEngineSpec) -> Check:
+    # Later releases give layers that are left over to the first stages, earlier ones silently
+    # drop them (TensorRT-LLM, tensorrt_llm/mapping.py: pp_layers).
+    layers, pipeline = spec.architecture.num_layers, spec.recipe.parallelism.pipeline
+    return verdict(
+        "layers",
+        layers % pipeline == 0,
+        f"{layers} layers over parallelism.pipeline = {pipeline}",
+        f"{layers} layers cannot be split evenly over parallelism.pipeline = {pipeline}",
+        f"set parallelism.pipeline to {either(_divisors(layers, _MOST_GPUS))}",
+    )
+
+
+def _gpu_count(spec: GpuEngineSpec) -> Check:
+    parallelism, shape = spec.recipe.parallelism, spec.shape
+    ranks = parallelism.world_size
+    found = f"{gpu_words(ranks)} of the {shape.gpus} of {shape.name}"
+    return verdict(
+        "GPUs of the shape",
+        ranks <= shape.gpus,
+        found,
+        f"parallelism.tensor {parallelism.tensor} times parallelism.pipeline {parallelism.pipeline}"
+        f" takes {gpu_words(ranks)}, and {shape.name} has {shape.gpus}",
+        ways("split less", shape_remedy(lambda other: other.gpus >= ranks)),
+    )
+
+
+def _kv_splits(heads: int, tensor: int) -> bool:
+    """The rule of TensorRT-LLM's attention: a rank has whole heads, or several share one."""
+    return heads % tensor == 0 or tensor % heads == 0
+
+
+def _tensor_splits(spec: GpuEngineSpec) -> list[int]:
+    architecture = spec.architecture
+    return [
+        tensor
+        for tensor in _divisors(architecture.num_heads, _MOST_GPUS)
+        if _kv_splits(architecture.num_kv_heads, tensor)
+        and architecture.ffn_hidden_size % tensor == 0
+    ]
+
+
+def _divisors(number: int, most: int) -> list[int]:
+    return [divisor for divisor in range(1, min(number, most) + 1) if number % divisor == 0]
+
+
+# The release
+
+
+def _engines_exist(spec: GpuEngineSpec) -> Check:
+    row = spec.toolchain
+    return verdict(
+        "TensorRT engines",
+        row.engine_backend,
+        f"TensorRT-LLM {row.tensorrt_llm} builds and serves them",
+        f"TensorRT-LLM {row.tensorrt_llm} no longer builds or serves TensorRT engines",
+        ways(toolchain_remedy(lambda _: True)),
+    )
+
+
+def _package(spec: GpuEngineSpec) -> Check:
+    return verdict(
+        "image",
+        spec.toolchain.python_package or spec.image_replaced,
+        f"{spec.image} has the tensorrt_llm package" if not spec.image_replaced else spec.image,
+        f"{spec.image} serves engines and cannot build them: it has no tensorrt_llm package",
+        ways(
+            f"set engine.image to an image with tensorrt_llm {spec.toolchain.tensorrt_llm}",
+            toolchain_remedy(lambda _: True),
+        ),
+    )
+
+
+def _family(spec: GpuEngineSpec) -> Check:
+    family, row = spec.architecture.family, spec.toolchain
+    return verdict(
+        "model",
+        row.falcon2 or family != "falcon2-11b",
+        f"{family} with TensorRT-LLM {row.tensorrt_llm}",
+        f"TensorRT-LLM {row.tensorrt_llm} does not know Falcon2's single layer norm",
+        ways(toolchain_remedy(lambda other: other.falcon2)),
+    )
+
+
+def _architecture(spec: GpuEngineSpec) -> Check:
+    row, shape = spec.toolchain, spec.shape
+    return verdict(
+        "GPU architecture",
+        shape.sm in row.sm,
+        f"SM {shape.sm} ({shape.gpu}) with TensorRT-LLM {row.tensorrt_llm}",
+        f"TensorRT-LLM {row.tensorrt_llm} does not support SM {shape.sm} ({shape.gpu})",
+        ways(
+            toolchain_remedy(lambda other: shape.sm in other.sm),
+            shape_remedy(lambda other: other.sm in row.sm),
+        ),
+    )
+
+
+def _image_size(spec: GpuEngineSpec) -> Check:
+    size, limit = spec.toolchain.listed_gb, _OCI_IMAGE_GB
+    if spec.image_replaced:
+        text = f"an image of your own; Oracle pulls {limit} GB at most"
+    elif size > limit:
+        text = (
+            f"{size:g} GB are listed and Oracle names {limit} GB as the most it pulls, without"
+            " saying how they are measured: the deployment may be refused"
+        )
+    else:
+        text = f"{size:g} GB are listed; Oracle pulls {limit} GB at most"
+    return Check("image size", True, text)
+
+
+# Memory of the GPUs that serve
+
+
+def _gpu_memory(spec: GpuEngineSpec) -> Check:
+    memory, shape = estimate(spec), spec.shape
+    room = usable_bytes(shape)
+    line = sum_line(memory, room)
+    batch = spec.recipe.limits.max_batch_size
+    at_once = min(batch, memory.longest_requests(room))
+    ranks = spec.recipe.parallelism.world_size
+    return verdict(
+        "GPU memory",
+        memory.needed <= room,
+        f"{line}; cache for {at_once} of {batch} longest requests at a time",
+        f"the engine does not fit into {shape.name}'s GPUs: {line}",
+        ways(
+            "quantise the weights",
+            "split over more GPUs",
+            "lower limits.max_num_tokens or limits.max_batch_size",
+            shape_remedy(
+                lambda other: usable_bytes(other) >= memory.needed and other.gpus >= ranks
+            ),
+        ),
+    )
+
+
+_SPEC_CHECKS: Sequence[SpecCheck] = (
+    _package,
+    _family,
+    _architecture,
+    _heads,
+    _kv_heads,
+    _layers,
+    _gpu_count,
+    *QUANTIZATION_CHECKS,
+    *LIMIT_CHECKS,
+    _gpu_memory,
+    _image_size,
+)

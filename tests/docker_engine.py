@@ -1,0 +1,168 @@
+"""The Docker engine of the tests: one that answers already, or one that they start for themselves.
+
+The engine that is started has no network and its own directory, and ends with the tests.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from docker.errors import DockerException
+
+import docker
+
+STAND_IN_GPU = Path(__file__).parent / "stand_in_gpu"
+_DEFAULT_HOST = "unix:///var/run/docker.sock"
+_START_DEADLINE_S = 30
+_END_DEADLINE_S = 15
+_INSTALL = "apt-get install --no-install-recommends docker.io"
+
+
+@dataclass(frozen=True)
+class DockerEngine:
+    """A Docker engine that answers at `host`, such as `unix:///var/run/docker.sock`."""
+
+    host: str
+
+    def client(self, timeout_s=60):
+        """A new client; whoever asks for it closes it."""
+        return docker.DockerClient(base_url=self.host, timeout=timeout_s)
+
+    def answers(self):
+        with contextlib.suppress(DockerException, OSError), contextlib.closing(self.client()) as it:
+            return it.ping()
+        return False
+
+
+@pytest.fixture(scope="session")
+def gpu_docker_engine(docker_engine):
+    """A Docker engine that takes `--gpus`: by a stand-in hook when the tests started it."""
+    with contextlib.closing(docker_engine.client()) as client:
+        if "nvidia" not in client.info()["Runtimes"]:
+            pytest.skip("the Docker engine that answers takes no --gpus")
+    return docker_engine
+
+
+@pytest.fixture(scope="session")
+def stand_in_driver(tmp_path_factory):
+    """A directory with a stand-in for libnvidia-ml.so.1, for LD_LIBRARY_PATH."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("the stand-in for NVIDIA's driver library needs a C compiler")
+    directory = tmp_path_factory.mktemp("driver")
+    library = directory / "libnvidia-ml.so.1"
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", "-o", library, STAND_IN_GPU / "nvml.c"], check=True
+    )
+    return directory
+
+
+@pytest.fixture(scope="session")
+def docker_engine():
+    """A Docker engine; skips, and says what to install, where there can be none."""
+    present = DockerEngine(os.environ.get("DOCKER_HOST", _DEFAULT_HOST))
+    if present.answers():
+        yield present
+        return
+    _require_dockerd()
+    # A socket's path may have 107 characters at most, and pytest's own directories are deep.
+    directory = Path(tempfile.mkdtemp(prefix="dockerd-", dir="/tmp"))
+    with (directory / "log").open("wb") as log:
+        process = _start(directory, log)
+    try:
+        yield _answering(DockerEngine(f"unix://{directory}/s.sock"), process, directory / "log")
+    finally:
+        _end(process, directory)
+
+
+def _require_dockerd():
+    if os.geteuid() != 0:
+        pytest.skip(f"no Docker engine answers; start one, or as root: {_INSTALL}")
+    if not shutil.which("dockerd"):
+        _install()
+    if not shutil.which("dockerd"):
+        pytest.skip(f"no Docker engine answers and dockerd could not be installed; try {_INSTALL}")
+
+
+def _install():
+    if not shutil.which("apt-get"):
+        return
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for command in (["update"], ["install", "-y", "--no-install-recommends", "docker.io"]):
+        subprocess.run(
+            ["apt-get", "-qq", *command],
+            env=environment,
+            check=False,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+
+def _start(directory, log):
+    return subprocess.Popen(
+        [
+            *("setpriv", "--pdeathsig", "TERM"),  # it ends with the tests even if they are killed
+            "dockerd",
+            *("--data-root", directory / "root", "--exec-root", directory / "exec"),
+            *("--pidfile", directory / "pid", "--host", f"unix://{directory}/s.sock"),
+            *("--iptables=false", "--bridge=none"),
+            # With the stand-in hook on its PATH the engine takes `--gpus`, as on a GPU host.
+            *("--add-runtime", f"nvidia={shutil.which('runc')}"),
+        ],
+        env={**os.environ, "PATH": f"{STAND_IN_GPU}:{os.environ['PATH']}"},
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # Ctrl-C is for the tests; they end it after their containers
+    )
+
+
+def _answering(engine, process, log):
+    deadline = time.monotonic() + _START_DEADLINE_S
+    while time.monotonic() < deadline and process.poll() is None:
+        if engine.answers():
+            return engine
+        time.sleep(0.1)
+    said = log.read_text(errors="replace")[-600:]
+    return pytest.skip(f"dockerd does not run on this machine (it needs root's rights): {said}")
+
+
+def _end(process, directory):
+    engine = DockerEngine(f"unix://{directory}/s.sock")
+    with (
+        contextlib.suppress(DockerException, OSError),
+        contextlib.closing(engine.client(_END_DEADLINE_S)) as client,
+    ):
+        for container in client.containers.list(all=True):
+            container.remove(force=True)
+    process.terminate()
+    try:
+        process.wait(_END_DEADLINE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    _kill_containerd(directory / "exec" / "containerd" / "containerd.pid")
+    for place in _mounts_below(directory):
+        subprocess.run(["umount", "--lazy", place], check=False, stderr=subprocess.DEVNULL)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _kill_containerd(pid_file):
+    """Kills the containerd that a killed dockerd left; it removes the file when it ends well."""
+    with contextlib.suppress(OSError, ValueError):
+        pid = int(pid_file.read_text())
+        if b"containerd" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGKILL)
+
+
+def _mounts_below(directory):
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return sorted(
+        (place for place in mounts if Path(place).is_relative_to(directory)), reverse=True
+    )

@@ -1,0 +1,35 @@
+"""What the tests of checks share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from falconry.engine.tensorrt_llm.checks import Check, Machine
+from falconry.engine.tensorrt_llm.gpus import Gpu, HostGpus
+from falconry.engine.tensorrt_llm.memory import GIB
+from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
+from falconry.engine.tensorrt_llm.spec_checks import spec_checks
+
+A10_HERE = Gpu("NVIDIA A10", 86, 23028 << 20)  # nvidia-smi: 23028MiB
+CALIBRATION = {"dataset": "cnn_dailymail", "size": 512, "awq_block_size": 64}
+
+
+def failures(checks: list[Check]) -> dict[str, Check]:
+    return {check.name: check for check in checks if not check.ok}
+
+
+def only_failure(built: GpuEngineSpec) -> Check:
+    failed = list(failures(spec_checks(built)).values())
+    assert len(failed) == 1, failed
+    return failed[0]
+
+
+def machine(*gpus: Gpu, driver: str = "575.57.08", **changes: Any) -> Machine:
+    values: dict[str, Any] = {
+        "gpus": HostGpus(driver, gpus) if gpus else None,
+        "docker_gpus": True,
+        "docker_problem": None,
+        "free_disk_bytes": 1000 * GIB,
+        "memory_bytes": 2000 * GIB,
+    }
+    return Machine(**{**values, **changes})

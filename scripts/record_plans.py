@@ -32,6 +32,9 @@ SHAPES = {
     "falcon-180b": "BM.GPU.A100-v2.8",
 }
 
+# What a user has to name where a recipe pins no commit; this one stands for any.
+CHECKPOINTS = {"falcon-180b": f"hub:tiiuae/falcon-180B@{40 * '0'}"}
+
 
 def gpu_recipes() -> list[str]:
     """The names of the recipes for GPUs."""
@@ -43,12 +46,13 @@ def releases() -> list[str]:
     return [row.release for row in load_toolchains().rows]
 
 
-def plan_text(recipe: str, release: str) -> str:
+def plan_text(recipe: str, release: str, checkpoint: str | None = None) -> str:
     """What `make plan` prints, without what differs between machines and users.
 
     Args:
         recipe: a GPU recipe's name.
         release: a toolchain's.
+        checkpoint: as for CHECKPOINT=.
     """
     said = io.StringIO()
     with tempfile.TemporaryDirectory() as store:
@@ -56,6 +60,7 @@ def plan_text(recipe: str, release: str) -> str:
             ROOT,
             "oci",
             recipe=recipe,
+            checkpoint=checkpoint or CHECKPOINTS.get(recipe),
             overrides=f"engine.toolchain={release} engine.store={store}/store "
             f"deployment.shape={SHAPES[recipe]}",
         )

@@ -57,7 +57,8 @@ class EngineStage(Stage):
     @override
     def reason(self, ingredients: Mapping[str, str]) -> str:
         newest = self._store.newest()
-        return what_changed(newest.ingredients if newest else None, ingredients)
+        comparable = newest is not None and newest.builder == self._job.builder
+        return what_changed(newest.ingredients if newest and comparable else None, ingredients)
 
     @override
     def details(self, key: str) -> Sequence[str]:

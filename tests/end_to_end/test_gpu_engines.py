@@ -91,6 +91,13 @@ def test_every_release_builds_an_engine_that_says_what_it_is(empty, image, relea
     assert "up to date" in again and "made" not in again
 
 
+def test_the_stages_after_the_engine_say_that_they_are_not_there_yet(empty, image):
+    words = engine(image())
+    empty.ok(*words)
+    line = empty.fails("repository", *words[1:])
+    assert "is a TensorRT-LLM engine" in line
+
+
 def test_json_is_all_that_standard_output_holds(empty, image):
     process = subprocess.run(
         ["make", "--silent", *engine(image()), "JSON=1"],

@@ -229,7 +229,7 @@ def test(c: Context, arguments: str = "") -> None:
 
 
 @target(
-    only="engine, generation or noop",
+    only="engine, generation, noop or store",
     quick="fewer repetitions",
 )
 def bench(c: Context, only: str = "", quick: bool = False) -> None:

@@ -76,7 +76,7 @@ class DigestCache:
             OSError: the file cannot be read.
         """
         stat = path.stat()
-        identity = f"{stat.st_dev}:{stat.st_ino}"
+        identity = _identity(stat)
         known = self._known.get(identity)
         if known is None or not known.holds_for(stat):
             started = time.time_ns()
@@ -85,6 +85,25 @@ class DigestCache:
             self._known[identity] = known
             self._changed = True
         return known.digest
+
+    def remember(self, path: Path, digest: str) -> None:
+        """Takes in the digest of a file from a caller that has just hashed exactly its bytes.
+
+        The caller has to be sure that the file holds these bytes now. As for `file`, a file that is
+        still as new as the record is read again when its digest is asked for.
+
+        Args:
+            path: a regular file that nobody is writing any more.
+            digest: `sha256:<hex>` of its content.
+
+        Raises:
+            OSError: the file cannot be looked at.
+        """
+        # The clock first: a change after it leaves a time that makes the record useless.
+        now = time.time_ns()
+        stat = path.stat()
+        self._known[_identity(stat)] = _Known(stat.st_size, stat.st_mtime_ns, now, digest)
+        self._changed = True
 
     def files(self, root: Path, names: Iterable[str]) -> dict[str, str]:
         """The digests of files below `root`, by their name relative to it."""
@@ -113,6 +132,10 @@ def tree_files(root: Path) -> tuple[str, ...]:
         if path.is_file() and "__pycache__" not in path.parts
     )
     return tuple(sorted(found))
+
+
+def _identity(stat: os.stat_result) -> str:
+    return f"{stat.st_dev}:{stat.st_ino}"
 
 
 def _read_digest(path: Path, report: Callable[[int], None] | None) -> str:

@@ -9,12 +9,15 @@ hold the build record.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import http.client
+import mmap
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -39,14 +42,16 @@ from falconry.errors import CloudError, EngineError
 from falconry.settings import MirrorSettings
 
 _MIB = 1 << 20
-# Large enough that a request's round trip and signature do not count, small enough that hashing
-# starts early and that a broken connection costs little.
-_RANGE_BYTES = 32 * _MIB
-_PARALLEL = min(8, max(2, os.cpu_count() or 1))
-# What stays in a core's own cache between being received, written and hashed.
-_CHUNK_BYTES = _MIB // 4
-# Written out while the rest arrives, so that the flush at the end has little left to wait for.
-_FLUSH_BYTES = 512 * _MIB
+# Large enough that a request's round trip and signature do not count, small enough that several
+# fit into memory and that a broken connection costs little.
+_RANGE_BYTES = 16 * _MIB
+_PARALLEL = min(6, max(4, os.cpu_count() or 1))
+# More than the threads fill, so that they go on while one is being hashed.
+_BUFFERS = _PARALLEL + 2
+# Received in one go: what a thread that is to stop still waits for.
+_CHUNK_BYTES = 4 * _MIB
+# Where O_DIRECT may begin and end on any usual file system.
+_BLOCK_BYTES = 4096
 _ATTEMPTS = 4
 _REPORT_INTERVAL_S = 0.5
 # Metadata travel as headers, and this one is ASCII JSON of a few hundred bytes.
@@ -289,12 +294,70 @@ class _StoppedError(Exception):
     """Ends a thread whose work nobody wants any more."""
 
 
-class _Download:
-    """Files that arrive range by range, in order and several at a time.
+class _Output:
+    """A file that is being written, and the digest of what has arrived without a gap.
 
-    Threads of three kinds work side by side, none of them holding Python's interpreter for long:
-    some receive ranges and write each in its place, one a file hashes what has arrived from its
-    start without a gap, and one has the kernel write out what is hashed.
+    Args:
+        file: what is to arrive.
+        descriptor: the file, open for writing.
+        direct: the same file, open for writing past the page cache; None where that cannot be.
+    """
+
+    def __init__(self, file: _Arriving, descriptor: int, direct: int | None) -> None:
+        self.file = file
+        self.digest = hashlib.sha256()
+        self._descriptor = descriptor
+        self._direct = direct
+
+    def write(self, data: memoryview, offset: int) -> None:
+        """Writes a range.
+
+        Going past the page cache spares a copy, and the pages that would have to be found for it;
+        and the disk works while the rest arrives, so that the flush at the end is short.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if self._direct is not None and offset % _BLOCK_BYTES == 0:
+            whole = len(data) - len(data) % _BLOCK_BYTES
+            try:
+                _write_at(self._direct, data[:whole], offset)
+                data, offset = data[whole:], offset + whole
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # which says that the blocks here are larger
+                    raise
+        _write_at(self._descriptor, data, offset)
+
+    def check(self) -> None:
+        """Compares what has arrived with the manifest.
+
+        Raises:
+            EngineError: it is something else.
+        """
+        if f"sha256:{self.digest.hexdigest()}" != self.file.expected.sha256:
+            raise EngineError(
+                "arrived from the mirror with another digest than its manifest's",
+                where=self.file.path.name,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Coming:
+    """A range under way: `received` is done when its buffer is full and written."""
+
+    output: _Output
+    buffer: memoryview
+    size: int
+    received: Future[None]
+
+
+class _Download:
+    """Files that arrive range by range, several at a time.
+
+    Threads receive each range into a buffer and write it from there; the caller's thread hashes the
+    same buffers in the files' order, and each is then used for a later range. So nothing is read
+    back, memory is bounded however fast the network is, and none of the threads holds Python's
+    interpreter for long.
     """
 
     def __init__(self, files: list[_Arriving], report: Callable[[float], None], total: int) -> None:
@@ -311,82 +374,54 @@ class _Download:
             OSError: a file cannot be written.
         """
         with contextlib.ExitStack() as stack:
-            opened = [(file, stack.enter_context(_sized(file))) for file in self._files]
-            hashers, flusher, receivers = (
-                stack.enter_context(_threads(count))
-                for count in (os.cpu_count() or 1, 1, _PARALLEL)
-            )
+            outputs = [stack.enter_context(_opened(file)) for file in self._files]
+            receivers = stack.enter_context(_threads(_PARALLEL))
             stack.callback(self._stopped.set)
-            hashed = [
-                hashers.submit(
-                    self._check,
-                    *(file, descriptor),
-                    {
-                        end: receivers.submit(self._receive, file, descriptor, start, end)
-                        for start, end in file.ranges()
-                    },
-                    flusher,
-                )
-                for file, descriptor in opened
-            ]
-            self._wait(hashed)
+            under_way: deque[_Coming] = deque()
+            for output in outputs:
+                for start, end in output.file.ranges():
+                    full = len(under_way) == _BUFFERS
+                    buffer = self._hash(under_way.popleft()) if full else _buffer(_RANGE_BYTES)
+                    size = end - start
+                    received = receivers.submit(self._receive, output, buffer[:size], start)
+                    under_way.append(_Coming(output, buffer, size, received))
+            while under_way:
+                self._hash(under_way.popleft())
+            for output in outputs:
+                output.check()
 
-    def _wait(self, futures: list[Future[None]]) -> None:
-        """Reports until all is done or something failed."""
-        pending = set(futures)
-        while pending:
-            done, pending = wait(pending, _REPORT_INTERVAL_S, FIRST_EXCEPTION)
-            for future in done:
-                future.result()
+    def _hash(self, coming: _Coming) -> memoryview:
+        """Waits for the next range of a file, hashes it, and gives its buffer back."""
+        while not wait([coming.received], _REPORT_INTERVAL_S).done:
             self._report(self._counter.fraction)
+        coming.received.result()
+        coming.output.digest.update(coming.buffer[: coming.size])
+        self._report(self._counter.fraction)
+        return coming.buffer
 
-    def _check(
-        self,
-        file: _Arriving,
-        descriptor: int,
-        received: Mapping[int, Future[None]],
-        flusher: ThreadPoolExecutor,
-    ) -> None:
-        """Hashes a file behind the ranges that have arrived, and has it flushed behind that."""
-        digest = hashlib.sha256()
-        buffer = bytearray(_CHUNK_BYTES)
-        view, offset, flushes = memoryview(buffer), 0, []
-        for end, range_received in received.items():
-            range_received.result()
-            while offset < end:
-                self._go_on()
-                count = os.preadv(descriptor, [view[: end - offset]], offset)
-                digest.update(view[:count])
-                offset += count
-            if end % _FLUSH_BYTES == 0:
-                flushes.append(flusher.submit(os.fdatasync, descriptor))
-        if f"sha256:{digest.hexdigest()}" != file.expected.sha256:
-            raise EngineError(
-                "arrived from the mirror with another digest than its manifest's",
-                where=file.path.name,
-            )
-        for flush in flushes:
-            flush.result()
+    def _receive(self, output: _Output, buffer: memoryview, start: int) -> None:
+        self._fill(buffer, output.file, start)
+        output.write(buffer, start)
 
-    def _receive(self, file: _Arriving, descriptor: int, start: int, end: int) -> None:
+    def _fill(self, buffer: memoryview, file: _Arriving, start: int) -> None:
         """Receives a range; a connection that breaks costs only what had not arrived."""
-        buffer = memoryview(bytearray(_CHUNK_BYTES))
-        offset = start
+        size, count = len(buffer), 0
         for attempt in range(_ATTEMPTS):
             self._go_on()
             try:
-                with contextlib.closing(file.read(offset, end - 1)) as body:
-                    while offset < end and (count := _receive_into(body, buffer[: end - offset])):
+                with contextlib.closing(file.read(start + count, start + size - 1)) as body:
+                    while count < size and (
+                        arrived := _receive_into(body, buffer[count : count + _CHUNK_BYTES])
+                    ):
                         self._go_on()
-                        _write_at(descriptor, buffer[:count], offset)
-                        offset += count
-                        self._counter.add(count)
-                    if offset == end:
+                        count += arrived
+                        self._counter.add(arrived)
+                    if count == size:
                         body.release_conn()  # read to its end, so good for the next range
             except CloudError:
                 if attempt == _ATTEMPTS - 1:
                     raise
-            if offset == end:
+            if count == size:
                 return
         raise CloudError("the mirror's answers kept ending too early", where=file.path.name)
 
@@ -423,16 +458,19 @@ class _Counter:
 
 
 @contextlib.contextmanager
-def _sized(file: _Arriving) -> Iterator[int]:
-    """A descriptor of a new file with its whole size, so that a disk too small is known at once."""
+def _opened(file: _Arriving) -> Iterator[_Output]:
+    """A new file with its whole size, so that a disk too small is known at once."""
     file.path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(file.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
-    try:
+    with contextlib.ExitStack() as stack:
+        descriptor = os.open(file.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        stack.callback(os.close, descriptor)
         if file.expected.size:
             os.posix_fallocate(descriptor, 0, file.expected.size)
-        yield descriptor
-    finally:
-        os.close(descriptor)
+        direct = None
+        with contextlib.suppress(OSError):  # not every file system has it
+            direct = os.open(file.path, os.O_WRONLY | os.O_DIRECT)
+            stack.callback(os.close, direct)
+        yield _Output(file, descriptor, direct)
 
 
 @contextlib.contextmanager
@@ -445,11 +483,19 @@ def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
+def _buffer(size: int) -> memoryview:
+    """Memory that begins with a page, as O_DIRECT asks for; huge pages are fewer to find."""
+    memory = mmap.mmap(-1, size)
+    with contextlib.suppress(OSError):  # a kernel may be built without them
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return memoryview(memory)
+
+
 def _receive_into(body: Any, buffer: memoryview) -> int:
     """Receives up to a buffer's length, undecoded, and gives how much; 0 at the end.
 
-    urllib3 2 reads into new memory each time, which costs as much as the network itself; the
-    http.client response below it does not.
+    urllib3 2 reads into new memory each time, which then has to be copied: 0.4 s of a core for
+    each 2 GiB. The http.client response below it does not.
     """
     with _broken_streams_told():
         return int(body._fp.readinto(buffer))

@@ -45,7 +45,7 @@ class EngineMirror(Protocol):
         """Fills an empty directory with an engine, its manifest and its build record.
 
         Every file is compared with the digest in the manifest while or after it arrives, so the
-        store need not read it once more.
+        store need not read it once more: it remembers these digests as its own.
 
         Returns:
             Whether the mirror has the engine; when not, the directory is as it was.
@@ -250,7 +250,14 @@ class EngineStore:
         except FalconryError as error:
             report(f"the engine mirror gave nothing usable, so it is built here: {error}", None)
             return None
+        # Only now: what is not renamed into place is removed, and its inode may be used again.
+        self._remember(key, manifest)
         return manifest
+
+    def _remember(self, key: str, manifest: Manifest) -> None:
+        """Spares the next run the reading of an entry whose files the mirror has just hashed."""
+        for name, file in manifest.files.items():
+            self._digests.remember(self.entry(key) / name, file.sha256)
 
     def _push(self, key: str, report: Report) -> None:
         if self._mirror is None:

@@ -67,6 +67,38 @@ def test_a_file_as_new_as_its_record_is_not_trusted(tmp_path):
     assert cache.file(file) == sha256(b"two")
 
 
+def test_what_a_caller_has_hashed_is_not_read_again(tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(b"one")
+    settle(file)
+    first = DigestCache(tmp_path / "record")
+    first.remember(file, sha256(b"one"))
+    first.save()
+    read = []
+    assert DigestCache(tmp_path / "record").file(file, read.append) == sha256(b"one")
+    assert read == []
+
+
+def test_what_a_caller_has_hashed_is_read_when_it_changes_afterwards(tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(b"one")
+    settle(file)
+    cache = DigestCache(tmp_path / "record")
+    cache.remember(file, sha256(b"one"))
+    file.write_bytes(b"two")
+    assert cache.file(file) == sha256(b"two")
+
+
+def test_what_a_caller_has_hashed_is_read_when_it_may_have_changed_since(tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(b"two")
+    future = time.time_ns() + 10**9
+    os.utime(file, ns=(future, future))
+    cache = DigestCache(tmp_path / "record")
+    cache.remember(file, sha256(b"one"))
+    assert cache.file(file) == sha256(b"two")
+
+
 def test_a_damaged_record_costs_a_reading_and_nothing_else(tmp_path):
     file, record = tmp_path / "file", tmp_path / "record"
     file.write_bytes(b"one")

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -236,6 +237,20 @@ def test_what_one_store_built_another_takes_from_the_mirror(open_store, mirror):
     assert second.find(KEY) == built
     entry = second.entry(KEY)
     assert all(path.stat().st_mode & 0o777 == 0o444 for path in entry.iterdir())
+
+
+def test_what_the_mirror_has_hashed_is_not_read_again(tmp_path, mirror, open_store, monkeypatch):
+    built = add(open_store(mirror))
+    digests = DigestCache(tmp_path / "second.json")
+    second = EngineStore(tmp_path / "second", digests, mirror)
+    past = time.time_ns() - 10**9
+    for path in (mirror.directory / KEY).iterdir():
+        os.utime(path, ns=(past, past))
+    add(second, build=refused_build)
+    digests.save()
+    monkeypatch.setattr("falconry.digests._read_digest", None)
+    later = EngineStore(tmp_path / "second", DigestCache(tmp_path / "second.json"))
+    assert later.find(KEY) == built
 
 
 def test_what_the_mirror_lacks_is_built_and_left_there(open_store, mirror, tmp_path):

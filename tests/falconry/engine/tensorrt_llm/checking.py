@@ -24,6 +24,15 @@ def only_failure(built: GpuEngineSpec) -> Check:
     return failed[0]
 
 
+def check_refusal(built: GpuEngineSpec, name: str, problem: str, remedy: str) -> None:
+    failed = only_failure(built)
+
+    assert failed.name == name
+    assert problem in failed.text
+    assert failed.remedy is not None
+    assert remedy in failed.remedy
+
+
 def machine(*gpus: Gpu, driver: str = "575.57.08", **changes: Any) -> Machine:
     values: dict[str, Any] = {
         "gpus": HostGpus(driver, gpus) if gpus else None,

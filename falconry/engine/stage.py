@@ -12,6 +12,7 @@ from falconry.engine.builder import EngineJob
 from falconry.engine.finishing import FinishedFiles
 from falconry.engine.manifest import MANIFEST, Manifest
 from falconry.engine.store import EngineMirror, EngineStore
+from falconry.errors import CloudError
 from falconry.pipeline import Output, Report, Stage, Workspace, what_changed
 from falconry.progress import human_size
 from falconry.settings import Settings
@@ -81,12 +82,19 @@ class EngineStage(Stage):
                 gpu=built.gpu,
             )
 
-        mirror = self._mirror() if self._mirror else None
-        store = EngineStore(self._directory, self._workspace.digests, mirror)
+        store = EngineStore(self._directory, self._workspace.digests, self._open_mirror(report))
         manifest = store.add(
             key, build, lambda holder: report(f"waiting for {holder}", None), report
         )
         return self._output(key, manifest)
+
+    def _open_mirror(self, report: Report) -> EngineMirror | None:
+        """The mirror, if there is one and it answers: a build goes on without."""
+        try:
+            return self._mirror() if self._mirror else None
+        except CloudError as error:
+            report(f"going on without the mirror: {error}", None)
+            return None
 
     def _output(self, key: str, manifest: Manifest) -> Output:
         entry = self._store.entry(key)

@@ -53,7 +53,7 @@ def stand_in_image(client, release, toolchain_row, environment=None):
         toolchain_row: the falconry Toolchain.
         environment: variables that its containers shall have, such as STAND_IN_GPUS.
     """
-    base = _python_image(client)
+    base = python_image(client)
     files = stand_in_files(release, toolchain_row, "/", "/usr/bin/python3")
     variables = {
         "CUDA_VERSION": toolchain_row.cuda,
@@ -119,7 +119,7 @@ def stand_in_files(release, toolchain_row, root, interpreter):
     return files
 
 
-def _python_image(client):
+def python_image(client):
     """This machine's Python as an image without anything else."""
     files = _python_files()
     state = [(name, Path(path).stat()) for name, path in sorted(files.items())]

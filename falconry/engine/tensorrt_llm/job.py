@@ -116,7 +116,7 @@ class TensorRtLlmJob:
         source = require_source(self._source, self._recipe.model)
         known = model_facts(source, self._recipe.model)
         report("checking", 0.0)
-        if known:
+        if known and not known.at_hand:  # before gigabytes are fetched for nothing
             self._check(self._spec(known))
         directory = source.fetch(report)
         spec = self._spec(facts_of(directory))

@@ -1,7 +1,6 @@
 """The engine mirror in a bucket of a running local_oci."""
 
 import errno
-import hashlib
 import os
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -13,10 +12,11 @@ import requests
 from falconry.cloud import engine_mirror
 from falconry.cloud.engine_mirror import ObjectStorageMirror
 from falconry.digests import DigestCache
-from falconry.engine.manifest import BuildRecord, EngineFile, Manifest, write_manifest
+from falconry.engine.manifest import BuildRecord, write_manifest
 from falconry.engine.store import EngineStore
 from falconry.errors import CloudError, EngineError, MachineError
 from falconry.settings import MirrorSettings
+from tests.engine_manifests import manifest_of
 
 KEY = "a" * 64
 NAMESPACE = "localoci"
@@ -70,22 +70,6 @@ def make_engine(tmp_path):
         return directory
 
     return make
-
-
-def manifest_of(key, files):
-    return Manifest(
-        key=key,
-        builder="test",
-        toolchain={},
-        ingredients={},
-        description="an engine of the tests",
-        files={
-            name: EngineFile(
-                size=len(content), sha256=f"sha256:{hashlib.sha256(content).hexdigest()}"
-            )
-            for name, content in files.items()
-        },
-    )
 
 
 def silent(step, fraction):

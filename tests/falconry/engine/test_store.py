@@ -1,7 +1,6 @@
 """The engine store, with a directory in the place of the mirror's bucket."""
 
 import errno
-import hashlib
 import json
 import multiprocessing
 import os
@@ -12,28 +11,13 @@ from datetime import UTC, datetime
 import pytest
 
 from falconry.digests import DigestCache
-from falconry.engine.manifest import BuildRecord, EngineFile, Manifest, write_manifest
+from falconry.engine.manifest import BuildRecord, write_manifest
 from falconry.engine.store import EngineStore
 from falconry.errors import CloudError, EngineError, MachineError
 from falconry.files import locked
+from tests.engine_manifests import manifest_of
 
 KEY, OTHER = "a" * 64, "b" * 64
-
-
-def manifest_of(key, files):
-    return Manifest(
-        key=key,
-        builder="test",
-        toolchain={},
-        ingredients={},
-        description="an engine of the tests",
-        files={
-            name: EngineFile(
-                size=len(content), sha256=f"sha256:{hashlib.sha256(content).hexdigest()}"
-            )
-            for name, content in files.items()
-        },
-    )
 
 
 def fill(directory, files):

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import textwrap
 import time
@@ -25,9 +24,9 @@ from falconry.engine.tensorrt_llm.container import (
     run_build,
 )
 from falconry.errors import EngineError, MachineError
+from tests.stand_in_toolchain.image import python_image
 
 ROOT = Path(__file__).parents[4]
-IMAGE = "falconry-test/python:1"
 _DEADLINE_S = 20
 
 # What a build does that goes well, and what it finds where it runs.
@@ -74,34 +73,7 @@ def client(docker_engine):
 @pytest.fixture(scope="module")
 def image(client):
     """A stand-in image: this machine's Python without packages."""
-    client.api.import_image(
-        _python_tree().getvalue(),
-        repository=IMAGE.rpartition(":")[0],
-        tag=IMAGE.rpartition(":")[2],
-        changes=["ENV PATH=/usr/bin", "ENV PYTHONHOME=/usr"],
-    )
-    yield IMAGE
-    client.images.remove(IMAGE, force=True)
-
-
-def _python_tree():
-    library = Path(sysconfig.get_path("stdlib"))
-    program = Path(sys._base_executable).resolve()
-    loaded = [program, *(library / "lib-dynload").glob("*.so")]
-    told = subprocess.run(["ldd", *loaded], capture_output=True, text=True, check=False).stdout
-    libraries = {word for word in told.split() if word.startswith("/") and word[-1] != ":"}
-    skipped = {"site-packages", "dist-packages", "test", "idlelib", "tkinter", "__pycache__"}
-
-    def wanted(member):
-        return None if skipped & set(Path(member.name).parts) else member
-
-    tree = io.BytesIO()
-    with tarfile.open(fileobj=tree, mode="w", dereference=True) as archive:
-        archive.add(program, "usr/bin/python3")
-        archive.add(library, f"usr/lib/{library.name}", filter=wanted)
-        for path in sorted(libraries):
-            archive.add(path, path[1:])
-    return tree
+    return python_image(client)
 
 
 @pytest.fixture

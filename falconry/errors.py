@@ -42,6 +42,10 @@ class EngineError(FalconryError):
     """An engine that cannot be built, or that is not what its manifest says."""
 
 
+class ImageError(FalconryError):
+    """An image that cannot be built, pushed or run under the contract."""
+
+
 class RepositoryError(FalconryError):
     """A model repository that Triton would not serve."""
 

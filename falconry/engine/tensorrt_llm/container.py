@@ -21,7 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from falconry.engine.tensorrt_llm import docker_engine
+from falconry.docker_engine import containers
+from falconry.docker_engine.connection import connect
+from falconry.docker_engine.images import has_image, pull, reference_with_digest
 from falconry.engine.tensorrt_llm.build_log import NOT_STARTED, BuildLog
 from falconry.engine.tensorrt_llm.places import (
     BUILD_SCRIPT,
@@ -122,16 +124,17 @@ def run_build(run: BuildRun, report: Callable[[str, float], None]) -> Mapping[st
         with its digest if a registry knows it by one.
 
     Raises:
-        EngineError: the image cannot be had, or the build failed; the message is its cause.
+        ImageError: the image cannot be had.
+        EngineError: the build failed; the message is its cause.
         MachineError: no Docker engine, or a directory cannot be written.
     """
-    with _ending_signals_raised(), contextlib.closing(docker_engine.connect()) as client:
+    with _ending_signals_raised(), contextlib.closing(connect()) as client:
         _remove_abandoned(client)
-        if not docker_engine.has_image(client, run.image):
-            docker_engine.pull(client, run.image, lambda done: report("pulling the image", done))
+        if not has_image(client, run.image):
+            pull(client, run.image, lambda done: report("pulling the image", done))
         with _refusals_told(run), _given_to_user(run), _container(client, run) as container:
             _follow(run, container, report)
-        image = docker_engine.reference_with_digest(client, run.image)
+        image = reference_with_digest(client, run.image)
         return {**_read_report(run), "image": image}
 
 
@@ -145,13 +148,13 @@ def _follow(run: BuildRun, container: Container, report: Callable[[str, float], 
     run.log.parent.mkdir(parents=True, exist_ok=True)
     with disk_errors_told(run.log), run.log.open("wb") as log:
         try:
-            for chunk in docker_engine.output_of(container):
+            for chunk in containers.output_of(container):
                 log.write(chunk)
                 log.flush()
                 for step in said.read(chunk):
                     report(step.step, step.fraction)
-            status, oom_killed = docker_engine.end_of(container)
-        except docker_engine.RefusalError as refusal:
+            status, oom_killed = containers.end_of(container)
+        except containers.RefusalError as refusal:
             log.write(f"{refusal.problem}\n".encode())
             raise
     if status:
@@ -164,7 +167,7 @@ def _refusals_told(run: BuildRun) -> Iterator[None]:
     """Gives the engine's refusal of a container its meaning."""
     try:
         yield
-    except docker_engine.RefusalError as refusal:
+    except containers.RefusalError as refusal:
         said = BuildLog()
         said.note(refusal.problem)
         problem, remedy = said.cause(NOT_STARTED, False)
@@ -192,7 +195,7 @@ def _container(client: DockerClient, run: BuildRun) -> Iterator[Container]:
     container = None
     try:
         with _signals_held():  # or it might be there and nobody know it
-            container = docker_engine.create(
+            container = containers.create(
                 client,
                 run.image,
                 command=_command(),
@@ -220,7 +223,7 @@ def _container(client: DockerClient, run: BuildRun) -> Iterator[Container]:
     finally:
         if container:
             with _signals_held():
-                docker_engine.discard(container)
+                containers.discard(container)
 
 
 def _command() -> list[str]:
@@ -381,13 +384,13 @@ def _stat_fields(pid: int) -> list[str]:
 
 def _remove_abandoned(client: DockerClient) -> None:
     """Removes the containers that killed processes left, and those that a reboot stopped."""
-    for container in docker_engine.labelled(client, BUILD_LABEL):
-        process = _Process.of_label(docker_engine.label_of(container, PROCESS_LABEL))
+    for container in containers.labelled(client, BUILD_LABEL):
+        process = _Process.of_label(containers.label_of(container, PROCESS_LABEL))
         if process is None:
             continue
-        before_boot = process.boot != _boot() and not docker_engine.is_running(container)
+        before_boot = process.boot != _boot() and not containers.is_running(container)
         if process.is_gone() or before_boot:
-            docker_engine.discard(container)
+            containers.discard(container)
 
 
 @contextlib.contextmanager

@@ -7,8 +7,9 @@ import os
 import shutil
 from pathlib import Path
 
+from falconry.docker_engine.connection import connect
+from falconry.docker_engine.gpus import can_see_gpus
 from falconry.engine.tensorrt_llm.checks import Machine
-from falconry.engine.tensorrt_llm.docker_engine import can_see_gpus, connect
 from falconry.engine.tensorrt_llm.gpus import probe_gpus
 from falconry.errors import MachineError
 

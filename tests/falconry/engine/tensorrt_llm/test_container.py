@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from falconry.engine.tensorrt_llm import docker_engine as engine_door
+from falconry.docker_engine import containers
+from falconry.docker_engine.gpus import can_see_gpus
 from falconry.engine.tensorrt_llm.container import (
     BUILD_LABEL,
     PROCESS_LABEL,
@@ -23,7 +24,7 @@ from falconry.engine.tensorrt_llm.container import (
     docker_command,
     run_build,
 )
-from falconry.errors import EngineError, MachineError
+from falconry.errors import EngineError, ImageError, MachineError
 from tests.stand_in_toolchain.image import python_image
 
 ROOT = Path(__file__).parents[4]
@@ -220,9 +221,9 @@ def test_gpus_that_docker_cannot_give_are_told(prepared, client, monkeypatch):
     words = 'could not select device driver "" with capabilities: [[gpu]]'
 
     def refuse(container):
-        raise engine_door.RefusalError(words)
+        raise containers.RefusalError(words)
 
-    monkeypatch.setattr(engine_door, "output_of", refuse)
+    monkeypatch.setattr(containers, "output_of", refuse)
     run = prepared()
     with pytest.raises(EngineError, match="cannot give the build an NVIDIA GPU"):
         build(run)
@@ -238,7 +239,7 @@ def test_a_place_that_the_engine_does_not_see_is_told(prepared, client):
 
 
 def test_docker_is_asked_for_as_many_gpus_as_the_build_needs(prepared, client):
-    if not engine_door.can_see_gpus(client):
+    if not can_see_gpus(client):
         pytest.skip("this Docker engine takes no --gpus")
     run = prepared(BUILD.replace("report = {", "report = {'gpus': os.environ[VISIBLE],"))
     run.build_script.write_text(
@@ -378,7 +379,7 @@ def test_importing_is_cheap():
 
 def test_an_absent_image_that_cannot_be_pulled_is_told(prepared):
     run = replace(prepared(), image="127.0.0.1:1/absent:1")
-    with pytest.raises(EngineError, match="cannot be pulled") as raised:
+    with pytest.raises(ImageError, match="cannot be pulled") as raised:
         build(run)
     assert raised.value.where == run.image
     assert not run.log.exists()
@@ -398,7 +399,7 @@ def test_the_command_for_people_makes_the_same_container(prepared, client, monke
         created.append(container.attrs)
         raise EngineError("enough")
 
-    monkeypatch.setattr(engine_door, "output_of", stop)
+    monkeypatch.setattr(containers, "output_of", stop)
     with pytest.raises(EngineError):
         build(run)
     ours = created[0]

@@ -12,8 +12,11 @@ import threading
 
 import pytest
 
-from falconry.engine.tensorrt_llm import docker_engine as door
-from falconry.errors import EngineError, MachineError
+from falconry.docker_engine.connection import connect
+from falconry.docker_engine.gpus import can_see_gpus
+from falconry.docker_engine.images import has_image, image_digest, pull, reference_with_digest
+from falconry.docker_engine.progress import LayerProgress
+from falconry.errors import ImageError, MachineError
 
 
 @pytest.fixture(scope="module")
@@ -116,12 +119,12 @@ def test_an_image_is_pulled_with_its_progress_and_has_its_digest(client):
     fractions = []
     with serving(registry) as host:
         reference = f"{host}/nvidia/tritonserver:25.10@{registry.digest}"
-        assert not door.has_image(client, reference)
-        door.pull(client, reference, fractions.append)
+        assert not has_image(client, reference)
+        pull(client, reference, fractions.append)
     try:
-        assert door.has_image(client, reference)
-        assert door.image_digest(client, reference) == registry.digest
-        assert door.reference_with_digest(client, reference) == reference
+        assert has_image(client, reference)
+        assert image_digest(client, reference) == registry.digest
+        assert reference_with_digest(client, reference) == reference
     finally:
         client.images.remove(reference.replace(":25.10", ""), force=True)
     assert fractions == sorted(fractions)
@@ -132,8 +135,8 @@ def test_a_tag_gets_its_digest(client):
     registry = Registry()
     with serving(registry) as host:
         reference = f"{host}/nvidia/tritonserver:25.10"
-        door.pull(client, reference, lambda done: None)
-    assert door.reference_with_digest(client, reference) == f"{reference}@{registry.digest}"
+        pull(client, reference, lambda done: None)
+    assert reference_with_digest(client, reference) == f"{reference}@{registry.digest}"
     client.images.remove(reference, force=True)
 
 
@@ -149,20 +152,20 @@ def test_a_tag_gets_its_digest(client):
 def test_a_registry_s_refusal_is_told_with_what_to_do(client, refusal, remedy):
     with serving(Registry(refusal)) as host:
         reference = f"{host}/nvidia/absent:1"
-        with pytest.raises(EngineError, match="cannot be pulled") as raised:
-            door.pull(client, reference, lambda done: None)
+        with pytest.raises(ImageError, match="cannot be pulled") as raised:
+            pull(client, reference, lambda done: None)
     assert raised.value.where == reference
     assert remedy in raised.value.remedy
 
 
 def test_a_registry_that_does_not_answer_is_told(client):
-    with pytest.raises(EngineError, match="cannot be pulled") as raised:
-        door.pull(client, "127.0.0.1:1/absent:1", lambda done: None)
+    with pytest.raises(ImageError, match="cannot be pulled") as raised:
+        pull(client, "127.0.0.1:1/absent:1", lambda done: None)
     assert "check the network" in raised.value.remedy
 
 
 def test_the_share_of_an_image_counts_layers_of_unknown_size_as_average_ones():
-    layers = door._Layers()
+    layers = LayerProgress()
     for layer in "abcd":
         layers.fraction_after({"id": layer, "status": "Pulling fs layer", "progressDetail": {}})
 
@@ -193,8 +196,8 @@ def test_a_registry_s_words_are_told_without_credentials(error, told):
     class Client:
         api = Api()
 
-    with pytest.raises(EngineError) as raised:
-        door.pull(Client(), "registry.test/a:1", lambda done: None)
+    with pytest.raises(ImageError) as raised:
+        pull(Client(), "registry.test/a:1", lambda done: None)
     assert raised.value.problem == f"the image cannot be pulled ({told})"
 
 
@@ -218,27 +221,27 @@ class Informed:
 )
 def test_an_engine_with_nvidia_s_runtime_or_devices_has_gpus_to_give(info, sees, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
-    assert door.can_see_gpus(Informed(**info)) is sees
+    assert can_see_gpus(Informed(**info)) is sees
 
 
 def test_nvidia_s_device_specifications_on_this_machine_count(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     client = Informed(CDISpecDirs=[str(tmp_path), "/absent"])
-    assert not door.can_see_gpus(client)
+    assert not can_see_gpus(client)
     (tmp_path / "nvidia.yaml").write_text("cdiVersion: 0.5.0\nkind: nvidia.com/gpu\n")
-    assert door.can_see_gpus(client)
+    assert can_see_gpus(client)
 
 
 def test_the_hook_that_gpus_need_counts(tmp_path, monkeypatch):
     hook = tmp_path / "nvidia-container-runtime-hook"
     hook.touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert door.can_see_gpus(Informed(Runtimes={"runc": {}}))
+    assert can_see_gpus(Informed(Runtimes={"runc": {}}))
 
 
 @pytest.mark.parametrize("host", ["unix:///nowhere/s.sock", "tcp://127.0.0.1:1", "nonsense://x"])
 def test_no_engine_is_one_line(host, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", host)
     with pytest.raises(MachineError, match="no Docker engine answers") as raised:
-        door.connect()
+        connect()
     assert "DOCKER_HOST" in raised.value.remedy

@@ -1,0 +1,98 @@
+"""Images that the Docker engine holds, and pulling those that it does not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from falconry.docker_engine.connection import engine_errors_told
+from falconry.docker_engine.progress import LayerProgress
+from falconry.docker_engine.references import ImageReference
+from falconry.errors import ImageError
+
+if TYPE_CHECKING:
+    from docker.client import DockerClient
+
+_USER_INFORMATION = re.compile(r"//[^/@\s]+@")
+
+
+def has_image(client: DockerClient, reference: str) -> bool:
+    """Whether the engine holds an image.
+
+    Raises:
+        MachineError: the engine does not answer.
+    """
+    return _image(client, reference) is not None
+
+
+def image_digest(client: DockerClient, reference: str) -> str | None:
+    """The `sha256:...` by which the registry knows a local image; None if it came from none.
+
+    Raises:
+        MachineError: the engine does not answer.
+    """
+    image = _image(client, reference)
+    known: list[str] = (image.attrs.get("RepoDigests") or []) if image else []
+    repository = ImageReference.parse(reference).name
+    ours = [name for name in known if name.partition("@")[0] == repository] or known
+    return ours[0].partition("@")[2] if ours else None
+
+
+def reference_with_digest(client: DockerClient, reference: str) -> str:
+    """An image's reference with its digest; as it is where the image came from no registry.
+
+    Raises:
+        MachineError: the engine does not answer.
+    """
+    digest = image_digest(client, reference)
+    return f"{reference.partition('@')[0]}@{digest}" if digest else reference
+
+
+def pull(client: DockerClient, reference: str, report: Callable[[float], None]) -> None:
+    """Pulls an image with the credentials that `docker login` left, if any.
+
+    Args:
+        client: of the engine.
+        reference: the image's name with tag or digest.
+        report: called with how much of it is done, from 0 to 1, never less than before.
+
+    Raises:
+        ImageError: the registry refuses, has no such image, or cannot be reached.
+        MachineError: the engine does not answer.
+    """
+    from docker.errors import APIError
+
+    wanted = ImageReference.parse(reference)
+    layers = LayerProgress()
+    with engine_errors_told():
+        try:
+            for event in client.api.pull(wanted.name, tag=wanted.version, stream=True, decode=True):
+                if "error" in event:
+                    raise _pull_error(reference, str(event["error"]))
+                report(layers.fraction_after(event))
+        except APIError as error:
+            raise _pull_error(reference, str(error.explanation or error)) from None
+
+
+def _image(client: DockerClient, reference: str) -> Any:
+    from docker.errors import ImageNotFound
+
+    with engine_errors_told():
+        try:
+            return client.images.get(reference)
+        except ImageNotFound:
+            return None
+
+
+def _pull_error(reference: str, message: str) -> ImageError:
+    said = message.lower()
+    if re.search(r"unauthorized|denied|authentication|no basic auth|401|403", said):
+        registry = reference.partition("/")[0]
+        remedy = f"check the image's name and, if it needs one, log in: docker login {registry}"
+    elif re.search(r"not found|manifest unknown|404|no such", said):
+        remedy = "check the image's name and tag"
+    else:
+        remedy = "check the network and the registry, or bring the image with docker load"
+    reason = _USER_INFORMATION.sub("//", message).strip().rstrip(".")
+    return ImageError(f"the image cannot be pulled ({reason})", where=reference, remedy=remedy)

@@ -10,8 +10,8 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 STAMP  := .venv/.installed
-TARGETS := help plan engine repository artifact deploy query engines prune status logs down clean \
-	lint test bench lock
+TARGETS := help doctor plan engine repository artifact image deploy query engines prune check-image \
+	status logs down clean lint test bench lock
 
 # Handed on as typed: make must not expand a $ inside a prompt or a JSON body.
 export FALCONRY_PROFILE    := $(value PROFILE)
@@ -20,6 +20,9 @@ export FALCONRY_CHECKPOINT := $(value CHECKPOINT)
 export FALCONRY_SET        := $(value SET)
 export FALCONRY_PROMPT     := $(value PROMPT)
 export FALCONRY_BODY       := $(value BODY)
+export FALCONRY_COMPOSE    := $(value COMPOSE)
+export FALCONRY_IMAGE      := $(value IMAGE)
+export FALCONRY_ARTIFACT   := $(value ARTIFACT)
 export FALCONRY_KEEP       := $(value KEEP)
 export FALCONRY_JSON       := $(value JSON)
 

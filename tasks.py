@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -150,6 +151,23 @@ def artifact(
     tell(facts(output), f"Next: make deploy (artifact: {output.path})")
 
 
+@target(**SELECTION, compose="other backends: backends=... repoagents=... caches=...")
+def image(
+    c: Context,
+    profile: str = "",
+    recipe: str = "",
+    checkpoint: str = "",
+    override: str = "",
+    compose: str = "",
+) -> None:
+    """Build the server image, check it and push it; COMPOSE= for other backends."""
+    chosen = compose or os.environ.get("FALCONRY_COMPOSE", "")
+    words = [override or os.environ.get("FALCONRY_SET", "")]
+    words += [f"image.compose={shlex.quote(chosen)}"] if chosen else []
+    output = project(profile, recipe, checkpoint, " ".join(words)).bring_up_to("image")
+    tell(facts(output), "Next: make deploy")
+
+
 @target(**SELECTION)
 def deploy(
     c: Context, profile: str = "", recipe: str = "", checkpoint: str = "", override: str = ""
@@ -254,6 +272,7 @@ namespace = Collection(
     engine,
     repository,
     artifact,
+    image,
     deploy,
     query,
     engines,

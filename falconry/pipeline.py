@@ -8,7 +8,6 @@ receipt whose output is gone or differs counts as absent.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -213,10 +212,26 @@ class PlannedStage:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A place in the pipeline: a stage that is put together from the output of the one before."""
+    """A place in the pipeline: a stage that is put together from the outputs that it needs.
+
+    Attributes:
+        name: the stage's.
+        stage: makes the stage; given the outputs of all steps in `needs`, by their name.
+        needs: steps before it that decide its inputs.
+    """
 
     name: str
-    stage: Callable[[Output | None], Stage]
+    stage: Callable[[Mapping[str, Output]], Stage]
+    needs: tuple[str, ...] = ()
+
+
+def steps_to(last: str, steps: Sequence[Step]) -> list[Step]:
+    """The steps that lead to one of them, it included, in the given order."""
+    wanted = {last}
+    for step in reversed(steps):
+        if step.name in wanted:
+            wanted.update(step.needs)
+    return [step for step in steps if step.name in wanted]
 
 
 def bring_up_to_date(steps: Sequence[Step], workspace: Workspace) -> Output:
@@ -229,53 +244,52 @@ def bring_up_to_date(steps: Sequence[Step], workspace: Workspace) -> Output:
         FalconryError: of the stage that failed; earlier stages' outputs stand.
     """
     try:
-        found = _found(steps)
-        if len(found) == len(steps):
-            for step, output in zip(steps, found, strict=True):
-                workspace.progress.done(step.name, "up to date", output.summary)
-            return found[-1]
-        with workspace.lock(steps[len(found)].name):
-            return _run(steps, workspace)
+        found: dict[str, Output] = {}
+        for step in steps:
+            output = _find(step, found)
+            if output is None:
+                with workspace.lock(step.name):
+                    return _run(steps, workspace)
+            found[step.name] = output
+        for name, output in found.items():
+            workspace.progress.done(name, "up to date", output.summary)
+        return found[steps[-1].name]
     finally:
         workspace.digests.save()
 
 
 def plan(steps: Sequence[Step], workspace: Workspace) -> list[PlannedStage]:
     """Says what `bring_up_to_date` would do, and does none of it."""
-    found = _found(steps)
-    planned = [
-        PlannedStage(step.name, False, output.summary)
-        for step, output in zip(steps, found, strict=False)
-    ]
-    if stale := steps[len(found) :]:
-        stage = stale[0].stage(found[-1] if found else None)
+    found: dict[str, Output] = {}
+    planned = []
+    for step in steps:
+        missing = [name for name in step.needs if name not in found]
+        if missing:
+            planned.append(PlannedStage(step.name, True, f"follows {' and '.join(missing)}"))
+            continue
+        stage = step.stage(found)
         ingredients = stage.ingredients()
-        details = stage.details(stage.key(ingredients))
-        planned.append(PlannedStage(stage.name, True, stage.reason(ingredients), details))
-    planned += [
-        PlannedStage(step.name, True, f"follows {before.name}")
-        for before, step in itertools.pairwise(stale)
-    ]
+        key = stage.key(ingredients)
+        output = stage.find(key)
+        if output:
+            found[step.name] = output
+            planned.append(PlannedStage(step.name, False, output.summary))
+        else:
+            why = stage.reason(ingredients)
+            planned.append(PlannedStage(step.name, True, why, stage.details(key)))
     workspace.digests.save()
     return planned
 
 
-def _found(steps: Sequence[Step]) -> list[Output]:
-    """The outputs of the leading stages that are up to date."""
-    outputs: list[Output] = []
-    for step in steps:
-        stage = step.stage(outputs[-1] if outputs else None)
-        output = stage.find(stage.key(stage.ingredients()))
-        if output is None:
-            break
-        outputs.append(output)
-    return outputs
+def _find(step: Step, found: Mapping[str, Output]) -> Output | None:
+    stage = step.stage(found)
+    return stage.find(stage.key(stage.ingredients()))
 
 
 def _run(steps: Sequence[Step], workspace: Workspace) -> Output:
-    output: Output | None = None
+    made: dict[str, Output] = {}
     for step in steps:
-        stage = step.stage(output)
+        stage = step.stage(made)
         ingredients = stage.ingredients()
         key = stage.key(ingredients)
         output = stage.find(key)
@@ -283,9 +297,8 @@ def _run(steps: Sequence[Step], workspace: Workspace) -> Output:
             workspace.progress.done(step.name, "up to date", output.summary)
         else:
             output = _make(stage, key, ingredients, workspace.progress)
-    if output is None:
-        raise ValueError("no stage was given")
-    return output
+        made[step.name] = output
+    return made[steps[-1].name]
 
 
 def _make(stage: Stage, key: str, ingredients: Mapping[str, str], progress: Progress) -> Output:

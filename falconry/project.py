@@ -8,27 +8,31 @@ from typing import Any
 
 from falconry.artifact import ArtifactStage
 from falconry.cloud import emulator
+from falconry.cloud.container_registry import OcirDoor
 from falconry.cloud.stage import DeploymentStage
 from falconry.engine.manifest import MANIFEST
 from falconry.engine.stage import EngineStage
 from falconry.engine.store import EngineMirror, EngineStore, StoredEngine
 from falconry.errors import CloudError, EndpointError
 from falconry.files import remove
+from falconry.image.elsewhere import AnyRegistry
+from falconry.image.output import image_of
+from falconry.image.place import Door
+from falconry.image.select import image_stage
 from falconry.pipeline import (
     Output,
     PlannedStage,
-    Stage,
     Step,
     Workspace,
     bring_up_to_date,
     plan,
     read_receipt,
+    steps_to,
 )
 from falconry.progress import Progress
 from falconry.repository.stage import RepositoryStage
 from falconry.settings import Settings
 
-STAGES = ("engine", "repository", "artifact", "deployment")
 MODELS = Path("model_repository")
 
 
@@ -52,11 +56,11 @@ class Project:
         Raises:
             FalconryError: a stage failed; what was made before it stands.
         """
-        return bring_up_to_date(self._steps(stage), self._workspace)
+        return bring_up_to_date(steps_to(stage, self._steps()), self._workspace)
 
     def plan(self) -> list[PlannedStage]:
         """Says which stages would run and why, and runs none."""
-        stages = plan(self._steps(STAGES[-1]), self._workspace)
+        stages = plan(self._steps(), self._workspace)
         for stage in stages:
             self._progress.planned(stage.name, stage.runs, stage.why, stage.details)
         return stages
@@ -156,32 +160,42 @@ class Project:
             path.parent.name for path in store.glob(f"*/{MANIFEST}") if digests.file(path) in used
         }
 
-    def _steps(self, last: str) -> list[Step]:
+    def _steps(self) -> list[Step]:
+        """All stages, each after those that it needs."""
         settings, workspace = self._settings, self._workspace
+        mirror = self._mirror if settings.engine.mirror else None
+        return [
+            Step("engine", lambda _: EngineStage(settings, workspace, mirror)),
+            Step(
+                "repository",
+                lambda made: RepositoryStage(MODELS, made["engine"], settings.serving, workspace),
+                needs=("engine",),
+            ),
+            Step(
+                "artifact",
+                lambda made: ArtifactStage(made["repository"], workspace),
+                needs=("repository",),
+            ),
+            Step("image", lambda _: image_stage(settings, workspace, self._door())),
+            Step(
+                "deployment",
+                lambda made: DeploymentStage(settings, made["artifact"], image_of(made)),
+                needs=("artifact", "image"),
+            ),
+        ]
 
-        def mirror() -> EngineMirror:
-            from falconry.cloud.engine_mirror import ObjectStorageMirror
-            from falconry.cloud.session import Session
+    def _mirror(self) -> EngineMirror:
+        from falconry.cloud.engine_mirror import ObjectStorageMirror
+        from falconry.cloud.session import Session
 
-            if settings.engine.mirror is None:
-                raise ValueError("no mirror is set")
-            return ObjectStorageMirror(Session(settings.cloud), settings.engine.mirror)
+        if self._settings.engine.mirror is None:
+            raise ValueError("no mirror is set")
+        return ObjectStorageMirror(Session(self._settings.cloud), self._settings.engine.mirror)
 
-        def engine(_: Output | None) -> Stage:
-            return EngineStage(settings, workspace, mirror if settings.engine.mirror else None)
-
-        def repository(made: Output | None) -> Stage:
-            return RepositoryStage(MODELS, _given(made), settings.serving, workspace)
-
-        def artifact(made: Output | None) -> Stage:
-            return ArtifactStage(_given(made), workspace)
-
-        def deployment(made: Output | None) -> Stage:
-            return DeploymentStage(settings, _given(made))
-
-        makers = (engine, repository, artifact, deployment)
-        steps = [Step(name, maker) for name, maker in zip(STAGES, makers, strict=True)]
-        return steps[: STAGES.index(last) + 1]
+    def _door(self) -> Door:
+        """The way to the registry: the profile's own, or that of its cloud."""
+        registry = self._settings.image.registry
+        return AnyRegistry(registry) if registry.host else OcirDoor(self._settings.cloud, registry)
 
     def _deployment(self) -> tuple[Any, Any]:
         """The deployment and a signer for requests to it.
@@ -214,12 +228,6 @@ class Project:
             return
         deployments.delete(standing, wanted, report)
         self._progress.done("deployment", "deleted")
-
-
-def _given(made: Output | None) -> Output:
-    if made is None:
-        raise ValueError("a stage was put before the one that it builds on")
-    return made
 
 
 def _json_object(text: str) -> dict[str, Any]:

@@ -47,6 +47,55 @@ class EngineSettings(_Section):
     mirror: MirrorSettings | None = None
 
 
+class RegistrySettings(_Section):
+    """Where server images are pushed to, and as whom.
+
+    Attributes:
+        host: any registry; when left out, the profile's cloud has one: OCIR, or local_oci's.
+        region: OCIR's, as `us-ashburn-1` or `iad`; the cloud's own region when left out. The
+            variable OCIR_REGION wins over it.
+        namespace: the tenancy's Object Storage namespace; asked of the cloud when left out. The
+            variable OCIR_NAMESPACE wins over it.
+        prefix: what repository names begin with.
+        compartment_id: where a missing repository is made; the cloud's compartment when left out.
+        username: whose auth token OCIR_AUTH_TOKEN is; OCIR_USERNAME wins over it.
+    """
+
+    host: str | None = None
+    region: str | None = None
+    namespace: str | None = None
+    prefix: Annotated[str, Field(pattern=r"^[a-z0-9]+([._/-][a-z0-9]+)*$")]
+    compartment_id: str | None = None
+    username: str | None = None
+
+
+class ImageSettings(_Section):
+    """The server image.
+
+    Attributes:
+        run: what deployments of the emulator run: containers, process images (a stand-in that
+            needs no Docker engine), or containers where this machine has all that they need.
+            Oracle's cloud knows containers only.
+        process_image: the name of the process image, for the emulator.
+        reference: an image of the user's own, in place of one that is built.
+        base: what the CPU server image is built from; TensorRT-LLM's is the toolchain's image.
+        ca_bundle: certificates that downloads during a build trust, for networks with an
+            authority of their own; no image keeps them.
+        compose: other backends in place of the profile's server: `backends=... repoagents=...`.
+        compose_full, compose_min: images in place of the release's that a composed one is made of.
+    """
+
+    run: Literal["auto", "container", "process"] = "container"
+    process_image: str | None = None
+    reference: str | None = None
+    base: str | None = None
+    ca_bundle: Path | None = None
+    compose: str | None = None
+    compose_full: str | None = None
+    compose_min: str | None = None
+    registry: RegistrySettings
+
+
 class ServingSettings(_Section):
     """How the deployed server is asked.
 
@@ -83,7 +132,6 @@ class DeploymentSettings(_Section):
     """The OCI model deployment."""
 
     name: str
-    image: str
     shape: str
     ocpus: Annotated[float, Field(gt=0)] | None = None
     memory_gib: Annotated[float, Field(gt=0)] | None = None
@@ -103,6 +151,7 @@ class Settings(_Section):
     checkpoint: str | None = None
     recipe: str
     engine: EngineSettings
+    image: ImageSettings
     serving: ServingSettings
     cloud: CloudSettings
     deployment: DeploymentSettings

@@ -56,9 +56,10 @@ def make_repository(store, tmp_path_factory):
             Step("engine", lambda _: EngineStage(settings, workspace)),
             Step(
                 "repository",
-                lambda engine: RepositoryStage(
-                    ROOT / "model_repository", engine, settings.serving, workspace
+                lambda made: RepositoryStage(
+                    ROOT / "model_repository", made["engine"], settings.serving, workspace
                 ),
+                ("engine",),
             ),
         ]
         return bring_up_to_date(steps, workspace).path

@@ -14,15 +14,17 @@ from falconry.cloud.logs import LogPlace
 from falconry.cloud.session import Session, cloud_errors_told
 from falconry.cloud.work_requests import wait_for
 from falconry.errors import CloudError
+from falconry.image.output import ImageOutput
 from falconry.settings import DeploymentSettings, ServingSettings
 
 KEY_TAG = "falconry-key"
+IMAGE_TAG = "falconry-image"
 # Where OCI unzips the artifact, read-only (Oracle: "Bring Your Own Container", mod-dep-byoc.htm).
 MODEL_REPOSITORY = "/opt/ds/model/deployed_model/model_repository"
 _GONE = frozenset({"DELETING", "DELETED"})
 _MOVING = frozenset({"CREATING", "UPDATING", "DELETING"})
 _DEFAULT_TRITON_PORT = 8000
-_CONTAINER_OPTIONS = ("image", "cmd", "server_port", "health_check_port")
+_CONTAINER_OPTIONS = ("image", "image_digest", "cmd", "server_port", "health_check_port")
 _VARIABLES = "environment_variables"
 
 Report = Callable[[str, float | None], None]
@@ -34,6 +36,7 @@ class Wanted:
 
     settings: DeploymentSettings
     serving: ServingSettings
+    image: ImageOutput
     model_id: str
     project_id: str
     log: LogPlace
@@ -277,7 +280,10 @@ def _model_configuration(wanted: Wanted) -> Any:
 
 def _environment_configuration(wanted: Wanted) -> Any:
     return oci_models.OcirModelDeploymentEnvironmentConfigurationDetails(
-        image=wanted.settings.image,
+        image=wanted.image.reference,
+        # The cloud then runs these very bytes, whatever the tag means by then. A process image
+        # comes from no registry and has no digest there.
+        image_digest=wanted.image.digest if wanted.image.kind == "container" else None,
         cmd=command(wanted.serving),
         server_port=wanted.serving.port,
         health_check_port=wanted.serving.port,

@@ -5,14 +5,15 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from falconry.errors import CloudError, MachineError
-from falconry.image.process import prepare_process_image
 from falconry.settings import EmulatorSettings
 
 _ENDPOINT = "endpoint"
+_REGISTRY_HOST = "registry-host"
 
 
 def endpoint(emulator: EmulatorSettings) -> str | None:
@@ -35,27 +36,41 @@ def answers(emulator: EmulatorSettings) -> bool:
     return True
 
 
-def start(emulator: EmulatorSettings, image: str) -> str:
+def registry_host(emulator: EmulatorSettings) -> str | None:
+    """The host of the running emulator's container registry; None where it has none."""
+    try:
+        return (emulator.directory / _REGISTRY_HOST).read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None
+
+
+def start(
+    emulator: EmulatorSettings,
+    *,
+    process_images: Mapping[str, Path] | None = None,
+    registry: bool = False,
+) -> str:
     """Starts the emulator unless it runs.
 
     Args:
         emulator: where it keeps its state, and its port.
-        image: the name under which deployments ask for the process image.
+        process_images: directories that it shall run in place of images of these names.
+        registry: whether it shall have a container registry.
 
     Returns:
         Its URL.
 
     Raises:
-        ServerError: this machine lacks something that the process image needs.
         MachineError: the emulator does not start, for instance because its port is taken.
     """
-    directory = prepare_process_image(emulator.directory / "image")
+    images = process_images or {}
     return _run(
         "start",
         *("--directory", str(emulator.directory.absolute())),
         *("--port", str(emulator.port)),
         *("--isolation", emulator.isolation),
-        *("--image", f"{image}={directory.absolute()}"),
+        *(f"--image={name}={path.absolute()}" for name, path in images.items()),
+        *(["--registry"] if registry else []),
     )
 
 

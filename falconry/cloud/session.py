@@ -52,6 +52,11 @@ class Session:
         """The compartment of everything we make: the profile's, or the tenancy's root."""
         return self.settings.compartment_id or str(self._config["tenancy"])
 
+    @property
+    def region(self) -> str:
+        """The region that the configuration file names."""
+        return str(self._config["region"])
+
     def client(self, kind: type[_Client]) -> _Client:
         """A client of one service with this profile's credentials, endpoint and retries."""
         options: dict[str, Any] = {

@@ -13,8 +13,9 @@ from typing import Any
 from typing_extensions import override
 
 from falconry.cloud import emulator
+from falconry.image.output import ImageOutput
 from falconry.pipeline import Output, Report, Stage
-from falconry.settings import Settings
+from falconry.settings import EmulatorSettings, Settings
 
 # The modules that import the oci SDK are imported where a request is made: it costs a third of a
 # second, which a run that stops before the cloud need not pay.
@@ -26,19 +27,22 @@ class DeploymentStage(Stage):
     Args:
         settings: the profile.
         artifact: the artifact stage's output.
+        image: the image stage's.
     """
 
     name = "deployment"
-    version = 1
+    version = 2
 
-    def __init__(self, settings: Settings, artifact: Output) -> None:
+    def __init__(self, settings: Settings, artifact: Output, image: ImageOutput) -> None:
         self._settings = settings
         self._artifact = artifact
+        self._image = image
 
     @override
     def ingredients(self) -> Mapping[str, str]:
         return {
             "artifact": self._artifact.digest,
+            "image": self._image.pinned,
             "deployment": self._settings.deployment.model_dump_json(),
             "serving": self._settings.serving.model_dump_json(),
         }
@@ -55,6 +59,7 @@ class DeploymentStage(Stage):
     @override
     def reason(self, ingredients: Mapping[str, str]) -> str:
         from falconry.cloud.catalog import ARTIFACT_TAG
+        from falconry.cloud.deployments import IMAGE_TAG
 
         if self._emulator_rests():
             return "the local cloud is not running"
@@ -63,13 +68,16 @@ class DeploymentStage(Stage):
             return "nothing deployed yet"
         if standing.lifecycle_state != "ACTIVE":
             return f"the deployment is {standing.lifecycle_state}"
-        same = standing.freeform_tags.get(ARTIFACT_TAG) == ingredients["artifact"]
-        return "settings changed" if same else "artifact changed"
+        tags = standing.freeform_tags
+        if tags.get(ARTIFACT_TAG) != ingredients["artifact"]:
+            return "artifact changed"
+        same_image = tags.get(IMAGE_TAG) == self._image.digest
+        return "settings changed" if same_image else "image changed"
 
     @override
     def make(self, key: str, ingredients: Mapping[str, str], report: Report) -> Output:
         from falconry.cloud.catalog import ARTIFACT_TAG, Catalog
-        from falconry.cloud.deployments import KEY_TAG, Deployments, Wanted
+        from falconry.cloud.deployments import IMAGE_TAG, KEY_TAG, Deployments, Wanted
         from falconry.cloud.logs import Logs
         from falconry.cloud.session import Session
         from falconry.endpoint import Endpoint
@@ -77,7 +85,7 @@ class DeploymentStage(Stage):
         settings = self._settings
         if settings.cloud.emulator:
             report("starting the local cloud", None)
-            emulator.start(settings.cloud.emulator, settings.deployment.image)
+            self._start(settings.cloud.emulator)
         session = Session(settings.cloud)
         catalog = Catalog(session)
         model_id = catalog.find(self._artifact.digest)
@@ -91,15 +99,27 @@ class DeploymentStage(Stage):
         wanted = Wanted(
             settings=settings.deployment,
             serving=settings.serving,
+            image=self._image,
             model_id=model_id,
             project_id=catalog.project(),
             log=Logs(session).ensure(),
-            tags={KEY_TAG: key, ARTIFACT_TAG: self._artifact.digest},
+            tags={
+                KEY_TAG: key,
+                ARTIFACT_TAG: self._artifact.digest,
+                IMAGE_TAG: self._image.digest,
+            },
         )
         active = Deployments(session).bring_about(wanted, report)
         report("asking it a first question", None)
         Endpoint(active.model_deployment_url, session.signer(), settings.serving.route).smoke()
         return _output(active)
+
+    def _start(self, local: EmulatorSettings) -> None:
+        """Starts the emulator with what it needs to run the image."""
+        if self._image.kind == "process":
+            emulator.start(local, process_images={self._image.reference: self._image.path})
+        else:
+            emulator.start(local, registry=True)
 
     def _standing(self) -> Any | None:
         from falconry.cloud.deployments import Deployments

@@ -49,6 +49,16 @@ def reference_with_digest(client: DockerClient, reference: str) -> str:
     return f"{reference.partition('@')[0]}@{digest}" if digest else reference
 
 
+def image_labels(client: DockerClient, reference: str) -> dict[str, str]:
+    """An image's labels; none where the engine does not hold it.
+
+    Raises:
+        MachineError: the engine does not answer.
+    """
+    image = _image(client, reference)
+    return dict(image.labels) if image else {}
+
+
 def pull(client: DockerClient, reference: str, report: Callable[[float], None]) -> None:
     """Pulls an image with the credentials that `docker login` left, if any.
 

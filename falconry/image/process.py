@@ -54,20 +54,40 @@ def prepare_process_image(directory: Path) -> Path:
     Raises:
         ServerError: the wheel or a library that its server needs is missing.
     """
-    server = _server_directory()
-    _place_stub(server)
-    library = _libpython_directory()
-    text = _LAUNCHER.format(
-        python_bin=shlex.quote(str(Path(sys.executable).parent)),
-        library_path=f"export LD_LIBRARY_PATH={shlex.quote(str(library))}" if library else "",
-        server=shlex.quote(str(server)),
-        sources=shlex.quote(str(_SERVER_SOURCES)),
-    )
-    launcher = directory.absolute() / "bin" / "tritonserver"
+    _place_stub(_server_directory())
+    text = _launcher_text(_libpython_directory())
+    launcher = _launcher(directory)
     if not launcher.is_file() or launcher.read_text(encoding="utf-8") != text:
         write_text_whole(launcher, text)
     launcher.chmod(0o755)
     return directory
+
+
+def is_prepared(directory: Path) -> bool:
+    """Whether the process image stands there as this Python environment needs it.
+
+    Raises:
+        ServerError: the wheel is missing.
+    """
+    launcher, (source, target) = _launcher(directory), _stub(_server_directory())
+    if not launcher.is_file() or not target.is_file():
+        return False
+    said = launcher.read_text(encoding="utf-8")
+    same_stub = target.stat().st_size == source.stat().st_size
+    return same_stub and said in (_launcher_text(None), _launcher_text(_library_beside()))
+
+
+def _launcher(directory: Path) -> Path:
+    return directory.absolute() / "bin" / "tritonserver"
+
+
+def _launcher_text(library: Path | None) -> str:
+    return _LAUNCHER.format(
+        python_bin=shlex.quote(str(Path(sys.executable).parent)),
+        library_path=f"export LD_LIBRARY_PATH={shlex.quote(str(library))}" if library else "",
+        server=shlex.quote(str(_server_directory())),
+        sources=shlex.quote(str(_SERVER_SOURCES)),
+    )
 
 
 def _server_directory() -> Path:
@@ -81,11 +101,15 @@ def _server_directory() -> Path:
     return Path(package.origin).parent / "tritonserver"
 
 
-def _place_stub(server: Path) -> None:
-    """Puts the stub of this Python's version where the Python backend looks for it."""
+def _stub(server: Path) -> tuple[Path, Path]:
+    """The stub of this Python's version, and where the Python backend looks for it."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     source = server / "python_backend_stubs" / version / _STUB
-    target = server / "backends" / "python" / _STUB
+    return source, server / "backends" / "python" / _STUB
+
+
+def _place_stub(server: Path) -> None:
+    source, target = _stub(server)
     if target.is_file() and target.stat().st_size == source.stat().st_size:
         return
     with made_whole(target) as output:
@@ -104,7 +128,7 @@ def _libpython_directory() -> Path | None:
     name = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
     if _loads(name):
         return None
-    beside = Path(str(sysconfig.get_config_var("LIBDIR")))
+    beside = _library_beside()
     if (beside / name).is_file():
         return beside
     package = name.removesuffix(".so.1.0")
@@ -119,6 +143,11 @@ def _libpython_directory() -> Path | None:
         f"{name} is missing, which Triton's Python backend needs",
         remedy=f"run: sudo {' '.join(command)}",
     )
+
+
+def _library_beside() -> Path:
+    """Where this Python has its own libraries."""
+    return Path(str(sysconfig.get_config_var("LIBDIR")))
 
 
 def _loads(library: str) -> bool:

@@ -1,4 +1,5 @@
 import io
+import itertools
 import multiprocessing
 import os
 import signal
@@ -8,7 +9,7 @@ import pytest
 
 from falconry.digests import bytes_digest
 from falconry.errors import EngineError
-from falconry.pipeline import FileStage, Step, Workspace, bring_up_to_date, plan
+from falconry.pipeline import FileStage, Step, Workspace, bring_up_to_date, plan, steps_to
 from falconry.progress import Progress
 
 
@@ -64,13 +65,15 @@ def run(work, *kinds, during=lambda: None):
 
 
 def steps(work, workspace, kinds, during=lambda: None):
-    def step(kind):
-        return Step(
-            kind.name,
-            lambda made: kind(made.path if made else work / "source", workspace, during),
-        )
+    """Stages in a row, each with the output of the one before for its source."""
 
-    return [step(kind) for kind in kinds]
+    def step(kind, before):
+        def stage(made):
+            return kind(made[before.name].path if before else work / "source", workspace, during)
+
+        return Step(kind.name, stage, (before.name,) if before else ())
+
+    return list(itertools.starmap(step, zip(kinds, [None, *kinds], strict=False)))
 
 
 def forbidden():
@@ -188,3 +191,54 @@ def test_a_plan_says_what_would_run_and_why_and_makes_nothing(work):
     assert planned(work, Copy, Second)[1] == ("second", True, "output gone or damaged")
     (work / "source").write_text("two")
     assert planned(work, Copy, Second)[0] == ("copy", True, "source changed")
+
+
+class Branch(Copy):
+    name = "branch"
+
+
+class Join(Copy):
+    """Copies the output of `second`, and has `branch` for another ingredient."""
+
+    name = "join"
+
+    def __init__(self, made, workspace):
+        super().__init__(made["second"].path, workspace)
+        self._branch = made["branch"].digest
+
+    def ingredients(self):
+        return {**super().ingredients(), "branch": self._branch}
+
+
+def joined(work, workspace):
+    """Two in a row, a branch of its own, and a stage that needs both."""
+    (work / "branch").touch()
+    row = steps(work, workspace, [Copy, Second])
+    branch = Step("branch", lambda _: Branch(work / "branch", workspace))
+    return [*row, branch, Step("join", lambda made: Join(made, workspace), ("second", "branch"))]
+
+
+def test_a_stage_that_needs_two_runs_when_either_changed(work):
+    workspace = Workspace.open(work / "build" / "profile", Progress(io.StringIO()))
+    bring_up_to_date(joined(work, workspace), workspace)
+    assert [stage.runs for stage in plan(joined(work, workspace), workspace)] == 4 * [False]
+    (work / "branch").write_text("new")
+    assert [(stage.name, stage.why) for stage in plan(joined(work, workspace), workspace)][2:] == [
+        ("branch", "source changed"),
+        ("join", "follows branch"),
+    ]
+    (work / "source").write_text("new")
+    assert [stage.why for stage in plan(joined(work, workspace), workspace)] == [
+        "source changed",
+        "follows copy",
+        "source changed",
+        "follows second and branch",
+    ]
+
+
+def test_only_what_a_stage_needs_is_run_for_it(work):
+    workspace = Workspace.open(work / "build" / "profile", Progress(io.StringIO()))
+    everything = joined(work, workspace)
+    assert [step.name for step in steps_to("second", everything)] == ["copy", "second"]
+    assert [step.name for step in steps_to("branch", everything)] == ["branch"]
+    assert steps_to("join", everything) == everything

@@ -23,7 +23,7 @@ def cloud(tmp_path_factory):
     command = shlex.join([sys.executable, "-S", str(SERVER), "8000"])
     launcher.write_text(f"#!/bin/sh\nexec {command}\n")
     launcher.chmod(0o755)
-    image = load_settings(ROOT).deployment.image
+    image = load_settings(ROOT).image.process_image
     running = LocalCloud(base / "d", f"--image={image}={base / 'image'}", "--start-timeout=20")
     try:
         yield running.start()

@@ -1,6 +1,7 @@
 import threading
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from falconry.cloud.deployments import Deployments, Wanted, command, environment
 from falconry.cloud.logs import Logs
 from falconry.digests import bytes_digest
 from falconry.errors import CloudError
+from falconry.image.output import ImageOutput
 
 
 def quiet(step, fraction):
@@ -34,6 +36,13 @@ def wanted(settings, session, make_model):
     return Wanted(
         settings=settings.deployment,
         serving=settings.serving,
+        image=ImageOutput(
+            path=Path(),
+            digest="sha256:",
+            summary="",
+            reference=settings.image.process_image,
+            kind="process",
+        ),
         model_id=make_model("first"),
         project_id=Catalog(session).project(),
         log=Logs(session).ensure(),

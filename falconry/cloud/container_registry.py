@@ -1,0 +1,194 @@
+"""OCIR, Oracle's container registry: its name, our repositories in it, and the login.
+
+The emulator has one as well, which differs in its host alone.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from falconry.cloud import emulator
+from falconry.errors import ImageError
+from falconry.image.credentials import Credentials
+
+if TYPE_CHECKING:
+    from falconry.cloud.session import Session
+    from falconry.settings import CloudSettings, RegistrySettings
+
+# Public repositories of Oracle's users document both: a signed GET of this path gives a token
+# (`oci raw-request`), which logs in as BEARER_TOKEN.
+_TOKEN_PATH = "/20180419/docker/token"
+_TOKEN_USER = "BEARER_TOKEN"
+_TIMEOUT_S = 30.0
+
+
+class OcirDoor:
+    """The way to a profile's OCIR; the emulator's is started when it is opened.
+
+    Args:
+        cloud: the profile's cloud.
+        settings: the profile's registry.
+    """
+
+    def __init__(self, cloud: CloudSettings, settings: RegistrySettings) -> None:
+        self._cloud = cloud
+        self._settings = settings
+
+    def is_open(self) -> bool:
+        """Whether it can be asked as it is: always so for Oracle's own."""
+        local = self._cloud.emulator
+        return local is None or (
+            emulator.answers(local) and emulator.registry_host(local) is not None
+        )
+
+    def open(self) -> Ocir:
+        """The registry.
+
+        Raises:
+            FalconryError: the emulator does not start, or the cloud's configuration is missing.
+        """
+        from falconry.cloud.session import Session
+
+        if self._cloud.emulator and not self.is_open():
+            emulator.start(self._cloud.emulator, registry=True)
+        return Ocir(Session(self._cloud), self._settings)
+
+
+class Ocir:
+    """One tenancy's repositories in OCIR.
+
+    Args:
+        session: the way into the cloud.
+        settings: the profile's registry.
+    """
+
+    def __init__(self, session: Session, settings: RegistrySettings) -> None:
+        self._session = session
+        self._settings = settings
+        local = session.settings.emulator
+        self._emulated = emulator.registry_host(local) if local else None
+        self._namespace: str | None = None
+
+    @property
+    def host(self) -> str:
+        """`<region key>.ocir.io`, or the emulator's registry.
+
+        The names by region key are in Oracle's list of OCIR endpoints; that
+        `<region>.ocir.io` works as well is inferred, and used for regions without a known key.
+        """
+        if self._emulated:
+            return self._emulated
+        region = os.environ.get("OCIR_REGION") or self._settings.region or self._session.region
+        return f"{region_key(region)}.ocir.io"
+
+    @property
+    def namespace(self) -> str:
+        """The tenancy's Object Storage namespace, which its repositories are below.
+
+        Raises:
+            CloudError: it has to be asked for, and the cloud refuses.
+        """
+        from oci.object_storage import ObjectStorageClient
+
+        from falconry.cloud.session import cloud_errors_told
+
+        given = None if self._emulated else os.environ.get("OCIR_NAMESPACE")
+        self._namespace = self._namespace or given or self._settings.namespace
+        if self._namespace is None:
+            client: Any = self._session.client(ObjectStorageClient)
+            with cloud_errors_told("asking for the tenancy's namespace"):
+                self._namespace = str(client.get_namespace().data)
+        return self._namespace
+
+    def repository(self, name: str) -> str:
+        """`<namespace>/<prefix>/<name>`."""
+        return f"{self.namespace}/{self._settings.prefix}/{name}"
+
+    def credentials(self) -> Credentials:
+        """The auth token of OCIR_AUTH_TOKEN, or else one that the profile's API key asks for.
+
+        Raises:
+            ImageError: there is a token and no user, or the registry gives no token.
+        """
+        token = None if self._emulated else os.environ.get("OCIR_AUTH_TOKEN")
+        if token is None:
+            return Credentials(_TOKEN_USER, self._signed_token())
+        user = os.environ.get("OCIR_USERNAME") or self._settings.username
+        if not user:
+            raise ImageError(
+                "OCIR_AUTH_TOKEN is set, and the user whose token it is is not known",
+                where=self.host,
+                remedy="set OCIR_USERNAME, or leave OCIR_AUTH_TOKEN out",
+            )
+        return Credentials(self._full_user(user), token)
+
+    def prepare(self, repository: str) -> None:
+        """Makes a repository in the profile's compartment unless it is there.
+
+        Without this OCIR would make it in the root compartment on the first push, or refuse.
+
+        Raises:
+            CloudError: the cloud refuses.
+        """
+        import oci
+        from oci.artifacts import ArtifactsClient
+        from oci.artifacts import models as oci_models
+
+        from falconry.cloud.session import cloud_errors_told
+
+        name = repository.removeprefix(f"{self.namespace}/")
+        client: Any = self._session.client(ArtifactsClient)
+        compartment = self._settings.compartment_id or self._session.compartment_id
+        with cloud_errors_told(f"looking for the repository '{name}'"):
+            found = oci.pagination.list_call_get_all_results(
+                client.list_container_repositories, compartment, display_name=name
+            ).data
+        if found:
+            return
+        details = oci_models.CreateContainerRepositoryDetails(
+            compartment_id=compartment, display_name=name, is_public=False
+        )
+        with cloud_errors_told(f"making the repository '{name}'"):
+            client.create_container_repository(details)
+
+    def _full_user(self, user: str) -> str:
+        """`<namespace>/<user>`, the form that OCIR wants; a user that has it keeps it."""
+        begins = f"{self.namespace}/"
+        return user if user.startswith(begins) else f"{begins}{user}"
+
+    def _signed_token(self) -> str:
+        import requests
+
+        try:
+            with requests.Session() as session:
+                session.trust_env = self._emulated is None
+                signer = self._session.signer()
+                answer = session.get(self._token_url(), auth=signer, timeout=_TIMEOUT_S)
+        except requests.RequestException as error:
+            raise ImageError(
+                f"the registry's token service cannot be reached ({error})",
+                where=self.host,
+                remedy="check the network, and image.registry.region",
+            ) from None
+        if not answer.ok:
+            raise ImageError(
+                f"the registry gives no token: status {answer.status_code} {answer.text[:300]}",
+                where=self.host,
+                remedy="check the API key of cloud.config_file, or set OCIR_AUTH_TOKEN and"
+                " OCIR_USERNAME",
+            )
+        return str(answer.json()["token"])
+
+    def _token_url(self) -> str:
+        local = self._session.settings.emulator
+        base = emulator.require_endpoint(local) if local else f"https://{self.host}"
+        return f"{base}{_TOKEN_PATH}"
+
+
+def region_key(region: str) -> str:
+    """OCIR's name for a region: its key where the SDK knows one (oci 2.189.0, oci/regions.py)."""
+    from oci.regions import REGIONS_SHORT_NAMES
+
+    keys = {name: key for key, name in REGIONS_SHORT_NAMES.items()}
+    return str(keys.get(region, region))

@@ -1,0 +1,118 @@
+"""What registries say when they refuse, and what it means. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from falconry.errors import ImageError
+
+_USER_INFORMATION = re.compile(r"//[^/@\s]+@")
+
+
+class PassingError(ImageError):
+    """A failure that the next try may not have: of the network, or of the registry itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    """A refusal: how it is recognised, what it is and what to do.
+
+    The words are those of distribution's error codes (docs/spec/api.md, "Errors"), of the Docker
+    engine's transport, and of OCIR as its users quote it (oracle/docker-images issue 2551).
+    """
+
+    said: re.Pattern[str]
+    problem: str
+    remedy: str
+    passes: bool = False
+
+
+def _meaning(said: str, problem: str, remedy: str, *, passes: bool = False) -> _Meaning:
+    return _Meaning(re.compile(said, re.IGNORECASE), problem, remedy, passes)
+
+
+_NEW_TOKEN = (
+    "put a new auth token into OCIR_AUTH_TOKEN and its user into OCIR_USERNAME, or leave both out"
+    " and let the API key ask for one; for other registries run docker login"
+)
+# The first that fits counts, so what is more special stands first.
+_MEANINGS = (
+    _meaning(
+        r"quota|limit (was |is )?exceeded|limit.?exceeded|no space left",
+        "the registry has no room left for it",
+        "delete repositories or images that are not needed, or ask for a higher limit",
+    ),
+    _meaning(
+        r"toomanyrequests|too many requests|\b429\b",
+        "the registry takes no more requests for now",
+        "wait a little and run again",
+        passes=True,
+    ),
+    _meaning(
+        r"server gave HTTP response to HTTPS client",
+        "the registry speaks plain HTTP, which Docker takes from this machine's own alone",
+        "give the registry TLS, or name it among insecure-registries in Docker's daemon.json",
+    ),
+    _meaning(
+        r"certificate|x509",
+        "the registry's certificate is not trusted",
+        "put its authority's certificate into /etc/docker/certs.d/<registry>/ca.crt and into the"
+        " system's bundle",
+    ),
+    _meaning(
+        r"anonymous users",
+        "the registry took nobody's login: the user name or the token is wrong",
+        _NEW_TOKEN,
+    ),
+    _meaning(
+        r"denied|insufficient_scope|\b403\b|forbidden",
+        "this user may not push or pull there",
+        "check the namespace, the repository and the policy `allow group … to manage repos in"
+        " compartment …`, and that the repository is in that compartment",
+    ),
+    _meaning(
+        r"unauthorized|authentication required|no basic auth|incorrect username|\b401\b",
+        "the registry does not accept the login: the token is wrong or has expired",
+        _NEW_TOKEN,
+    ),
+    _meaning(
+        r"name.?unknown|repository .*(not (known|found|exist)|does not exist)",
+        "the registry has no such repository",
+        "make it (OCI Console: Container Registry), or give the right to have it made",
+    ),
+    _meaning(
+        r"manifest.?unknown|manifest for .* not found|\b404\b|not found",
+        "the registry has no such image",
+        "check the image's name, tag and digest",
+    ),
+    _meaning(
+        r"dial tcp|no such host|name resolution|getaddrinfo|connection (refused|reset|aborted)"
+        r"|timed? ?out|timeout|tls handshake|\bEOF\b|broken pipe|network is unreachable"
+        r"|max retries exceeded|remote end closed",
+        "the registry cannot be reached",
+        "check the network and the proxy, and run again: layers that arrived stay there",
+        passes=True,
+    ),
+    _meaning(
+        r"\b50[0234]\b|internal server error|bad gateway|service unavailable|server error",
+        "the registry failed",
+        "run again in a while: layers that arrived stay there",
+        passes=True,
+    ),
+)
+
+
+def explain(where: str, said: str) -> ImageError:
+    """The error that a registry's or engine's words stand for.
+
+    Args:
+        where: the image or registry.
+        said: its words; user information in URLs is taken out of them.
+    """
+    words = _USER_INFORMATION.sub("//", said).strip().rstrip(".")
+    for meaning in _MEANINGS:
+        if meaning.said.search(words):
+            kind = PassingError if meaning.passes else ImageError
+            return kind(f"{meaning.problem} ({words})", where=where, remedy=meaning.remedy)
+    return ImageError(f"the registry refuses ({words})", where=where)

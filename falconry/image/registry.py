@@ -1,0 +1,153 @@
+"""Asks a registry by its HTTP API V2 which images it holds (distribution, docs/spec/api.md)."""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from falconry.image.credentials import Credentials
+from falconry.image.refusals import explain
+
+if TYPE_CHECKING:
+    from requests import Response, Session
+
+_MANIFESTS = ", ".join(
+    (
+        "application/vnd.docker.distribution.manifest.v2+json",
+        "application/vnd.oci.image.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+        "application/vnd.oci.image.index.v1+json",
+    )
+)
+_DIGEST_HEADER = "Docker-Content-Digest"
+_PARAMETER = re.compile(r'(\w+)="([^"]*)"')
+# The Docker engine takes plain HTTP for these and for no others (moby, registry/config.go).
+_PLAIN = re.compile(r"(127(\.\d+){3}|localhost)(:\d+)?")
+_TIMEOUT_S = (5.0, 30.0)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """An image as a registry keeps it; sizes in bytes, compressed.
+
+    Attributes:
+        digest: of its manifest.
+        layers: each layer's size.
+    """
+
+    digest: str
+    layers: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """What a pull by somebody who has none of it transfers."""
+        return sum(self.layers)
+
+
+class RegistryClient:
+    """One registry, asked as one user.
+
+    Args:
+        host: with a port where it has one.
+        credentials: None for what everybody may read.
+    """
+
+    def __init__(self, host: str, credentials: Credentials | None) -> None:
+        self._host = host
+        self._credentials = credentials
+        self._authorization = ""
+
+    def digest(self, repository: str, version: str) -> str | None:
+        """The digest of a tag's manifest, or a digest that is there; None where there is none.
+
+        Raises:
+            ImageError: the registry refuses, or does not answer.
+        """
+        response = self._ask("HEAD", repository, version)
+        return response.headers.get(_DIGEST_HEADER) if response is not None else None
+
+    def image(self, repository: str, version: str) -> StoredImage | None:
+        """What the registry holds of an image for one platform; None where it holds none.
+
+        Raises:
+            ImageError: the registry refuses, or does not answer.
+        """
+        response = self._ask("GET", repository, version)
+        if response is None:
+            return None
+        manifest: dict[str, Any] = response.json()
+        sizes = tuple(int(layer["size"]) for layer in manifest.get("layers", ()))
+        return StoredImage(response.headers.get(_DIGEST_HEADER, ""), sizes)
+
+    def _ask(self, method: str, repository: str, version: str) -> Response | None:
+        import requests
+
+        url = f"{self._base}/v2/{repository}/manifests/{version}"
+        where = f"{self._host}/{repository}"
+        try:
+            with requests.Session() as session:
+                session.trust_env = not _PLAIN.fullmatch(self._host)
+                response = self._authorized(session, method, url)
+        except requests.RequestException as error:
+            raise explain(where, str(error)) from None
+        if response.status_code == 404:
+            return None
+        if not response.ok:
+            raise explain(where, f"status {response.status_code} {response.text[:300]}")
+        return response
+
+    def _authorized(self, session: Session, method: str, url: str) -> Response:
+        """Asks, and where a challenge comes answers it and asks again."""
+
+        def ask() -> Response:
+            # A function for `auth`, so that no entry of ~/.netrc takes its place.
+            return session.request(
+                method,
+                url,
+                headers={"Accept": _MANIFESTS},
+                auth=self._authorize,
+                timeout=_TIMEOUT_S,
+            )
+
+        response = ask()
+        if response.status_code != 401:
+            return response
+        challenge = response.headers.get("WWW-Authenticate", "")
+        self._authorization = self._answer(session, challenge)
+        return ask()
+
+    def _authorize(self, request: Any) -> Any:
+        if self._authorization:
+            request.headers["Authorization"] = self._authorization
+        return request
+
+    def _answer(self, session: Session, challenge: str) -> str:
+        """The authorization that a challenge asks for (distribution, docs/spec/auth/token.md)."""
+        scheme, _, rest = challenge.partition(" ")
+        if scheme.lower() == "basic":
+            return self._basic()
+        fields = dict(_PARAMETER.findall(rest))
+        if scheme.lower() != "bearer" or "realm" not in fields:
+            return ""
+        asked = {name: fields[name] for name in ("service", "scope") if name in fields}
+        self._authorization = self._basic()
+        answer = session.get(
+            fields["realm"], params=asked, auth=self._authorize, timeout=_TIMEOUT_S
+        )
+        if not answer.ok:
+            raise explain(self._host, f"unauthorized: status {answer.status_code} {answer.text}")
+        body: dict[str, Any] = answer.json()
+        return f"Bearer {body.get('token') or body.get('access_token')}"
+
+    def _basic(self) -> str:
+        login = self._credentials
+        if login is None:
+            return ""
+        word = base64.b64encode(f"{login.username}:{login.password}".encode()).decode()
+        return f"Basic {word}"
+
+    @property
+    def _base(self) -> str:
+        return f"{'http' if _PLAIN.fullmatch(self._host) else 'https'}://{self._host}"

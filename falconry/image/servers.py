@@ -1,0 +1,148 @@
+"""The server images that there are: what each is built from, for a profile's settings."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from falconry.engine.toolchain import Toolchain, load_toolchains
+from falconry.errors import SettingsError
+from falconry.image.source import ImageSource, directory_files
+from falconry.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+_DOCKER = ROOT / "docker"
+_SERVER = _DOCKER / "server"
+_LOCK = ROOT / "requirements.lock"
+_TITLE = "org.opencontainers.image.title"
+_LICENSES = "org.opencontainers.image.licenses"
+# Of the nvidia-pytriton wheel; its tritonserver is Triton's release 24.10.
+_CPU_TRITON = "2.51.0"
+# Ours, and of the wheels: Triton and pytriton, OpenVINO and aiohttp, numpy, aiohttp's own parts.
+_CPU_LICENSES = "Apache-2.0 AND BSD-3-Clause AND MIT AND PSF-2.0 AND MPL-2.0"
+
+
+def server_image(settings: Settings) -> ImageSource:
+    """The image that serves what the profile's builder builds.
+
+    Raises:
+        SettingsError: a setting is missing that the image needs, or the toolchain cannot serve.
+    """
+    if settings.engine.builder == "openvino":
+        return cpu_image(settings)
+    toolchain = load_toolchains().row(settings.engine.toolchain)
+    return trtllm_image(toolchain, settings.engine.image)
+
+
+def cpu_image(settings: Settings) -> ImageSource:
+    """Triton and the CPU engine on a plain Debian.
+
+    Raises:
+        SettingsError: no base is given.
+    """
+    base = settings.image.base
+    if base is None:
+        raise SettingsError(
+            "the CPU server image needs a base",
+            where="image.base",
+            remedy="name a Debian 12, such as debian:bookworm-slim",
+        )
+    return ImageSource(
+        name="triton-cpu",
+        version=_CPU_TRITON,
+        dockerfile=(_DOCKER / "triton-cpu.Dockerfile").read_text(encoding="utf-8"),
+        files=_context_files("triton-cpu.packages"),
+        bases={"BASE": base},
+        labels={
+            _TITLE: "Falconry's Triton server for CPU engines",
+            _LICENSES: _CPU_LICENSES,
+            "io.falconry.tritonserver": _CPU_TRITON,
+            "io.falconry.openvino": locked_version("openvino"),
+        },
+    )
+
+
+def trtllm_image(toolchain: Toolchain, image: str | None = None) -> ImageSource:
+    """NVIDIA's image of a release, with the front and the entrypoint.
+
+    Args:
+        toolchain: the release.
+        image: an image of the user's in place of the release's.
+
+    Raises:
+        SettingsError: the release serves no engines.
+    """
+    if not toolchain.engine_backend:
+        better = load_toolchains().with_capability("engine_backend")
+        raise SettingsError(
+            f"the toolchain {toolchain.release} serves no TensorRT-LLM engines",
+            where="engine.toolchain",
+            remedy=f"take {better.release}",
+        )
+    return ImageSource(
+        name="triton-trtllm",
+        version=toolchain.release,
+        dockerfile=(_DOCKER / "triton-trtllm.Dockerfile").read_text(encoding="utf-8"),
+        files=_context_files("triton-trtllm.packages"),
+        bases={"BASE": image or pinned(toolchain.image, toolchain.digest)},
+        labels={
+            _TITLE: "Falconry's Triton server for TensorRT-LLM engines",
+            _LICENSES: "Apache-2.0 AND LicenseRef-NVIDIA-Deep-Learning-Container",
+            "io.falconry.toolchain": toolchain.release,
+            "io.falconry.tensorrt-llm": toolchain.tensorrt_llm,
+            "io.falconry.tensorrt": toolchain.tensorrt,
+            "io.falconry.cuda": toolchain.cuda,
+            "io.falconry.sm": ",".join(str(sm) for sm in toolchain.sm),
+        },
+    )
+
+
+def pinned(image: str, digest: str | None) -> str:
+    """A reference with its digest where that is known."""
+    return f"{image}@{digest}" if digest else image
+
+
+def server_files() -> dict[str, bytes]:
+    """The entrypoint and the front, as the build contexts of all images have them."""
+    return directory_files(_SERVER, "server")
+
+
+def _context_files(packages: str) -> dict[str, bytes]:
+    names = _names((_DOCKER / packages).read_text(encoding="utf-8"))
+    rows = locked_rows(_LOCK.read_text(encoding="utf-8"), names)
+    return {"requirements.txt": rows.encode(), **server_files()}
+
+
+def _names(text: str) -> list[str]:
+    """The package names of a list with comments."""
+    words = (line.partition("#")[0].strip() for line in text.splitlines())
+    return [word for word in words if word]
+
+
+def locked_rows(lock: str, names: list[str]) -> str:
+    """The rows of a lock file for some packages, with their digests.
+
+    Args:
+        lock: the text of requirements.lock.
+        names: of packages.
+
+    Raises:
+        SettingsError: the lock has no row for a name.
+    """
+    rows = {found[1]: found[0] for found in _ROW.finditer(lock)}
+    missing = sorted(set(names) - set(rows))
+    if missing:
+        raise SettingsError(
+            f"has no row for {', '.join(missing)}", where=_LOCK.name, remedy="run: make lock"
+        )
+    return "".join(rows[name] for name in names)
+
+
+# A requirement with its continuation lines: `name==version \` and `--hash=…` (pip's format).
+_ROW = re.compile(r"^([a-z0-9._-]+)==[^\n]*(?:\\\n[^\n]*)*\n", re.MULTILINE)
+
+
+def locked_version(name: str) -> str:
+    """A package's version in requirements.lock."""
+    row = locked_rows(_LOCK.read_text(encoding="utf-8"), [name])
+    return re.split(r"[\s;\\]", row.partition("==")[2], maxsplit=1)[0]

@@ -1,0 +1,151 @@
+"""The image stage: a Dockerfile and its bases become an image in a registry, pinned by digest.
+
+The registry is its own record: an image's tag bears the stage's key, so a fresh runner finds what
+another one pushed and does nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from typing_extensions import override
+
+from falconry.errors import FalconryError
+from falconry.files import write_text_whole
+from falconry.image.output import ImageOutput
+from falconry.image.place import Door, Place
+from falconry.image.registry import RegistryClient, StoredImage
+from falconry.image.source import KEY_LABEL, ImageSource
+from falconry.pipeline import Receipt, Report, Stage, Workspace, read_receipt, what_changed
+from falconry.progress import human_size
+
+if TYPE_CHECKING:
+    from docker.client import DockerClient
+
+_TAG_DIGITS = 12
+
+
+class ContainerImageStage(Stage):
+    """Builds, checks and pushes a container image.
+
+    Args:
+        source: what it is built from.
+        door: to the registry.
+        workspace: where the receipt and the log stand.
+        certificates: a bundle that downloads during the build trust.
+    """
+
+    name = "image"
+    version = 1
+
+    def __init__(
+        self, source: ImageSource, door: Door, workspace: Workspace, certificates: Path | None
+    ) -> None:
+        self._source = source
+        self._door = door
+        self._workspace = workspace
+        self._certificates = certificates
+        self._receipt = workspace.build / "receipts" / f"{self.name}.json"
+
+    @override
+    def ingredients(self) -> Mapping[str, str]:
+        return self._source.ingredients()
+
+    @override
+    def find(self, key: str) -> ImageOutput | None:
+        if not self._door.is_open():
+            return None
+        # Who cannot be asked is told with its reason when there is something to push.
+        with contextlib.suppress(FalconryError):
+            return self._found(self._door.open(), key)
+        return None
+
+    @override
+    def make(self, key: str, ingredients: Mapping[str, str], report: Report) -> ImageOutput:
+        report("asking the registry", None)
+        place = self._door.open()
+        found = self._found(place, key)
+        if found is None:
+            found = self._output(place, key, self._build_and_push(place, key, report))
+        receipt = Receipt(self.name, key, ingredients, found.reference, {"": found.digest})
+        write_text_whole(self._receipt, json.dumps(asdict(receipt), indent=1))
+        return found
+
+    @override
+    def reason(self, ingredients: Mapping[str, str]) -> str:
+        receipt = read_receipt(self._receipt)
+        if receipt is None:
+            return "not pushed from here yet"
+        if not self._door.is_open():
+            return "the registry is not running"
+        changed = what_changed(receipt.ingredients, ingredients)
+        return changed if "changed" in changed else "the registry does not show it"
+
+    @override
+    def details(self, key: str) -> Sequence[str]:
+        return (
+            f"key        {key}",
+            f"image      {self._source.name}:{self._tag(key)}",
+            *(f"base       {base}" for base in self._source.bases.values()),
+        )
+
+    def _found(self, place: Place, key: str) -> ImageOutput | None:
+        """What the registry has under this key's tag, unless it is another one than we pushed."""
+        client = RegistryClient(place.host, place.credentials())
+        stored = client.image(place.repository(self._source.name), self._tag(key))
+        if stored is None:
+            return None
+        receipt = read_receipt(self._receipt)
+        if receipt and receipt.key == key and receipt.files.get("") != stored.digest:
+            return None
+        return self._output(place, key, stored)
+
+    def _build_and_push(self, place: Place, key: str, report: Report) -> StoredImage:
+        # The SDK is imported here: doing nothing must not pay for it.
+        from falconry.docker_engine.connection import connect
+        from falconry.image.push import push
+
+        reference = self._reference(place, key)
+        with contextlib.closing(connect()) as client:
+            self._build(client, reference, key, report)
+            report("making the repository", None)
+            place.prepare(place.repository(self._source.name))
+            return push(client, reference, place.credentials, report)
+
+    def _build(self, client: DockerClient, reference: str, key: str, report: Report) -> None:
+        """Builds the image unless the engine has it from a run that was broken off later."""
+        from falconry.docker_engine.images import image_labels
+        from falconry.image.bases import bring_base
+        from falconry.image.build import Build, build
+        from falconry.image.labels import labels
+
+        if image_labels(client, reference).get(KEY_LABEL) == key:
+            return
+        bases = {
+            argument: bring_base(client, base, report)
+            for argument, base in self._source.bases.items()
+        }
+        log = self._workspace.build / "logs" / f"{self.name}.log"
+        every = labels(self._source, key, bases)
+        build(client, Build(self._source, bases, every, self._certificates, reference, log), report)
+
+    def _output(self, place: Place, key: str, stored: StoredImage) -> ImageOutput:
+        reference = self._reference(place, key)
+        return ImageOutput(
+            path=Path(),
+            digest=stored.digest,
+            summary=f"{reference}  {stored.digest[:15]}…  {human_size(stored.size)} compressed",
+            reference=reference,
+            kind="container",
+        )
+
+    def _reference(self, place: Place, key: str) -> str:
+        return f"{place.host}/{place.repository(self._source.name)}:{self._tag(key)}"
+
+    def _tag(self, key: str) -> str:
+        return f"{self._source.version}-{key[:_TAG_DIGITS]}"

@@ -23,6 +23,8 @@ Report = Callable[[str, float | None], None]
 
 _STEP = re.compile(r"Step (\d+)/(\d+) : (.*)")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+# What the engine itself says between a step's own lines.
+_OF_THE_ENGINE = re.compile(r" *---> |Removing intermediate container ")
 _KEPT_LINES = 3
 _SHOWN_CHARACTERS = 60
 # Docker's predefined arguments: they reach RUN lines and stand in no image's history
@@ -137,8 +139,8 @@ class _Account:
             self.step = _shortened(found[3])
             self.fraction = (int(found[1]) - 1) / int(found[2])
             self._lines.clear()
-        elif plain := _COLOURS.sub("", line).strip():
-            self._lines.append(plain)
+        elif not _OF_THE_ENGINE.match(line) and line.strip():
+            self._lines.append(_COLOURS.sub("", line).strip())
 
     def last_words(self, said: str) -> str:
         """The step's last lines, or what the engine says where it had none."""

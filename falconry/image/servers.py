@@ -139,7 +139,7 @@ def locked_rows(lock: str, names: list[str]) -> str:
 
 
 # A requirement with its continuation lines: `name==version \` and `--hash=…` (pip's format).
-_ROW = re.compile(r"^([a-z0-9._-]+)==[^\n]*(?:\\\n[^\n]*)*\n", re.MULTILINE)
+_ROW = re.compile(r"^([a-z0-9._-]+)==[^\n]*(?:(?<=\\)\n[^\n]*)*\n", re.MULTILINE)
 
 
 def locked_version(name: str) -> str:

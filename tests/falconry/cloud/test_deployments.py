@@ -140,9 +140,9 @@ def test_bandwidth_is_not_changed_while_active(deployments, wanted):
 
 
 def test_an_unknown_image_is_refused_in_one_sentence(deployments, wanted):
-    settings = wanted.settings.model_copy(update={"image": "local.ocir.io/nobody/nothing:1"})
+    image = replace(wanted.image, reference="local.ocir.io/nobody/nothing:1")
     with pytest.raises(CloudError) as failure:
-        deployments.bring_about(replace(wanted, settings=settings), quiet)
+        deployments.bring_about(replace(wanted, image=image), quiet)
     assert "creating the deployment was refused: 400" in str(failure.value)
     assert "nobody/nothing" in str(failure.value)
     assert "\n" not in str(failure.value)

@@ -1,0 +1,162 @@
+"""The images' entrypoint: runs the server as its child, or becomes another command.
+
+    entrypoint.py [tritonserver] [tritonserver's own arguments]
+    entrypoint.py COMMAND [arguments]
+
+An engine for several GPUs is served by as many ranks under mpirun. The status is the server's own.
+Triton takes SIGTERM only once its models are loaded (main.cc, after TRITONSERVER_ServerNew), and
+the kernel keeps from a container's first process what it does not take: so this process is the
+first one and Triton its child, which can be stopped at any time.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+_SERVER = "/opt/tritonserver/bin/tritonserver"
+_WITH_FRONT = Path(__file__).with_name("tritonserver.py")
+_ENGINE_MODEL = "tensorrt_llm"
+# Sets library paths and prepares CUDA's forward compatibility, then becomes its arguments.
+_NVIDIA_ENTRYPOINT = "/opt/nvidia/nvidia_entrypoint.sh"
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+
+def main() -> None:
+    """Runs what the words ask for."""
+    words = sys.argv[1:]
+    try:
+        if not words or words[0] == "tritonserver" or words[0].startswith("-"):
+            sys.exit(run(_prepared(server_command(words[words[:1] == ["tritonserver"] :]))))
+        command = _prepared(words)
+        os.execvp(command[0], command)
+    except FileNotFoundError as error:
+        sys.exit(f"{error.filename} is not in this image")
+
+
+def server_command(arguments: Sequence[str]) -> list[str]:
+    """The server's command line: one process, or mpirun with one a rank.
+
+    What it tells mpirun and the ranks is from NVIDIA/TensorRT-LLM,
+    triton_backend/scripts/launch_triton_server.py. Other than there, the first rank has the front,
+    root's rights are allowed only to root, and no rank is bound: by default mpirun gives each of
+    two ranks a single core, which its tokenizers would have to share.
+
+    Args:
+        arguments: tritonserver's own.
+    """
+    with_front = [sys.executable, "-E", str(_WITH_FRONT), _SERVER]
+    size = world_size(_repositories(arguments))
+    if size == 1:
+        return [*with_front, *arguments]
+    command = ["mpirun", "--bind-to", "none"]
+    if os.geteuid() == 0:
+        command.append("--allow-run-as-root")
+    for rank in range(size):
+        server = [_SERVER] if rank else with_front
+        command += [":"] if rank else []
+        command += ["-n", "1", *server, *arguments, *_rank_arguments(rank)]
+    return command
+
+
+def world_size(repositories: Iterable[Path]) -> int:
+    """How many processes the engine in one of the model repositories is built for."""
+    for repository in repositories:
+        config = _read_object(repository / _ENGINE_MODEL / "1" / "config.json")
+        if "pretrained_config" in config:
+            return int(config["pretrained_config"].get("mapping", {}).get("world_size", 1))
+        if "builder_config" in config:  # TensorRT-LLM 0.5 to 0.7
+            built = config["builder_config"]
+            return int(built.get("tensor_parallel", 1)) * int(built.get("pipeline_parallel", 1))
+    return 1
+
+
+def run(command: Sequence[str]) -> int:
+    """Runs a command until it ends, with the signals that ask to stop passed on.
+
+    Returns:
+        Its exit status; as in a shell 128 and the signal's number for one that a signal ended.
+
+    Raises:
+        FileNotFoundError: there is no such command.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {*_STOPPING, signal.SIGCHLD})
+    # Its own session: Ctrl-C in a terminal comes once, by way of this process.
+    child = os.posix_spawnp(command[0], command, os.environ, setsigmask=(), setsid=True)
+    while True:
+        arrived = signal.sigwait({*_STOPPING, signal.SIGCHLD})
+        if arrived in _STOPPING:
+            os.kill(_first_rank(child) or child, arrived)
+        elif (status := _reap(child)) is not None:
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else 128 - code
+
+
+def _rank_arguments(rank: int) -> list[str]:
+    load = ["--model-control-mode=explicit", f"--load-model={_ENGINE_MODEL}"] if rank else []
+    return [
+        *load,
+        "--disable-auto-complete-config",
+        f"--backend-config=python,shm-region-prefix-name=prefix{rank}_",
+    ]
+
+
+def _repositories(arguments: Sequence[str]) -> list[Path]:
+    """The values of `--model-repository`, given as one word or as two."""
+    names = ("--model-repository", "--model-store")
+    split = [argument.partition("=") for argument in arguments]
+    following = [*arguments[1:], ""]
+    return [
+        Path(value if equals else after)
+        for (name, equals, value), after in zip(split, following, strict=True)
+        if name in names
+    ]
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """A JSON object; an empty one where there is none, which Triton then says better."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _prepared(command: list[str]) -> list[str]:
+    """A command that goes through NVIDIA's own entrypoint where the image has it."""
+    return [_NVIDIA_ENTRYPOINT, *command] if os.access(_NVIDIA_ENTRYPOINT, os.X_OK) else command
+
+
+def _first_rank(mpirun: int) -> int | None:
+    """The process of rank 0 below mpirun, which ends the others when it ends.
+
+    mpirun itself would let a second pass, then kill the ranks after another one and end with 1
+    (Open MPI 4.1.4); Triton alone takes longer. Ranks above 0 end by themselves after the first
+    (TensorRT-LLM, model_instance_state.cc: exit(0) once the leader has shut down).
+    """
+    for listed in Path(f"/proc/{mpirun}/task").glob("*/children"):
+        for pid in listed.read_text().split():
+            if b"OMPI_COMM_WORLD_RANK=0" in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                return int(pid)
+    return None
+
+
+def _reap(child: int) -> int | None:
+    """Takes leave of every process that has ended, orphans too; the child's status if it has."""
+    found = None
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return found
+        if pid == 0:
+            return found
+        if pid == child:
+            found = status
+
+
+if __name__ == "__main__":
+    main()

@@ -18,6 +18,9 @@ import local_oci.faults.routes
 import local_oci.invocation.routes
 import local_oci.logs.routes
 import local_oci.object_storage.routes
+import local_oci.registry.routes
+import local_oci.registry.token_routes
+import local_oci.users.routes
 import local_oci.work_requests.routes
 from local_oci.catalog.workflows import export_artifact, import_artifact
 from local_oci.cloud import Cloud
@@ -37,7 +40,14 @@ _SERVICE_ROUTES = [
     *local_oci.work_requests.routes.ROUTES,
     *local_oci.object_storage.routes.ROUTES,
     *local_oci.logs.routes.ROUTES,
+    *local_oci.users.routes.ROUTES,
+    *local_oci.registry.routes.ROUTES,
+    *local_oci.registry.token_routes.ROUTES,
     *local_oci.invocation.routes.ROUTES,
+]
+_LOCAL_ROUTES = [
+    *local_oci.faults.routes.ROUTES,
+    *local_oci.registry.token_routes.LOCAL_ROUTES,
 ]
 _UNSIGNED_BODIES = [
     *local_oci.catalog.routes.UNSIGNED_BODIES,
@@ -48,10 +58,15 @@ _UNSIGNED_BODIES = [
 def build_app(cloud: Cloud) -> Starlette:
     """The application that serves a cloud."""
     app = Starlette(
-        routes=[*local_oci.faults.routes.ROUTES, *_SERVICE_ROUTES],
+        routes=[*_LOCAL_ROUTES, *_SERVICE_ROUTES],
         middleware=[
             Middleware(RequestIds),
-            Middleware(Authentication, identity=cloud.identity, unsigned_bodies=_UNSIGNED_BODIES),
+            Middleware(
+                Authentication,
+                identity=cloud.identity,
+                unsigned_bodies=_UNSIGNED_BODIES,
+                self_authenticating=local_oci.registry.token_routes.SELF_AUTHENTICATING,
+            ),
             Middleware(Faults, plan=cloud.faults, routes=_SERVICE_ROUTES),
         ],
         exception_handlers={
@@ -80,6 +95,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
         await cloud.work_requests.shutdown()
         await workflows.shutdown()
         await cloud.fleet.shutdown()
+        await cloud.registry_switch.turn_off()
         cloud.database.close()
 
 

@@ -8,7 +8,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from local_oci.daemon import ALREADY_SERVED, DaemonError, running_endpoint, start, stop
+from local_oci.daemon import (
+    ALREADY_SERVED,
+    DaemonError,
+    require_registry,
+    running_endpoint,
+    start,
+    stop,
+)
 from local_oci.home import Home
 from local_oci.limits import START_TIMEOUT_SECONDS
 from local_oci.options import AlreadyServedError, ServeError, ServeOptions
@@ -46,6 +53,7 @@ def _serve(home: Home, options: argparse.Namespace) -> int:
             images=dict(options.image),
             isolation=options.isolation,
             start_timeout=options.start_timeout,
+            registry=options.registry,
         )
     )
     return 0
@@ -60,8 +68,11 @@ def _start(home: Home, options: argparse.Namespace) -> int:
             f"--port={options.port}",
             f"--isolation={options.isolation}",
             f"--start-timeout={options.start_timeout}",
+            *(["--registry"] if options.registry else []),
         ],
     )
+    if options.registry:
+        require_registry(endpoint)  # a server that runs already may have none
     # Not an argument of `serve`: a server that runs already shall know the images as well.
     ProcessImages(home.images).register(dict(options.image))
     print(endpoint)
@@ -141,6 +152,12 @@ def _add_serve_options(parser: argparse.ArgumentParser) -> None:
         default=START_TIMEOUT_SECONDS,
         metavar="SECONDS",
         help="how long a deployment may take to become healthy (%(default)g)",
+    )
+    parser.add_argument(
+        "--registry",
+        action="store_true",
+        help="serve a container registry as well, by the program docker-registry; its address is "
+        "in D/registry-host, and the directory has one from then on",
     )
 
 

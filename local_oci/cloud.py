@@ -17,10 +17,14 @@ from local_oci.invocation.throttle import Throttle
 from local_oci.logs.service import LogService
 from local_oci.object_storage.models import Bucket
 from local_oci.object_storage.store import Objects, Uploads
+from local_oci.registry.service import ContainerRegistry
+from local_oci.registry.store import Repositories
+from local_oci.registry.switch import RegistrySwitch
 from local_oci.runtime.runner import Runner
 from local_oci.storage.blobs import Blobs
 from local_oci.storage.database import Database
 from local_oci.storage.records import Collection
+from local_oci.users.store import AuthTokens
 from local_oci.work_requests.engine import WorkRequests
 from local_oci.work_requests.models import WorkRequest
 
@@ -43,8 +47,16 @@ class Cloud:
     objects: Objects
     uploads: Uploads
     logs: LogService
+    auth_tokens: AuthTokens
+    repositories: Repositories
+    registry_switch: RegistrySwitch
     faults: FaultPlan = field(default_factory=FaultPlan)
     throttle: Throttle = field(default_factory=Throttle)
+
+    @property
+    def registry(self) -> ContainerRegistry | None:
+        """The container registry, if there is one."""
+        return self.registry_switch.registry
 
 
 def build_cloud(
@@ -61,6 +73,8 @@ def build_cloud(
     """
     database = Database(home.database)
     blobs = Blobs(home)
+    auth_tokens = AuthTokens(database)
+    repositories = Repositories(database)
     return Cloud(
         home=home,
         identity=identity,
@@ -80,6 +94,9 @@ def build_cloud(
         objects=Objects(database, blobs),
         uploads=Uploads(database, blobs),
         logs=LogService(database),
+        auth_tokens=auth_tokens,
+        repositories=repositories,
+        registry_switch=RegistrySwitch(home, endpoint, identity, repositories, auth_tokens),
     )
 
 

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from http.client import HTTPResponse
@@ -25,6 +26,7 @@ ALREADY_SERVED = 3  # exit status of `serve` when another process has the direct
 
 _START_TIMEOUT_SECONDS = 30.0
 _STOP_TIMEOUT_SECONDS = 2 * STOP_GRACE_SECONDS + 10.0
+_ANSWER_TIMEOUT_SECONDS = 5.0
 _HOLDER_TIMEOUT_SECONDS = 1.0
 _POLL_SECONDS = 0.02
 
@@ -96,6 +98,22 @@ def running_endpoint(home: Home) -> str | None:
     return endpoint if directory == str(home.root) else None
 
 
+def require_registry(endpoint: str) -> None:
+    """Have a server start its container registry, unless that runs.
+
+    Raises:
+        DaemonError: it cannot; the server runs on without.
+    """
+    request = urllib.request.Request(f"{endpoint}/_local/registry", method="POST")
+    try:
+        _open(request, _START_TIMEOUT_SECONDS).close()
+    except urllib.error.HTTPError as error:
+        with error:
+            raise DaemonError(json.load(error)["message"]) from error
+    except OSError as error:
+        raise DaemonError(f"{endpoint} does not answer: {error}") from error
+
+
 def _spawn(home: Home, serve_arguments: Sequence[str]) -> subprocess.Popen[bytes]:
     with home.log.open("ab") as log:
         return subprocess.Popen(
@@ -135,8 +153,10 @@ def _last_line(log: Path) -> str:
     return lines[-1] if lines else f"the server ended without a word; see {log}"
 
 
-def _open(url: str) -> HTTPResponse:
+def _open(
+    request: str | urllib.request.Request, timeout: float = _ANSWER_TIMEOUT_SECONDS
+) -> HTTPResponse:
     """Ask without a proxy, whatever the environment says: it is this machine."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    response: HTTPResponse = opener.open(url, timeout=5)
+    response: HTTPResponse = opener.open(request, timeout=timeout)
     return response

@@ -88,6 +88,16 @@ class Home:
         return self.root / "outputs"
 
     @property
+    def registry(self) -> Path:
+        """What the container registry keeps; there only if the cloud has one."""
+        return self.root / "registry"
+
+    @property
+    def registry_host(self) -> Path:
+        """Holds the container registry's host and port while it runs."""
+        return self.root / "registry-host"
+
+    @property
     def run(self) -> Path:
         """Sockets of running deployments; a short path elsewhere if it would be too long here."""
         run = self.root / "run"

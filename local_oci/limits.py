@@ -71,6 +71,19 @@ STOP_GRACE_SECONDS = 10.0
 # [read] Docker's default size of /dev/shm; `SHM_SIZE` overrides it (samples, llm/llama2).
 DEFAULT_SHM_SIZE = "64m"
 
+# --- container registry -----------------------------------------------------------------------
+
+# [read] www.oracle.com/cloud/cloud-native/container-registry/faq: "Quotas are 500 repos total and
+# 500 images per repo PER region".
+MAX_REPOSITORIES = 500
+
+# [read] OCI CLI reference, iam auth-token: "A user can have up to two auth tokens at a time".
+MAX_AUTH_TOKENS = 2
+
+# [inferred] Oracle says "short-lived". A token that logs in must outlast the 20 minutes that the
+# pull of an image may take (tshoot-model-deploy-byoc.htm).
+REGISTRY_TOKEN_LIFETIME = timedelta(hours=1)
+
 # --- lists and logs ---------------------------------------------------------------------------
 
 # [inferred] the page size of a list when the caller names none, and the largest one.

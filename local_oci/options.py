@@ -28,6 +28,7 @@ class ServeOptions:
         images: process images to register.
         isolation: "auto", "namespaces" or "plain".
         start_timeout: seconds that a container has to become healthy.
+        registry: whether to serve a container registry as well; a home that had one has one.
     """
 
     home: Home
@@ -36,3 +37,4 @@ class ServeOptions:
     images: Mapping[str, Path]
     isolation: str
     start_timeout: float
+    registry: bool

@@ -18,6 +18,7 @@ from local_oci.home import Home, HomeError, Lock
 from local_oci.http.connection import GatewayProtocol
 from local_oci.identity import load_or_create
 from local_oci.options import AlreadyServedError, ServeError, ServeOptions
+from local_oci.registry.process import RegistryError
 from local_oci.runtime.artifact import remove_tree
 from local_oci.runtime.images import ProcessImages
 from local_oci.runtime.isolation import Isolation
@@ -39,7 +40,8 @@ def serve(options: ServeOptions) -> None:
     """Serve until SIGTERM or SIGINT, then stop every deployment.
 
     Raises:
-        ServeError: the directory is in use or unusable, or the port is taken.
+        ServeError: the directory is in use or unusable, the port is taken, or there can be no
+            container registry.
     """
     home = options.home
     try:
@@ -120,6 +122,11 @@ async def _serve(
     runner = ProcessRunner(home, images, isolation)
     identity = load_or_create(home)
     cloud = build_cloud(home, identity, endpoint, runner, options.start_timeout)
+    if options.registry or cloud.registry_switch.was_on:
+        try:
+            await cloud.registry_switch.turn_on()
+        except RegistryError as error:
+            raise ServeError(str(error)) from error
     config = uvicorn.Config(
         build_app(cloud),
         http=GatewayProtocol,

@@ -33,6 +33,11 @@ def missing_parameter(name: str) -> ServiceError:
     return ServiceError(400, "MissingParameter", f"Missing required parameter '{name}'.")
 
 
+def limit_exceeded(message: str) -> ServiceError:
+    """400: one more than a service limit allows."""
+    return ServiceError(400, "LimitExceeded", message)
+
+
 def related_resource_not_found(what: str) -> ServiceError:
     """400: a resource named in the body does not exist."""
     return ServiceError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from starlette.requests import ClientDisconnect
@@ -64,18 +64,31 @@ class RequestIds:
 
 
 class Authentication:
-    """Let through what the one user signed; the `/_local/` routes guard themselves."""
+    """Let through what the one user signed.
+
+    Args:
+        app: what comes next.
+        identity: the one user.
+        unsigned_bodies: operations whose bodies no signature covers.
+        self_authenticating: paths that ask for more than signatures, and do so themselves, as the
+            `/_local/` routes do.
+    """
 
     def __init__(
-        self, app: ASGIApp, identity: Identity, unsigned_bodies: Sequence[UnsignedBody]
+        self,
+        app: ASGIApp,
+        identity: Identity,
+        unsigned_bodies: Sequence[UnsignedBody],
+        self_authenticating: Set[str],
     ) -> None:
         self._app = app
         self._identity = identity
         self._unsigned_bodies = unsigned_bodies
+        self._self_authenticating = self_authenticating
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request, see the ASGI specification."""
-        if scope["type"] != "http" or scope["path"].startswith(LOCAL_PREFIX):
+        if scope["type"] != "http" or self._lets_through(scope["path"]):
             await self._app(scope, receive, send)
             return
         try:
@@ -86,17 +99,18 @@ class Authentication:
             return
         await self._app(scope, receive, send)
 
+    def _lets_through(self, path: str) -> bool:
+        return path.startswith(LOCAL_PREFIX) or path in self._self_authenticating
+
     async def _authenticated(self, scope: Scope, receive: Receive) -> Receive:
-        headers = _headers(scope)
-        body_is_signed = self._body_is_signed(scope)
-        if body_is_signed and "content-length" not in headers:
+        request = signed_request(scope, body_is_signed=self._body_is_signed(scope))
+        if request.body_is_signed and "content-length" not in request.headers:
             raise length_required()
-        request = SignedRequest(scope["method"], _target(scope), headers, body_is_signed)
         verify(request, self._identity, now())
-        if not body_is_signed:
+        if not request.body_is_signed:
             return receive
-        body = await _read_body(headers, receive)
-        check_body(body, headers)
+        body = await _read_body(request.headers, receive)
+        check_body(body, request.headers)
         return _Replay(body, receive)
 
     def _body_is_signed(self, scope: Scope) -> bool:
@@ -106,6 +120,11 @@ class Authentication:
             scope["method"] == unsigned.method and unsigned.path.fullmatch(scope["path"])
             for unsigned in self._unsigned_bodies
         )
+
+
+def signed_request(scope: Scope, *, body_is_signed: bool) -> SignedRequest:
+    """The parts of a request that a signature covers."""
+    return SignedRequest(scope["method"], _target(scope), _headers(scope), body_is_signed)
 
 
 def log_refusal(scope: Scope, error: ServiceError) -> None:
@@ -129,7 +148,7 @@ class _Replay:
         return {"type": "http.request", "body": body, "more_body": False}
 
 
-async def _read_body(headers: dict[str, str], receive: Receive) -> bytes:
+async def _read_body(headers: Mapping[str, str], receive: Receive) -> bytes:
     length = headers["content-length"]
     if not length.isdecimal() or int(length) > MAX_PAYLOAD_BYTES:
         raise payload_too_large()

@@ -10,14 +10,15 @@ import base64
 import binascii
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from local_oci.http.errors import invalid_parameter
 from local_oci.http.requests import integer_query
-from local_oci.http.responses import records_response
+from local_oci.http.responses import json_response, next_page_header, records_response
 from local_oci.limits import DEFAULT_PAGE, MAX_PAGE
 from local_oci.storage.records import Record, Resource
 
@@ -26,12 +27,45 @@ ResourceT = TypeVar("ResourceT", bound=Resource)
 SortKey = tuple[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Page(Generic[RecordT]):
+    """A part of a list.
+
+    Args:
+        records: what is on the page.
+        remaining: how many records come after it.
+        token: leads to the next page; None on the last one.
+    """
+
+    records: Sequence[RecordT]
+    remaining: int
+    token: str | None
+
+
+def as_array(page: Page[RecordT]) -> Response:
+    """What most services answer to a list operation: a bare JSON array."""
+    return records_response(page.records, page.token)
+
+
+def as_collection(page: Page[RecordT], **totals: int) -> Response:
+    """What the others answer: `{"items": ...}` and some numbers."""
+    return json_response(
+        {
+            "items": [record.wire() for record in page.records],
+            "remainingItemsCount": page.remaining,
+            **totals,
+        },
+        headers=next_page_header(page.token),
+    )
+
+
 def list_response(
     request: Request,
     records: Iterable[ResourceT],
     *,
     filters: Mapping[str, Callable[[ResourceT], str | None]],
     sort_fields: Mapping[str, Callable[[ResourceT], str]],
+    respond: Callable[[Page[ResourceT]], Response] = as_array,
 ) -> Response:
     """Answer a list operation.
 
@@ -40,6 +74,7 @@ def list_response(
         records: all that could be listed.
         filters: query parameter to the value that it must equal.
         sort_fields: `sortBy` value to the text to sort by; the first one is the default.
+        respond: makes the response with a page.
     """
     query = request.query_params
     wanted = [(value_of, query[name]) for name, value_of in filters.items() if name in query]
@@ -53,7 +88,7 @@ def list_response(
         return sort_fields[field](record), record.id
 
     found.sort(key=key, reverse=descending)
-    return page_response(request, found, key=key, descending=descending)
+    return page_response(request, found, key=key, descending=descending, respond=respond)
 
 
 def page_response(
@@ -62,8 +97,9 @@ def page_response(
     *,
     key: Callable[[RecordT], SortKey],
     descending: bool = False,
+    respond: Callable[[Page[RecordT]], Response] = as_array,
 ) -> Response:
-    """One page of records that are sorted by `key`."""
+    """One page of records that are sorted by `key`; `opc-next-page` leads to the next one."""
     limit = integer_query(request, "limit", DEFAULT_PAGE, MAX_PAGE)
     rest = records
     if token := request.query_params.get("page"):
@@ -73,9 +109,9 @@ def page_response(
             for record in records
             if (key(record) < last if descending else key(record) > last)
         ]
-    page = rest[:limit]
-    more = len(rest) > limit
-    return records_response(page, make_token(key(page[-1])) if more else None)
+    shown, remaining = rest[:limit], len(rest[limit:])
+    token = make_token(key(shown[-1])) if remaining else None
+    return respond(Page(shown, remaining, token))
 
 
 def make_token(key: SortKey) -> str:
@@ -100,7 +136,7 @@ def read_token(token: str) -> SortKey:
 def _descending(order: str | None, field: str) -> bool:
     """The SDK's documents: times are descending by default, names ascending."""
     if order is None:
-        return field.startswith("time")
+        return field.lower().startswith("time")
     if order not in ("ASC", "DESC"):
         raise invalid_parameter(f"sortOrder: '{order}' is neither ASC nor DESC.")
     return order == "DESC"

@@ -31,8 +31,13 @@ def record_response(
 
 def records_response(records: Iterable[Record], next_page: str | None) -> Response:
     """A page of records as a bare JSON array; `opc-next-page` leads to the next one."""
-    headers = {"opc-next-page": next_page} if next_page else {}
-    return json_response([record.wire() for record in records], headers=headers)
+    content = [record.wire() for record in records]
+    return json_response(content, headers=next_page_header(next_page))
+
+
+def next_page_header(token: str | None) -> dict[str, str]:
+    """What leads to the next page, if there is one."""
+    return {"opc-next-page": token} if token else {}
 
 
 def empty_response(status: int = 204, headers: Mapping[str, str] | None = None) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import secrets
 import uuid
 from datetime import UTC, datetime
@@ -15,8 +16,16 @@ def new_ocid(resource_type: str) -> str:
 
     The form is that of docs.oracle.com/iaas/Content/General/Concepts/identifiers.htm.
     """
-    unique = base64.b32encode(secrets.token_bytes(_UNIQUE_BYTES)).decode().lower()
-    return f"ocid1.{resource_type}.oc1..aaaa{unique}"
+    return _ocid(resource_type, secrets.token_bytes(_UNIQUE_BYTES))
+
+
+def derived_ocid(resource_type: str, origin: str) -> str:
+    """The one OCID of what is not stored but found anew each time, by what makes it unique."""
+    return _ocid(resource_type, hashlib.sha512(origin.encode()).digest()[:_UNIQUE_BYTES])
+
+
+def _ocid(resource_type: str, unique: bytes) -> str:
+    return f"ocid1.{resource_type}.oc1..aaaa{base64.b32encode(unique).decode().lower()}"
 
 
 def new_etag() -> str:

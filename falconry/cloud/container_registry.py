@@ -105,7 +105,7 @@ class Ocir:
         """`<namespace>/<prefix>/<name>`."""
         return f"{self.namespace}/{self._settings.prefix}/{name}"
 
-    def credentials(self) -> Credentials:
+    def credentials(self, repository: str) -> Credentials:
         """The auth token of OCIR_AUTH_TOKEN, or else one that the profile's API key asks for.
 
         Raises:
@@ -113,7 +113,7 @@ class Ocir:
         """
         token = None if self._emulated else os.environ.get("OCIR_AUTH_TOKEN")
         if token is None:
-            return Credentials(_TOKEN_USER, self._signed_token())
+            return Credentials(_TOKEN_USER, self._signed_token(repository), bearer=True)
         user = os.environ.get("OCIR_USERNAME") or self._settings.username
         if not user:
             raise ImageError(
@@ -157,14 +157,22 @@ class Ocir:
         begins = f"{self.namespace}/"
         return user if user.startswith(begins) else f"{begins}{user}"
 
-    def _signed_token(self) -> str:
+    def _signed_token(self, repository: str) -> str:
+        """A token that may read this repository; as a login it may do what the user may.
+
+        That OCIR heeds the scope is inferred: it is distribution's. To ask for a push as well could
+        make the repository, in the root compartment.
+        """
         import requests
 
+        asked = {"service": self.host, "scope": f"repository:{repository}:pull"}
         try:
             with requests.Session() as session:
                 session.trust_env = self._emulated is None
                 signer = self._session.signer()
-                answer = session.get(self._token_url(), auth=signer, timeout=_TIMEOUT_S)
+                answer = session.get(
+                    self._token_url(), params=asked, auth=signer, timeout=_TIMEOUT_S
+                )
         except requests.RequestException as error:
             raise ImageError(
                 f"the registry's token service cannot be reached ({error})",

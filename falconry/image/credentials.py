@@ -10,10 +10,15 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A user's name and password, or what stands for them at a registry with tokens."""
+    """A user's name and password, or what stands for them at a registry with tokens.
+
+    Attributes:
+        bearer: whether the password is a token that the registry itself may take as it is.
+    """
 
     username: str
     password: str = field(repr=False)
+    bearer: bool = False
 
     def auth_config(self) -> dict[str, str]:
         """As the Docker SDK takes it for one push or pull."""

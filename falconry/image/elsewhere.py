@@ -36,7 +36,7 @@ class AnyRegistry:
         parts = (self.settings.namespace, self.settings.prefix, name)
         return "/".join(part for part in parts if part)
 
-    def credentials(self) -> Credentials | None:
+    def credentials(self, repository: str) -> Credentials | None:
         """The token of the environment, or what `docker login` left."""
         token = os.environ.get("OCIR_AUTH_TOKEN")
         user = os.environ.get("OCIR_USERNAME") or self.settings.username

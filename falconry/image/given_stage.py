@@ -47,7 +47,7 @@ class GivenImageStage(Stage):
         found = self._look_up()
         if found is None:
             raise ImageError(
-                "the registry has no such image",
+                "the registry has no such image, or none that this login may see",
                 where=str(self._reference),
                 remedy="correct image.reference, or leave it out to have one built",
             )
@@ -60,7 +60,8 @@ class GivenImageStage(Stage):
     def _look_up(self) -> ImageOutput | None:
         wanted = self._reference
         place = self._door.open()
-        login = place.credentials() if place.host == wanted.host() else docker_login(wanted.host())
+        ours = place.host == wanted.host()
+        login = place.credentials(wanted.repository) if ours else docker_login(wanted.host())
         client = RegistryClient(wanted.host(), login)
         digest = client.digest(wanted.repository, wanted.version)
         if digest is None:

@@ -17,8 +17,8 @@ class Place(Protocol):
     def repository(self, name: str) -> str:
         """The path of a repository in the registry for an image of this name."""
 
-    def credentials(self) -> Credentials | None:
-        """The login, newly asked for where it is a token; None for a registry without.
+    def credentials(self, repository: str) -> Credentials | None:
+        """The login for a repository, newly asked for where it is a token; None without one.
 
         Raises:
             FalconryError: there is none to be had.

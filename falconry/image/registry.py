@@ -25,6 +25,7 @@ _DIGEST_HEADER = "Docker-Content-Digest"
 _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
 # The Docker engine takes plain HTTP for these and for no others (moby, registry/config.go).
 _PLAIN = re.compile(r"(127(\.\d+){3}|localhost)(:\d+)?")
+_BEARER = "Bearer "
 _TIMEOUT_S = (5.0, 30.0)
 
 
@@ -57,10 +58,16 @@ class RegistryClient:
     def __init__(self, host: str, credentials: Credentials | None) -> None:
         self._host = host
         self._credentials = credentials
-        self._authorization = ""
+        # Saves the challenge and its answer; a registry that wants another token challenges.
+        self._authorization = (
+            f"{_BEARER}{credentials.password}" if credentials and credentials.bearer else ""
+        )
 
     def digest(self, repository: str, version: str) -> str | None:
-        """The digest of a tag's manifest, or a digest that is there; None where there is none.
+        """The digest of a tag's manifest, or a digest that is there.
+
+        Returns:
+            None where there is none that this user may see.
 
         Raises:
             ImageError: the registry refuses, or does not answer.
@@ -69,7 +76,10 @@ class RegistryClient:
         return response.headers.get(_DIGEST_HEADER) if response is not None else None
 
     def image(self, repository: str, version: str) -> StoredImage | None:
-        """What the registry holds of an image for one platform; None where it holds none.
+        """What the registry holds of an image for one platform.
+
+        Returns:
+            None where it holds none that this user may see.
 
         Raises:
             ImageError: the registry refuses, or does not answer.
@@ -92,11 +102,20 @@ class RegistryClient:
                 response = self._authorized(session, method, url)
         except requests.RequestException as error:
             raise explain(where, str(error)) from None
-        if response.status_code == 404:
+        if response.status_code == 404 or self._may_not_see(response):
             return None
         if not response.ok:
             raise explain(where, f"status {response.status_code} {response.text[:300]}")
         return response
+
+    def _may_not_see(self, response: Response) -> bool:
+        """Whether a login that was accepted has no right here.
+
+        Registries with tokens say so of repositories that do not exist as well (distribution,
+        docs/spec/auth/token.md: `insufficient_scope`).
+        """
+        refused = response.status_code in (401, 403)
+        return refused and self._authorization.startswith(_BEARER)
 
     def _authorized(self, session: Session, method: str, url: str) -> Response:
         """Asks, and where a challenge comes answers it and asks again."""
@@ -139,7 +158,7 @@ class RegistryClient:
         if not answer.ok:
             raise explain(self._host, f"unauthorized: status {answer.status_code} {answer.text}")
         body: dict[str, Any] = answer.json()
-        return f"Bearer {body.get('token') or body.get('access_token')}"
+        return f"{_BEARER}{body.get('token') or body.get('access_token')}"
 
     def _basic(self) -> str:
         login = self._credentials

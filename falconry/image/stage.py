@@ -96,8 +96,9 @@ class ContainerImageStage(Stage):
 
     def _found(self, place: Place, key: str) -> ImageOutput | None:
         """What the registry has under this key's tag, unless it is another one than we pushed."""
-        client = RegistryClient(place.host, place.credentials())
-        stored = client.image(place.repository(self._source.name), self._tag(key))
+        repository = place.repository(self._source.name)
+        client = RegistryClient(place.host, place.credentials(repository))
+        stored = client.image(repository, self._tag(key))
         if stored is None:
             return None
         receipt = read_receipt(self._receipt)
@@ -114,8 +115,9 @@ class ContainerImageStage(Stage):
         with contextlib.closing(connect()) as client:
             self._build(client, reference, key, report)
             report("making the repository", None)
-            place.prepare(place.repository(self._source.name))
-            return push(client, reference, place.credentials, report)
+            repository = place.repository(self._source.name)
+            place.prepare(repository)
+            return push(client, reference, lambda: place.credentials(repository), report)
 
     def _build(self, client: DockerClient, reference: str, key: str, report: Report) -> None:
         """Builds the image unless the engine has it from a run that was broken off later."""

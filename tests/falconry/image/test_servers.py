@@ -1,0 +1,100 @@
+"""What the server images are built from."""
+
+import io
+import re
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from falconry.engine.toolchain import load_toolchains
+from falconry.errors import SettingsError
+from falconry.image.servers import cpu_image, locked_rows, server_image, trtllm_image
+from falconry.settings import load_settings
+
+ROOT = Path(__file__).parents[3]
+LOCK = (ROOT / "requirements.lock").read_text()
+
+
+def members(context):
+    with tarfile.open(fileobj=io.BytesIO(context)) as tar:
+        return {
+            member.name: tar.extractfile(member).read() if member.isfile() else None
+            for member in tar.getmembers()
+        }
+
+
+def test_rows_of_the_lock_keep_their_version_and_every_digest():
+    rows = locked_rows(LOCK, ["idna"])
+    version, *digests = [line.strip(" \\") for line in rows.splitlines()]
+    assert re.fullmatch(r"idna==[\d.]+", version)
+    assert digests
+    assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", digest) for digest in digests)
+    whole = LOCK.split(f"{version} \\\n")[1]
+    assert len(digests) == len(re.match(r"(?:    --hash\S+.*\n)+", whole)[0].splitlines())
+
+
+def test_a_package_that_is_not_locked_is_named():
+    with pytest.raises(SettingsError, match="has no row for left-pad; run: make lock"):
+        locked_rows(LOCK, ["idna", "left-pad"])
+
+
+def test_the_profile_s_builder_decides_the_image():
+    assert server_image(load_settings(ROOT)).name == "triton-cpu"
+    assert server_image(load_settings(ROOT, "oci")).name == "triton-trtllm"
+
+
+def test_the_cpu_image_needs_a_base():
+    settings = load_settings(ROOT)
+    without = settings.model_copy(
+        update={"image": settings.image.model_copy(update={"base": None})}
+    )
+    with pytest.raises(SettingsError, match=r"image\.base"):
+        cpu_image(without)
+
+
+@pytest.mark.parametrize("row", [row for row in load_toolchains().rows if row.engine_backend])
+def test_a_gpu_image_stands_on_its_toolchain_and_says_which_that_is(row):
+    source = trtllm_image(row)
+    assert source.bases["BASE"].startswith(row.image)
+    assert source.version == row.release
+    assert source.labels["io.falconry.tensorrt-llm"] == row.tensorrt_llm
+    assert source.labels["io.falconry.tensorrt"] == row.tensorrt
+    assert source.labels["io.falconry.sm"] == ",".join(map(str, row.sm))
+    assert "org.opencontainers.image.licenses" in source.labels
+
+
+def test_a_gpu_image_is_taken_by_digest_where_that_is_known():
+    row = load_toolchains().row(None)
+    digest = f"sha256:{64 * 'a'}"
+    pinned = trtllm_image(row.model_copy(update={"digest": digest}))
+    assert pinned.bases["BASE"] == f"{row.image}@{digest}"
+
+
+def test_a_release_without_the_backend_names_one_that_has_it():
+    with pytest.raises(SettingsError, match=r"1\.3 serves no TensorRT-LLM engines; take 25\.10"):
+        trtllm_image(load_toolchains().row("1.3"))
+
+
+@pytest.mark.parametrize("profile", ["local", "oci"])
+def test_no_engine_no_tokenizer_and_no_secret_is_in_the_context(profile):
+    source = server_image(load_settings(ROOT, profile))
+    names = {name for name, data in members(source.context(None)).items() if data is not None}
+    servers = {f"server/{path.name}" for path in (ROOT / "docker/server").glob("*.py")}
+    assert names == {"Dockerfile", "requirements.txt", *servers}
+
+
+def test_certificates_are_in_the_context_and_decide_nothing(tmp_path):
+    source = server_image(load_settings(ROOT))
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_text("certificates")
+    assert members(source.context(bundle))["certificates/ca.crt"] == b"certificates"
+    assert "certificates/ca.crt" not in members(source.context(None))
+    assert source.context(bundle) == source.context(bundle)
+
+
+def test_every_file_of_the_server_and_the_base_are_ingredients():
+    source = server_image(load_settings(ROOT))
+    other = server_image(load_settings(ROOT, overrides="image.base=debian:bookworm-slim"))
+    assert source.ingredients()["base"] != other.ingredients()["base"]
+    assert source.ingredients()["files"] == other.ingredients()["files"]

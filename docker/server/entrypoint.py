@@ -9,11 +9,12 @@ the kernel keeps from a container's first process what it does not take: so this
 first one and Triton its child, which can be stopped at any time.
 """
 
+import contextlib
 import json
 import os
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,40 +23,41 @@ _WITH_FRONT = Path(__file__).with_name("tritonserver.py")
 _ENGINE_MODEL = "tensorrt_llm"
 # Sets library paths and prepares CUDA's forward compatibility, then becomes its arguments.
 _NVIDIA_ENTRYPOINT = "/opt/nvidia/nvidia_entrypoint.sh"
+_FIRST_RANK = b"OMPI_COMM_WORLD_RANK=0"  # set by mpirun
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 def main() -> None:
     """Runs what the words ask for."""
     words = sys.argv[1:]
-    try:
-        if not words or words[0] == "tritonserver" or words[0].startswith("-"):
-            sys.exit(run(_prepared(server_command(words[words[:1] == ["tritonserver"] :]))))
-        command = _prepared(words)
-        os.execvp(command[0], command)
-    except FileNotFoundError as error:
-        sys.exit(f"{error.filename} is not in this image")
+    if not words or words[0] == "tritonserver" or words[0].startswith("-"):
+        arguments = words[words[:1] == ["tritonserver"] :]
+        ranks = world_size(_repositories(arguments))
+        command = _prepared(server_command(arguments, ranks))
+        sys.exit(run(command, _first_rank if ranks > 1 else None))
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, which would be inherited
+    _become(_prepared(words))
 
 
-def server_command(arguments: Sequence[str]) -> list[str]:
+def server_command(arguments: Sequence[str], ranks: int) -> list[str]:
     """The server's command line: one process, or mpirun with one a rank.
 
-    What it tells mpirun and the ranks is from NVIDIA/TensorRT-LLM,
+    What it tells mpirun and the ranks is from NVIDIA/TensorRT-LLM at 0a2e2c1f1268,
     triton_backend/scripts/launch_triton_server.py. Other than there, the first rank has the front,
     root's rights are allowed only to root, and no rank is bound: by default mpirun gives each of
     two ranks a single core, which its tokenizers would have to share.
 
     Args:
         arguments: tritonserver's own.
+        ranks: how many processes the engine is built for.
     """
     with_front = [sys.executable, "-E", str(_WITH_FRONT), _SERVER]
-    size = world_size(_repositories(arguments))
-    if size == 1:
+    if ranks == 1:
         return [*with_front, *arguments]
     command = ["mpirun", "--bind-to", "none"]
     if os.geteuid() == 0:
         command.append("--allow-run-as-root")
-    for rank in range(size):
+    for rank in range(ranks):
         server = [_SERVER] if rank else with_front
         command += [":"] if rank else []
         command += ["-n", "1", *server, *arguments, *_rank_arguments(rank)]
@@ -74,25 +76,43 @@ def world_size(repositories: Iterable[Path]) -> int:
     return 1
 
 
-def run(command: Sequence[str]) -> int:
+def run(command: list[str], stopped: Callable[[int], int | None] | None = None) -> int:
     """Runs a command until it ends, with the signals that ask to stop passed on.
 
-    Returns:
-        Its exit status; as in a shell 128 and the signal's number for one that a signal ended.
+    Args:
+        command: its words.
+        stopped: tells from the command's process which other one is to be stopped; None for
+            itself.
 
-    Raises:
-        FileNotFoundError: there is no such command.
+    Returns:
+        Its exit status; as in a shell 128 and the signal's number for one that a signal ended, and
+        127 where it cannot be run.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {*_STOPPING, signal.SIGCHLD})
-    # Its own session: Ctrl-C in a terminal comes once, by way of this process.
-    child = os.posix_spawnp(command[0], command, os.environ, setsigmask=(), setsid=True)
+    try:
+        # Its own session: Ctrl-C in a terminal comes once, by way of this process.
+        child = os.posix_spawnp(command[0], command, os.environ, setsigmask=(), setsid=True)
+    except OSError as error:
+        return _not_run(command, error)
     while True:
         arrived = signal.sigwait({*_STOPPING, signal.SIGCHLD})
         if arrived in _STOPPING:
-            os.kill(_first_rank(child) or child, arrived)
+            os.kill((stopped(child) if stopped else None) or child, arrived)
         elif (status := _reap(child)) is not None:
             code = os.waitstatus_to_exitcode(status)
             return code if code >= 0 else 128 - code
+
+
+def _become(command: list[str]) -> None:
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        sys.exit(_not_run(command, error))
+
+
+def _not_run(command: Sequence[str], error: OSError) -> int:
+    print(f"entrypoint: cannot run {command[0]}: {error.strerror}", file=sys.stderr)
+    return 127
 
 
 def _rank_arguments(rank: int) -> list[str]:
@@ -138,9 +158,10 @@ def _first_rank(mpirun: int) -> int | None:
     (TensorRT-LLM, model_instance_state.cc: exit(0) once the leader has shut down).
     """
     for listed in Path(f"/proc/{mpirun}/task").glob("*/children"):
-        for pid in listed.read_text().split():
-            if b"OMPI_COMM_WORLD_RANK=0" in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
-                return int(pid)
+        with contextlib.suppress(OSError):  # who has ended meanwhile is not the one
+            for pid in listed.read_text().split():
+                if _FIRST_RANK in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                    return int(pid)
     return None
 
 

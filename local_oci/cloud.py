@@ -17,7 +17,7 @@ from local_oci.invocation.throttle import Throttle
 from local_oci.logs.service import LogService
 from local_oci.object_storage.models import Bucket
 from local_oci.object_storage.store import Objects, Uploads
-from local_oci.runtime.runner import Runner
+from local_oci.runtime.runner import ImageRegistry, Runner
 from local_oci.storage.blobs import Blobs
 from local_oci.storage.database import Database
 from local_oci.storage.records import Collection
@@ -43,12 +43,18 @@ class Cloud:
     objects: Objects
     uploads: Uploads
     logs: LogService
+    registry: ImageRegistry | None = None
     faults: FaultPlan = field(default_factory=FaultPlan)
     throttle: Throttle = field(default_factory=Throttle)
 
 
 def build_cloud(
-    home: Home, identity: Identity, endpoint: str, runner: Runner, start_timeout: float
+    home: Home,
+    identity: Identity,
+    endpoint: str,
+    runner: Runner,
+    start_timeout: float,
+    registry: ImageRegistry | None = None,
 ) -> Cloud:
     """Open a directory's cloud.
 
@@ -58,6 +64,7 @@ def build_cloud(
         endpoint: its base URL.
         runner: what runs its containers.
         start_timeout: seconds that a container has to become healthy.
+        registry: its container registry, if it has one.
     """
     database = Database(home.database)
     blobs = Blobs(home)
@@ -80,6 +87,7 @@ def build_cloud(
         objects=Objects(database, blobs),
         uploads=Uploads(database, blobs),
         logs=LogService(database),
+        registry=registry,
     )
 
 

@@ -19,11 +19,15 @@ from local_oci.http.connection import GatewayProtocol
 from local_oci.identity import load_or_create
 from local_oci.options import AlreadyServedError, ServeError, ServeOptions
 from local_oci.runtime.artifact import remove_tree
+from local_oci.runtime.combined import CombinedRunner
+from local_oci.runtime.docker_engine import EngineError
+from local_oci.runtime.docker_leftovers import remove_left_containers
+from local_oci.runtime.docker_runner import DockerRunner
 from local_oci.runtime.images import ProcessImages
 from local_oci.runtime.isolation import Isolation
 from local_oci.runtime.probe import choose_isolation
 from local_oci.runtime.process import ProcessRunner
-from local_oci.runtime.runner import StartError
+from local_oci.runtime.runner import ImageRegistry, Runner, StartError
 
 # Another command may hold the lock for an instant, to see whether it is held.
 _LOCK_TIMEOUT_SECONDS = 1.0
@@ -35,8 +39,12 @@ _GRACEFUL_SECONDS = 1
 _log = logging.getLogger("local_oci")
 
 
-def serve(options: ServeOptions) -> None:
+def serve(options: ServeOptions, registry: ImageRegistry | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then stop every deployment.
+
+    Args:
+        options: how to serve.
+        registry: the cloud's container registry, if it has one.
 
     Raises:
         ServeError: the directory is in use or unusable, or the port is taken.
@@ -50,17 +58,22 @@ def serve(options: ServeOptions) -> None:
     if not lock.acquire(_LOCK_TIMEOUT_SECONDS):
         raise AlreadyServedError(f"{home.root} is served by another process already")
     lock.write(str(os.getpid()))  # never released: the lock shall last as long as the process
-    _wait_for_orphans(home)
+    _remove_orphans(home)
     listener = _listen(options)
     try:
         isolation = choose_isolation(home, options.isolation)
     except StartError as error:
         raise ServeError(str(error)) from error
     with _announced(home, listener) as endpoint:
-        asyncio.run(_serve(options, isolation, listener, endpoint))
+        asyncio.run(_serve(options, registry, isolation, listener, endpoint))
 
 
-def _wait_for_orphans(home: Home) -> None:
+def _remove_orphans(home: Home) -> None:
+    """End what a killed server left: containers, processes, and their files."""
+    try:
+        remove_left_containers(home)
+    except EngineError as error:
+        _log.warning("containers of an earlier run may be left: %s", error)
     left_over = Lock(home.processes)
     if not left_over.acquire(_ORPHANS_TIMEOUT_SECONDS):
         raise ServeError(f"{home.root}: processes of an earlier run are still there")
@@ -112,14 +125,21 @@ def _announced(home: Home, listener: socket.socket) -> Iterator[str]:
 
 
 async def _serve(
-    options: ServeOptions, isolation: Isolation, listener: socket.socket, endpoint: str
+    options: ServeOptions,
+    registry: ImageRegistry | None,
+    isolation: Isolation,
+    listener: socket.socket,
+    endpoint: str,
 ) -> None:
     home = options.home
     images = ProcessImages(home.images)
     images.register(options.images)
-    runner = ProcessRunner(home, images, isolation)
+    processes = ProcessRunner(home, images, isolation)
+    runner: Runner = (
+        processes if registry is None else CombinedRunner(processes, DockerRunner(home, registry))
+    )
     identity = load_or_create(home)
-    cloud = build_cloud(home, identity, endpoint, runner, options.start_timeout)
+    cloud = build_cloud(home, identity, endpoint, runner, options.start_timeout, registry)
     config = uvicorn.Config(
         build_app(cloud),
         http=GatewayProtocol,

@@ -1,6 +1,7 @@
 """The Docker engine of the tests: one that answers already, or one that they start for themselves.
 
-The engine that is started has no network and its own directory, and ends with the tests.
+The engine that is started has its own directory and ends with the tests. Its containers have a
+network, and ports that can be published, where the machine has a working iptables.
 """
 
 import contextlib
@@ -74,12 +75,22 @@ def docker_engine():
     _require_dockerd()
     # A socket's path may have 107 characters at most, and pytest's own directories are deep.
     directory = Path(tempfile.mkdtemp(prefix="dockerd-", dir="/tmp"))
+    bridges = _bridges()
     with (directory / "log").open("wb") as log:
         process = _start(directory, log)
     try:
         yield _answering(DockerEngine(f"unix://{directory}/s.sock"), process, directory / "log")
     finally:
-        _end(process, directory)
+        _end(process, directory, bridges)
+
+
+@pytest.fixture(scope="session")
+def publishing_docker_engine(docker_engine):
+    """A Docker engine whose containers can have published ports."""
+    with contextlib.closing(docker_engine.client()) as client:
+        if not client.networks.list(names=["bridge"], filters={"driver": "bridge"}):
+            pytest.skip("the Docker engine has no bridge, so it cannot publish ports of containers")
+    return docker_engine
 
 
 def _require_dockerd():
@@ -112,7 +123,7 @@ def _start(directory, log):
             "dockerd",
             *("--data-root", directory / "root", "--exec-root", directory / "exec"),
             *("--pidfile", directory / "pid", "--host", f"unix://{directory}/s.sock"),
-            *("--iptables=false", "--bridge=none"),
+            *([] if _iptables_work() else ["--iptables=false", "--bridge=none"]),
             # With the stand-in hook on its PATH the engine takes `--gpus`, as on a GPU host.
             *("--add-runtime", f"nvidia={shutil.which('runc')}"),
         ],
@@ -121,6 +132,17 @@ def _start(directory, log):
         stderr=subprocess.STDOUT,
         start_new_session=True,  # Ctrl-C is for the tests; they end it after their containers
     )
+
+
+def _iptables_work():
+    if not shutil.which("iptables"):
+        return False
+    command = ["iptables", "--wait", "--table", "nat", "--list", "--numeric"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def _bridges():
+    return {path.name for path in Path("/sys/class/net").glob("docker0")}
 
 
 def _answering(engine, process, log):
@@ -133,7 +155,7 @@ def _answering(engine, process, log):
     return pytest.skip(f"dockerd does not run on this machine (it needs root's rights): {said}")
 
 
-def _end(process, directory):
+def _end(process, directory, bridges):
     engine = DockerEngine(f"unix://{directory}/s.sock")
     with (
         contextlib.suppress(DockerException, OSError),
@@ -151,6 +173,8 @@ def _end(process, directory):
     for place in _mounts_below(directory):
         subprocess.run(["umount", "--lazy", place], check=False, stderr=subprocess.DEVNULL)
     shutil.rmtree(directory, ignore_errors=True)
+    for bridge in _bridges() - bridges:
+        subprocess.run(["ip", "link", "delete", bridge], check=False, stderr=subprocess.DEVNULL)
 
 
 def _kill_containerd(pid_file):

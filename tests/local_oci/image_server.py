@@ -1,4 +1,4 @@
-"""The inference server of the tests' process image: answers, streams and misbehaves on demand.
+"""The inference server of the tests' images: answers, streams and misbehaves on demand.
 
 It runs inside a deployment, on the standard library alone. Its behaviour is chosen by environment
 variables at the start and by paths and bodies afterwards.
@@ -115,7 +115,8 @@ def main() -> None:
 
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     time.sleep(float(os.environ.get("START_SECONDS", "0")))
-    ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+    address = sys.argv[2] if len(sys.argv) > 2 else "127.0.0.1"
+    ThreadingHTTPServer((address, port), Handler).serve_forever()
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ _PACKAGES = f"{_LIBRARY}/packages"
 # Parts of the standard library that no build script needs.
 _LEFT_OUT = re.compile(
     r"(^|/)(tests?|idlelib|lib2to3|ensurepip|tkinter|turtledemo|pydoc_data|distutils|unittest"
-    r"|asyncio|curses|dbm|html|sqlite3|wsgiref|xml|xmlrpc|site-packages|dist-packages"
+    r"|asyncio|curses|dbm|sqlite3|wsgiref|xml|xmlrpc|site-packages|dist-packages"
     r"|config-[^/]*)(/|$)|\.opt-\d\.pyc$"
     r"|lib-dynload/(_test|_tkinter|_codecs_|_curses|_dbm|_gdbm|_hashlib|_sqlite3|_ssl|readline)"
 )

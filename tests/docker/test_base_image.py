@@ -35,7 +35,7 @@ def test_it_does_nothing_where_the_image_is(docker_engine, docker_client, base_i
 
 
 def test_the_base_is_debian_12_with_debians_own_sources(docker_client, base_image):
-    said = "cat /etc/debian_version /etc/apt/sources.list"
+    said = "cat /etc/debian_version /etc/apt/sources.list.d/*"
     with container(docker_client, base_image, "sh", "-c", said, user="0") as running:
         assert running.wait(timeout=60)["StatusCode"] == 0
         lines = running.logs().decode().splitlines()

@@ -18,6 +18,7 @@ import pytest
 from docker.errors import DockerException
 
 import docker
+from tests.debian import install
 
 STAND_IN_GPU = Path(__file__).parent / "stand_in_gpu"
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
@@ -97,23 +98,9 @@ def _require_dockerd():
     if os.geteuid() != 0:
         pytest.skip(f"no Docker engine answers; start one, or as root: {_INSTALL}")
     if not shutil.which("dockerd"):
-        _install()
+        install("docker.io")
     if not shutil.which("dockerd"):
         pytest.skip(f"no Docker engine answers and dockerd could not be installed; try {_INSTALL}")
-
-
-def _install():
-    if not shutil.which("apt-get"):
-        return
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update"], ["install", "-y", "--no-install-recommends", "docker.io"]):
-        subprocess.run(
-            ["apt-get", "-qq", *command],
-            env=environment,
-            check=False,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
 
 
 def _start(directory, log):

@@ -20,9 +20,14 @@ from local_oci.limits import (
 )
 
 
+def is_allowed_port(port: int) -> bool:
+    """Whether a container may listen on a port."""
+    return MIN_PORT <= port <= MAX_PORT and port not in RESERVED_PORTS
+
+
 def check_port(name: str, port: int) -> None:
     """Refuse a port outside the documented range, or a reserved one: 400."""
-    if not MIN_PORT <= port <= MAX_PORT or port in RESERVED_PORTS:
+    if not is_allowed_port(port):
         reserved = ", ".join(str(number) for number in sorted(RESERVED_PORTS))
         raise invalid_parameter(
             f"{name}: {port} is not between {MIN_PORT} and {MAX_PORT}, or one of {reserved}."

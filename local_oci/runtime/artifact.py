@@ -73,6 +73,22 @@ def _safe_path(name: str) -> PurePosixPath:
     return path
 
 
+def copy_unpacked(source: Path, target: Path) -> None:
+    """Lay out a directory as if it came from an archive: links followed, usual modes. Blocks.
+
+    Args:
+        source: what would be in the archive.
+        target: directory to make.
+
+    Raises:
+        OSError: something cannot be read; shutil.Error names all that cannot.
+    """
+    shutil.copytree(source, target)
+    for path in [target, *target.rglob("*")]:
+        executable = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
+        path.chmod(_EXECUTABLE_MODE if executable else _FILE_MODE)
+
+
 def make_read_only(directory: Path) -> None:
     """Take write permission from a directory and all it holds; root can write nevertheless."""
     for path in [*directory.rglob("*"), directory]:

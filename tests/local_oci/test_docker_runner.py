@@ -370,7 +370,8 @@ def test_a_container_that_ends_by_itself_is_replaced(
     first = _container_of(client, cloud, deployment).id
     docker_sdk.post(deployment, "/predict/die")
     wait_until(lambda: docker_sdk.post(deployment).ok)
-    assert _container_of(client, cloud, deployment).id != first
+    wait_until(lambda: first not in {it.id for it in _containers(client, cloud.directory)})
+    assert _container_of(client, cloud, deployment).status == "running"
     docker_sdk.delete(deployment)
 
 

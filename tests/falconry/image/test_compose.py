@@ -1,0 +1,370 @@
+"""Composed servers: what is asked for, the Dockerfile whole, and a build of one with stand-ins."""
+
+import contextlib
+import io
+import json
+import re
+import shlex
+import shutil
+import tarfile
+import uuid
+from pathlib import Path
+
+import pytest
+from docker.errors import BuildError
+
+from falconry.engine.toolchain import load_preparation, load_toolchains
+from falconry.errors import SettingsError
+from falconry.image.compose import (
+    BaseImages,
+    Composition,
+    base_images,
+    composed_dockerfile,
+    default_repository,
+    parse_composition,
+    require_composable,
+)
+from tests.stand_in_toolchain.image import python_image, shared_libraries
+
+DATA = Path(__file__).parents[2] / "data" / "compose"
+NVIDIA = json.loads((DATA / "nvidia.json").read_text())
+RELEASES = [row.release for row in load_toolchains().rows if row.compose]
+EXAMPLE = "backends=onnxruntime,python repoagents=checksum caches=local"
+DIGEST = "sha256:" + 64 * "a"
+
+
+def row(release):
+    return load_toolchains().row(release)
+
+
+# --- What is asked for ---------------------------------------------------------------------------
+
+
+def test_parts_are_read_by_kind_in_alphabetical_order():
+    assert parse_composition("caches=redis,local backends=python,onnxruntime") == Composition(
+        backends=("onnxruntime", "python"), caches=("local", "redis")
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "no backend is named"),
+        ("repoagents=checksum", "no backend is named"),
+        ("backend=python", "'backend=python' does not say backends="),
+        ("python", "'python' does not say backends="),
+        ("backends=", "backends= has a name missing"),
+        ("backends=python,", "backends=python, has a name missing"),
+        ("backends=python, onnxruntime", "backends=python, has a name missing"),
+        ("backends=python backends=dali", "backends= is there twice"),
+        ("backends=python,python", "backends= names python twice"),
+        ("backends=../python", "'../python' in backends= is no name"),
+        ("backends=python caches=lo$(cal)", "'lo$(cal)' in caches= is no name"),
+        ("backends=pythön", "'pythön' in backends= is no name"),
+    ],
+)
+def test_a_wrong_composition_is_one_sentence(text, problem):
+    with pytest.raises(SettingsError) as raised:
+        parse_composition(text)
+    assert str(raised.value).startswith(f"COMPOSE: {problem}")
+    assert "\n" not in str(raised.value)
+    assert raised.value.remedy
+
+
+@pytest.mark.parametrize("name", NVIDIA["unsupported"])
+def test_what_nvidia_does_not_compose_is_refused_with_what_is_built_instead(name):
+    with pytest.raises(SettingsError) as raised:
+        require_composable(Composition(backends=("python", name)), row("25.10"))
+    assert f"NVIDIA's compose does not support the backend {name}" in raised.value.problem
+    assert "compose.md" in raised.value.problem
+    assert "triton-trtllm" in raised.value.remedy
+    assert row("25.10").image in raised.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("backends=onnx", "has no onnx among its backends; choose from dali, fil,"),
+        ("backends=ensemble", "has no ensemble among its backends"),
+        ("backends=python repoagents=local", "among its repoagents; choose from checksum"),
+        ("backends=python caches=checksum", "among its caches; choose from local, redis"),
+    ],
+)
+def test_a_part_that_the_release_lacks_is_answered_with_those_it_has(text, problem):
+    with pytest.raises(SettingsError, match=re.escape(problem)):
+        composed_dockerfile(parse_composition(text), row("25.10"))
+
+
+def test_tensorflow_went_with_25_03():
+    # triton-inference-server/server, pull request 8068.
+    chosen = Composition(backends=("tensorflow",))
+    assert require_composable(chosen, row("24.12"))
+    with pytest.raises(SettingsError, match=r"25\.05-py3 has no tensorflow"):
+        require_composable(chosen, row("25.05"))
+
+
+def test_a_release_without_images_to_compose_from_is_refused():
+    with pytest.raises(SettingsError, match=r"toolchain 1\.3 has no images"):
+        require_composable(Composition(backends=("python",)), row("1.3"))
+
+
+def test_the_repository_is_named_after_the_backends():
+    composition = parse_composition(EXAMPLE)
+    name = "oci-datascience-triton-server/triton-onnxruntime-python"
+    assert default_repository(composition) == name
+
+
+# --- Rows ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_row_has_nvidias_names_and_the_parts_of_its_script(release):
+    composable = row(release).compose
+    # docs/customization_guide/compose.md names the two images so.
+    assert base_images(composable) == BaseImages(
+        full=f"nvcr.io/nvidia/tritonserver:{release}-py3",
+        minimum=f"nvcr.io/nvidia/tritonserver:{release}-py3-min",
+    )
+    gone = {"ensemble"} | ({"tensorflow"} if release >= "25.03" else set())
+    assert set(composable.backends) == set(NVIDIA["backends"]) - gone
+    assert list(composable.repoagents) == NVIDIA["repoagents"]
+    assert list(composable.caches) == NVIDIA["caches"]
+    assert load_preparation(composable).libraries
+
+
+def test_only_the_row_without_an_engine_backend_cannot_be_composed():
+    assert RELEASES == ["23.10", "24.12", "25.05", "25.10", "26.07"]
+
+
+def test_a_digest_that_a_row_knows_pins_the_image():
+    known = row("25.10").compose.model_copy(update={"full_digest": DIGEST})
+    assert base_images(known).full == f"nvcr.io/nvidia/tritonserver:25.10-py3@{DIGEST}"
+
+
+# --- The Dockerfile ------------------------------------------------------------------------------
+
+GOLDEN = {
+    "23.10-dali-onnxruntime-pytorch-tensorflow": "backends=pytorch,onnxruntime,tensorflow,dali",
+    "24.12-dali-python": "backends=python,dali caches=redis,local",
+    "25.05-tensorrt": "backends=tensorrt repoagents=checksum",
+    "25.10-onnxruntime-python": EXAMPLE,
+    "25.10-pytorch": "backends=pytorch",
+    "26.07-pytorch-tensorrt-by-digest": "backends=tensorrt,pytorch",
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_dockerfile_is_the_recorded_one(name):
+    images = None
+    if name.endswith("-by-digest"):
+        images = BaseImages(
+            full=f"mirror.example/triton:full@{DIGEST}", minimum=f"mirror.example/triton@{DIGEST}"
+        )
+    text = composed_dockerfile(parse_composition(GOLDEN[name]), row(name[:5]), images)
+    assert text == (DATA / f"{name}.Dockerfile").read_text()
+
+
+def test_every_recorded_dockerfile_is_compared():
+    assert {path.stem for path in DATA.glob("*.Dockerfile")} == set(GOLDEN)
+
+
+def test_the_order_of_names_changes_nothing():
+    one = parse_composition("backends=python,onnxruntime caches=local")
+    other = parse_composition("caches=local backends=onnxruntime,python")
+    assert composed_dockerfile(one, row(None)) == composed_dockerfile(other, row(None))
+
+
+UBUNTU = {"23.10": "22.04", "24.12": "24.04", "25.05": "24.04", "25.10": "24.04", "26.07": "24.04"}
+# Tools of NVIDIA's image that no backend needs to serve.
+TOOLS = {
+    *("clang", "dirmngr", "git", "gperf", "software-properties-common", "wget"),
+    *("python3-wheel", "python3-setuptools"),
+}
+# What has no meaning without NVIDIA's entrypoint, holds for the build alone, or for TensorFlow.
+VARIABLES_LEFT_OUT = {
+    *("TRITON_SERVER_USER", "DEBIAN_FRONTEND", "NVIDIA_PRODUCT_NAME", "PIP_BREAK_SYSTEM_PACKAGES"),
+    *("TF_ADJUST_HUE_FUSED", "TF_ADJUST_SATURATION_FUSED", "TF_ENABLE_WINOGRAD_NONFUSED"),
+    "TF_AUTOTUNE_THRESHOLD",
+}
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_beside_what_is_left_out_on_purpose_an_image_gets_what_nvidias_script_gives(release):
+    text = composed_dockerfile(parse_composition(EXAMPLE), row(release))
+    ubuntu = UBUNTU[release]
+
+    copied = [
+        source.rstrip("/")
+        for line in text.splitlines()
+        if line.startswith("COPY --from=full /opt/tritonserver")
+        for source in shlex.split(line)[2:-1]
+    ]
+    assert copied == NVIDIA["copied"]
+
+    command = text.replace("\\\n", " ").partition("--no-install-recommends")[2]
+    packages = command.partition("&&")[0].split()
+    assert set(packages) == set(NVIDIA["packages"][ubuntu]) - TOOLS
+
+    variables = dict(re.findall(r"^ENV (\w+)=(.*)$", text, re.MULTILINE))
+    theirs = NVIDIA["environment"][ubuntu]
+    assert variables == {name: theirs[name] for name in theirs.keys() - VARIABLES_LEFT_OUT}
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_the_image_runs_our_entrypoint_as_a_numeric_user_that_is_not_root(release):
+    lines = composed_dockerfile(parse_composition(EXAMPLE), row(release)).splitlines()
+    assert lines[-2:] == [
+        "USER 1000:1000",
+        'ENTRYPOINT ["python3", "/opt/falconry/server/entrypoint.py"]',
+    ]
+
+
+# --- A build, with stand-ins for NVIDIA's images -------------------------------------------------
+
+# STAND-IN for tritonserver: says what it sees of its image and ends.
+TRITONSERVER = """\
+#!/usr/bin/python3
+import json, os, sys
+parts = {kind: sorted(os.listdir(f"/opt/tritonserver/{kind}"))
+         for kind in ("backends", "repoagents", "caches", "lib") if os.path.isdir(kind)}
+print(json.dumps({"parts": parts, "arguments": sys.argv[1:], "user": os.getuid(),
+                  "group": os.getgid(), "top": sorted(os.listdir("."))}))
+"""
+# STAND-IN for docker/server/entrypoint.py: only that the image starts it, and it the server.
+ENTRYPOINT = """\
+import os, sys
+os.execvp("tritonserver", ["tritonserver", *sys.argv[1:]])
+"""
+# STAND-IN for a tool of the minimum image: notes how it was called, and knows no user.
+NOTING_TOOL = """\
+#!/usr/bin/python3
+import sys
+open("/called", "a").write(" ".join(sys.argv).rpartition("/")[2] + "\\n")
+sys.exit("getent" in sys.argv[0])
+"""
+NOTED = [f"usr/bin/{name}" for name in ("apt-get", "pip3", "useradd", "getent", "ldconfig")]
+
+
+@pytest.fixture(scope="module")
+def client(docker_engine):
+    with contextlib.closing(docker_engine.client(300)) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def built(client):
+    """Builds images from a Dockerfile and files; removes them after the tests."""
+    tags = []
+
+    def build(dockerfile, files):
+        tag = f"falconry-compose-test:{uuid.uuid4().hex[:12]}"
+        context = _tar({"Dockerfile": (dockerfile.encode(), 0o644), **files})
+        try:
+            client.images.build(fileobj=context, custom_context=True, tag=tag, forcerm=True)
+            tags.append(tag)
+        except BuildError as error:
+            # The last step that went well stays behind as an image without a name.
+            said = "".join(event.get("stream", "") for event in error.build_log)
+            tags.append(re.findall(r"---> (\w{12})", said)[-1])
+            raise
+        return tag
+
+    yield build
+    for tag in reversed(tags):
+        client.images.remove(tag, force=True)
+
+
+@pytest.fixture(scope="module")
+def stand_ins(client, built):
+    """Small images in place of NVIDIA's: the release's directories, and no server in them."""
+    base, shell = python_image(client), _host_files("sh", "cp", "mkdir", "rm")
+    composable = row("25.10").compose
+    parts = {f"root/opt/tritonserver/{name}": (b"", 0o644) for name in ("LICENSE", "include/a.h")}
+    for name in ("TRITON_VERSION", "NVIDIA_Deep_Learning_Container_License.pdf"):
+        parts[f"root/opt/tritonserver/{name}"] = (b"", 0o644)
+    parts["root/opt/tritonserver/lib/libtritonserver.so"] = (b"", 0o644)
+    parts["root/opt/tritonserver/bin/tritonserver"] = (TRITONSERVER.encode(), 0o755)
+    parts["root/usr/lib/x86_64-linux-gnu/libdcgm.so.4.1"] = (b"stand-in", 0o644)
+    for kind in ("backends", "repoagents", "caches"):
+        for name in getattr(composable, kind):
+            parts[f"root/opt/tritonserver/{kind}/{name}/libtriton_{name}.so"] = (b"", 0o644)
+    linked = "RUN cp -s libdcgm.so.4.1 /usr/lib/x86_64-linux-gnu/libdcgm.so.4"
+    tools = {f"root/{path}": (NOTING_TOOL.encode(), 0o755) for path in NOTED}
+    stale = {"root/opt/tritonserver/stale/file": (b"", 0o644), "root/tmp/x": (b"", 0o644)}
+    start = f"FROM {base}\nCOPY root/ /\n"
+    return BaseImages(
+        full=built(f"{start}WORKDIR /usr/lib/x86_64-linux-gnu\n{linked}\n", shell | parts),
+        minimum=built(start, shell | tools | stale),
+    )
+
+
+def test_exactly_the_chosen_parts_arrive_and_the_entrypoint_starts_the_server(
+    client, built, stand_ins
+):
+    text = composed_dockerfile(parse_composition(EXAMPLE), row("25.10"), stand_ins)
+    image = built(text, {"server/entrypoint.py": (ENTRYPOINT.encode(), 0o644)})
+
+    arguments = ["--model-repository=/models", "--exit-on-error=true"]
+    said = client.containers.run(image, arguments, read_only=True, network_mode="none", remove=True)
+
+    assert json.loads(said) == {
+        "parts": {
+            "backends": ["onnxruntime", "python"],
+            "repoagents": ["checksum"],
+            "caches": ["local"],
+            "lib": ["libtritonserver.so"],
+        },
+        "arguments": arguments,
+        "user": 1000,
+        "group": 1000,
+        "top": [
+            *("LICENSE", "NVIDIA_Deep_Learning_Container_License.pdf", "TRITON_VERSION"),
+            *("backends", "bin", "caches", "include", "lib", "repoagents"),
+        ],
+    }
+
+
+def test_the_minimum_images_tools_are_called_as_the_dockerfile_says(client, built, stand_ins):
+    text = composed_dockerfile(parse_composition(EXAMPLE), row("25.10"), stand_ins)
+    image = built(text, {"server/entrypoint.py": (ENTRYPOINT.encode(), 0o644)})
+
+    program = "print(open('/called').read(), open('/usr/local/lib/libdcgm.so.4').read())"
+    said = client.containers.run(
+        image, ["-c", program], entrypoint=["python3"], network_mode="none", remove=True
+    ).decode()
+
+    assert [line.split()[:2] for line in said.splitlines()[:6]] == [
+        ["apt-get", "update"],
+        ["apt-get", "install"],
+        ["pip3", "install"],
+        ["getent", "passwd"],
+        ["useradd", "--uid"],
+        ["ldconfig"],
+    ]
+    assert said.split()[-1] == "stand-in"
+
+
+def test_a_library_that_the_full_image_lacks_fails_the_build(built, stand_ins):
+    # The stand-in has DCGM and no NVSHMEM, which PyTorch of 25.10 links to.
+    text = composed_dockerfile(parse_composition("backends=pytorch"), row("25.10"), stand_ins)
+    with pytest.raises(BuildError, match="no source files"):
+        built(text, {"server/entrypoint.py": (ENTRYPOINT.encode(), 0o644)})
+
+
+def _host_files(*programs):
+    """Programs of this machine with their libraries, below `root/`."""
+    paths = [shutil.which(program) for program in programs]
+    files = {path: Path(path) for path in (*paths, *shared_libraries(paths))}
+    found = {f"root{path}": (source.read_bytes(), 0o755) for path, source in files.items()}
+    return found | {"root/bin/sh": (Path("/bin/sh").read_bytes(), 0o755)}
+
+
+def _tar(files):
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for path, (content, mode) in sorted(files.items()):
+            entry = tarfile.TarInfo(path)
+            entry.size, entry.mode = len(content), mode
+            tar.addfile(entry, io.BytesIO(content))
+    archive.seek(0)
+    return archive

@@ -4,17 +4,17 @@ Nothing is built or fetched here. What is taken over from compose.py and from bu
 dockerfile_prepare_container_linux (triton-inference-server/server), and what is not:
 
 - bin, lib, include, the licences and the chosen directories come from the full image onto the
-  minimum image, whose own /opt/tritonserver goes first. They belong to root here and not to the
-  server's user, who need not change them.
+  minimum image, whose own /opt/tritonserver goes first. They belong to root here, and the server
+  runs as a user without a name, as in our other images.
 - The packages are the ones whose libraries the server loads. The script's tools are left out
-  (clang, dirmngr, git, gperf, software-properties-common, wget, virtualenv, and Boost from source
-  in 23.12dev): that no backend needs them to serve is inferred.
+  (clang, dirmngr, git, gperf, pip, setuptools, software-properties-common, virtualenv, wget, and
+  Boost from source in 23.12dev): that no backend needs them to serve is inferred.
 - DCGM comes from the full image, where the script installs the version that the full image names
   from NVIDIA's package repository, whose key it fetches. It is the same version by construction.
-- NVIDIA's entrypoint and its scripts, build numbers and SageMaker's `serve` are left out: the
-  entrypoint is ours, and labels are given with the build. With that entrypoint goes CUDA's forward
-  compatibility, which is set up at start by writing to the root file system: the host's driver has
-  to know the image's CUDA.
+- CUDA's forward compatibility is not prepared: it is a link that NVIDIA's entrypoint makes in the
+  root file system at start, as root. The host's driver has to know the image's CUDA.
+- Build numbers, the server repository's entrypoint.d and SageMaker's `serve` are left out; labels
+  are given with the build.
 - compose.py's `--enable-gpu`, which is not shown in its help, is always true here: the other value
   takes a CPU-only full image, and NVIDIA publishes none (compose.md). The composed server is one
   for GPUs whatever backends are chosen; on a machine without one it serves on the CPU.
@@ -35,14 +35,24 @@ _EXAMPLE = "such as backends=onnxruntime,python repoagents=checksum caches=local
 _COMPOSE_DOCUMENT = "docs/customization_guide/compose.md of triton-inference-server/server"
 _UNSUPPORTED = ("tensorrtllm", "vllm")
 
-_REPOSITORIES = "oci-datascience-triton-server"
 _TRITON = "/opt/tritonserver"
 _LICENCES = ("LICENSE", "TRITON_VERSION", "NVIDIA_Deep_Learning_Container_License.pdf")
 _SERVER_PARTS = ("bin", "lib", "include")
-# What NVIDIA's script calls the user and its number.
-_USER, _USER_ID = "triton-server", 1000
 _LIBRARIES = "/usr/local/lib"
-_ENTRYPOINT = ["python3", "/opt/falconry/server/entrypoint.py"]
+# Of the entrypoint and the front alone: the Python backend has the distribution's Python.
+_VENV = "/opt/falconry/venv"
+_PYTHON_TOOLS = ("python3", "python3-pip", "python3-venv")
+
+# The end of docker/triton-cpu.Dockerfile, where it is explained.
+_START = """\
+COPY server/ /opt/falconry/server/
+USER 10001:10001
+EXPOSE 8000
+HEALTHCHECK --interval=30s --timeout=3s --start-period=15m --retries=3 \\
+    CMD ["curl", "--fail", "--silent", "--output", "/dev/null", "--noproxy", "*", \
+"http://127.0.0.1:8000/v2/health/ready"]
+ENTRYPOINT ["/opt/falconry/venv/bin/python", "/opt/falconry/server/entrypoint.py"]
+CMD ["tritonserver", "--model-repository=/opt/ds/model/deployed_model/model_repository"]"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +141,9 @@ def base_images(composable: Composable) -> BaseImages:
     )
 
 
-def default_repository(composition: Composition) -> str:
-    """The repository of a composed image: `oci-datascience-triton-server/triton-onnxruntime`."""
-    return f"{_REPOSITORIES}/{'-'.join(('triton', *composition.backends))}"
+def image_name(composition: Composition) -> str:
+    """The last part of a composed image's repository, such as `triton-onnxruntime-python`."""
+    return "-".join(("triton", *composition.backends))
 
 
 def composed_dockerfile(
@@ -141,7 +151,9 @@ def composed_dockerfile(
 ) -> str:
     """The Dockerfile of a server with the chosen parts.
 
-    Its build context has to hold docker/server as `server/`.
+    Its build context is that of the other server images: docker/server as `server/`, the front's
+    `requirements.txt`, and `certificates/`. The build arguments FULL and MINIMUM take other base
+    images than those that are written into it.
 
     Args:
         composition: the parts.
@@ -154,22 +166,22 @@ def composed_dockerfile(
     composable = require_composable(composition, toolchain)
     chosen = images or base_images(composable)
     needs = _needs(composition, composable, load_preparation(composable))
+    requirements = [requirement for need in needs for requirement in need.python_packages]
+    packages = [package for need in needs for package in need.packages]
     blocks = [
-        [f"FROM {chosen.full} AS full"],
-        [f"FROM {chosen.minimum}"],
-        _environment(needs),
-        _packages(needs),
-        _ground(),
+        [f"# Triton {toolchain.release} with chosen parts, written by falconry/image/compose.py."],
+        [f"ARG FULL={chosen.full}", f"ARG MINIMUM={chosen.minimum}"],
+        ["FROM ${FULL} AS full"],
+        ["FROM ${MINIMUM} AS packages", *_python_packages(requirements)],
+        ["FROM ${MINIMUM}", *_environment(needs)],
+        [_installed(packages)],
+        [f"COPY --from=packages {_VENV}/ {_VENV}/"],
+        ["COPY --from=packages /python/ /"] if requirements else [],
         _libraries(needs),
         _parts(composition),
-        [
-            "COPY server/ /opt/falconry/server/",
-            f"USER {_USER_ID}:{_USER_ID}",
-            f"ENTRYPOINT {json.dumps(_ENTRYPOINT)}",
-        ],
+        [_START],
     ]
-    head = f"# Triton {toolchain.release} with chosen parts, written by falconry/image/compose.py."
-    return "\n\n".join([head, *("\n".join(block) for block in blocks)]) + "\n"
+    return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
 
 def _names(key: str, text: str) -> tuple[str, ...]:
@@ -215,32 +227,33 @@ def _environment(needs: Sequence[Needs]) -> list[str]:
     return lines
 
 
-def _packages(needs: Sequence[Needs]) -> list[str]:
-    packages = sorted({package for need in needs for package in need.packages})
-    lines = _run(
-        [
-            "apt-get update",
-            "DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "
-            + _continued(packages),
-            "rm -rf /var/lib/apt/lists/*",
-        ]
-    )
-    if requirements := [requirement for need in needs for requirement in need.python_packages]:
-        # Ubuntu 24.04's pip refuses to touch the system's packages otherwise.
+def _python_packages(requirements: Sequence[str]) -> list[str]:
+    """The front's environment, and below /python what backends import from the distribution's."""
+    install = "-m pip install --disable-pip-version-check --no-cache-dir"
+    commands = [
+        "if [ -f /certificates/ca.crt ]; then export PIP_CERT=/certificates/ca.crt; fi",
+        f"python3 -m venv {_VENV}",
+        f"{_VENV}/bin/python {install} --no-deps --require-hashes --requirement /requirements.txt",
+    ]
+    if requirements:
         quoted = " ".join(json.dumps(requirement) for requirement in requirements)
-        lines.append(f"RUN PIP_BREAK_SYSTEM_PACKAGES=1 pip3 install --no-cache-dir {quoted}")
-    return lines
+        # Ubuntu 24.04's pip takes --root for a change of the system too.
+        commands.append(
+            f"PIP_BREAK_SYSTEM_PACKAGES=1 python3 {install} --ignore-installed --root /python"
+            f" {quoted}"
+        )
+    return [
+        _installed(_PYTHON_TOOLS),
+        "COPY certificates/ /certificates/",
+        "COPY requirements.txt /",
+        _run(commands),
+    ]
 
 
-def _ground() -> list[str]:
-    """An empty /opt/tritonserver, and a name for the user that the server runs as."""
-    return _run(
-        [
-            f"rm -rf {_TRITON}/*",
-            f"(getent passwd {_USER_ID} > /dev/null || useradd --uid {_USER_ID} --user-group"
-            f" --no-create-home {_USER})",
-        ]
-    )
+def _installed(packages: Iterable[str]) -> str:
+    words = " \\\n        ".join(sorted(set(packages)))
+    install = "DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends"
+    return _run(["apt-get update", f"{install} \\\n        {words}", "rm -rf /var/lib/apt/lists/*"])
 
 
 def _libraries(needs: Sequence[Needs]) -> list[str]:
@@ -254,17 +267,17 @@ def _libraries(needs: Sequence[Needs]) -> list[str]:
 
 
 def _parts(composition: Composition) -> list[str]:
-    lines = [f"WORKDIR {_TRITON}"]
-    lines.append(f"COPY --from=full {' '.join(f'{_TRITON}/{name}' for name in _LICENCES)} ./")
     directories = [*_SERVER_PARTS]
     for key in _KEYS:
         directories += [f"{key}/{name}" for name in getattr(composition, key)]
-    return lines + [f"COPY --from=full {_TRITON}/{path}/ {path}/" for path in directories]
+    licences = " ".join(f"{_TRITON}/{name}" for name in _LICENCES)
+    return [
+        f"RUN rm -rf {_TRITON}/*",
+        f"WORKDIR {_TRITON}",
+        f"COPY --from=full {licences} ./",
+        *(f"COPY --from=full {_TRITON}/{path}/ {path}/" for path in directories),
+    ]
 
 
-def _run(commands: Iterable[str]) -> list[str]:
-    return ["RUN " + " \\\n    && ".join(commands)]
-
-
-def _continued(words: Iterable[str]) -> str:
-    return "\\\n        " + " \\\n        ".join(words)
+def _run(commands: Iterable[str]) -> str:
+    return "RUN " + " \\\n    && ".join(commands)

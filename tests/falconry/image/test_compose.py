@@ -11,7 +11,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from docker.errors import BuildError
+from docker.errors import BuildError, DockerException
 
 from falconry.engine.toolchain import load_preparation, load_toolchains
 from falconry.errors import SettingsError
@@ -20,13 +20,14 @@ from falconry.image.compose import (
     Composition,
     base_images,
     composed_dockerfile,
-    default_repository,
+    image_name,
     parse_composition,
     require_composable,
 )
 from tests.stand_in_toolchain.image import python_image, shared_libraries
 
-DATA = Path(__file__).parents[2] / "data" / "compose"
+ROOT = Path(__file__).parents[3]
+DATA = ROOT / "tests" / "data" / "compose"
 NVIDIA = json.loads((DATA / "nvidia.json").read_text())
 RELEASES = [row.release for row in load_toolchains().rows if row.compose]
 EXAMPLE = "backends=onnxruntime,python repoagents=checksum caches=local"
@@ -108,10 +109,8 @@ def test_a_release_without_images_to_compose_from_is_refused():
         require_composable(Composition(backends=("python",)), row("1.3"))
 
 
-def test_the_repository_is_named_after_the_backends():
-    composition = parse_composition(EXAMPLE)
-    name = "oci-datascience-triton-server/triton-onnxruntime-python"
-    assert default_repository(composition) == name
+def test_the_image_is_named_after_its_backends():
+    assert image_name(parse_composition(EXAMPLE)) == "triton-onnxruntime-python"
 
 
 # --- Rows ----------------------------------------------------------------------------------------
@@ -178,7 +177,7 @@ UBUNTU = {"23.10": "22.04", "24.12": "24.04", "25.05": "24.04", "25.10": "24.04"
 # Tools of NVIDIA's image that no backend needs to serve.
 TOOLS = {
     *("clang", "dirmngr", "git", "gperf", "software-properties-common", "wget"),
-    *("python3-wheel", "python3-setuptools"),
+    *("python3-pip", "python3-setuptools", "python3-wheel"),
 }
 # What has no meaning without NVIDIA's entrypoint, holds for the build alone, or for TensorFlow.
 VARIABLES_LEFT_OUT = {
@@ -186,6 +185,7 @@ VARIABLES_LEFT_OUT = {
     *("TF_ADJUST_HUE_FUSED", "TF_ADJUST_SATURATION_FUSED", "TF_ENABLE_WINOGRAD_NONFUSED"),
     "TF_AUTOTUNE_THRESHOLD",
 }
+STARTING = ("USER", "EXPOSE", "HEALTHCHECK", "ENTRYPOINT", "CMD")
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -201,7 +201,7 @@ def test_beside_what_is_left_out_on_purpose_an_image_gets_what_nvidias_script_gi
     ]
     assert copied == NVIDIA["copied"]
 
-    command = text.replace("\\\n", " ").partition("--no-install-recommends")[2]
+    command = text.replace("\\\n", " ").rpartition("--no-install-recommends")[2]
     packages = command.partition("&&")[0].split()
     assert set(packages) == set(NVIDIA["packages"][ubuntu]) - TOOLS
 
@@ -210,13 +210,10 @@ def test_beside_what_is_left_out_on_purpose_an_image_gets_what_nvidias_script_gi
     assert variables == {name: theirs[name] for name in theirs.keys() - VARIABLES_LEFT_OUT}
 
 
-@pytest.mark.parametrize("release", RELEASES)
-def test_the_image_runs_our_entrypoint_as_a_numeric_user_that_is_not_root(release):
-    lines = composed_dockerfile(parse_composition(EXAMPLE), row(release)).splitlines()
-    assert lines[-2:] == [
-        "USER 1000:1000",
-        'ENTRYPOINT ["python3", "/opt/falconry/server/entrypoint.py"]',
-    ]
+def test_the_image_starts_as_the_one_for_cpus_does():
+    ours = composed_dockerfile(parse_composition(EXAMPLE), row(None))
+    theirs = (ROOT / "docker" / "triton-cpu.Dockerfile").read_text()
+    assert _instructions(ours, STARTING) == _instructions(theirs, STARTING)
 
 
 # --- A build, with stand-ins for NVIDIA's images -------------------------------------------------
@@ -235,14 +232,32 @@ ENTRYPOINT = """\
 import os, sys
 os.execvp("tritonserver", ["tritonserver", *sys.argv[1:]])
 """
-# STAND-IN for a tool of the minimum image: notes how it was called, and knows no user.
+# STAND-IN for a tool of the minimum image: notes how it was called.
 NOTING_TOOL = """\
 #!/usr/bin/python3
 import sys
 open("/called", "a").write(" ".join(sys.argv).rpartition("/")[2] + "\\n")
-sys.exit("getent" in sys.argv[0])
 """
-NOTED = [f"usr/bin/{name}" for name in ("apt-get", "pip3", "useradd", "getent", "ldconfig")]
+# STAND-INS for two modules of its Python: an environment that is the same Python, and a package
+# that says how it was asked for.
+VENV = """\
+import os, sys
+os.makedirs(f"{sys.argv[1]}/bin")
+os.symlink("/usr/bin/python3", f"{sys.argv[1]}/bin/python")
+"""
+PIP = """\
+import os, sys
+if "--root" in sys.argv:
+    os.makedirs("/python/usr/local/lib/packages")
+    open("/python/usr/local/lib/packages/installed", "w").write(sys.argv[-1])
+"""
+
+
+CONTEXT = {
+    "server/entrypoint.py": (ENTRYPOINT.encode(), 0o644),
+    "requirements.txt": (b"", 0o644),
+    "certificates/.keep": (b"", 0o644),
+}
 
 
 @pytest.fixture(scope="module")
@@ -253,25 +268,29 @@ def client(docker_engine):
 
 @pytest.fixture(scope="module")
 def built(client):
-    """Builds images from a Dockerfile and files; removes them after the tests."""
-    tags = []
+    """Builds images from a Dockerfile and files; removes them and their stages after the tests."""
+    tags, steps = [], []
 
     def build(dockerfile, files):
         tag = f"falconry-compose-test:{uuid.uuid4().hex[:12]}"
         context = _tar({"Dockerfile": (dockerfile.encode(), 0o644), **files})
+        options = {"fileobj": context, "custom_context": True, "tag": tag, "forcerm": True}
         try:
-            client.images.build(fileobj=context, custom_context=True, tag=tag, forcerm=True)
+            _, log = client.images.build(**options)
             tags.append(tag)
+            steps.extend(_steps(log))
         except BuildError as error:
-            # The last step that went well stays behind as an image without a name.
-            said = "".join(event.get("stream", "") for event in error.build_log)
-            tags.append(re.findall(r"---> (\w{12})", said)[-1])
+            steps.extend(_steps(error.build_log))
             raise
         return tag
 
     yield build
     for tag in reversed(tags):
-        client.images.remove(tag, force=True)
+        client.images.remove(tag)
+    for step in reversed(steps):
+        with contextlib.suppress(DockerException):  # gone with what was made from it, or in use
+            if not client.images.get(step).tags:
+                client.images.remove(step)
 
 
 @pytest.fixture(scope="module")
@@ -289,12 +308,17 @@ def stand_ins(client, built):
         for name in getattr(composable, kind):
             parts[f"root/opt/tritonserver/{kind}/{name}/libtriton_{name}.so"] = (b"", 0o644)
     linked = "RUN cp -s libdcgm.so.4.1 /usr/lib/x86_64-linux-gnu/libdcgm.so.4"
-    tools = {f"root/{path}": (NOTING_TOOL.encode(), 0o755) for path in NOTED}
-    stale = {"root/opt/tritonserver/stale/file": (b"", 0o644), "root/tmp/x": (b"", 0o644)}
+    tools = {
+        "root/usr/bin/apt-get": (NOTING_TOOL.encode(), 0o755),
+        "root/usr/bin/ldconfig": (NOTING_TOOL.encode(), 0o755),
+        "root/stand-in/venv.py": (VENV.encode(), 0o644),
+        "root/stand-in/pip.py": (PIP.encode(), 0o644),
+        "root/opt/tritonserver/stale/file": (b"", 0o644),
+    }
     start = f"FROM {base}\nCOPY root/ /\n"
     return BaseImages(
         full=built(f"{start}WORKDIR /usr/lib/x86_64-linux-gnu\n{linked}\n", shell | parts),
-        minimum=built(start, shell | tools | stale),
+        minimum=built(f"{start}ENV PYTHONPATH=/stand-in\n", shell | tools),
     )
 
 
@@ -302,7 +326,7 @@ def test_exactly_the_chosen_parts_arrive_and_the_entrypoint_starts_the_server(
     client, built, stand_ins
 ):
     text = composed_dockerfile(parse_composition(EXAMPLE), row("25.10"), stand_ins)
-    image = built(text, {"server/entrypoint.py": (ENTRYPOINT.encode(), 0o644)})
+    image = built(text, CONTEXT)
 
     arguments = ["--model-repository=/models", "--exit-on-error=true"]
     said = client.containers.run(image, arguments, read_only=True, network_mode="none", remove=True)
@@ -315,8 +339,8 @@ def test_exactly_the_chosen_parts_arrive_and_the_entrypoint_starts_the_server(
             "lib": ["libtritonserver.so"],
         },
         "arguments": arguments,
-        "user": 1000,
-        "group": 1000,
+        "user": 10001,
+        "group": 10001,
         "top": [
             *("LICENSE", "NVIDIA_Deep_Learning_Container_License.pdf", "TRITON_VERSION"),
             *("backends", "bin", "caches", "include", "lib", "repoagents"),
@@ -324,31 +348,44 @@ def test_exactly_the_chosen_parts_arrive_and_the_entrypoint_starts_the_server(
     }
 
 
-def test_the_minimum_images_tools_are_called_as_the_dockerfile_says(client, built, stand_ins):
+def test_packages_and_libraries_arrive_and_no_certificate_stays(client, built, stand_ins):
     text = composed_dockerfile(parse_composition(EXAMPLE), row("25.10"), stand_ins)
-    image = built(text, {"server/entrypoint.py": (ENTRYPOINT.encode(), 0o644)})
+    image = built(text, CONTEXT | {"certificates/ca.crt": (b"", 0o644)})
 
-    program = "print(open('/called').read(), open('/usr/local/lib/libdcgm.so.4').read())"
+    program = """
+import os
+print(open("/called").read(), end="")
+print(open("/usr/local/lib/packages/installed").read())
+print(open("/usr/local/lib/libdcgm.so.4").read())
+print(os.path.exists("/certificates"), os.path.exists("/requirements.txt"))
+"""
     said = client.containers.run(
         image, ["-c", program], entrypoint=["python3"], network_mode="none", remove=True
-    ).decode()
+    )
+    lines = said.decode().splitlines()
 
-    assert [line.split()[:2] for line in said.splitlines()[:6]] == [
-        ["apt-get", "update"],
-        ["apt-get", "install"],
-        ["pip3", "install"],
-        ["getent", "passwd"],
-        ["useradd", "--uid"],
-        ["ldconfig"],
-    ]
-    assert said.split()[-1] == "stand-in"
+    assert lines[0] == "apt-get update"
+    assert lines[1].startswith("apt-get install --yes --no-install-recommends curl libarchive-dev")
+    assert lines[2:] == ["ldconfig", "numpy<2", "stand-in", "False False"]
 
 
 def test_a_library_that_the_full_image_lacks_fails_the_build(built, stand_ins):
     # The stand-in has DCGM and no NVSHMEM, which PyTorch of 25.10 links to.
     text = composed_dockerfile(parse_composition("backends=pytorch"), row("25.10"), stand_ins)
     with pytest.raises(BuildError, match="no source files"):
-        built(text, {"server/entrypoint.py": (ENTRYPOINT.encode(), 0o644)})
+        built(text, CONTEXT)
+
+
+def _steps(log):
+    """The image of each step, in the words of the engine's builder."""
+    return re.findall(r"---> (\w{12})\b", "".join(event.get("stream", "") for event in log))
+
+
+def _instructions(dockerfile, names):
+    """A Dockerfile's last instruction of each name, without line breaks."""
+    lines = dockerfile.replace("\\\n", "").splitlines()
+    found = {line.partition(" ")[0]: line.split() for line in lines}
+    return {name: found[name] for name in names}
 
 
 def _host_files(*programs):

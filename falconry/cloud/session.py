@@ -45,7 +45,7 @@ class Session:
     def __init__(self, settings: CloudSettings) -> None:
         self.settings = settings
         self._endpoint = emulator.require_endpoint(settings.emulator) if settings.emulator else None
-        self._config = _read_config(settings)
+        self._config = read_config(settings)
 
     @property
     def compartment_id(self) -> str:
@@ -111,7 +111,12 @@ def _remedy(error: oci.exceptions.ServiceError) -> str | None:
     return remedies.get(error.status)
 
 
-def _read_config(settings: CloudSettings) -> dict[str, Any]:
+def read_config(settings: CloudSettings) -> dict[str, Any]:
+    """A profile's configuration file as the SDK takes it.
+
+    Raises:
+        CloudError: it is missing or not valid.
+    """
     try:
         config: dict[str, Any] = oci.config.from_file(
             str(settings.config_file.expanduser()), settings.config_profile

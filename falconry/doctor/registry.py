@@ -1,0 +1,44 @@
+"""The registry that server images are pushed to, and the program of the one on this machine."""
+
+from __future__ import annotations
+
+import shutil
+
+from falconry.doctor.finding import Finding
+from falconry.doctor.reach import answers
+from falconry.doctor.subject import Subject
+
+REGISTRY = "registry"
+PROGRAM = "own registry"
+_PROGRAM = "docker-registry"
+
+
+def registry(subject: Subject) -> Finding:
+    """Whether the registry answers, and takes the profile's login.
+
+    Raises:
+        FalconryError: it does not.
+    """
+    found = subject.registry()
+    if found is None:
+        return Finding(REGISTRY, None, "not needed: the local cloud starts its own")
+    answers(found.host)
+    if found.log_in is None:
+        return Finding(REGISTRY, True, f"{found.host} answers; no login is set")
+    found.log_in()
+    return Finding(REGISTRY, True, f"{found.host} answers and takes the login")
+
+
+def registry_program(subject: Subject) -> Finding:
+    """Whether the local cloud can run a registry."""
+    if subject.settings.cloud.emulator is None:
+        return Finding(PROGRAM, None, "not needed: the profile's cloud has one")
+    if place := shutil.which(_PROGRAM):
+        return Finding(PROGRAM, True, place)
+    without = "" if subject.containers else ": deployments run as processes"
+    return Finding(
+        PROGRAM,
+        False if subject.containers else None,
+        f"{_PROGRAM} is not installed{without}",
+        f"run: sudo apt-get install {_PROGRAM}",
+    )

@@ -160,14 +160,16 @@ def _sha256(text: str) -> str:
 
 
 def _unzipped(entry: Entry) -> Iterator[bytes]:
-    """A compressed layer's bytes, never more than a piece at once."""
+    """A compressed layer's bytes, never more than a piece at once; it may have several members."""
     inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
     try:
         for piece in entry.pieces():
             rest = piece
-            while rest and not inflate.eof:
+            while rest:
+                if inflate.eof:
+                    inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
                 yield inflate.decompress(rest, PIECE)
-                rest = inflate.unconsumed_tail
+                rest = inflate.unconsumed_tail or inflate.unused_data
     except zlib.error:
         raise DamagedError("a layer's compression is damaged") from None
     if not inflate.eof:

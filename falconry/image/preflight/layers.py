@@ -1,4 +1,4 @@
-"""One layer: its size, what it removes from the layers below, and what should not be in it. Pure."""
+"""One layer: its size, what it removes from lower layers, and what should not be in it. Pure."""
 
 from __future__ import annotations
 

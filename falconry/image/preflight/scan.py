@@ -84,7 +84,9 @@ class Scanner:
     def _patterns(self, path: str) -> list[_Pattern]:
         if not self._places.may_match(path):
             return self._general
-        special = [pattern for pattern in self._special if pattern.globs and pattern.globs.match(path)]
+        special = [
+            pattern for pattern in self._special if pattern.globs and pattern.globs.match(path)
+        ]
         return [*self._general, *special]
 
     def _known_in(self, data: bytes) -> Iterator[str]:

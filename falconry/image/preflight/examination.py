@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from falconry.docker_engine.connection import engine_errors_told
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from docker.client import DockerClient
 
 Report = Callable[[str, float | None], None]
+
+_SILENCE_S = 30 * 60
 
 
 def examine(
@@ -109,43 +112,59 @@ def _layers(
 ) -> list[tuple[str, LayerRecord]]:
     """The records of all layers, lowest first; those that are missing are read."""
     diff_ids: Sequence[str] = (image.get("RootFS") or {}).get("Layers") or []
-    records = {diff_id: known.layer(diff_id, known_secrets) for diff_id in diff_ids}
-    wanted = {diff_id for diff_id, record in records.items() if record is None}
+    records = {
+        diff_id: record
+        for diff_id in diff_ids
+        if (record := known.layer(diff_id, known_secrets)) is not None
+    }
+    wanted = set(diff_ids) - records.keys()
     if wanted:
         told = f"examining {len(wanted)} of {len(diff_ids)} layers"
         chunks = _archive(client, image, lambda done: report(told, done))
-        try:
-            with contextlib.closing(chunks):
-                examined = examine_archive(
-                    chunks,
-                    diff_ids,
-                    wanted,
-                    lambda pieces, size, packed: examine_layer(pieces, size, packed, scanner),
-                )
-        except DamagedError as error:
-            raise ImageError(
-                f"the engine's archive of the image cannot be read: {error.problem}",
-                where=reference,
-                remedy="build the image again",
-            ) from None
+        with contextlib.closing(chunks), _damage_told(reference):
+            examined = examine_archive(
+                chunks, diff_ids, wanted, partial(examine_layer, scanner=scanner)
+            )
         for diff_id, record in examined.items():
             known.remember(diff_id, record, known_secrets)
-            records[diff_id] = record
-    return [(diff_id, record) for diff_id in diff_ids if (record := records[diff_id])]
+        records |= examined
+    return [(diff_id, records[diff_id]) for diff_id in diff_ids]
+
+
+@contextlib.contextmanager
+def _damage_told(reference: str) -> Iterator[None]:
+    try:
+        yield
+    except DamagedError as error:
+        raise ImageError(
+            f"the engine's archive of the image cannot be read: {error.problem}",
+            where=reference,
+            remedy="build the image again",
+        ) from None
 
 
 def _archive(
     client: DockerClient, image: Mapping[str, Any], report: Callable[[float | None], None]
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, None]:
     """What `docker save` would write, as it comes."""
     size, done = int(image.get("Size") or 0), 0
     report(None)
-    with engine_errors_told():
+    with engine_errors_told(), _patient(client):
         for chunk in client.api.get_image(image["Id"], chunk_size=PIECE):
             yield chunk
             before, done = done, done + len(chunk)
             if size and before // PIECE != done // PIECE:
                 report(min(done / size, 1.0))
+
+
+@contextlib.contextmanager
+def _patient(client: DockerClient) -> Iterator[None]:
+    """Lets the engine be silent for long: it may write the whole archive before it sends any."""
+    usual, client.api.timeout = client.api.timeout, _SILENCE_S
+    try:
+        yield
+    finally:
+        client.api.timeout = usual
 
 
 def _sizes(

@@ -11,6 +11,7 @@ import fnmatch
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from falconry.image.preflight.rules import ContentRule, Rules
 from falconry.image.preflight.tar import Entry
@@ -36,9 +37,9 @@ class Scanner:
     def __init__(self, rules: Rules, secrets: Sequence[str] = ()) -> None:
         self._files = [(rule.name, _Globs(rule.globs)) for rule in rules.files]
         self._names = _Globs(glob for rule in rules.files for glob in rule.globs)
-        patterns = [_Pattern.of(rule, rules.placeholders) for rule in rules.contents]
-        self._general = [pattern for pattern in patterns if pattern.globs is None]
-        self._special = [pattern for pattern in patterns if pattern.globs is not None]
+        made_ready = partial(_Pattern.of, placeholders=rules.placeholders)
+        self._general = [made_ready(rule) for rule in rules.contents if not rule.globs]
+        self._special = [made_ready(rule) for rule in rules.contents if rule.globs]
         self._places = _Globs(glob for rule in rules.contents for glob in rule.globs)
         self._allowed = [(set(rule.rules), _Globs(rule.globs)) for rule in rules.allowed]
         self._secrets = [s.encode() for s in secrets if len(s.encode()) >= SHORTEST_SECRET]
@@ -84,10 +85,7 @@ class Scanner:
     def _patterns(self, path: str) -> list[_Pattern]:
         if not self._places.may_match(path):
             return self._general
-        special = [
-            pattern for pattern in self._special if pattern.globs and pattern.globs.match(path)
-        ]
-        return [*self._general, *special]
+        return [*self._general, *(each for each in self._special if each.is_for(path))]
 
     def _known_in(self, data: bytes) -> Iterator[str]:
         if any(secret in data for secret in self._secrets):
@@ -117,7 +115,7 @@ class _Pattern:
     name: str
     pattern: re.Pattern[bytes]
     whole_word: bool
-    globs: _Globs | None
+    globs: _Globs
     placeholders: frozenset[bytes]
 
     @classmethod
@@ -126,9 +124,13 @@ class _Pattern:
             rule.name,
             re.compile(rule.pattern.encode()),
             rule.whole_word,
-            _Globs(rule.globs) if rule.globs else None,
+            _Globs(rule.globs),
             frozenset(word.encode() for word in placeholders),
         )
+
+    def is_for(self, path: str) -> bool:
+        """Whether a rule for certain files is for this one."""
+        return self.globs.match(path)
 
     def is_in(self, data: bytes) -> bool:
         """Whether the text stands in `data`, and is not only of its form."""

@@ -10,8 +10,8 @@ from falconry.image.preflight.rules import Rules
 from falconry.image.preflight.whiteouts import is_removed
 
 _REMEDIES = {
-    "secret": "build again without it (hand it over with RUN --mount=type=secret, or in a stage that"
-    " is not shipped) and change it if it was real",
+    "secret": "build again without it (hand it over with RUN --mount=type=secret, or keep it to a"
+    " stage that is not shipped) and change it if it was real",
     "checkpoint": "leave models to the artifact: keep them out of the build's context",
 }
 _LEFT = "a later layer removes it, and this one still holds it"

@@ -32,7 +32,7 @@ class CompressedSize:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._whole = zlib.compressobj(_LEVEL) if size <= _WHOLE else None
+        self._whole = _deflate() if size <= _WHOLE else None
         self._step = max(_LEAST_STEP, -(-size // (PIECE * _MOST_SAMPLES)))
         self._piece = 0
         self._taken = 0
@@ -44,7 +44,7 @@ class CompressedSize:
             self._compressed += len(self._whole.compress(piece))
         elif self._piece % self._step == self._step // 2:
             before, sample = piece[-_SAMPLE - _WINDOW : -_SAMPLE], piece[-_SAMPLE:]
-            deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS, zdict=before)
+            deflate = _deflate(before)
             self._compressed += len(deflate.compress(sample)) + len(deflate.flush(zlib.Z_BLOCK))
             self._taken += len(sample)
         self._piece += 1
@@ -56,3 +56,8 @@ class CompressedSize:
         else:
             compressed = self._compressed * self._size / self._taken
         return round(compressed * _GO_BY_ZLIB) + _GZIP_FRAME
+
+
+def _deflate(before: bytes = b"") -> zlib._Compress:
+    """A compressor without a frame that has seen `before`."""
+    return zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS, zdict=before)

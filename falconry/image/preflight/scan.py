@@ -64,8 +64,7 @@ class Scanner:
     def text(self, text: str) -> tuple[str, ...]:
         """The names of the rules that a text breaks, wherever it stands."""
         data = text.encode("utf-8", "surrogateescape")
-        broken = {pattern.name for pattern in self._general if pattern.is_in(data)}
-        return tuple(sorted({*broken, *self._known_in(data)}))
+        return tuple(sorted({*_names(self._general, data), *self._known_in(data)}))
 
     def _by_name(self, path: str) -> Iterator[str]:
         if self._names.may_match(path):
@@ -77,8 +76,7 @@ class Scanner:
         tail = b""
         for piece in entry.pieces():
             window = tail + piece if tail else piece
-            broken.update(pattern.name for pattern in patterns if pattern.is_in(window))
-            broken.update(self._known_in(window))
+            broken.update(_names(patterns, window), self._known_in(window))
             tail = window[-self._overlap :] if entry.left else b""
         return broken
 
@@ -143,6 +141,12 @@ class _Pattern:
         if "password" in groups and groups["password"].lower() in self.placeholders:
             return False
         return "basic" not in groups or _is_login(groups["basic"])
+
+
+def _names(patterns: Iterable[_Pattern], data: bytes) -> list[str]:
+    return [
+        each.name for each in patterns if each.pattern.search(data) is not None and each.is_in(data)
+    ]
 
 
 def _is_word(character: bytes) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from falconry.artifact import ArtifactStage
 from falconry.cloud import emulator
@@ -19,6 +20,7 @@ from falconry.image.elsewhere import AnyRegistry
 from falconry.image.output import image_of
 from falconry.image.place import Door
 from falconry.image.select import image_stage
+from falconry.image.servers import server_image
 from falconry.pipeline import (
     Output,
     PlannedStage,
@@ -32,6 +34,10 @@ from falconry.pipeline import (
 from falconry.progress import Progress
 from falconry.repository.stage import RepositoryStage
 from falconry.settings import Settings
+
+if TYPE_CHECKING:
+    from falconry.doctor.finding import Finding
+    from falconry.doctor.subject import Registry
 
 MODELS = Path("model_repository")
 
@@ -64,6 +70,70 @@ class Project:
         for stage in stages:
             self._progress.planned(stage.name, stage.runs, stage.why, stage.details)
         return stages
+
+    def check_image(
+        self,
+        image: str,
+        artifact: str,
+        command: str,
+        health: str,
+        timeout_s: int | None,
+        *,
+        as_json: bool,
+    ) -> bool:
+        """Runs an image and an artifact under the cloud's container contract.
+
+        Args:
+            image: the profile's own when empty.
+            artifact: likewise.
+            command: the words in place of the image's own, as for a shell; may be empty.
+            health: path of the health check; the profile's when empty.
+            timeout_s: how long it may take to become healthy.
+            as_json: whether the report is JSON.
+
+        Returns:
+            Whether the contract is kept.
+        """
+        from falconry.cloud.deployments import environment
+        from falconry.image.contract import Trial, keeps_contract
+
+        serving = self._settings.serving
+        variables = {"MODEL_DEPLOY_HEALTH_ENDPOINT": health} if health else environment(serving)
+        reference = image or image_of({"image": self.bring_up_to("image")}).reference
+        package = Path(artifact).expanduser() if artifact else self.bring_up_to("artifact").path
+        trial = Trial(reference, package, shlex.split(command), variables, serving.port, timeout_s)
+        return keeps_contract(trial, as_json=as_json)
+
+    def diagnose(self) -> list[Finding]:
+        """What this machine and account have and lack for the profile."""
+        from falconry.doctor.examine import examine
+        from falconry.doctor.subject import Subject
+
+        wanted, local = self._settings.image, self._settings.cloud.emulator
+        return examine(
+            Subject(
+                settings=self._settings,
+                base_image=next(iter(server_image(self._settings).bases.values())),
+                containers=local is None or wanted.run == "container",
+                registry=self._registry,
+            )
+        )
+
+    def _registry(self) -> Registry | None:
+        """The registry as the diagnosis asks it; None where the local cloud brings its own."""
+        from falconry.doctor.subject import Registry
+        from falconry.image.registry import RegistryClient
+
+        if self._settings.cloud.emulator and not self._settings.image.registry.host:
+            return None
+        place = self._door().open()
+        repository = place.repository(server_image(self._settings).name)
+
+        def log_in() -> None:
+            login = place.credentials(repository)
+            RegistryClient(place.host, login).digest(repository, "latest")
+
+        return Registry(place.host, log_in)
 
     def engines(self) -> list[StoredEngine]:
         """The engines in the store, the newest first."""

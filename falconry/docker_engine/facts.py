@@ -62,4 +62,5 @@ def engine_address(environment: Mapping[str, str] = os.environ) -> str:
             address = ContextAPI.kwargs_from_context(environment=environment).get("base_url")
         except Exception:  # what the SDK raises for a damaged context has no class of its own
             return f"the context {environment.get('DOCKER_CONTEXT') or 'of the Docker command'}"
-    return _USER_INFORMATION.sub("//", address or _DEFAULT_ADDRESS)
+    address = (address or _DEFAULT_ADDRESS).removeprefix("http+")  # as the SDK keeps a context's
+    return _USER_INFORMATION.sub("//", address)

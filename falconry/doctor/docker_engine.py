@@ -1,4 +1,4 @@
-"""The Docker engine, and the image that the profile's server image is built from."""
+"""The Docker engine, and the images that the profile's server image is built from."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from falconry.doctor.finding import Finding
 from falconry.doctor.reach import answers
 from falconry.doctor.subject import Subject
 from falconry.errors import FalconryError, MachineError
+from falconry.image.bases import MADE_HERE
 
 if TYPE_CHECKING:
     from docker.client import DockerClient
@@ -24,8 +25,6 @@ ENGINE = "Docker"
 BASE_IMAGE = "base image"
 NO_ENGINE = f"not known without an engine, see {ENGINE}"
 
-# What scripts/base_image.sh makes; no registry has it.
-_MADE_HERE = "falconry-base"
 # Where the API of Docker Hub is, whose images are named without a host.
 _DOCKER_HUB = {"docker.io": "registry-1.docker.io"}
 
@@ -44,16 +43,17 @@ def engine(subject: Subject) -> Finding:
 
 
 def base_image(subject: Subject) -> Finding:
-    """Whether the engine holds the base image, or could be given it."""
-    reference = ImageReference.parse(subject.base_image)
+    """Whether the engine holds the base images, or could be given them."""
+    if not subject.base_images:
+        return Finding(BASE_IMAGE, None, "not needed: the profile names an image of its own")
     with asked_engine() as client:
         if client is None:
             return Finding(BASE_IMAGE, subject.lacking(), NO_ENGINE)
-        if has_image(client, str(reference)):
-            return Finding(BASE_IMAGE, True, f"the engine has {reference}")
-    if reference.name == _MADE_HERE:
-        return _made_here(reference, subject)
-    return _pulled(reference, subject)
+        missing = [name for name in subject.base_images if not has_image(client, name)]
+    if not missing:
+        return Finding(BASE_IMAGE, True, f"the engine has {', '.join(subject.base_images)}")
+    found = [_to_be_had(ImageReference.parse(name), subject) for name in missing]
+    return next((finding for finding in found if not finding.ok), found[0])
 
 
 @contextlib.contextmanager
@@ -66,6 +66,12 @@ def asked_engine() -> Iterator[DockerClient | None]:
         return
     with contextlib.closing(client):
         yield client
+
+
+def _to_be_had(reference: ImageReference, subject: Subject) -> Finding:
+    if reference.name == MADE_HERE:
+        return _made_here(reference, subject)
+    return _pulled(reference, subject)
 
 
 def _made_here(reference: ImageReference, subject: Subject) -> Finding:

@@ -7,10 +7,10 @@ import shutil
 from falconry.doctor.finding import Finding
 from falconry.doctor.reach import answers
 from falconry.doctor.subject import Subject
+from falconry.image.choice import REGISTRY_PROGRAM
 
 REGISTRY = "registry"
 PROGRAM = "own registry"
-_PROGRAM = "docker-registry"
 
 
 def registry(subject: Subject) -> Finding:
@@ -31,14 +31,15 @@ def registry(subject: Subject) -> Finding:
 
 def registry_program(subject: Subject) -> Finding:
     """Whether the local cloud can run a registry."""
-    if subject.settings.cloud.emulator is None:
-        return Finding(PROGRAM, None, "not needed: the profile's cloud has one")
-    if place := shutil.which(_PROGRAM):
+    settings = subject.settings
+    if settings.cloud.emulator is None or settings.image.registry.host:
+        return Finding(PROGRAM, None, "not needed: the profile has one elsewhere")
+    if place := shutil.which(REGISTRY_PROGRAM):
         return Finding(PROGRAM, True, place)
     without = "" if subject.containers else ": deployments run as processes"
     return Finding(
         PROGRAM,
         False if subject.containers else None,
-        f"{_PROGRAM} is not installed{without}",
-        f"run: sudo apt-get install {_PROGRAM}",
+        f"{REGISTRY_PROGRAM} is not installed{without}",
+        f"run: sudo apt-get install {REGISTRY_PROGRAM}",
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from falconry.image.place import Door
+from falconry.image.servers import server_image
 from falconry.settings import Settings
 
 
@@ -28,7 +30,7 @@ class Subject:
 
     Attributes:
         settings: the profile.
-        base_image: what the profile's server image is built from.
+        base_images: what the profile's server image is built from; none for one of the user's own.
         containers: whether the profile needs containers; if not, a local deployment does without
             them where there is no Docker engine.
         registry: gives the registry; None where the local cloud brings its own. It may raise a
@@ -36,7 +38,7 @@ class Subject:
     """
 
     settings: Settings
-    base_image: str
+    base_images: tuple[str, ...]
     containers: bool
     registry: Callable[[], Registry | None]
 
@@ -53,3 +55,38 @@ class Subject:
     def lacking(self) -> bool | None:
         """What it means that something is missing which containers need: not ok, or no matter."""
         return False if self.needs_docker else None
+
+
+def subject_of(settings: Settings, door: Door) -> Subject:
+    """What there is to look at for a profile.
+
+    Args:
+        settings: the profile.
+        door: to the registry; it is opened only by the check, and only if nothing starts by it.
+
+    Raises:
+        SettingsError: the profile's image cannot be built for its settings alone.
+    """
+    own = settings.image.reference
+    source = None if own else server_image(settings)
+    name = source.name if source else "doctor"
+    return Subject(
+        settings=settings,
+        base_images=tuple(source.bases.values()) if source else (),
+        containers=settings.cloud.emulator is None or settings.image.run == "container",
+        registry=lambda: _registry(door, name),
+    )
+
+
+def _registry(door: Door, name: str) -> Registry | None:
+    from falconry.image.registry import RegistryClient
+
+    if not door.is_open():
+        return None
+    place = door.open()
+
+    def log_in() -> None:
+        repository = place.repository(name)
+        RegistryClient(place.host, place.credentials(repository)).digest(repository, "latest")
+
+    return Registry(place.host, log_in)

@@ -5,14 +5,14 @@ dockerfile_prepare_container_linux (triton-inference-server/server), and what is
 
 - bin, lib, include, the licences and the chosen directories come from the full image onto the
   minimum image, whose own /opt/tritonserver goes first. They belong to root here, and the server
-  runs as a user without a name, as in our other images.
+  runs as the script's user by its number.
 - The packages are the ones whose libraries the server loads. The script's tools are left out
   (clang, dirmngr, git, gperf, pip, setuptools, software-properties-common, virtualenv, wget, and
   Boost from source in 23.12dev): that no backend needs them to serve is inferred.
 - DCGM comes from the full image, where the script installs the version that the full image names
   from NVIDIA's package repository, whose key it fetches. It is the same version by construction.
-- CUDA's forward compatibility is not prepared: it is a link that NVIDIA's entrypoint makes in the
-  root file system at start, as root. The host's driver has to know the image's CUDA.
+- The script's second way to CUDA's forward compatibility, an entry for the loader, is left out: it
+  leads to a link that NVIDIA's entrypoint, which ours goes through, makes as root at start.
 - Build numbers, the server repository's entrypoint.d and SageMaker's `serve` are left out; labels
   are given with the build.
 - compose.py's `--enable-gpu`, which is not shown in its help, is always true here: the other value
@@ -40,13 +40,14 @@ _LICENCES = ("LICENSE", "TRITON_VERSION", "NVIDIA_Deep_Learning_Container_Licens
 _SERVER_PARTS = ("bin", "lib", "include")
 _LIBRARIES = "/usr/local/lib"
 # Of the entrypoint and the front alone: the Python backend has the distribution's Python.
-_VENV = "/opt/falconry/venv"
+_FALCONRY = "/opt/falconry"
+_VENV = f"{_FALCONRY}/venv"
 _PYTHON_TOOLS = ("python3", "python3-pip", "python3-venv")
 
-# The end of docker/triton-cpu.Dockerfile, where it is explained.
+# As at the end of docker/triton-trtllm.Dockerfile, where it is explained.
 _START = """\
-COPY server/ /opt/falconry/server/
-USER 10001:10001
+ENV HOME=/tmp PYTHONDONTWRITEBYTECODE=1
+USER 1000:1000
 EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=3s --start-period=15m --retries=3 \\
     CMD ["curl", "--fail", "--silent", "--output", "/dev/null", "--noproxy", "*", \
@@ -175,7 +176,7 @@ def composed_dockerfile(
         ["FROM ${MINIMUM} AS packages", *_python_packages(requirements)],
         ["FROM ${MINIMUM}", *_environment(needs)],
         [_installed(packages)],
-        [f"COPY --from=packages {_VENV}/ {_VENV}/"],
+        [f"COPY --from=packages {_FALCONRY}/ {_FALCONRY}/"],
         ["COPY --from=packages /python/ /"] if requirements else [],
         _libraries(needs),
         _parts(composition),
@@ -228,12 +229,19 @@ def _environment(needs: Sequence[Needs]) -> list[str]:
 
 
 def _python_packages(requirements: Sequence[str]) -> list[str]:
-    """The front's environment, and below /python what backends import from the distribution's."""
-    install = "-m pip install --disable-pip-version-check --no-cache-dir"
+    """The front with an environment of its own, and below /python what backends import.
+
+    The front is imported once, so that a Python which its packages are not for fails the build.
+    """
+    python = f"{_VENV}/bin/python"
+    install = "-m pip install --disable-pip-version-check --no-cache-dir --no-compile"
     commands = [
         "if [ -f /certificates/ca.crt ]; then export PIP_CERT=/certificates/ca.crt; fi",
         f"python3 -m venv {_VENV}",
-        f"{_VENV}/bin/python {install} --no-deps --require-hashes --requirement /requirements.txt",
+        f"{python} {install} --no-deps --require-hashes --requirement /requirements.txt",
+        f"cd {_FALCONRY}/server",
+        f"{python} -m compileall -q --invalidation-mode unchecked-hash {_VENV}/lib .",
+        f"{python} -E -c 'import sys; sys.path.insert(0, \".\"); import front'",
     ]
     if requirements:
         quoted = " ".join(json.dumps(requirement) for requirement in requirements)
@@ -246,6 +254,7 @@ def _python_packages(requirements: Sequence[str]) -> list[str]:
         _installed(_PYTHON_TOOLS),
         "COPY certificates/ /certificates/",
         "COPY requirements.txt /",
+        f"COPY server/ {_FALCONRY}/server/",
         _run(commands),
     ]
 

@@ -14,10 +14,14 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 COPY certificates/ /certificates/
 COPY requirements.txt /
+COPY server/ /opt/falconry/server/
 RUN if [ -f /certificates/ca.crt ]; then export PIP_CERT=/certificates/ca.crt; fi \
     && python3 -m venv /opt/falconry/venv \
-    && /opt/falconry/venv/bin/python -m pip install --disable-pip-version-check --no-cache-dir --no-deps --require-hashes --requirement /requirements.txt \
-    && PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --disable-pip-version-check --no-cache-dir --ignore-installed --root /python "numpy<2"
+    && /opt/falconry/venv/bin/python -m pip install --disable-pip-version-check --no-cache-dir --no-compile --no-deps --require-hashes --requirement /requirements.txt \
+    && cd /opt/falconry/server \
+    && /opt/falconry/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/falconry/venv/lib . \
+    && /opt/falconry/venv/bin/python -E -c 'import sys; sys.path.insert(0, "."); import front' \
+    && PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --disable-pip-version-check --no-cache-dir --no-compile --ignore-installed --root /python "numpy<2"
 
 FROM ${MINIMUM}
 ENV PATH=/opt/tritonserver/bin:${PATH}
@@ -39,7 +43,7 @@ RUN apt-get update \
         python3 \
     && rm -rf /var/lib/apt/lists/*
 
-COPY --from=packages /opt/falconry/venv/ /opt/falconry/venv/
+COPY --from=packages /opt/falconry/ /opt/falconry/
 
 COPY --from=packages /python/ /
 
@@ -57,8 +61,8 @@ COPY --from=full /opt/tritonserver/backends/python/ backends/python/
 COPY --from=full /opt/tritonserver/repoagents/checksum/ repoagents/checksum/
 COPY --from=full /opt/tritonserver/caches/local/ caches/local/
 
-COPY server/ /opt/falconry/server/
-USER 10001:10001
+ENV HOME=/tmp PYTHONDONTWRITEBYTECODE=1
+USER 1000:1000
 EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=3s --start-period=15m --retries=3 \
     CMD ["curl", "--fail", "--silent", "--output", "/dev/null", "--noproxy", "*", "http://127.0.0.1:8000/v2/health/ready"]

@@ -26,7 +26,7 @@ def subject():
     def make(profile="local", *, overrides=None, **changes):
         values = {
             "settings": load_settings(ROOT, profile, overrides=overrides),
-            "base_image": "falconry-base:bookworm",
+            "base_images": ("falconry-base:bookworm",),
             "containers": profile == "oci",
             "registry": lambda: None,
         }
@@ -85,7 +85,7 @@ def registry_host(tmp_path_factory):
 
 @pytest.fixture
 def server():
-    """Starts HTTP servers that give one answer to every GET; gives their host and port."""
+    """Starts HTTP servers that give one answer to every request; gives their host and port."""
     running = []
 
     def start(status=200, headers=(), tls=None):
@@ -96,6 +96,8 @@ def server():
                     self.send_header(name, value)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
+
+            do_HEAD = do_GET  # noqa: N815 - the name that http.server asks for
 
             def log_message(self, *_):
                 pass

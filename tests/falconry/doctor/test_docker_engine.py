@@ -106,7 +106,7 @@ def image(docker_engine):
 
 @pytest.mark.usefixtures("engine_host")
 def test_a_base_image_that_the_engine_has_is_well(subject, image):
-    found = checks.base_image(subject(base_image=image))
+    found = checks.base_image(subject(base_images=(image,)))
     assert found.ok is True
     assert found.detail == f"the engine has {image}"
 
@@ -115,7 +115,7 @@ def test_a_base_image_that_the_engine_has_is_well(subject, image):
 def test_a_base_image_that_our_script_makes_is_well_for_root_on_debian(subject, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(shutil, "which", lambda program: f"/usr/bin/{program}")
-    found = checks.base_image(subject(base_image="falconry-base:none-such"))
+    found = checks.base_image(subject(base_images=("falconry-base:none-such",)))
     assert found.ok is True
     assert "scripts/base_image.sh makes falconry-base:none-such" in found.detail
 
@@ -124,24 +124,38 @@ def test_a_base_image_that_our_script_makes_is_well_for_root_on_debian(subject, 
 @pytest.mark.parametrize(("containers", "ok"), [(True, False), (False, None)])
 def test_a_base_image_that_cannot_be_made_here_names_the_ways(subject, monkeypatch, containers, ok):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    found = checks.base_image(subject(base_image="falconry-base:none-such", containers=containers))
+    found = checks.base_image(
+        subject(base_images=("falconry-base:none-such",), containers=containers)
+    )
     assert found.ok is ok
     assert "image.base" in found.remedy
 
 
 @pytest.mark.usefixtures("engine_host")
 def test_a_base_image_of_a_registry_that_answers_is_well(subject, registry_host):
-    found = checks.base_image(subject("oci", base_image=f"{registry_host}/base:1"))
+    found = checks.base_image(subject("oci", base_images=(f"{registry_host}/base:1",)))
     assert found.ok is True
     assert f"{registry_host} answers" in found.detail
 
 
 @pytest.mark.usefixtures("engine_host")
 def test_a_base_image_of_a_registry_that_is_not_there_can_be_brought_by_hand(subject, closed_port):
-    found = checks.base_image(subject("oci", base_image=f"127.0.0.1:{closed_port}/base:1"))
+    found = checks.base_image(subject("oci", base_images=(f"127.0.0.1:{closed_port}/base:1",)))
     assert found.ok is False
     assert f"127.0.0.1:{closed_port} cannot be reached" in found.detail
     assert "docker load" in found.remedy
+
+
+@pytest.mark.usefixtures("engine_host")
+def test_of_several_base_images_the_one_that_cannot_be_had_is_told(subject, image, closed_port):
+    names = (image, f"127.0.0.1:{closed_port}/base:1")
+    found = checks.base_image(subject("oci", base_images=names))
+    assert found.ok is False
+    assert names[1] in found.detail
+
+
+def test_a_profile_with_an_image_of_its_own_needs_no_base(subject):
+    assert checks.base_image(subject("oci", base_images=())).ok is None
 
 
 @pytest.mark.usefixtures("no_engine")

@@ -185,7 +185,7 @@ VARIABLES_LEFT_OUT = {
     *("TF_ADJUST_HUE_FUSED", "TF_ADJUST_SATURATION_FUSED", "TF_ENABLE_WINOGRAD_NONFUSED"),
     "TF_AUTOTUNE_THRESHOLD",
 }
-STARTING = ("USER", "EXPOSE", "HEALTHCHECK", "ENTRYPOINT", "CMD")
+STARTING = ("ENV", "USER", "EXPOSE", "HEALTHCHECK", "ENTRYPOINT", "CMD")
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -205,14 +205,14 @@ def test_beside_what_is_left_out_on_purpose_an_image_gets_what_nvidias_script_gi
     packages = command.partition("&&")[0].split()
     assert set(packages) == set(NVIDIA["packages"][ubuntu]) - TOOLS
 
-    variables = dict(re.findall(r"^ENV (\w+)=(.*)$", text, re.MULTILINE))
+    variables = dict(re.findall(r"^ENV (\w+)=(\S*)$", text, re.MULTILINE))
     theirs = NVIDIA["environment"][ubuntu]
     assert variables == {name: theirs[name] for name in theirs.keys() - VARIABLES_LEFT_OUT}
 
 
-def test_the_image_starts_as_the_one_for_cpus_does():
+def test_the_image_starts_as_the_one_with_tensorrt_llm_does():
     ours = composed_dockerfile(parse_composition(EXAMPLE), row(None))
-    theirs = (ROOT / "docker" / "triton-cpu.Dockerfile").read_text()
+    theirs = (ROOT / "docker" / "triton-trtllm.Dockerfile").read_text()
     assert _instructions(ours, STARTING) == _instructions(theirs, STARTING)
 
 
@@ -243,6 +243,7 @@ open("/called", "a").write(" ".join(sys.argv).rpartition("/")[2] + "\\n")
 VENV = """\
 import os, sys
 os.makedirs(f"{sys.argv[1]}/bin")
+os.makedirs(f"{sys.argv[1]}/lib")
 os.symlink("/usr/bin/python3", f"{sys.argv[1]}/bin/python")
 """
 PIP = """\
@@ -255,6 +256,7 @@ if "--root" in sys.argv:
 
 CONTEXT = {
     "server/entrypoint.py": (ENTRYPOINT.encode(), 0o644),
+    "server/front.py": (b"", 0o644),
     "requirements.txt": (b"", 0o644),
     "certificates/.keep": (b"", 0o644),
 }
@@ -339,8 +341,8 @@ def test_exactly_the_chosen_parts_arrive_and_the_entrypoint_starts_the_server(
             "lib": ["libtritonserver.so"],
         },
         "arguments": arguments,
-        "user": 10001,
-        "group": 10001,
+        "user": 1000,
+        "group": 1000,
         "top": [
             *("LICENSE", "NVIDIA_Deep_Learning_Container_License.pdf", "TRITON_VERSION"),
             *("backends", "bin", "caches", "include", "lib", "repoagents"),

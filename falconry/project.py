@@ -20,7 +20,6 @@ from falconry.image.elsewhere import AnyRegistry
 from falconry.image.output import image_of
 from falconry.image.place import Door
 from falconry.image.select import image_stage
-from falconry.image.servers import server_image
 from falconry.pipeline import (
     Output,
     PlannedStage,
@@ -37,7 +36,6 @@ from falconry.settings import Settings
 
 if TYPE_CHECKING:
     from falconry.doctor.finding import Finding
-    from falconry.doctor.subject import Registry
 
 MODELS = Path("model_repository")
 
@@ -107,33 +105,9 @@ class Project:
     def diagnose(self) -> list[Finding]:
         """What this machine and account have and lack for the profile."""
         from falconry.doctor.examine import examine
-        from falconry.doctor.subject import Subject
+        from falconry.doctor.subject import subject_of
 
-        wanted, local = self._settings.image, self._settings.cloud.emulator
-        return examine(
-            Subject(
-                settings=self._settings,
-                base_image=next(iter(server_image(self._settings).bases.values())),
-                containers=local is None or wanted.run == "container",
-                registry=self._registry,
-            )
-        )
-
-    def _registry(self) -> Registry | None:
-        """The registry as the diagnosis asks it; None where the local cloud brings its own."""
-        from falconry.doctor.subject import Registry
-        from falconry.image.registry import RegistryClient
-
-        if self._settings.cloud.emulator and not self._settings.image.registry.host:
-            return None
-        place = self._door().open()
-        repository = place.repository(server_image(self._settings).name)
-
-        def log_in() -> None:
-            login = place.credentials(repository)
-            RegistryClient(place.host, login).digest(repository, "latest")
-
-        return Registry(place.host, log_in)
+        return examine(subject_of(self._settings, self._door()))
 
     def engines(self) -> list[StoredEngine]:
         """The engines in the store, the newest first."""

@@ -8,8 +8,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from falconry.errors import ImageError, MachineError
-from falconry.image.preflight import LayerRecords, check, examine
+from falconry.image.preflight import LayerRecords, check, examination, examine
 from falconry.image.preflight.container import LABEL
+from falconry.image.preflight.layers import examine_layer
 from falconry.image.preflight.limits import load_limits
 from tests.falconry.image.preflight.small_image import SmallImages
 
@@ -149,12 +150,22 @@ def test_a_second_examination_reads_no_layer_and_starts_no_container(client, exa
     assert steps == ["reading the image's configuration"]
 
 
-def test_only_layers_that_are_not_known_are_examined(examined, good, build):
+def test_only_layers_that_are_not_known_are_examined(examined, good, build, monkeypatch):
     examined(good)
-    steps = []
     image = build(GOOD + "COPY settings /opt/more\n", [("settings", b"a = 1\n")])
-    check(examined(image, steps))
+    read = []
+
+    def counted(*args, **options):
+        record = examine_layer(*args, **options)
+        read.append(record.uncompressed)
+        return record
+
+    monkeypatch.setattr(examination, "examine_layer", counted)
+    steps = []
+    result = examined(image, steps)
+    check(result)
     assert "examining 1 of 3 layers" in steps
+    assert read == [result.layers[2].uncompressed]
 
 
 def test_the_client_is_of_use_after_layers_were_left_unread(client, examined, good):

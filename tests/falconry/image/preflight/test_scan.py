@@ -113,6 +113,7 @@ CREDENTIAL_FILES = {
     "root/.ssh/id_ed25519": ("an SSH key", b"binary\0"),
     "root/.oci/config": ("OCI's configuration or keys", b"[DEFAULT]\nregion=x\n"),
     "root/.oci/oci_api_key.pem": ("OCI's configuration or keys", b"x"),
+    "root/.oci/sessions/DEFAULT/token": ("OCI's configuration or keys", b"x"),
     "root/.kube/config": ("a Kubernetes configuration", b"apiVersion: v1\n"),
     "root/.aws/credentials": ("AWS credentials", b"[default]\n"),
     "root/.huggingface/token": ("a Hugging Face token", b"x"),

@@ -6,6 +6,7 @@ ends, even if nobody is left to ask for it.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -16,12 +17,14 @@ from falconry.image.preflight.findings import Finding
 
 if TYPE_CHECKING:
     from docker.client import DockerClient
+    from docker.models.containers import Container
 
 LABEL = "io.falconry.preflight"
 
 _TMPFS = {"/tmp": "rw,nosuid,nodev,mode=1777"}
 _MOST_PROCESSES = 64
 _MOST_TOLD = 200
+_REMOVAL_S = 10
 
 
 def running_findings(client: DockerClient, image_id: str) -> Iterator[Finding]:
@@ -86,6 +89,16 @@ def _said(client: DockerClient, image_id: str, command: list[str]) -> str:
     finally:
         if container:
             containers.discard(container)
+            _wait_until_gone(container)
+
+
+def _wait_until_gone(container: Container) -> None:
+    """Waits for a removal that the engine began by itself and that `discard` so could not."""
+    from docker.errors import DockerException
+    from requests import RequestException
+
+    with contextlib.suppress(DockerException, RequestException):
+        container.wait(condition="removed", timeout=_REMOVAL_S)
 
 
 def _told(said: str) -> str:

@@ -239,7 +239,10 @@ class Project:
     def _door(self) -> Door:
         """The way to the registry: the profile's own, or that of its cloud."""
         registry = self._settings.image.registry
-        return AnyRegistry(registry) if registry.host else OcirDoor(self._settings.cloud, registry)
+        if registry.host:
+            return AnyRegistry(registry)
+        namespaces = self._workspace.build.parent / "namespaces.json"
+        return OcirDoor(self._settings.cloud, registry, namespaces)
 
     def _deployment(self) -> tuple[Any, Any]:
         """The deployment and a signer for requests to it.

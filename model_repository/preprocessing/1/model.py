@@ -1,16 +1,20 @@
 """Turns prompts and words into token ids, and refuses what the engine could not take.
 
-Uses only what the server image holds: NumPy, the Rust `tokenizers` and Triton's own module.
+Uses only what the server image holds: NumPy, the Rust `tokenizers`, jinja2 and Triton's module.
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from tokenizers import Tokenizer
 
-from .prompts import Limits, Prompt, RefusedError, encode_prompts, flat_word_list
+from .chat import ChatTemplate, read_messages
+from .encoding import Encoder, Text
+from .prompts import Limits, Prompt
+from .refusal import RefusedError
+from .words import flat_word_list, word_forms
 
 # What Triton's own front ends and clients put among a request's parameters. Anything else came
 # from a JSON field that is no input of the ensemble: a typing error must not be ignored.
@@ -26,57 +30,92 @@ KNOWN_PARAMETERS = frozenset(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request with every text of it that is to be encoded."""
+
+    prompt: Prompt
+    text: Text
+    bad_words: list[Text]
+    stop_words: list[Text]
+
+    @property
+    def texts(self):
+        """The prompt's text, then those of the words."""
+        return [self.text, *self.bad_words, *self.stop_words]
+
+
 class TritonPythonModel:
     """Triton's Python model: one instance, all requests of a batch encoded in one call."""
 
     def initialize(self, args):
-        """Reads the tokenizer beside this file and the engine's limits from the configuration."""
-        parameters = json.loads(args["model_config"])["parameters"]
-        self._limits = Limits.from_parameters(
-            {name: value["string_value"] for name, value in parameters.items()}
-        )
-        self._tokenizer = Tokenizer.from_file(str(Path(__file__).with_name("tokenizer.json")))
-        # A setting of the checkpoint's for training; a prompt must never be cut in silence.
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+        """Reads tokenizer and chat template beside this file, and what the engine takes."""
+        config = json.loads(args["model_config"])
+        parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
+        directory = Path(__file__).parent
+        self._limits = Limits.from_parameters(parameters)
+        # What the engine compares words with: the text, or its own tokens.
+        self._spaced = parameters["words_are_compared_as"] == "tokens"
+        self._encoder = Encoder(directory / "tokenizer.json")
+        chat = directory / "chat.json"
+        self._chat = ChatTemplate.read(chat) if chat.is_file() else None
 
     def execute(self, requests):
         """Answers each request with its tensors, or with the reason for its refusal."""
-        prompts = [_guarded(_read, request) for request in requests]
-        good = [prompt for prompt in prompts if isinstance(prompt, Prompt)]
-        encoded = iter(encode_prompts(self._tokenizer, good))
+        read = [_guarded(self._read, request) for request in requests]
+        ids = self._encoder.encode(
+            [text for asked in read if isinstance(asked, Asked) for text in asked.texts]
+        )
         return [
-            _error(prompt)
-            if isinstance(prompt, RefusedError)
-            else _guarded_response(self._respond, prompt, next(encoded))
-            for prompt in prompts
+            _error(asked) if isinstance(asked, RefusedError) else self._answer(asked, ids)
+            for asked in read
         ]
 
-    def _respond(self, prompt, token_ids):
-        self._limits.check(len(token_ids), prompt.max_tokens)
-        end_id = self._limits.end_id if prompt.end_id is None else prompt.end_id
-        pad_id = self._limits.pad_id if prompt.pad_id is None else prompt.pad_id
-        words = {
-            "BAD_WORDS_IDS": flat_word_list(self._tokenizer, prompt.bad_words),
-            "STOP_WORDS_IDS": flat_word_list(self._tokenizer, prompt.stop_words),
-        }
+    def _read(self, request):
+        unknown = sorted(set(json.loads(request.parameters() or "{}")) - KNOWN_PARAMETERS)
+        if unknown:
+            raise RefusedError(f"unknown field: {', '.join(unknown)}")
+        prompt = Prompt.from_tensors(lambda name: _values(request, name))
+        return Asked(
+            prompt,
+            Text(self._rendered(prompt.text)) if prompt.is_chat else Text(prompt.text, True),
+            self._words(prompt.bad_words),
+            self._words(prompt.stop_words),
+        )
+
+    def _rendered(self, messages):
+        if self._chat is None:
+            raise RefusedError("messages: this checkpoint has no chat template; send text_input")
+        return self._chat.render(read_messages(messages))
+
+    def _words(self, words):
+        return [Text(form) for form in word_forms(words, spaced=self._spaced)]
+
+    def _answer(self, asked, ids):
+        """The response to a request, whose token sequences are the next ones in `ids`."""
+        token_ids = next(ids)
+        bad_words = [next(ids) for _ in asked.bad_words]
+        stop_words = [next(ids) for _ in asked.stop_words]
+        try:
+            self._limits.check(asked.prompt, len(token_ids))
+        except RefusedError as refusal:
+            return _error(refusal)
+        end_id, pad_id = asked.prompt.end_id, asked.prompt.pad_id
         values = {
-            "INPUT_ID": [token_ids],
-            "REQUEST_INPUT_LEN": [[len(token_ids)]],
-            "REQUEST_OUTPUT_LEN": [[prompt.max_tokens]],
-            "OUT_END_ID": [[end_id]],
-            "OUT_PAD_ID": [[pad_id]],
+            "INPUT_ID": token_ids,
+            "REQUEST_INPUT_LEN": [len(token_ids)],
+            "REQUEST_OUTPUT_LEN": [asked.prompt.max_tokens],
+            "BAD_WORDS_IDS": flat_word_list(bad_words),
+            "STOP_WORDS_IDS": flat_word_list(stop_words),
+            "OUT_END_ID": [self._limits.end_id if end_id is None else end_id],
+            "OUT_PAD_ID": [self._limits.pad_id if pad_id is None else pad_id],
         }
-        tensors = [pb_utils.Tensor(name, np.array(ids, np.int32)) for name, ids in values.items()]
-        tensors += [pb_utils.Tensor(name, ids[np.newaxis]) for name, ids in words.items()]
-        return pb_utils.InferenceResponse(tensors)
-
-
-def _read(request):
-    unknown = sorted(set(json.loads(request.parameters() or "{}")) - KNOWN_PARAMETERS)
-    if unknown:
-        raise RefusedError(f"unknown field: {', '.join(unknown)}")
-    return Prompt.from_tensors(lambda name: _values(request, name))
+        return pb_utils.InferenceResponse(
+            [
+                pb_utils.Tensor(name, np.asarray(content, np.int32)[np.newaxis])
+                for name, content in values.items()
+            ]
+        )
 
 
 def _values(request, name):
@@ -89,13 +128,6 @@ def _guarded(read, request):
         return read(request)
     except RefusedError as refusal:
         return refusal
-
-
-def _guarded_response(respond, prompt, token_ids):
-    try:
-        return respond(prompt, token_ids)
-    except RefusedError as refusal:
-        return _error(refusal)
 
 
 def _error(refusal):

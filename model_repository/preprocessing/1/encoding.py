@@ -41,12 +41,15 @@ class Encoder:
         Takes one call, or two where the tokenizer adds special tokens (no Falcon's does).
         """
         if not self._adds_tokens:
-            return self._ids([text.content for text in texts], special=False)
+            ids = self._ids([text.content for text in texts], special=False)
+            return (ids[text.content] for text in texts)
         plain = self._ids([text.content for text in texts if not text.special], special=False)
         special = self._ids([text.content for text in texts if text.special], special=True)
-        return (next(special if text.special else plain) for text in texts)
+        return ((special if text.special else plain)[text.content] for text in texts)
 
-    def _ids(self, texts: list[str], *, special: bool) -> Iterator[list[int]]:
+    def _ids(self, texts: list[str], *, special: bool) -> dict[str, list[int]]:
+        """The ids by text: requests that come together often have the same stop words."""
+        distinct = list(dict.fromkeys(texts))
         # The fast kind leaves out the offsets, which nobody reads here.
-        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=special)
-        return (encoding.ids for encoding in encodings)
+        encodings = self._tokenizer.encode_batch_fast(distinct, add_special_tokens=special)
+        return {text: encoding.ids for text, encoding in zip(distinct, encodings, strict=True)}

@@ -6,7 +6,8 @@ so it is given both. One that compares text is given the words as they are: " wo
 space that nobody asked to cut.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from itertools import accumulate
 
 import numpy as np
 
@@ -28,7 +29,7 @@ def word_forms(words: Iterable[str], *, spaced: bool) -> tuple[str, ...]:
     return tuple(forms)
 
 
-def flat_word_list(sequences: Iterable[Sequence[int]]) -> np.ndarray:
+def flat_word_list(sequences: Iterable[list[int]]) -> np.ndarray:
     """Token sequences in TensorRT-LLM's form: ids one after another, and where each one ends.
 
     One that ends with another one is left out, since the other is found at the same token.
@@ -36,13 +37,10 @@ def flat_word_list(sequences: Iterable[Sequence[int]]) -> np.ndarray:
     Returns:
         int32 of shape [2, n]: row 0 the ids, row 1 the ends of the sequences, padded with -1.
     """
-    least: list[tuple[int, ...]] = []
-    for sequence in sorted({tuple(ids) for ids in sequences if ids}, key=len):
-        if not any(sequence[-len(shorter) :] == shorter for shorter in least):
+    least: list[list[int]] = []
+    for sequence in sorted(sequences, key=len):
+        if sequence and not any(sequence[-len(shorter) :] == shorter for shorter in least):
             least.append(sequence)
     ids = [token for sequence in least for token in sequence]
-    ends = np.cumsum([len(sequence) for sequence in least], dtype=np.int32)
-    flat = np.full((2, len(ids)), -1, np.int32)
-    flat[0] = ids
-    flat[1, : len(ends)] = ends
-    return flat
+    ends = list(accumulate(map(len, least)))
+    return np.array([ids, ends + [-1] * (len(ids) - len(ends))], np.int32)

@@ -33,9 +33,7 @@ def splits(data):
         )
     else:
         draw = random.Random(5)
-        chosen = (
-            sorted(draw.sample(places, draw.randrange(len(places) + 1))) for _ in range(1500)
-        )
+        chosen = (sorted(draw.sample(places, draw.randrange(len(places) + 1))) for _ in range(1500))
     for cuts in chosen:
         borders = [0, *cuts, len(data)]
         yield [data[begin:end] for begin, end in itertools.pairwise(borders)]

@@ -82,10 +82,10 @@ class Asked:
                 raise RefusedError(
                     f"{name} can only be {value} here; the model ensemble passes others on"
                 )
-        given = {name: _scalar(tensor, name, None) for name in _PASSED_ON}
+        given = {inner: _scalar(tensor, name, None) for name, inner in _PASSED_ON.items()}
         return cls(
             prompt=Prompt.from_tensors(lambda name: tensor(_PREPROCESSING_NAMES[name])),
-            sampling={_PASSED_ON[name]: value for name, value in given.items() if value is not None},
+            sampling={name: value for name, value in given.items() if value is not None},
             return_log_probs=bool(_scalar(tensor, "return_log_probs", False)),
             echo=not _scalar(tensor, "exclude_input_in_output", True),
             stream=bool(_scalar(tensor, "stream", False)),

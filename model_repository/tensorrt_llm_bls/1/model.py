@@ -42,9 +42,7 @@ class TritonPythonModel:
     def initialize(self, args):
         """Reads the tokenizer beside this file and the limits from the configuration."""
         config = json.loads(args["model_config"])
-        parameters = {
-            name: value["string_value"] for name, value in config["parameters"].items()
-        }
+        parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
         tokenizer_file = Path(__file__).with_name("tokenizer.json")
         self._decoupled = pb_utils.using_decoupled_model_transaction_policy(config)
         self._limits = Limits.from_parameters(parameters)
@@ -223,7 +221,8 @@ def _refuse(request, code, reason):
 
 def _send_error(sender, code, reason):
     error = pb_utils.TritonError(reason, getattr(pb_utils.TritonError, code))
-    sender.send(pb_utils.InferenceResponse(error=error), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+    response = pb_utils.InferenceResponse(error=error)
+    sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
 
 def _values(request, name):

@@ -15,6 +15,8 @@ import sys
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LOOPBACK = "127.0.0.1"
+# Tells the model tensorrt_llm_bls where Triton's own HTTP is.
+_TRITON_HTTP = "FALCONRY_TRITON_HTTP"
 
 
 def main() -> None:
@@ -29,6 +31,7 @@ def main() -> None:
     if os.fork() == 0:
         _end_with(parent)
         _serve(parent, options.http_address, options.http_port, f"http://{_LOOPBACK}:{inner}")
+    os.environ[_TRITON_HTTP] = f"{_LOOPBACK}:{inner}"
     os.execv(
         options.server,
         [options.server, *others, f"--http-address={_LOOPBACK}", f"--http-port={inner}"],

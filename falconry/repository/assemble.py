@@ -19,8 +19,11 @@ from falconry.repository.config import (
 )
 
 ENGINE_MODEL = "tensorrt_llm"
+FRONT_MODEL = "tensorrt_llm_bls"
 TOKENIZER = "tokenizer.json"
-_TOKENIZER_MODELS = ("preprocessing", "postprocessing")
+_TOKENIZER_MODELS = ("preprocessing", "postprocessing", FRONT_MODEL)
+_PROMPT_MODELS = ("preprocessing", FRONT_MODEL)
+_DECOUPLED_MODELS = (ENGINE_MODEL, FRONT_MODEL)
 _VERSION = "1"
 
 
@@ -54,7 +57,7 @@ def assemble(sources: Path, engine: Path, output: Path, *, decoupled: bool) -> N
 
 def _configure(config: ModelConfig, limits: EngineLimits, *, decoupled: bool) -> None:
     config.max_batch_size = limits.max_batch_size
-    if config.name == "preprocessing":
+    if config.name in _PROMPT_MODELS:
         set_parameters(
             config,
             {
@@ -64,7 +67,7 @@ def _configure(config: ModelConfig, limits: EngineLimits, *, decoupled: bool) ->
                 "pad_id": limits.pad_id,
             },
         )
-    elif config.name == ENGINE_MODEL:
+    if config.name in _DECOUPLED_MODELS:
         config.model_transaction_policy.decoupled = decoupled
 
 

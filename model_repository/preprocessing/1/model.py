@@ -10,19 +10,13 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from tokenizers import Tokenizer
 
-from .prompts import Limits, Prompt, RefusedError, encode_prompts, flat_word_list
-
-# What Triton's own front ends and clients put among a request's parameters. Anything else came
-# from a JSON field that is no input of the ensemble: a typing error must not be ignored.
-KNOWN_PARAMETERS = frozenset(
-    {
-        "id",
-        "binary_data_output",
-        "sequence_id",
-        "sequence_start",
-        "sequence_end",
-        "triton_enable_empty_final_response",
-    }
+from .prompts import (
+    Limits,
+    Prompt,
+    RefusedError,
+    check_parameters,
+    encode_prompts,
+    flat_word_list,
 )
 
 
@@ -73,9 +67,7 @@ class TritonPythonModel:
 
 
 def _read(request):
-    unknown = sorted(set(json.loads(request.parameters() or "{}")) - KNOWN_PARAMETERS)
-    if unknown:
-        raise RefusedError(f"unknown field: {', '.join(unknown)}")
+    check_parameters(request.parameters())
     return Prompt.from_tensors(lambda name: _values(request, name))
 
 

@@ -1,10 +1,24 @@
 """A prompt with its words and limits, checked and encoded; knows nothing of Triton."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 from tokenizers import Tokenizer
+
+# What Triton's own front ends and clients put among a request's parameters. Anything else came
+# from a JSON field that is no input of the model: a typing error must not be ignored.
+KNOWN_PARAMETERS = frozenset(
+    {
+        "id",
+        "binary_data_output",
+        "sequence_id",
+        "sequence_start",
+        "sequence_end",
+        "triton_enable_empty_final_response",
+    }
+)
 
 
 class RefusedError(Exception):
@@ -75,6 +89,17 @@ class Prompt:
             end_id=_number("end_id", tensor("END_ID")),
             pad_id=_number("pad_id", tensor("PAD_ID")),
         )
+
+
+def check_parameters(parameters: str | None) -> None:
+    """Refuses a request with parameters that nobody knows.
+
+    Args:
+        parameters: all of them as a JSON object, as Triton gives them.
+    """
+    unknown = sorted(set(json.loads(parameters or "{}")) - KNOWN_PARAMETERS)
+    if unknown:
+        raise RefusedError(f"unknown field: {', '.join(unknown)}")
 
 
 def encode_prompts(tokenizer: Tokenizer, prompts: Sequence[Prompt]) -> list[list[int]]:

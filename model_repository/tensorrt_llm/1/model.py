@@ -7,6 +7,7 @@ request and hands it over, so a short request never waits for a long one.
 
 import json
 import threading
+import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -20,6 +21,11 @@ from .text import read_token_bytes
 # A request's parameter by which `tensorrt_llm_bls` says that it turns tokens into text itself.
 # The C++ backend, which knows nothing of text, needs no such word.
 ALL_TOKENS = "all_tokens"
+
+# To ask Triton whether a client has gone is a round trip that the next step waits for. The C++
+# backend asks every 100 ms (TensorRT-LLM 1.0.0, `cancellation_check_period_ms`); a request with
+# `stop` is obeyed at once.
+_CANCELLATION_CHECK_PERIOD_S = 0.05
 
 
 class TritonPythonModel:
@@ -118,10 +124,18 @@ class Responses:
         self._sender = sender
         self._on_final = on_final
         self._echo = [] if wanted.exclude_input else list(wanted.input_ids)
+        # The ensemble's steps need every tensor; the front model those that say something.
+        self._needs_all = wanted.return_log_probs or not wanted.all_tokens
+        self._next_check = 0.0
+        self._gone = False
 
     def cancelled(self):
         """Whether nobody wants the rest of the answer."""
-        return self.stopped or self._request.is_cancelled()
+        now = time.monotonic()
+        if now >= self._next_check:
+            self._next_check = now + _CANCELLATION_CHECK_PERIOD_S
+            self._gone = self._request.is_cancelled()
+        return self.stopped or self._gone
 
     def send(self, tokens, cumulative, final):
         """Sends tokens; `cumulative` is the sum of all log-probabilities so far."""
@@ -131,11 +145,14 @@ class Responses:
         tensors = {
             "output_ids": np.array([[ids]], np.int32),
             "sequence_length": np.array([[len(ids)]], np.int32),
-            "cum_log_probs": np.array([[cumulative]], np.float32),
-            "output_log_probs": np.array([[log_probs]], np.float32),
-            "batch_index": np.zeros((1, 1), np.int32),
-            "sequence_index": np.zeros((1, 1), np.int32),
         }
+        if self._needs_all:
+            tensors |= {
+                "cum_log_probs": np.array([[cumulative]], np.float32),
+                "output_log_probs": np.array([[log_probs]], np.float32),
+                "batch_index": np.zeros((1, 1), np.int32),
+                "sequence_index": np.zeros((1, 1), np.int32),
+            }
         response = pb_utils.InferenceResponse(
             [pb_utils.Tensor(name, values) for name, values in tensors.items()]
         )

@@ -16,6 +16,8 @@ from .answer import Answer
 from .inner import InnerError
 
 _INTERNAL_ERROR = 500
+# To ask whether a client has gone is a round trip to Triton; at most so often for each.
+_GONE_PERIOD_S = 0.02
 
 
 class Client(Protocol):
@@ -77,6 +79,7 @@ class Conversation:
     _task: "asyncio.Task[None] | None" = field(default=None, init=False)
     _inner_ended: bool = field(default=False, init=False)
     _cancelled: bool = field(default=False, init=False)
+    _next_look: float = field(default=0.0, init=False)
 
     @property
     def outcome(self) -> str:
@@ -134,8 +137,17 @@ class Conversation:
                     return
                 if self.stream and self.answer.has_text:
                     self.client.send(self.answer, final=False)
+                if self._client_gone():
+                    return
         self._inner_ended = True
         self.answer.end()
+
+    def _client_gone(self) -> bool:
+        now = time.perf_counter()
+        if now < self._next_look:
+            return False
+        self._next_look = now + _GONE_PERIOD_S
+        return self.client.gone()
 
     def _count(self, new: int, record: Record) -> None:
         if new and self.body["streaming"] and self.first_token is None:

@@ -26,8 +26,8 @@ from .text import read_token_bytes
 # Set by docker/server/tritonserver.py, which gives Triton another port than the container's.
 ADDRESS_VARIABLE = "FALCONRY_TRITON_HTTP"
 _DEFAULT_ADDRESS = "127.0.0.1:8000"
-# With 32 streams a look at all of them takes 2 ms; a token of a large model takes 10 ms and more.
-_CANCELLATION_PERIOD_S = 0.01
+# How often those are looked at that have no tokens coming; the others as tokens come.
+_CANCELLATION_PERIOD_S = 0.1
 _METRICS_PERIOD_S = 0.5
 _LONGEST_LOGGED_ID = 64
 
@@ -185,11 +185,7 @@ class Responses:
 
     def send(self, answer, *, final):
         """Sends what the answer has grown by; at its end also why, and the token counts."""
-        tensors = [
-            _texts("text_output", answer.take_text()),
-            _numbers("batch_index", np.int32, 0),
-            _numbers("sequence_index", np.int32, 0),
-        ]
+        tensors = [_texts("text_output", answer.take_text())]
         if self._return_log_probs:
             log_probs = np.array([[answer.take_log_probs()]], np.float32)
             tensors += [
@@ -198,6 +194,8 @@ class Responses:
             ]
         if final:
             tensors += [
+                _numbers("batch_index", np.int32, 0),
+                _numbers("sequence_index", np.int32, 0),
                 _texts("finish_reason", answer.finish_reason),
                 _numbers("prompt_tokens", np.int32, self._prompt_tokens),
                 _numbers("completion_tokens", np.int32, answer.completion_tokens),

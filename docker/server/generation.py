@@ -21,6 +21,7 @@ from upstream import Triton, UpstreamError
 FRONT_MODEL = "tensorrt_llm_bls"
 _ENGINE_MODEL = "tensorrt_llm"
 _GREEDY = {"top_k": 1}
+_SEED_BITS = 63  # the input has 64, of which OpenVINO GenAI takes those of a signed number
 
 FinishReason = Literal["stop", "length"]
 
@@ -51,7 +52,7 @@ class Sampling:
         """
         if self.temperature == 0 or self.top_p == 0:
             return {**_GREEDY, **self.others}
-        seed = secrets.randbits(64) if self.seed is None else self.seed % 2**64
+        seed = secrets.randbits(_SEED_BITS) if self.seed is None else self.seed % 2**_SEED_BITS
         chosen = {"temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k}
         return {**chosen, "seed": seed, **self.others}
 

@@ -59,6 +59,9 @@ class Health:
         except (UpstreamError, aiohttp.ClientError) as error:
             self._complain(f"its first generation failed: {error}")
             return False
+        except (KeyError, ValueError) as error:
+            self._complain(f"its front model is not the one that is known here: {error!r}")
+            return False
         return True
 
     def _complain(self, complaint: str) -> None:

@@ -85,6 +85,8 @@ class Triton:
                 return True
         except aiohttp.ClientConnectorError:
             return False
+        except aiohttp.ClientError:
+            return True
 
     async def ready(self) -> bool:
         """Whether Triton says that it and all its models are ready."""

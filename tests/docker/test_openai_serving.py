@@ -12,6 +12,7 @@ import requests
 from tokenizers import Tokenizer
 
 from falconry.image.process import prepare_process_image
+from tests.conftest import running_triton
 from tests.local_oci.support import LocalCloud, Sdk, zipped
 
 TOKENIZER = Path(__file__).parents[2] / "checkpoints/tiny-falcon/tokenizer.json"
@@ -176,6 +177,18 @@ def test_tritons_metrics_and_the_fronts_are_on_one_page(triton, complete):
         'falconry_front_requests_total{route="completions",status="200"}',
     ):
         assert any(line.startswith(name) for line in text.splitlines()), name
+
+
+def test_a_running_stream_ends_well_when_the_server_is_stopped(make_repository, tmp_path):
+    body = {"text_input": "x", "max_tokens": 400, "end_id": -1, "stream": True}
+    with running_triton(make_repository("generate"), tmp_path) as url:
+        stream = requests.post(
+            f"{url}/v2/models/{MODEL}/generate_stream", json=body, stream=True, timeout=60
+        )
+        lines = stream.iter_lines()
+        next(lines)
+    *_, last = filter(None, lines)
+    assert json.loads(last.removeprefix(b"data: "))["completion_tokens"] == 400
 
 
 class Signed(httpx2.Auth):

@@ -18,6 +18,9 @@ from typing_extensions import override
 
 DONE = b"data: [DONE]\n\n"
 
+# A value as JSON on one line, with text as it is.
+to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
@@ -136,11 +139,6 @@ class ChatAnswer(Answer):
 def event(value: dict[str, Any]) -> bytes:
     """An object as a server-sent event."""
     return f"data: {to_json(value)}\n\n".encode()
-
-
-def to_json(value: Any) -> str:
-    """A value as JSON on one line, with text as it is."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _end(reason: FinishReason | None) -> dict[str, Any]:

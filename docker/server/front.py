@@ -1,14 +1,19 @@
 """The server's front: one port, Triton behind it, and wrong requests refused with 400.
 
 Bodies of `generate`, `generate_stream` and `infer` are looked at; everything passes through as it
-comes, in both directions and chunk by chunk.
+comes, in both directions and chunk by chunk. To a model that takes `stop`, the front says when a
+client has hung up: Triton sees that only when it has something to send (2.51, measured;
+triton-inference-server/server#7077).
 """
 
 import asyncio
+import json
 import logging
 import re
 import signal
+import uuid
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 import aiohttp
 from aiohttp import web
@@ -26,8 +31,18 @@ _OF_THE_CONNECTION = frozenset(
     {"connection", "keep-alive", "proxy-authorization", "te", "trailer", "transfer-encoding"}
     | {"upgrade", "host", "content-length"}
 )
+# The request's parameter by which tensorrt_llm_bls knows what a client has hung up on.
+_CONNECTION = "connection"
 # With this header the body is JSON followed by raw tensors (KServe's binary data extension).
 _BINARY = "Inference-Header-Content-Length"
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A request's body as it goes on, and what to send after it if the client hangs up."""
+
+    body: bytes
+    stop: dict[str, str | bool] | None = None
 
 
 def serve(address: str, port: int, upstream: str) -> None:
@@ -66,6 +81,7 @@ class Front:
     def __init__(self, upstream: str) -> None:
         self._upstream = upstream
         self._inputs: dict[str, list[ModelInput]] = {}
+        self._stopping: set[asyncio.Task[None]] = set()
         self._session: aiohttp.ClientSession
 
     async def lifetime(self, application: web.Application) -> AsyncIterator[None]:
@@ -85,24 +101,47 @@ class Front:
         """Answers one request."""
         body = await request.read()
         try:
-            await self._check(request, body)
-            return await self._pass_on(request, body)
+            checked = await self._check(request, body)
+            try:
+                return await self._pass_on(request, checked.body)
+            except (asyncio.CancelledError, ConnectionResetError):
+                self._stop(request, checked)
+                raise
         except WrongBodyError as wrong:
             return web.json_response({"error": str(wrong)}, status=400)
         except aiohttp.ClientConnectionError:
             return web.json_response({"error": "the server is not ready"}, status=503)
 
-    async def _check(self, request: web.Request, body: bytes) -> None:
+    async def _check(self, request: web.Request, body: bytes) -> _Checked:
         path = _MODEL_PATH.fullmatch(request.path)
         if path is None or request.method != "POST":
-            return
+            return _Checked(body)
         if _BINARY in request.headers or "Content-Encoding" in request.headers:
-            return
+            return _Checked(body)
         content = parse_object(body)
         if path["verb"] == "infer":
             check_infer(content)
-        else:
-            check_generate(content, await self._inputs_of(path["model"]))
+            return _Checked(body)
+        inputs = await self._inputs_of(path["model"])
+        check_generate(content, inputs)
+        if _CONNECTION in content or "stop" in content or "stop" not in {i.name for i in inputs}:
+            return _Checked(body)
+        connection = {_CONNECTION: uuid.uuid4().hex}
+        return _Checked(json.dumps(content | connection).encode(), {"stop": True, **connection})
+
+    def _stop(self, request: web.Request, checked: _Checked) -> None:
+        """Has the model end what nobody waits for; in a task of its own, for this one ends."""
+        if checked.stop is None:
+            return
+
+        async def post() -> None:
+            path = request.raw_path.removesuffix("_stream")
+            async with self._session.post(f"{self._upstream}{path}", json=checked.stop) as answer:
+                await answer.read()
+
+        task = asyncio.create_task(post())
+        self._stopping.add(task)
+        task.add_done_callback(self._stopping.discard)
 
     async def _inputs_of(self, model: str) -> list[ModelInput]:
         """A model's inputs, asked once; none for a model that Triton does not have."""

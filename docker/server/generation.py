@@ -19,6 +19,9 @@ from typing import Any, Literal
 from upstream import Triton, UpstreamError
 
 FRONT_MODEL = "tensorrt_llm_bls"
+# The parameter of a request, and of a later one to stop it, that no other request has: clients may
+# use one id for several requests.
+CONNECTION = "connection"
 _ENGINE_MODEL = "tensorrt_llm"
 _GREEDY = {"top_k": 1}
 _SEED_BITS = 63  # the input has 64, of which OpenVINO GenAI takes those of a signed number
@@ -80,6 +83,7 @@ class Generation:
         name, text = self.source
         return {
             "id": request_id,
+            CONNECTION: request_id,
             name: text,
             "max_tokens": self.max_tokens,
             "exclude_input_in_output": not self.echo,
@@ -192,23 +196,27 @@ class FrontModel:
         """
         body = generation.body(request_id, stream=True)
         last = None
-        async for responses in self._triton.stream(FRONT_MODEL, body):
-            arrived = [Piece.from_response(response) for response in responses]
-            last = arrived[-1]
-            yield arrived
+        try:
+            async for responses in self._triton.stream(FRONT_MODEL, body):
+                arrived = [Piece.from_response(response) for response in responses]
+                last = arrived[-1]
+                yield arrived
+        except (GeneratorExit, asyncio.CancelledError):
+            self.stop(request_id)
+            raise
         if last is None or last.finish_reason is None:
             raise UpstreamError(503, "the server has broken off")
 
-    def stop(self, request_id: str) -> None:
-        """Ends a request by its id, without waiting for that.
+    def stop(self, connection: str) -> None:
+        """Ends the request with this connection, without waiting for that.
 
-        Triton 2.51 notices a client that has left only where responses are streamed to it
-        (measured; triton-inference-server/server#7077).
+        Triton notices a client that has left only when it has something to send to it (2.51,
+        measured; triton-inference-server/server#7077).
         """
-        task = asyncio.create_task(self._stop(request_id))
+        task = asyncio.create_task(self._stop(connection))
         self._stops.add(task)
         task.add_done_callback(self._stops.discard)
 
-    async def _stop(self, request_id: str) -> None:
+    async def _stop(self, connection: str) -> None:
         with contextlib.suppress(UpstreamError):  # one that cannot be reached generates nothing
-            await self._triton.generate(FRONT_MODEL, {"id": request_id, "stop": True})
+            await self._triton.generate(FRONT_MODEL, {CONNECTION: connection, "stop": True})

@@ -1,7 +1,8 @@
 """Triton's own API behind the front: wrong bodies refused with 400, everything else passed on.
 
 Bodies of `generate`, `generate_stream` and `infer` are looked at, and wait for their turn like all
-generations; everything passes as it comes, in both directions and chunk by chunk.
+generations; everything passes as it comes, in both directions and chunk by chunk. The front model
+is told when a client has hung up.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import aiohttp
 from admission import Admission
 from aiohttp import web
 from bodies import ModelInput, WrongBodyError, check_generate, check_infer, parse_object
-from generation import FRONT_MODEL, FrontModel
+from generation import CONNECTION, FRONT_MODEL, FrontModel
 from observation import record_of
 from refusals import invalid, not_ready
 from upstream import Triton
@@ -33,6 +34,8 @@ _OF_THE_CONNECTION = frozenset(
 )
 # With this header the body is JSON followed by raw tensors (KServe's binary data extension).
 _BINARY = "Inference-Header-Content-Length"
+# With these the front model is told nothing of the connection.
+_HANDLED = frozenset({"stop", CONNECTION})
 _EVENT_STREAM = "text/event-stream"
 _BROKEN_OFF = b'data: {"error":"the server has broken off"}\n\n'
 
@@ -101,16 +104,14 @@ class PassOn:
         async with AsyncExitStack() as turn:
             if content.get("stop") is not True:  # what stops others must not wait for them
                 await turn.enter_async_context(self._admission.turn())
-            if path["model"] != FRONT_MODEL or path["verb"] != "generate" or "id" in content:
+            if path["model"] != FRONT_MODEL or not content or _HANDLED & set(content):
                 return await self._pass_on(request, body)
-            # An id that no other request has, so that this one alone is stopped when its client
-            # leaves.
-            request_id = uuid.uuid4().hex
+            connection = uuid.uuid4().hex
             try:
-                named = json.dumps({"id": request_id, **content}).encode()
+                named = json.dumps({**content, CONNECTION: connection}).encode()
                 return await self._pass_on(request, named)
             except (ConnectionResetError, asyncio.CancelledError):
-                self._model.stop(request_id)
+                self._model.stop(connection)
                 raise
 
     async def _pass_on(self, request: web.Request, body: bytes) -> web.StreamResponse:

@@ -82,7 +82,7 @@ class StandIn:
     async def _generate(self, request):
         body = await request.json()
         if body.get("stop"):
-            self._stopped.add(body["id"])
+            self._stopped.add(body.get("connection", body.get("id")))
             return web.json_response({"text_output": "", "finish_reason": "cancelled"})
         seen = {"body": body, "tokens": 0, "path": request.path}
         self.seen.append(seen)
@@ -114,7 +114,7 @@ class StandIn:
     async def _words(self, body, seen):
         for number in range(body["max_tokens"]):
             await asyncio.sleep(self.token_s)
-            if body.get("id") in self._stopped:
+            if {body.get("connection"), body.get("id")} & (self._stopped - {None}):
                 seen["stopped"] = True
                 return
             seen["tokens"] += 1

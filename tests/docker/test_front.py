@@ -145,10 +145,15 @@ def test_a_client_that_leaves_ends_its_generation_within_two_tokens(front, path,
     assert front.metric("falconry_front_generations_in_flight") == 0
 
 
-def test_a_request_with_an_id_of_the_clients_own_is_passed_as_it_is(front):
-    body = {"id": "mine", "text_input": "x", "max_tokens": 1}
-    front.post(GENERATE, body)
-    assert front.triton.last["body"] == body
+def test_a_request_goes_on_as_it_came_with_a_connection_of_its_own(front):
+    body = {"id": "everybody's", "text_input": "x", "max_tokens": 1}
+    connections = set()
+    for path in (GENERATE, GENERATE, STREAM):
+        front.post(path, body)
+        sent = dict(front.triton.last["body"])
+        connections.add(sent.pop("connection"))
+        assert sent == body
+    assert len(connections) == 3
 
 
 def test_it_is_ready_once_the_front_model_has_answered(tmp_path):

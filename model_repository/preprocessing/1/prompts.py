@@ -91,13 +91,14 @@ class Prompt:
         )
 
 
-def check_parameters(parameters: str | None) -> None:
+def check_parameters(parameters: str | None, *further: str) -> None:
     """Refuses a request with parameters that nobody knows.
 
     Args:
         parameters: all of them as a JSON object, as Triton gives them.
+        further: names that the model knows besides.
     """
-    unknown = sorted(set(json.loads(parameters or "{}")) - KNOWN_PARAMETERS)
+    unknown = sorted(set(json.loads(parameters or "{}")) - KNOWN_PARAMETERS - {*further})
     if unknown:
         raise RefusedError(f"unknown field: {', '.join(unknown)}")
 

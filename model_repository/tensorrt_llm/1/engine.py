@@ -44,8 +44,8 @@ class Sink(Protocol):
     def fail(self, reason: str) -> None:
         """Takes the reason why there will be no answer."""
 
-    def cancel(self) -> None:
-        """Takes note that a cancelled request has left the pipeline."""
+    def cancel(self, generated: int) -> None:
+        """Takes note that a cancelled request has left the pipeline after so many tokens."""
 
 
 @dataclass(slots=True)
@@ -58,6 +58,7 @@ class _Running:
     tokens: SentTokens
     unsent: list[Token] = field(default_factory=list)
     cumulative: float = 0.0
+    generated: int = 0
 
 
 class Engine:
@@ -141,7 +142,7 @@ class Engine:
         while self._arrived and len(self._running) < self._settings["max_batch_size"]:
             request, sink = self._arrived.popleft()
             if sink.cancelled():
-                sink.cancel()
+                sink.cancel(0)
                 continue
             try:
                 handle = self._pipeline.add_request(
@@ -161,7 +162,7 @@ class Engine:
         """Takes what a step has brought for one request; whether it stays in the pipeline."""
         if running.sink.cancelled():
             running.handle.cancel()
-            running.sink.cancel()
+            running.sink.cancel(running.generated)
             return False
         while running.handle.can_read() and not running.tokens.stopped:
             for output in running.handle.read().values():
@@ -185,6 +186,7 @@ class Engine:
         for token_id, log_prob in zip(ids, log_probs, strict=True):
             if token_id in running.request.end_ids:
                 return
+            running.generated += 1
             running.cumulative += log_prob
             running.unsent += running.tokens.add(Token(token_id, log_prob))
             if running.tokens.stopped:

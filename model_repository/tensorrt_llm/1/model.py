@@ -166,10 +166,14 @@ class Responses:
         self._on_final(self)
         _send_error(self._sender, reason, pb_utils.TritonError.INTERNAL)
 
-    def cancel(self):
-        """Ends a request that was stopped or whose client has gone."""
+    def cancel(self, generated):
+        """Ends a request that was stopped or whose client has gone, after so many tokens."""
         self._on_final(self)
         reason = "stopped" if self.stopped else "cancelled by the client"
+        pb_utils.Logger.log_info(
+            f"request {json.dumps(self.request_id)} left the engine after {generated} tokens: "
+            f"{reason}"
+        )
         _send_error(self._sender, reason, pb_utils.TritonError.CANCELLED)
 
 

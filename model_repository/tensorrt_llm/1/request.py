@@ -221,7 +221,8 @@ def _sampling(scalars: _Scalars, max_tokens: int) -> Sampling:
         temperature=scalars.within("temperature", 1.0, 0.0, 100.0),
         repetition_penalty=scalars.within("repetition_penalty", 1.0, 0.01, 100.0),
         min_tokens=scalars.within("min_tokens", 0, 0, max_tokens),
-        seed=scalars.get("seed", 0),
+        # OpenVINO GenAI takes 63 bits of the 64.
+        seed=scalars.get("seed", 0) % 2**63,
     )
 
 

@@ -17,7 +17,7 @@ from .inner import InnerError
 
 _INTERNAL_ERROR = 500
 # To ask whether a client has gone is a round trip to Triton; at most so often for each.
-_GONE_PERIOD_S = 0.02
+_GONE_PERIOD_S = 0.005
 
 
 class Client(Protocol):
@@ -59,6 +59,7 @@ class Conversation:
 
     Attributes:
         request_id: what the client calls it; may be empty, and others may have the same.
+        connection: what docker/server/front.py calls the client's connection, if it says.
         body: the request to the inner model, whose id no other has.
         answer: what has come of the answer.
         client: who asked.
@@ -69,6 +70,7 @@ class Conversation:
     """
 
     request_id: str
+    connection: str | None
     body: Mapping[str, Any]
     answer: Answer
     client: Client
@@ -175,8 +177,10 @@ class Conversations:
         """An id for a request to the inner model that no other has."""
         return f"front-{next(self._numbers)}"
 
-    def of_id(self, request_id: str) -> list[Conversation]:
-        """Those that their clients call so."""
+    def named(self, request_id: str, connection: str | None) -> list[Conversation]:
+        """Those that their clients call so, or that are of this connection if one is given."""
+        if connection:
+            return [each for each in self if each.connection == connection]
         return [each for each in self if each.request_id == request_id]
 
     def add(self, conversation: Conversation) -> None:

@@ -26,6 +26,9 @@ from .text import read_token_bytes
 # Set by docker/server/tritonserver.py, which gives Triton another port than the container's.
 ADDRESS_VARIABLE = "FALCONRY_TRITON_HTTP"
 _DEFAULT_ADDRESS = "127.0.0.1:8000"
+# The parameter with which docker/server/front.py names the connection that a request came on, and
+# asks to stop it when the client has hung up.
+CONNECTION = "connection"
 # How often those are looked at that have no tokens coming; the others as tokens come.
 _CANCELLATION_PERIOD_S = 0.1
 _METRICS_PERIOD_S = 0.5
@@ -98,7 +101,7 @@ class TritonPythonModel:
             thread.join()
 
     def _read(self, request):
-        check_parameters(request.parameters())
+        check_parameters(request.parameters(), CONNECTION)
         asked = Asked.from_tensors(lambda name: _values(request, name))
         if asked.stream and not self._decoupled:
             raise RefusedError("stream: this deployment answers in one piece (route infer)")
@@ -124,7 +127,15 @@ class TritonPythonModel:
         echo = prompt.text if asked.echo else ""
         answer = Answer(self._token_bytes, stop_words, end_id, prompt.max_tokens, echo)
         client = Responses(request, asked.return_log_probs, len(input_ids))
-        return Conversation(request.request_id(), body, answer, client, asked.stream, arrived)
+        return Conversation(
+            request.request_id(),
+            _connection(request),
+            body,
+            answer,
+            client,
+            asked.stream,
+            arrived,
+        )
 
     def _start(self, conversation, prompt_tokens):
         self._metrics.begin(prompt_tokens)
@@ -141,14 +152,14 @@ class TritonPythonModel:
         )
 
     def _stop(self, request):
-        """Ends the requests of this request's id if it is one to stop; whether it is."""
+        """Ends the requests that this one names if it is one to stop; whether it is."""
         values = _values(request, "stop")
         if values is None or not values.any():
             return False
-        request_id = request.request_id()
-        if not request_id:
+        request_id, connection = request.request_id(), _connection(request)
+        if not (request_id or connection):
             raise RefusedError("stop: give the id of the request that is to be stopped")
-        for conversation in self._conversations.of_id(request_id):
+        for conversation in self._conversations.named(request_id, connection):
             self._loop.call_soon_threadsafe(conversation.cancel)
         tensors = [_texts("text_output", ""), _texts("finish_reason", "cancelled")]
         request.get_response_sender().send(
@@ -226,6 +237,10 @@ def _send_error(sender, code, reason):
 def _values(request, name):
     tensor = pb_utils.get_input_tensor_by_name(request, name)
     return None if tensor is None else tensor.as_numpy()
+
+
+def _connection(request):
+    return json.loads(request.parameters() or "{}").get(CONNECTION)
 
 
 def _texts(name, text):

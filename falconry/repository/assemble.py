@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterable
@@ -27,10 +28,15 @@ from falconry.settings import ServingSettings
 
 ENGINE_MODEL = "tensorrt_llm"
 ENSEMBLE = "ensemble"
-PREPROCESSING = "preprocessing"
+FRONT_MODEL = "tensorrt_llm_bls"
 TOKENIZER = "tokenizer.json"
-# What a model needs of the engine's files, where the engine has them.
-_TOKENIZER_FILES = {PREPROCESSING: (TOKENIZER, CHAT_FILE), "postprocessing": (TOKENIZER,)}
+# The models that turn text into tokens, and what a model needs of the engine's files, where the
+# engine has them.
+_PROMPT_MODELS = ("preprocessing", FRONT_MODEL)
+_TOKENIZER_FILES = {
+    **dict.fromkeys(_PROMPT_MODELS, (TOKENIZER, CHAT_FILE)),
+    "postprocessing": (TOKENIZER,),
+}
 _VERSION = "1"
 
 
@@ -85,25 +91,36 @@ def _configs(
     }
     for config in configs.values():
         config.max_batch_size = limits.max_batch_size
-    configs[ENGINE_MODEL].model_transaction_policy.decoupled = decoupled
+    for model in (ENGINE_MODEL, FRONT_MODEL):
+        configs[model].model_transaction_policy.decoupled = decoupled
     if gpu is not None:
         core = backend_config(
             ENGINE_MODEL, gpu.engine, gpu.surface, serving.tensorrt_llm, decoupled=decoupled
         )
         configs[ENGINE_MODEL] = core
         adapt_ensemble(configs[ENSEMBLE], core, gpu.surface)
-    set_parameters(
-        configs[PREPROCESSING],
-        {
-            "max_input_len": limits.max_input_len,
-            "max_seq_len": limits.max_seq_len,
-            "end_id": limits.end_id,
-            "pad_id": limits.pad_id,
-            # The CPU engine reads the words' bytes back; NVIDIA's backend compares tokens.
-            "words_are_compared_as": "text" if gpu is None else "tokens",
-        },
-    )
+    for model in _PROMPT_MODELS:
+        set_parameters(
+            configs[model],
+            {
+                "max_input_len": limits.max_input_len,
+                "max_seq_len": limits.max_seq_len,
+                "end_id": limits.end_id,
+                "pad_id": limits.pad_id,
+                # The CPU engine reads the words' bytes back; NVIDIA's backend compares tokens.
+                "words_are_compared_as": "text" if gpu is None else "tokens",
+            },
+        )
+    set_parameters(configs[FRONT_MODEL], _engine_dialect(gpu))
     return configs
+
+
+def _engine_dialect(gpu: GpuServing | None) -> dict[str, str]:
+    """How the front model has to speak to the engine's model: its names, and what it knows more."""
+    names = {} if gpu is None else dict(gpu.surface.renamed)
+    # Of the CPU engine alone: see model_repository/tensorrt_llm/1/model.py.
+    parameters = {"all_tokens": True} if gpu is None else {}
+    return {"engine_names": json.dumps(names), "engine_parameters": json.dumps(parameters)}
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -39,6 +39,7 @@ def test_the_committed_models_fit_together(repository):
         "preprocessing",
         "tensorrt_llm",
         "postprocessing",
+        "tensorrt_llm_bls",
     }
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from scripts.bench import peers
 from scripts.bench.engine_build import measure_engine_builds
 from scripts.bench.engine_store import measure_engine_store
+from scripts.bench.front_model import measure_front_model
 from scripts.bench.generation import measure_generation
 from scripts.bench.machine import machine
 from scripts.bench.nothing_to_do import measure_nothing_to_do
@@ -33,6 +34,7 @@ MEASUREMENTS: dict[str, tuple[Measure, int, int]] = {
     "store": (measure_engine_store, 5, 1),
     "generation": (measure_generation, 3, 1),
     "preprocessing": (measure_preprocessing, 15, 3),
+    "front": (measure_front_model, 3, 1),
     "noop": (measure_nothing_to_do, 10, 3),
 }
 

@@ -18,10 +18,8 @@ from typing import Any
 
 from scripts.bench.stream_prompts import (
     FIRST_TOKEN_REQUESTS,
-    LONG_TOKENS,
     NEW_TOKENS,
     REPEATS,
-    SHORT_TOKENS,
     STREAMS,
     texts,
 )
@@ -85,12 +83,7 @@ def main(directory: str) -> None:
             median([stream.wait() for stream in [start(prompt, 4) for prompt in eight]])
             for eight in (texts(FIRST_TOKEN_REQUESTS, f"first {n}") for n in range(REPEATS))
         ),
-        "short": median(seconds(texts(1, f"short {n}"), SHORT_TOKENS) for n in range(REPEATS)),
     }
-    long = start(texts(1, "long")[0], LONG_TOKENS)
-    time.sleep(0.3)
-    measured["short_behind_long"] = seconds(texts(1, "behind"), SHORT_TOKENS)
-    long.wait()
     print(json.dumps(measured))
     engine.close()
 

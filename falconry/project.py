@@ -212,7 +212,7 @@ class Project:
             Step("engine", lambda _: EngineStage(settings, workspace, mirror)),
             Step(
                 "repository",
-                lambda made: RepositoryStage(MODELS, made["engine"], settings.serving, workspace),
+                lambda made: RepositoryStage(MODELS, made["engine"], settings, workspace),
                 needs=("engine",),
             ),
             Step(

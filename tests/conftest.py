@@ -58,7 +58,7 @@ def make_repository(store, tmp_path_factory):
             Step(
                 "repository",
                 lambda made: RepositoryStage(
-                    ROOT / "model_repository", made["engine"], settings.serving, workspace
+                    ROOT / "model_repository", made["engine"], settings, workspace
                 ),
                 ("engine",),
             ),

@@ -88,6 +88,11 @@ class Home:
         return self.root / "outputs"
 
     @property
+    def faults(self) -> Path:
+        """Faults that are to happen, as JSON; written by whoever tests a client."""
+        return self.root / "faults.json"
+
+    @property
     def registry(self) -> Path:
         """What the container registry keeps; there only if the cloud has one."""
         return self.root / "registry"

@@ -12,7 +12,9 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
+import local_oci.catalog.metadatum_routes
 import local_oci.catalog.routes
+import local_oci.catalog.version_set_routes
 import local_oci.deployments.routes
 import local_oci.faults.routes
 import local_oci.invocation.routes
@@ -22,7 +24,11 @@ import local_oci.registry.routes
 import local_oci.registry.token_routes
 import local_oci.users.routes
 import local_oci.work_requests.routes
-from local_oci.catalog.workflows import export_artifact, import_artifact
+from local_oci.catalog.workflows import (
+    delete_models_of_version_set,
+    export_artifact,
+    import_artifact,
+)
 from local_oci.cloud import Cloud
 from local_oci.deployments.workflows import DeploymentWorkflows
 from local_oci.faults.middleware import Faults
@@ -36,6 +42,8 @@ from local_oci.work_requests.models import Operation
 # The gateway's paths begin with a wildcard, so they come last.
 _SERVICE_ROUTES = [
     *local_oci.catalog.routes.ROUTES,
+    *local_oci.catalog.metadatum_routes.ROUTES,
+    *local_oci.catalog.version_set_routes.ROUTES,
     *local_oci.deployments.routes.ROUTES,
     *local_oci.work_requests.routes.ROUTES,
     *local_oci.object_storage.routes.ROUTES,
@@ -51,6 +59,7 @@ _LOCAL_ROUTES = [
 ]
 _UNSIGNED_BODIES = [
     *local_oci.catalog.routes.UNSIGNED_BODIES,
+    *local_oci.catalog.metadatum_routes.UNSIGNED_BODIES,
     *local_oci.object_storage.routes.UNSIGNED_BODIES,
 ]
 
@@ -105,6 +114,7 @@ def _workflows(cloud: Cloud, deployments: DeploymentWorkflows) -> Mapping[Operat
         Operation.EXPORT_ARTIFACT: partial(export_artifact, cloud),
         Operation.IMPORT_ARTIFACT: partial(import_artifact, cloud),
         Operation.DELETE_PROJECT: _nothing_more,
+        Operation.DELETE_VERSION_SET: partial(delete_models_of_version_set, cloud),
     }
 
 
@@ -116,8 +126,9 @@ async def _nothing_more(work: Work) -> None:
 def _sweep(cloud: Cloud) -> None:
     forget_old_tokens(cloud.database)
     cloud.logs.forget_old_entries()
-    artifacts = {artifact.blob for artifact in cloud.catalog.artifacts.scan()}
-    cloud.blobs.sweep({*artifacts, *cloud.objects.blob_names(), *cloud.uploads.blob_names()})
+    cloud.blobs.sweep(
+        {*cloud.catalog.blob_names(), *cloud.objects.blob_names(), *cloud.uploads.blob_names()}
+    )
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Set
 
 from local_oci.cloud import Cloud
+from local_oci.deployments.compute_rules import check_network_change
 from local_oci.deployments.fleet import service_variables
 from local_oci.deployments.models import (
     DEPLOYMENT_TYPE,
@@ -62,6 +63,7 @@ def update(
     check_groups(deployment, changed_groups(deployment, target))
     configuration = target.model_deployment_configuration_details
     check_configuration(cloud, configuration)
+    check_network_change(deployment.instance, target.instance)
     check_logs(cloud, target.category_log_details)
     target = target.model_copy(
         update={

@@ -15,6 +15,7 @@ from local_oci.deployments.models import (
     ContainerConfiguration,
     CreateDeploymentDetails,
     ModelDeployment,
+    SystemData,
     UpdateDeploymentDetails,
 )
 from local_oci.deployments.rules import check_emulated, check_image
@@ -154,9 +155,15 @@ def _accepted(
 
 
 def _addressed(cloud: Cloud, deployment: ModelDeployment) -> ModelDeployment:
-    """With its URL, which is not stored: the cloud may listen on another port next time."""
-    url = f"{cloud.endpoint}/{deployment.id}"
-    return deployment.model_copy(update={"model_deployment_url": url})
+    """With what is not stored: its URL, for the cloud may listen on another port next time."""
+    return deployment.model_copy(
+        update={
+            "model_deployment_url": f"{cloud.endpoint}/{deployment.id}",
+            "model_deployment_system_data": SystemData(
+                current_instance_count=deployment.instance_count
+            ),
+        }
+    )
 
 
 _ONE = "/20190101/modelDeployments/{deployment_id}"

@@ -18,11 +18,15 @@ import local_oci.catalog.version_set_routes
 import local_oci.deployments.routes
 import local_oci.faults.routes
 import local_oci.invocation.routes
+import local_oci.logs.data_routes
 import local_oci.logs.routes
 import local_oci.object_storage.routes
 import local_oci.registry.routes
 import local_oci.registry.token_routes
+import local_oci.service_limits.routes
+import local_oci.sessions.routes
 import local_oci.users.routes
+import local_oci.users.tenancy_routes
 import local_oci.work_requests.routes
 from local_oci.catalog.workflows import (
     delete_models_of_version_set,
@@ -48,7 +52,11 @@ _SERVICE_ROUTES = [
     *local_oci.work_requests.routes.ROUTES,
     *local_oci.object_storage.routes.ROUTES,
     *local_oci.logs.routes.ROUTES,
+    *local_oci.logs.data_routes.ROUTES,
+    *local_oci.sessions.routes.ROUTES,
     *local_oci.users.routes.ROUTES,
+    *local_oci.users.tenancy_routes.ROUTES,
+    *local_oci.service_limits.routes.ROUTES,
     *local_oci.registry.routes.ROUTES,
     *local_oci.registry.token_routes.ROUTES,
     *local_oci.invocation.routes.ROUTES,
@@ -56,12 +64,17 @@ _SERVICE_ROUTES = [
 _LOCAL_ROUTES = [
     *local_oci.faults.routes.ROUTES,
     *local_oci.registry.token_routes.LOCAL_ROUTES,
+    *local_oci.sessions.routes.LOCAL_ROUTES,
 ]
 _UNSIGNED_BODIES = [
     *local_oci.catalog.routes.UNSIGNED_BODIES,
     *local_oci.catalog.metadatum_routes.UNSIGNED_BODIES,
     *local_oci.object_storage.routes.UNSIGNED_BODIES,
 ]
+_SELF_AUTHENTICATING = (
+    local_oci.registry.token_routes.SELF_AUTHENTICATING
+    | local_oci.sessions.routes.SELF_AUTHENTICATING
+)
 
 
 def build_app(cloud: Cloud) -> Starlette:
@@ -74,7 +87,7 @@ def build_app(cloud: Cloud) -> Starlette:
                 Authentication,
                 identity=cloud.identity,
                 unsigned_bodies=_UNSIGNED_BODIES,
-                self_authenticating=local_oci.registry.token_routes.SELF_AUTHENTICATING,
+                self_authenticating=_SELF_AUTHENTICATING,
             ),
             Middleware(Faults, plan=cloud.faults, routes=_SERVICE_ROUTES),
         ],

@@ -93,6 +93,11 @@ class Home:
         return self.root / "faults.json"
 
     @property
+    def sessions(self) -> Path:
+        """Tokens and keys of sessions and principals, a directory each."""
+        return self.root / "sessions"
+
+    @property
     def registry(self) -> Path:
         """What the container registry keeps; there only if the cloud has one."""
         return self.root / "registry"

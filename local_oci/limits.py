@@ -26,6 +26,9 @@ STREAM_SILENCE_SECONDS = 60.0
 # [read] model-dep-invoke-throttling.htm: 150 requests a second for each tenancy.
 MAX_REQUESTS_PER_SECOND = 150
 
+# [inferred] a session token of the CLI is good for an hour unless it is refreshed.
+SESSION_LIFETIME = timedelta(hours=1)
+
 # [inferred] OCI keeps retry tokens for 24 hours.
 RETRY_TOKEN_LIFETIME = timedelta(hours=24)
 
@@ -146,5 +149,14 @@ MAX_PAGE = 1000
 MAX_SEARCH_RESULTS = 1000
 MAX_SEARCH_WINDOW = timedelta(days=14)
 
-# [read] the default of CreateLogDetails.retention_duration.
-LOG_RETENTION = timedelta(days=30)
+# [read] the same file asks for a smaller window when "search result is too large"; how large that
+# is is [inferred].
+MAX_SEARCH_BYTES = 10 * 1024 * 1024
+
+# [read] oci 2.189.0, CreateLogDetails.retention_duration: "Log retention duration in 30-day
+# increments (30, 60, 90 and so on until 180)".
+LOG_RETENTION_DAYS = frozenset(range(30, 181, 30))
+DEFAULT_LOG_RETENTION_DAYS = 30
+
+# [inferred] a name of the Logging service.
+LOG_NAME_CHARACTERS = 255

@@ -25,6 +25,7 @@ from local_oci.http.errors import (
     not_emulated,
     related_resource_not_found,
 )
+from local_oci.service_limits.usage import check_limits
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -78,6 +79,20 @@ async def check_image(cloud: Cloud, container: ContainerConfiguration) -> None:
         raise invalid_parameter(
             f"imageDigest: '{container.image}' is {image.digest}, not {digest}."
         )
+
+
+def check_capacity(
+    cloud: Cloud, configuration: Configuration, deployment_id: str | None = None
+) -> None:
+    """Refuse what is beyond the tenancy's limits: 400.
+
+    Args:
+        cloud: the cloud.
+        configuration: what is asked for.
+        deployment_id: the deployment that it is for, if that is there already.
+    """
+    others = (other for other in cloud.deployments.scan() if other.id != deployment_id)
+    check_limits(configuration, others)
 
 
 def check_logs(cloud: Cloud, logs: CategoryLogs | None) -> None:

@@ -187,6 +187,25 @@ class Sdk:
         )
         return str(model.id)
 
+    def log(self) -> tuple[str, str]:
+        """OCIDs of a new log group and of a log in it."""
+        name = f"group-{uuid.uuid4().hex[:8]}"
+        made = self.logging.create_log_group(
+            oci.logging.models.CreateLogGroupDetails(
+                compartment_id=self.compartment, display_name=name
+            )
+        )
+        group = self._logging_subject(made)
+        made = self.logging.create_log(
+            group, oci.logging.models.CreateLogDetails(display_name="log", log_type="CUSTOM")
+        )
+        return group, self._logging_subject(made)
+
+    def _logging_subject(self, answer: Any) -> str:
+        """What the composite operations of the SDK look at."""
+        work_request = self.logging.get_work_request(answer.headers["opc-work-request-id"]).data
+        return str(work_request.resources[0].identifier)
+
     def deployment_details(
         self,
         model: str,

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import local_oci.catalog.routes
+import local_oci.catalog.version_sets
 import local_oci.deployments.routes
 import local_oci.faults.routes
 import local_oci.invocation.routes
@@ -36,6 +37,7 @@ from local_oci.work_requests.models import Operation
 # The gateway's paths begin with a wildcard, so they come last.
 _SERVICE_ROUTES = [
     *local_oci.catalog.routes.ROUTES,
+    *local_oci.catalog.version_sets.ROUTES,
     *local_oci.deployments.routes.ROUTES,
     *local_oci.work_requests.routes.ROUTES,
     *local_oci.object_storage.routes.ROUTES,

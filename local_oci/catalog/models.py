@@ -6,10 +6,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar, Literal
 
-from local_oci.storage.records import NamedResource, Record, Tagged, WireModel
+from pydantic import Field
+
+from local_oci.storage.ids import now
+from local_oci.storage.records import NamedResource, Record, Resource, Tagged, WireModel
 
 MODEL_TYPE = "datasciencemodel"
 PROJECT_TYPE = "datascienceproject"
+VERSION_SET_TYPE = "datasciencemodelversionset"
 
 
 class ProjectState(StrEnum):
@@ -63,6 +67,7 @@ class CreateModelDetails(Tagged):
     defined_metadata_list: tuple[Metadata, ...] = ()
     input_schema: str | None = None
     output_schema: str | None = None
+    model_version_set_id: str | None = None
     version_label: str | None = None
 
 
@@ -76,6 +81,28 @@ class UpdateModelDetails(WireModel):
     custom_metadata_list: tuple[Metadata, ...] | None = None
     defined_metadata_list: tuple[Metadata, ...] | None = None
     version_label: str | None = None
+
+
+class CreateModelVersionSetDetails(Tagged):
+    """Body of create_model_version_set."""
+
+    compartment_id: str
+    project_id: str
+    name: str
+    description: str | None = None
+
+
+class ModelVersionSet(Resource, Tagged):
+    """Models that are versions of one another."""
+
+    project_id: str
+    name: str
+    description: str | None = None
+    created_by: str
+    category: Literal["USER"] = "USER"
+    lifecycle_state: Literal["ACTIVE"] = "ACTIVE"
+    time_created: datetime = Field(default_factory=now)
+    time_updated: datetime = Field(default_factory=now)
 
 
 class Provenance(WireModel):
@@ -100,6 +127,7 @@ class Model(NamedResource):
     defined_metadata_list: tuple[Metadata, ...] = ()
     input_schema: str | None = None
     output_schema: str | None = None
+    model_version_set_id: str | None = None
     version_label: str | None = None
     category: Literal["USER"] = "USER"
     is_model_by_reference: Literal[False] = False

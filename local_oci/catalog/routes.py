@@ -135,6 +135,7 @@ def create_model(request: Request, body: bytes) -> Response:
     details = parse_details(CreateModelDetails, body)
     cloud = cloud_of(request)
     cloud.catalog.check_project(details.project_id)
+    cloud.catalog.check_version_set(details.model_version_set_id)
     model = Model(
         **details.model_dump(exclude={"display_name"}),
         id=new_ocid(MODEL_TYPE),

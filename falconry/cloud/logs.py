@@ -112,13 +112,13 @@ class Logs:
     def _newest(
         self, count: int, source: str | None, since: datetime | None = None
     ) -> list[dict[str, Any]]:
-        start = since or datetime.now(UTC) + _CLOCK_SKEW - _WINDOW
-        return self._search(start, "desc", source, count)[::-1]
+        return self._search(since, "desc", source, count)[::-1]
 
     def _search(
-        self, start: datetime, order: str, source: str | None, count: int
+        self, since: datetime | None, order: str, source: str | None, count: int
     ) -> list[dict[str, Any]]:
         """Entries of all logs, sorted by time, their content alone."""
+        end = datetime.now(UTC) + _CLOCK_SKEW
         place = self.find()
         if place is None:
             raise CloudError("there is no log yet", remedy="run: make deploy")
@@ -126,8 +126,8 @@ class Logs:
         names = (f'"{compartment}/{place.group_id}/{log_id}"' for log_id in place.log_ids)
         where = f" | where source = '{source}'" if source else ""
         details = SearchLogsDetails(
-            time_start=start,
-            time_end=datetime.now(UTC) + _CLOCK_SKEW,
+            time_start=since or end - _WINDOW,
+            time_end=end,
             search_query=f"search {', '.join(names)}{where} | sort by datetime {order}",
         )
         client: Any = self._session.client(LogSearchClient)

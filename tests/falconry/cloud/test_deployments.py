@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import oci
 import pytest
+import requests
 
 from falconry.cloud.deployment_target import target_of
 from falconry.cloud.deployments import Deployments
@@ -272,34 +273,41 @@ def test_an_interrupted_wait_leaves_the_operation_running_and_says_so(deployment
 
 
 # Each call that a deployment's life makes, and what may befall it.
-CALLS = [
+READS = [
     "list_model_deployments",
     "get_model_deployment",
+    "get_work_request",
+    "list_work_request_logs",
+]
+CHANGES = [
     "create_model_deployment",
     "update_model_deployment",
     "activate_model_deployment",
     "deactivate_model_deployment",
     "delete_model_deployment",
-    "get_work_request",
-    "list_work_request_logs",
 ]
 FAULTS = {
     "throttled": {"kind": "status", "status": 429, "code": "TooManyRequests"},
     "ill": {"kind": "status", "status": 503},
     "cut before the effect": {"kind": "cut_request"},
     "cut after the effect": {"kind": "cut_response"},
-    "refused": {"kind": "status", "status": 400, "code": "InvalidParameter"},
     "locked": {"kind": "status", "status": 409, "code": "LockConflict"},
+    "refused": {"kind": "status", "status": 400, "code": "InvalidParameter"},
 }
+ALL_THAT_PASS = [name for name in FAULTS if name != "refused"]
+CASES = [
+    *((call, [fault]) for call in CHANGES for fault in FAULTS),
+    *((call, faults) for call in READS for faults in (ALL_THAT_PASS, ["refused"])),
+]
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(("call", "faults"), CASES)
 def test_a_fault_at_any_call_ends_well_or_in_one_clear_error_and_nothing_is_there_twice(
-    deployments, make_target, cloud, call, fault
+    deployments, make_target, cloud, call, faults
 ):
     first, second = make_target("first"), make_target("second")
-    cloud.fault(operation=call, **FAULTS[fault])
+    for place, fault in enumerate(faults):
+        cloud.fault(operation=call, skip=place, **FAULTS[fault])
     try:
         active = deployments.bring_about(first, WATCH)
         deployments.confirm(active.id, first, WATCH)
@@ -310,5 +318,6 @@ def test_a_fault_at_any_call_ends_well_or_in_one_clear_error_and_nothing_is_ther
     except CloudError as failure:
         assert "\n" not in str(failure)
         failed = True
-    assert failed is (fault == "refused")
+    assert failed is (faults == ["refused"])
+    assert requests.get(f"{cloud.endpoint}/_local/faults", timeout=5).json() == []
     assert len(standing(deployments, first.name)) <= (1 if failed else 0)

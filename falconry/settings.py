@@ -116,6 +116,22 @@ class EmulatorSettings(_Section):
     isolation: Literal["auto", "namespaces", "plain"] = "auto"
 
 
+class UploadSettings(_Section):
+    """How artifacts get into the model catalog.
+
+    Attributes:
+        bucket: where large ones are staged, made when there is none; each is removed when the
+            catalog has it.
+        staged_above_mib: the size from which on one is staged. ADS 2.16 does so above 2 GiB.
+        megabytes_per_second: how fast an upload may be, in 10^6 bytes; as fast as it can be when
+            left out.
+    """
+
+    bucket: str = "falconry-staging"
+    staged_above_mib: Annotated[int, Field(ge=0)] = 2048
+    megabytes_per_second: Annotated[float, Field(gt=0)] | None = None
+
+
 class CloudSettings(_Section):
     """Whose cloud, and where in it. Names are looked up, and created when missing."""
 
@@ -125,6 +141,7 @@ class CloudSettings(_Section):
     project: str
     log_group: str
     log: str
+    upload: UploadSettings = UploadSettings()
     emulator: EmulatorSettings | None = None
 
 

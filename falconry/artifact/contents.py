@@ -20,7 +20,7 @@ from falconry.errors import RepositoryError
 from falconry.pipeline import Report
 
 # Raised whenever the same files would give other bytes.
-FORMAT = 1
+FORMAT: Literal[1] = 1
 
 
 class PackedFile(BaseModel):

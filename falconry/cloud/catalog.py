@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import oci
 from oci.data_science import DataScienceClient
 from oci.data_science.models import CreateModelDetails, CreateProjectDetails
 
+from falconry.artifact.view import ArtifactView
+from falconry.cloud.artifact_upload import upload_artifact
 from falconry.cloud.session import Session, cloud_errors_told
-from falconry.errors import CloudError
+from falconry.pipeline import Report
 
 ARTIFACT_TAG = "falconry-artifact"
-_CHUNK = 1 << 20
 
 
 class Catalog:
@@ -54,16 +53,13 @@ class Catalog:
                     return str(model.id)
         return None
 
-    def add(
-        self, artifact: Path, artifact_digest: str, name: str, report: Callable[[float], None]
-    ) -> str:
-        """Makes a model and uploads its artifact.
+    def add(self, view: ArtifactView, name: str, report: Report) -> str:
+        """Makes a model and uploads its artifact, whose digest is kept as a tag.
 
         Args:
-            artifact: the zip.
-            artifact_digest: `sha256:<hex>` of it, kept as a tag.
+            view: the artifact.
             name: the model's display name.
-            report: called with the fraction uploaded.
+            report: called with what is being done and how much of it is.
 
         Returns:
             The model's OCID.
@@ -75,24 +71,11 @@ class Catalog:
             compartment_id=self._session.compartment_id,
             project_id=self.project(),
             display_name=name,
-            freeform_tags={ARTIFACT_TAG: artifact_digest},
+            freeform_tags={ARTIFACT_TAG: view.digest},
         )
-        size = artifact.stat().st_size
         with cloud_errors_told("creating the model"):
             model_id = str(self._client.create_model(details).data.id)
-        with cloud_errors_told("uploading the artifact"), artifact.open("rb") as stream:
-            self._client.create_model_artifact(
-                model_id,
-                _Reported(stream, size, report),
-                content_length=size,
-                content_disposition=f'attachment; filename="{artifact.name}"',
-            )
-        with cloud_errors_told("checking the uploaded artifact"):
-            arrived = int(self._client.head_model_artifact(model_id).headers["content-length"])
-        if arrived != size:
-            raise CloudError(
-                f"{size} bytes were sent and {arrived} arrived", where=model_id, remedy="run again"
-            )
+        upload_artifact(self._session, model_id, view, self._session.settings.upload, report)
         return model_id
 
     def _has_artifact(self, model_id: str) -> bool:
@@ -104,26 +87,3 @@ class Catalog:
                 return False
             raise
         return True
-
-
-class _Reported:
-    """A file that says how much of it has been read; seekable, so that a retry starts anew."""
-
-    def __init__(self, stream: BinaryIO, size: int, report: Callable[[float], None]) -> None:
-        self._stream = stream
-        self._size = size
-        self._report = report
-
-    def __len__(self) -> int:
-        return self._size
-
-    def read(self, size: int = -1) -> bytes:
-        chunk = self._stream.read(_CHUNK if size is None or size < 0 else size)
-        self._report(self._stream.tell() / max(self._size, 1))
-        return chunk
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._stream.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._stream.tell()

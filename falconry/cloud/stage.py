@@ -12,6 +12,7 @@ from typing import Any
 
 from typing_extensions import override
 
+from falconry.artifact.stage import ArtifactOutput
 from falconry.cloud import emulator
 from falconry.image.output import ImageOutput
 from falconry.pipeline import Output, Report, Stage
@@ -33,7 +34,7 @@ class DeploymentStage(Stage):
     name = "deployment"
     version = 2
 
-    def __init__(self, settings: Settings, artifact: Output, image: ImageOutput) -> None:
+    def __init__(self, settings: Settings, artifact: ArtifactOutput, image: ImageOutput) -> None:
         self._settings = settings
         self._artifact = artifact
         self._image = image
@@ -90,12 +91,7 @@ class DeploymentStage(Stage):
         catalog = Catalog(session)
         model_id = catalog.find(self._artifact.digest)
         if model_id is None:
-            model_id = catalog.add(
-                self._artifact.path,
-                self._artifact.digest,
-                settings.deployment.name,
-                lambda fraction: report("uploading the artifact", fraction),
-            )
+            model_id = catalog.add(self._artifact.view(), settings.deployment.name, report)
         wanted = Wanted(
             settings=settings.deployment,
             serving=settings.serving,

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from falconry.artifact.contents import describe
+from falconry.artifact.view import ArtifactView
 from falconry.cloud.session import Session
+from falconry.digests import DigestCache
 from falconry.settings import load_settings
 from tests.local_oci.support import LocalCloud
 
@@ -44,3 +47,18 @@ def settings(cloud, request):
 @pytest.fixture
 def session(settings):
     return Session(settings.cloud)
+
+
+@pytest.fixture
+def make_view(tmp_path):
+    """Makes artifacts of repositories with one file."""
+
+    def make(name, content):
+        repository = tmp_path / name
+        repository.mkdir()
+        (repository / "name").write_bytes(content)
+        digests = DigestCache(tmp_path / f"{name}.json")
+        contents = describe(repository, digests, {}, lambda step, fraction: None)
+        return ArtifactView.open(repository, contents, digests)
+
+    return make

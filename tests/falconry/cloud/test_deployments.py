@@ -1,5 +1,4 @@
 import threading
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +7,6 @@ import pytest
 from falconry.cloud.catalog import Catalog
 from falconry.cloud.deployments import Deployments, Wanted, command, environment
 from falconry.cloud.logs import Logs
-from falconry.digests import bytes_digest
 from falconry.errors import CloudError
 from falconry.image.output import ImageOutput
 
@@ -18,15 +16,12 @@ def quiet(step, fraction):
 
 
 @pytest.fixture
-def make_model(session, tmp_path):
+def make_model(session, make_view, request):
     """Makes a catalog model with an artifact of its own."""
 
     def make(name):
-        path = tmp_path / f"{name}.zip"
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("model_repository/name", str(path))
-        digest = bytes_digest(path.read_bytes())
-        return Catalog(session).add(path, digest, name, lambda fraction: None)
+        view = make_view(name, f"{request.node.name} {name}".encode())
+        return Catalog(session).add(view, name, quiet)
 
     return make
 

@@ -165,13 +165,25 @@ def repository(
     tell(facts(output), f"Next: make deploy (repository: {output.path})")
 
 
-@target(**SELECTION)
+@target(**SELECTION, file="where to write the zip; it is not needed for a deployment")
 def artifact(
-    c: Context, profile: str = "", recipe: str = "", checkpoint: str = "", override: str = ""
+    c: Context,
+    profile: str = "",
+    recipe: str = "",
+    checkpoint: str = "",
+    override: str = "",
+    file: str = "",
 ) -> None:
-    """Pack the model artifact."""
-    output = project(profile, recipe, checkpoint, override).bring_up_to("artifact")
-    tell(facts(output), f"Next: make deploy (artifact: {output.path})")
+    """Describe the model artifact; FILE= writes it as a zip."""
+    place = file or os.environ.get("FALCONRY_FILE", "")
+    absolute_place = Path(place).expanduser().absolute()
+    selected = project(profile, recipe, checkpoint, override)
+    if not place:
+        output = selected.bring_up_to("artifact")
+        tell(facts(output), f"Next: make deploy (what the artifact holds: {output.path})")
+        return
+    output = selected.write_artifact(absolute_place)
+    tell({**facts(output), "file": str(absolute_place)}, f"Next: make deploy ({absolute_place})")
 
 
 @target(**SELECTION, compose="other backends: backends=... repoagents=... caches=...")

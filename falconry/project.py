@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import shlex
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from falconry.artifact import ArtifactStage
+from falconry.artifact.names import ROOT
+from falconry.artifact.stage import ArtifactOutput, ArtifactStage, artifact_of, as_artifact
 from falconry.cloud import emulator
 from falconry.cloud.container_registry import OcirDoor
 from falconry.cloud.stage import DeploymentStage
@@ -107,9 +110,29 @@ class Project:
         serving = self._settings.serving
         variables = {"MODEL_DEPLOY_HEALTH_ENDPOINT": health} if health else environment(serving)
         reference = image or image_of({"image": self.bring_up_to("image")}).reference
-        package = Path(artifact).expanduser() if artifact else self.bring_up_to("artifact").path
-        trial = Trial(reference, package, shlex.split(command), variables, serving.port, timeout_s)
-        return keeps_contract(trial, as_json=as_json)
+        with contextlib.ExitStack() as stack:
+            package = (
+                Path(artifact).expanduser() if artifact else stack.enter_context(self._unpacked())
+            )
+            trial = Trial(
+                *(reference, package, shlex.split(command), variables, serving.port, timeout_s)
+            )
+            return keeps_contract(trial, as_json=as_json)
+
+    def write_artifact(self, place: Path) -> ArtifactOutput:
+        """Brings the artifact up to date and writes it to a file, whole or not at all.
+
+        Raises:
+            FalconryError: a stage failed, or the file cannot be written.
+        """
+        output = as_artifact(self.bring_up_to("artifact"))
+
+        def report(step: str, fraction: float | None) -> None:
+            self._progress.running("artifact", step, fraction)
+
+        output.view().write(place, report)
+        self._progress.done("artifact", "written", str(place))
+        return output
 
     def diagnose(self) -> list[Finding]:
         """What this machine and account have and lack for the profile."""
@@ -285,13 +308,21 @@ class Project:
                 lambda made: DeploymentStage(
                     settings,
                     made["engine"],
-                    made["artifact"],
+                    artifact_of(made),
                     image_of(made),
                     rollback=rollback,
                 ),
                 needs=("engine", "artifact", "image"),
             ),
         ]
+
+    @contextlib.contextmanager
+    def _unpacked(self) -> Iterator[Path]:
+        """A directory with what the artifact holds, by a link."""
+        repository = as_artifact(self.bring_up_to("artifact")).repository
+        with tempfile.TemporaryDirectory() as directory:
+            (Path(directory) / ROOT).symlink_to(repository.absolute())
+            yield Path(directory)
 
     def _mirror(self) -> EngineMirror:
         from falconry.cloud.engine_mirror import ObjectStorageMirror

@@ -28,6 +28,7 @@ export FALCONRY_HEALTH     := $(value HEALTH)
 export FALCONRY_TIMEOUT    := $(value TIMEOUT)
 export FALCONRY_KEEP       := $(value KEEP)
 export FALCONRY_JSON       := $(value JSON)
+export FALCONRY_STREAM     := $(value STREAM)
 
 .DEFAULT_GOAL := help
 .PHONY: $(TARGETS)

@@ -55,7 +55,12 @@ def target(**options: str) -> Callable[[Callable[..., None]], Any]:
 
 def as_json() -> bool:
     """Whether `make JSON=1` asked for results that a program reads."""
-    return os.environ.get("FALCONRY_JSON", "") not in ("", "0")
+    return switched_on("FALCONRY_JSON")
+
+
+def switched_on(variable: str) -> bool:
+    """Whether make was given a switch, as in `STREAM=1`."""
+    return os.environ.get(variable, "") not in ("", "0")
 
 
 def tell(result: Any, line: str) -> None:
@@ -231,14 +236,21 @@ def deploy(
     prompt="the question; its answer is printed",
     body="any JSON request instead, sent as it stands",
     max_tokens="the most tokens that the answer may have",
+    stream="print the answer as it comes",
 )
 def query(
-    c: Context, prompt: str = "", body: str = "", max_tokens: int = 128, profile: str = ""
+    c: Context,
+    prompt: str = "",
+    body: str = "",
+    max_tokens: int = 128,
+    profile: str = "",
+    stream: bool = False,
 ) -> None:
-    """Ask the endpoint: PROMPT="..." or BODY='{...}'."""
+    """Ask the endpoint: PROMPT="..." or BODY='{...}'; STREAM=1 prints as it comes."""
+    stream = stream or switched_on("FALCONRY_STREAM")
     prompt = prompt or os.environ.get("FALCONRY_PROMPT", "")
     body = body or os.environ.get("FALCONRY_BODY", "")
-    project(profile).query(prompt or None, body or None, max_tokens)
+    project(profile).query(prompt or None, body or None, max_tokens, stream=stream)
 
 
 @target(profile=SELECTION["profile"])

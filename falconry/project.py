@@ -124,8 +124,16 @@ class Project:
         """
         return self._store().prune(keep, self._engines_in_use())
 
-    def query(self, prompt: str | None, body: str | None, max_tokens: int) -> None:
-        """Asks the deployment and prints its text, or for a body of the user's the whole answer.
+    def query(
+        self, prompt: str | None, body: str | None, max_tokens: int, *, stream: bool = False
+    ) -> None:
+        """Asks the deployment and prints the text of its answer.
+
+        Args:
+            prompt: what is asked.
+            body: a request of the user's in its place, as JSON.
+            max_tokens: the most that the answer to a prompt may have.
+            stream: whether the text is printed as it comes.
 
         Raises:
             EndpointError: there is neither prompt nor body, or the endpoint refuses.
@@ -141,10 +149,11 @@ class Project:
             )
         deployment, signer = self._deployment()
         endpoint = Endpoint(deployment.model_deployment_url, signer, route_of(deployment))
-        if body is None:
-            self._progress.note(endpoint.answer(str(prompt), max_tokens))
+        request = endpoint.body(str(prompt), max_tokens) if body is None else _json_object(body)
+        if stream:
+            self._progress.text(endpoint.stream(request))
         else:
-            self._progress.note(endpoint.text_of(endpoint.predict(_json_object(body))))
+            self._progress.note(endpoint.text_of(endpoint.predict(request)))
 
     def status(self) -> None:
         """Prints what is deployed."""

@@ -10,7 +10,7 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 STAMP  := .venv/.installed
-TARGETS := help doctor plan engine repository artifact image deploy query engines prune check-image \
+TARGETS := help doctor plan engine repository artifact image deploy query shapes engines prune check-image \
 	status logs down clean lint test bench lock
 
 # Handed on as typed: make must not expand a $ inside a prompt or a JSON body.
@@ -29,6 +29,8 @@ export FALCONRY_TIMEOUT    := $(value TIMEOUT)
 export FALCONRY_KEEP       := $(value KEEP)
 export FALCONRY_JSON       := $(value JSON)
 export FALCONRY_STREAM     := $(value STREAM)
+export FALCONRY_CONCURRENCY := $(value CONCURRENCY)
+export FALCONRY_PRICES     := $(value PRICES)
 
 .DEFAULT_GOAL := help
 .PHONY: $(TARGETS)

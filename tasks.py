@@ -253,6 +253,30 @@ def query(
     project(profile).query(prompt or None, body or None, max_tokens, stream=stream)
 
 
+@target(
+    **SELECTION,
+    concurrency="longest requests that shall be answered at a time",
+    prices="a price table in TOML, see falconry/shapes/prices.py",
+)
+def shapes(
+    c: Context,
+    profile: str = "",
+    recipe: str = "",
+    checkpoint: str = "",
+    override: str = "",
+    concurrency: int = 0,
+    prices: str = "",
+) -> None:
+    """Rank the cloud's shapes that hold the engine: CONCURRENCY=, PRICES=table.toml."""
+    from falconry.shapes.table import table
+
+    named = prices or os.environ.get("FALCONRY_PRICES", "")
+    path = Path(named).expanduser().absolute() if named else None
+    wanted = concurrency or number("FALCONRY_CONCURRENCY", 1)
+    advice = project(profile, recipe, checkpoint, override).shapes(wanted, path)
+    tell(advice.facts(), table(advice))
+
+
 @target(profile=SELECTION["profile"])
 def engines(c: Context, profile: str = "") -> None:
     """List the engines in the store, the newest first."""
@@ -338,6 +362,7 @@ namespace = Collection(
     check_image,
     deploy,
     query,
+    shapes,
     engines,
     prune,
     status,

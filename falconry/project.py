@@ -11,7 +11,7 @@ from falconry.artifact import ArtifactStage
 from falconry.cloud import emulator
 from falconry.cloud.container_registry import OcirDoor
 from falconry.cloud.stage import DeploymentStage
-from falconry.engine.manifest import MANIFEST
+from falconry.engine.manifest import MANIFEST, GpuEngine, read_manifest
 from falconry.engine.stage import EngineStage
 from falconry.engine.store import EngineMirror, EngineStore, StoredEngine
 from falconry.errors import CloudError, EndpointError
@@ -36,6 +36,7 @@ from falconry.settings import Settings
 
 if TYPE_CHECKING:
     from falconry.doctor.finding import Finding
+    from falconry.shapes import Advice
 
 MODELS = Path("model_repository")
 
@@ -124,6 +125,18 @@ class Project:
         """
         return self._store().prune(keep, self._engines_in_use())
 
+    def shapes(self, concurrency: int, prices: Path | None) -> Advice:
+        """Ranks the shapes that hold the profile's engine; it need not be built yet.
+
+        Args:
+            concurrency: longest requests that shall be answered at a time.
+            prices: a price table.
+        """
+        from falconry.shapes import advise, read_prices
+
+        table = read_prices(prices) if prices else None
+        return advise(self._settings, concurrency, table, self._built_for_gpus())
+
     def query(
         self, prompt: str | None, body: str | None, max_tokens: int, *, stream: bool = False
     ) -> None:
@@ -199,6 +212,14 @@ class Project:
         if everything:
             remove(self._settings.engine.store)
         self._progress.done("clean", "removed", str(build.parent if everything else build))
+
+    def _built_for_gpus(self) -> GpuEngine | None:
+        """What the profile's engine was built for, where it stands and is for GPUs."""
+        if self._settings.engine.builder != "tensorrt_llm":
+            return None
+        stage = EngineStage(self._settings, self._workspace)
+        found = stage.find(stage.key(stage.ingredients()))
+        return read_manifest(found.path).gpu if found else None
 
     def _store(self) -> EngineStore:
         return EngineStore(self._settings.engine.store, self._workspace.digests)

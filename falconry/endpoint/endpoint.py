@@ -119,8 +119,17 @@ class Endpoint:
                 where=self._url,
                 remedy="ask without STREAM, or deploy it with serving.route generate",
             )
+        answered = False
         for piece in self.pieces({**body, "stream": True}, GENERATE_STREAM):
+            answered = True
             yield self._text_of_piece(piece)
+        if not answered:
+            # So Triton answers a request that lacks an input (seen with 2.51, generate_stream).
+            raise EndpointError(
+                "the stream ended before it began",
+                where=self._url,
+                remedy="give every input that the model requires, such as max_tokens",
+            )
 
     def pieces(
         self,

@@ -75,12 +75,14 @@ class RefusedError(EndpointError):
     @classmethod
     def of(cls, response: httpx.Response) -> RefusedError:
         """The refusal that an answer is; its body is read."""
+        text = response.read().decode("utf-8", "replace").strip()
         return cls(
             str(response.request.url),
             response.status_code,
             response.reason_phrase,
             response.headers.get("opc-request-id"),
-            response.read().decode("utf-8", "replace"),
+            # Triton refuses a stream in the form of one (seen with 2.51, generate_stream).
+            text.removeprefix("data:").strip(),
         )
 
 

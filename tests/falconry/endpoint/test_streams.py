@@ -128,6 +128,22 @@ def test_an_event_that_is_no_json_is_one_sentence(endpoint: Endpoint, script: Sc
         list(endpoint.stream(request))
 
 
+def test_a_refusal_in_the_form_of_a_stream_says_its_reason(
+    endpoint: Endpoint, script: Script
+) -> None:
+    # The bytes that Triton 2.51 sends for max_tokens -1 on generate_stream.
+    said = "in ensemble 'ensemble', max_tokens is -1: ask for at least 1"
+    refusal = f'data: {{"error":"{said}"}}\n\n'.encode()
+    with pytest.raises(RefusedError, match=f"400: {said}") as told:
+        list(endpoint.stream(script(refusal, status=400)))
+    assert told.value.status == 400
+
+
+def test_a_stream_without_an_answer_is_told(endpoint: Endpoint, script: Script) -> None:
+    with pytest.raises(EndpointError, match=r"before it began.*max_tokens"):
+        list(endpoint.stream(script()))
+
+
 def test_an_answer_in_one_piece_is_explained(endpoint: Endpoint) -> None:
     with pytest.raises(RefusedError, match="409 ExternalServerIncorrectState") as told:
         list(endpoint.pieces({}, "other"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TextIO
 
 DONE, RUNNING, FAILED, WAITING = "✔", "▸", "✘", "…"
@@ -69,6 +69,15 @@ class Progress:
         """Prints a line of its own."""
         self._end_open_line()
         self._write(f"{text}\n")
+
+    def text(self, pieces: Iterable[str]) -> None:
+        """Prints text as it comes, and ends its last line."""
+        self._end_open_line()
+        try:
+            for piece in pieces:
+                self._write(piece)
+        finally:
+            self._write("\n")
 
     def _close(self, mark: str, stage: str, text: str) -> None:
         self._end_open_line()

@@ -1,7 +1,9 @@
 """The Docker engine of the tests: one that answers already, or one that they start for themselves.
 
-The engine that is started has its own directory and ends with the tests. Its containers have a
-network, and ports that can be published, where the machine has a working iptables.
+The engine that is started has its own directory and bridge, and ends with the tests. It changes
+nothing that another engine of the machine uses. Its containers reach the outside where the machine
+has a working iptables. With FALCONRY_REQUIRE_DOCKER=1 a test that needs Docker and is skipped is a
+failure.
 """
 
 import contextlib
@@ -19,12 +21,32 @@ from docker.errors import DockerException
 
 import docker
 from tests.debian import install
+from tests.docker_bridge import own_bridge
 
 STAND_IN_GPU = Path(__file__).parent / "stand_in_gpu"
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
 _START_DEADLINE_S = 30
 _END_DEADLINE_S = 15
 _INSTALL = "apt-get install --no-install-recommends docker.io"
+_REQUIRED = "FALCONRY_REQUIRE_DOCKER"
+_NEEDING_DOCKER = frozenset({"docker_engine", "docker_registry"})
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """Where Docker is required, makes a failure of the skip of a test that needs it."""
+    report = yield
+    skipped = report.skipped and not hasattr(report, "wasxfail")  # else: failed as expected
+    if skipped and os.environ.get(_REQUIRED) == "1" and needs_docker(item):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"{_REQUIRED}=1 and yet {item.nodeid} was {str(reason).lower()}"
+    return report
+
+
+def needs_docker(item):
+    """Whether a test uses the engine or the registry, by any fixture."""
+    return not _NEEDING_DOCKER.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 @dataclass(frozen=True)
@@ -72,17 +94,31 @@ def docker_engine():
     present = DockerEngine(os.environ.get("DOCKER_HOST", _DEFAULT_HOST))
     if present.answers():
         yield present
-        return
+    else:
+        with started_engine() as engine:
+            yield engine
+
+
+@contextlib.contextmanager
+def started_engine():
+    """A Docker engine of the tests' own."""
     _require_dockerd()
     # A socket's path may have 107 characters at most, and pytest's own directories are deep.
     directory = Path(tempfile.mkdtemp(prefix="dockerd-", dir="/tmp"))
-    bridges = _bridges()
-    with (directory / "log").open("wb") as log:
-        process = _start(directory, log)
-    try:
-        yield _answering(DockerEngine(f"unix://{directory}/s.sock"), process, directory / "log")
-    finally:
-        _end(process, directory, bridges)
+    with own_bridge() as bridge:
+        with (directory / "log").open("wb") as log:
+            process = _start(directory, bridge, log)
+        try:
+            yield _answering(DockerEngine(f"unix://{directory}/s.sock"), process, directory / "log")
+        finally:
+            _end(process, directory)
+
+
+@pytest.fixture
+def docker_host(docker_engine, monkeypatch):
+    """The engine is the one that DOCKER_HOST names."""
+    monkeypatch.setenv("DOCKER_HOST", docker_engine.host)
+    return docker_engine.host
 
 
 @pytest.fixture(scope="session")
@@ -103,14 +139,15 @@ def _require_dockerd():
         pytest.skip(f"no Docker engine answers and dockerd could not be installed; try {_INSTALL}")
 
 
-def _start(directory, log):
+def _start(directory, bridge, log):
     return subprocess.Popen(
         [
             *("setpriv", "--pdeathsig", "TERM"),  # it ends with the tests even if they are killed
             "dockerd",
             *("--data-root", directory / "root", "--exec-root", directory / "exec"),
             *("--pidfile", directory / "pid", "--host", f"unix://{directory}/s.sock"),
-            *([] if _iptables_work() else ["--iptables=false", "--bridge=none"]),
+            # Its rules would take the place of another engine's (libnetwork, removeIPChains).
+            *("--iptables=false", "--bridge", bridge),
             # With the stand-in hook on its PATH the engine takes `--gpus`, as on a GPU host.
             *("--add-runtime", f"nvidia={shutil.which('runc')}"),
         ],
@@ -119,17 +156,6 @@ def _start(directory, log):
         stderr=subprocess.STDOUT,
         start_new_session=True,  # Ctrl-C is for the tests; they end it after their containers
     )
-
-
-def _iptables_work():
-    if not shutil.which("iptables"):
-        return False
-    command = ["iptables", "--wait", "--table", "nat", "--list", "--numeric"]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-
-def _bridges():
-    return {path.name for path in Path("/sys/class/net").glob("docker0")}
 
 
 def _answering(engine, process, log):
@@ -142,7 +168,7 @@ def _answering(engine, process, log):
     return pytest.skip(f"dockerd does not run on this machine (it needs root's rights): {said}")
 
 
-def _end(process, directory, bridges):
+def _end(process, directory):
     engine = DockerEngine(f"unix://{directory}/s.sock")
     with (
         contextlib.suppress(DockerException, OSError),
@@ -160,8 +186,6 @@ def _end(process, directory, bridges):
     for place in _mounts_below(directory):
         subprocess.run(["umount", "--lazy", place], check=False, stderr=subprocess.DEVNULL)
     shutil.rmtree(directory, ignore_errors=True)
-    for bridge in _bridges() - bridges:
-        subprocess.run(["ip", "link", "delete", bridge], check=False, stderr=subprocess.DEVNULL)
 
 
 def _kill_containerd(pid_file):

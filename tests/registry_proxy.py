@@ -56,8 +56,9 @@ class RegistryProxy:
         self._upstream = upstream
         self._faults = []
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._server.daemon_threads = True
+        self._server.proxy = self
         self.host = f"127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
@@ -106,59 +107,61 @@ class RegistryProxy:
             answer = connection.getresponse()
             return answer.status, answer.headers, answer.read()
 
-    def _handler(proxy):  # noqa: N805 - `self` is the handler's
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
 
-            def answer(self):
-                body = self.body()
-                fault = proxy.fault_for(self.command, self.path)
-                if fault is None:
-                    status, headers, content = proxy.pass_on(
-                        self.command, self.path, self.headers, body
-                    )
-                    length = headers.get("Content-Length", str(len(content)))
-                    kept = [(n, v) for n, v in headers.items() if n.lower() not in _HOP_BY_HOP]
-                    self.send(status, kept, length, content)
-                    return
-                fault.held.set()
-                if fault.release:
-                    fault.release.wait(_HOLD_DEADLINE_S)
-                if fault.refusal is None:
-                    self.close_connection = True
-                    with contextlib.suppress(OSError):
-                        self.connection.shutdown(socket.SHUT_RDWR)
-                    return
-                content = fault.refusal.body
-                kept = [("Content-Type", "application/json")]
-                self.send(fault.refusal.status, kept, str(len(content)), content)
+class _Handler(BaseHTTPRequestHandler):
+    """One connection of a client; `server.proxy` is the proxy."""
 
-            do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815
+    protocol_version = "HTTP/1.1"
 
-            def send(self, status, headers, length, content):
-                proxy.asked.append((self.command, self.path, status))
-                self.send_response_only(status)
-                for name, value in headers:
-                    self.send_header(name, value)
-                self.send_header("Content-Length", length)
-                self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(content)
+    def answer(self):
+        proxy, body = self.server.proxy, self._body()
+        fault = proxy.fault_for(self.command, self.path)
+        if fault is None:
+            status, headers, content = proxy.pass_on(self.command, self.path, self.headers, body)
+            length = headers.get("Content-Length", str(len(content)))
+            kept = [
+                (name, text) for name, text in headers.items() if name.lower() not in _HOP_BY_HOP
+            ]
+            self._send(status, [*kept, ("Content-Length", length)], content)
+        else:
+            self._fail(fault)
 
-            def body(self):
-                if self.headers.get("Transfer-Encoding") != "chunked":
-                    return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                chunks = []
-                while size := int(self.rfile.readline().split(b";")[0], 16):
-                    chunks.append(self.rfile.read(size))
-                    self.rfile.readline()
-                self.rfile.readline()
-                return b"".join(chunks)
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815
 
-            def log_message(self, *_):
-                pass
+    def log_message(self, *_):
+        pass
 
-        return Handler
+    def _fail(self, fault):
+        fault.held.set()
+        if fault.release:
+            fault.release.wait(_HOLD_DEADLINE_S)
+        if fault.refusal is None:
+            self.close_connection = True
+            with contextlib.suppress(OSError):
+                self.connection.shutdown(socket.SHUT_RDWR)
+            return
+        content = fault.refusal.body
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(content))}
+        self._send(fault.refusal.status, headers.items(), content)
+
+    def _send(self, status, headers, content):
+        self.server.proxy.asked.append((self.command, self.path, status))
+        self.send_response_only(status)
+        for name, text in headers:
+            self.send_header(name, text)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def _body(self):
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        chunks = []
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            chunks.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(chunks)
 
 
 @contextlib.contextmanager

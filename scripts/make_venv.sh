@@ -12,6 +12,12 @@ if ! "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13
     exit 1
 fi
 
+# Another checkout's: to clear it would be to take it from there.
+if [ -L .venv ] && ! cmp -s "$lock" .venv/.installed; then
+    echo ".venv is a link to a set-up for another $lock; remove the link to have one made here" >&2
+    exit 1
+fi
+
 # Debian ships the venv module without the pip that it installs.
 if ! "$python" -c 'import ensurepip' 2>/dev/null; then
     package=python$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv

@@ -15,10 +15,10 @@ import pytest
 import requests
 
 from tests.debian import install
+from tests.local_oci.registry_client import MANIFEST_TYPE, digest_of, manifest
 
 _PROGRAM = "docker-registry"
 _INSTALL = f"apt-get install --no-install-recommends {_PROGRAM}"
-_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _START_DEADLINE_S = 20
 # The least that bcrypt knows (crypt(5)): a registry asks for the password with each request.
 _ROUNDS = 32
@@ -34,25 +34,33 @@ class Registry:
 
     def ask(self, method, path):
         """The answer to a request for something below `/v2/`, with the login."""
-        headers = {"accept": _MANIFEST}
+        headers = {"accept": MANIFEST_TYPE}
         return requests.request(
             method, f"http://{self.host}/v2/{path}", headers=headers, auth=self.login, timeout=10
         )
-
-    def manifest(self, repository, version):
-        """The manifest of a tag or digest."""
-        answer = self.ask("GET", f"{repository}/manifests/{version}")
-        answer.raise_for_status()
-        return answer.json()
 
     def digest(self, repository, version):
         """The digest of a tag's manifest; None where there is none."""
         answer = self.ask("HEAD", f"{repository}/manifests/{version}")
         return answer.headers["docker-content-digest"] if answer.ok else None
 
-    def repositories(self):
-        """All names that something was pushed to."""
-        return self.ask("GET", "_catalog").json()["repositories"]
+    def push(self, repository, tag, *layers):
+        """Pushes an image of some layers; gives its digest."""
+        config = b'{"architecture": "amd64", "os": "linux"}'
+        for blob in (config, *layers):
+            begun = self.ask("POST", f"{repository}/blobs/uploads/").headers["location"]
+            requests.put(
+                begun, params={"digest": digest_of(blob)}, data=blob, auth=self.login, timeout=10
+            ).raise_for_status()
+        content = manifest(config, *layers)
+        requests.put(
+            f"http://{self.host}/v2/{repository}/manifests/{tag}",
+            data=content,
+            headers={"content-type": MANIFEST_TYPE},
+            auth=self.login,
+            timeout=10,
+        ).raise_for_status()
+        return digest_of(content)
 
 
 @pytest.fixture(scope="session")

@@ -114,6 +114,15 @@ def started_engine():
             _end(process, directory)
 
 
+@contextlib.contextmanager
+def engine_events(client, word):
+    """Gives a list that in the end has the engine's events which have to do with a word."""
+    seen, started = [], time.time()
+    yield seen
+    between = {"since": f"{started:.9f}", "until": f"{time.time():.9f}"}
+    seen.extend(event for event in client.events(**between, decode=True) if word in str(event))
+
+
 @pytest.fixture
 def docker_host(docker_engine, monkeypatch):
     """The engine is the one that DOCKER_HOST names."""

@@ -1,6 +1,7 @@
 """The tests' own Docker engine: it harms no other one, and its absence is no excuse in CI."""
 
 import contextlib
+import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.docker_bridge import own_bridge
-from tests.docker_engine import started_engine
+from tests.docker_engine import engine_events, started_engine
 
 ROOT = Path(__file__).parents[1]
 NETWORK = Path("/sys/class/net")
@@ -112,3 +113,15 @@ def address_of(name):
     """A bridge's address with its prefix length."""
     command = ["ip", "-4", "-oneline", "address", "show", "dev", name]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[3]
+
+
+def test_what_happens_in_an_engine_is_seen(docker_engine):
+    name = f"falconry-test/{secrets.token_hex(4)}"
+    with contextlib.closing(docker_engine.client()) as client:
+        with engine_events(client, name) as events:
+            client.api.import_image_from_data(b"\0" * 1024, repository=name, tag="1")
+            client.images.remove(f"{name}:1")
+        assert [event["Action"] for event in events] == ["tag"]
+        with engine_events(client, name) as events:
+            pass
+        assert events == []

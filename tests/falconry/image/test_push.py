@@ -77,8 +77,8 @@ def test_a_wrong_password_is_told_and_not_tried_again(docker_client, locked_regi
     assert password not in str(raised.value)
 
 
-# The codes are distribution's (docs/spec/api.md, "Errors"). The messages are not its own: with those
-# Docker 20.10 does not see that it is refused for good, and tries for 50 seconds.
+# The codes are distribution's (docs/spec/api.md, "Errors"). The messages are not its own: with
+# those Docker 20.10 does not see that it is refused for good, and tries for 50 seconds.
 REFUSALS = {
     "unauthorized": (
         Refusal(401, "UNAUTHORIZED", "who are you"),

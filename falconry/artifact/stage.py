@@ -35,7 +35,11 @@ class ArtifactOutput(Output):
         Raises:
             RepositoryError: the repository holds something else by now.
         """
-        return ArtifactView.open(self.repository, Contents.read(self.path), self.digests)
+        return ArtifactView.open(self.repository, self.contents(), self.digests)
+
+    def contents(self) -> Contents:
+        """The list of its files."""
+        return Contents.read(self.path)
 
 
 def artifact_of(made: Mapping[str, Output]) -> ArtifactOutput:

@@ -18,7 +18,7 @@ from falconry.deployment_settings import (
     ScalingRule,
 )
 from falconry.image.output import ImageOutput
-from falconry.repository.place import MODEL_REPOSITORY
+from falconry.repository.place import FRONT_MODEL, MODEL_REPOSITORY
 from falconry.settings import ServingSettings
 
 _DEFAULT_TRITON_PORT = 8000
@@ -144,7 +144,8 @@ def environment(serving: ServingSettings, more: Mapping[str, str] | None = None)
     """The variables that map OCI's `/predict` and health probe to Triton's routes.
 
     `CONTAINER_TYPE=TRITON` maps to `/infer` alone; the other two are those of Oracle's sample for
-    TensorRT-LLM images (oci-data-science-ai-samples, Triton_TensorRT).
+    TensorRT-LLM images (oci-data-science-ai-samples, Triton_TensorRT). It takes the same body as
+    that sample's model `ensemble`.
 
     Args:
         serving: decides the route.
@@ -153,7 +154,7 @@ def environment(serving: ServingSettings, more: Mapping[str, str] | None = None)
     routes = {
         "infer": {"CONTAINER_TYPE": "TRITON"},
         "generate": {
-            "MODEL_DEPLOY_PREDICT_ENDPOINT": "/v2/models/ensemble/versions/1/generate",
+            "MODEL_DEPLOY_PREDICT_ENDPOINT": f"/v2/models/{FRONT_MODEL}/versions/1/generate",
             "MODEL_DEPLOY_HEALTH_ENDPOINT": "/v2/health/ready",
         },
     }

@@ -7,6 +7,7 @@ on, so a runner with an empty build directory finds what is deployed and does no
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,24 +128,46 @@ class DeploymentStage(Stage):
         settings = self._settings
         engine = read_manifest(self._engine.path)
         catalog = Catalog(session)
-        model_id = self._model(catalog, engine, report)
-        return target_of(
-            Wanted(
-                settings=settings.deployment,
-                serving=settings.serving,
-                image=self._image,
-                model_id=model_id,
-                project_id=catalog.project(),
-                log=Logs(session).ensure(),
-                tags={
-                    KEY_TAG: key,
-                    ARTIFACT_TAG: self._artifact.digest,
-                    IMAGE_TAG: self._image.digest,
-                    ENGINE_TAG: engine.key,
-                },
-                engine_bound=engine.gpu is not None,
-            )
+        wanted = Wanted(
+            settings=settings.deployment,
+            serving=settings.serving,
+            image=self._image,
+            model_id="",
+            project_id=catalog.project(),
+            log=Logs(session).ensure(),
+            tags={
+                KEY_TAG: key,
+                ARTIFACT_TAG: self._artifact.digest,
+                IMAGE_TAG: self._image.digest,
+                ENGINE_TAG: engine.key,
+            },
+            engine_bound=engine.gpu is not None,
         )
+        self._check(session, target_of(wanted).configuration, engine, report)
+        return target_of(replace(wanted, model_id=self._model(catalog, engine, report)))
+
+    def _check(
+        self, session: Session, configuration: Any, engine: Manifest, report: Report
+    ) -> None:
+        """Refuses what the cloud would refuse or fail after a long upload."""
+        from falconry.cloud.allowances import read_account
+        from falconry.cloud.preflight import subject_of
+        from falconry.engine.toolchain import load_toolchains
+        from falconry.preflight import Artifact, Image, check_deployment
+
+        report("checking limits and sizes", None)
+        settings, image, contents = self._settings, self._image, self._artifact.contents()
+        release = engine.gpu.release if engine.gpu else None
+        subject = subject_of(
+            settings.deployment.name,
+            configuration,
+            Artifact([entry.name for entry in contents.layout().entries], contents.layout().size),
+            Image(image.reference, image.compressed_bytes, image.labels),
+            engine=engine,
+            toolchain=load_toolchains().row(release) if release else None,
+            account=read_account(session, settings.deployment.shape),
+        )
+        check_deployment(subject).refuse_problems()
 
     def _model(self, catalog: Any, engine: Manifest, report: Report) -> str:
         from falconry.cloud.model_entry import entry_of

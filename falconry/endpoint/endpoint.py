@@ -20,9 +20,9 @@ from falconry.errors import EndpointError
 Route = Literal["generate", "infer"]
 
 PREDICT, STREAM = "predict", "predictWithResponseStream"
-MODEL_HEADERS = {"model_name": "ensemble", "model_version": "1"}
+MODEL_HEADERS = {"model_name": "tensorrt_llm_bls", "model_version": "1"}
 # Triton's route for streams is another one than for whole answers, so it is a custom endpoint.
-GENERATE_STREAM = "v2/models/ensemble/generate_stream"
+GENERATE_STREAM = "v2/models/tensorrt_llm_bls/generate_stream"
 _SMOKE_DEADLINE_S = 120.0
 _NOT_YET = frozenset({429, 502, 503})
 _MOST_QUOTED = 500
@@ -75,7 +75,7 @@ class Endpoint:
         Args:
             body: the request.
             headers: of the request; Triton's own route wants the model's name and version.
-            suffix: of a custom endpoint, such as `v2/models/ensemble/generate`.
+            suffix: of a custom endpoint, such as `v2/models/tensorrt_llm_bls/generate`.
 
         Raises:
             EndpointError: the request was refused, or the answer is not a JSON object.

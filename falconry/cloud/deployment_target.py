@@ -21,6 +21,8 @@ from falconry.image.output import ImageOutput
 from falconry.repository.place import FRONT_MODEL, MODEL_REPOSITORY
 from falconry.settings import ServingSettings
 
+# What the model is called in OpenAI's API (docker/server/settings.py).
+MODEL_NAME = "FALCONRY_MODEL_NAME"
 _DEFAULT_TRITON_PORT = 8000
 # Triton's HTTP paths (triton-inference-server/server, docs/protocol/extension_generate.md); `{}` is
 # OCI's wildcard for one part of a path (samples, multiple_inference_endpoints).
@@ -271,7 +273,9 @@ def _container(wanted: Wanted) -> Any:
         cmd=command(wanted.serving),
         server_port=wanted.serving.port,
         health_check_port=wanted.serving.port,
-        environment_variables=environment(wanted.serving, wanted.settings.environment),
+        environment_variables=environment(
+            wanted.serving, {MODEL_NAME: wanted.settings.name, **wanted.settings.environment}
+        ),
         predict_api_specification="openai" if wanted.settings.openai else None,
         custom_http_endpoints=_endpoints(wanted),
     )

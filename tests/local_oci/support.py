@@ -120,6 +120,10 @@ class LocalCloud:
         answer = requests.post(f"{self.endpoint}/_local/faults", json=[fault], timeout=5)
         answer.raise_for_status()
 
+    def forget_faults(self) -> None:
+        """Let nothing more happen."""
+        requests.delete(f"{self.endpoint}/_local/faults", timeout=5).raise_for_status()
+
 
 class Sdk:
     """The SDK's clients for a cloud, and the steps that most tests need."""

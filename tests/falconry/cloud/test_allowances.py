@@ -1,4 +1,4 @@
-"""What is read of a tenancy, of local_oci's, which has neither limits nor policies to read."""
+"""What is read of a tenancy: of a made-up one, and of local_oci's."""
 
 from __future__ import annotations
 
@@ -66,7 +66,19 @@ def test_a_shape_without_a_known_limit_has_none() -> None:
     assert read_account(tenancy, "BM.GPU.H100.8").limit is None
 
 
-def test_a_cloud_without_these_services_is_told_as_that(session: Any) -> None:
+def test_limits_and_policies_are_read_of_the_cloud(session: Any) -> None:
     account = read_account(session, "VM.GPU.A10.1")
+    assert account.limit is not None and account.limit.available is not None
+    assert account.limit.available > 0
+    assert account.statements
+
+
+def test_a_cloud_that_does_not_show_them_is_told_as_that(session: Any, cloud: Any) -> None:
+    for operation in ("get_resource_availability", "list_policies"):
+        cloud.fault(
+            kind="status", operation=operation, status=404, code="NotAuthorizedOrNotFound", times=9
+        )
+    account = read_account(session, "VM.GPU.A10.1")
+    cloud.forget_faults()
     assert account.limit is not None and account.limit.available is None
     assert account.limit.reason and account.statements is None and account.reason

@@ -11,25 +11,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from falconry.deployment_settings import DeploymentSettings, Port
 from falconry.errors import SettingsError
+from falconry.sections import Section
 
 
-class _Section(BaseModel):
-    """A table of a profile: unknown keys are refused, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class MirrorSettings(_Section):
+class MirrorSettings(Section):
     """An Object Storage bucket that build runners share engines through."""
 
     bucket: str
     prefix: str = "engines"
 
 
-class EngineSettings(_Section):
+class EngineSettings(Section):
     """How engines are built and where they are kept.
 
     Attributes:
@@ -47,7 +43,7 @@ class EngineSettings(_Section):
     mirror: MirrorSettings | None = None
 
 
-class RegistrySettings(_Section):
+class RegistrySettings(Section):
     """Where server images are pushed to, and as whom.
 
     Attributes:
@@ -69,7 +65,7 @@ class RegistrySettings(_Section):
     username: str | None = None
 
 
-class ImageSettings(_Section):
+class ImageSettings(Section):
     """The server image.
 
     Attributes:
@@ -96,19 +92,50 @@ class ImageSettings(_Section):
     registry: RegistrySettings
 
 
-class ServingSettings(_Section):
+class TensorRtLlmServing(Section):
+    """What NVIDIA's C++ backend is told about serving an engine.
+
+    Its own defaults, unless said otherwise (TensorRT-LLM 1.0.0, model_config.md of the backend).
+
+    Attributes:
+        kv_cache_free_gpu_mem_fraction: of the memory that weights and activations leave free.
+        max_tokens_in_kv_cache: a limit of the cache in tokens besides; the smaller one holds.
+        kv_cache_reuse: whether equal beginnings of prompts are computed once, where the engine can.
+        chunked_context: whether long prompts are computed in several steps, where the engine can;
+            the backend's own default is not to.
+        scheduler_policy: `guaranteed_no_evict` admits what fits to its end; `max_utilization`
+            admits more and pauses requests when the cache is full.
+        cancellation_check_period_ms: how soon a client that has gone is noticed. The backend's
+            default, 100, is several tokens' time.
+        max_queue_size: waiting requests beyond which new ones are refused; 0 for no limit.
+        max_queue_delay_microseconds: how long a request waits for others to be handed over with;
+            they are batched in flight anyway.
+    """
+
+    kv_cache_free_gpu_mem_fraction: Annotated[float, Field(gt=0, le=1)] = 0.9
+    max_tokens_in_kv_cache: Annotated[int, Field(ge=1)] | None = None
+    kv_cache_reuse: bool = True
+    chunked_context: bool = True
+    scheduler_policy: Literal["guaranteed_no_evict", "max_utilization"] = "guaranteed_no_evict"
+    cancellation_check_period_ms: Annotated[int, Field(ge=1)] = 20
+    max_queue_size: Annotated[int, Field(ge=0)] = 0
+    max_queue_delay_microseconds: Annotated[int, Field(ge=0)] = 0
+
+
+class ServingSettings(Section):
     """How the deployed server is asked.
 
     `route` decides what OCI's `/predict` is mapped to. `generate` (with `generate_stream` for
     streams) needs decoupled models, and Triton refuses `/infer` on those, so it is one or the
-    other for a deployment (Triton 2.51, `http_server.cc`).
+    other for a deployment (Triton 2.51, `http_server.cc`). `tensorrt_llm` is for GPU engines.
     """
 
     route: Literal["generate", "infer"]
-    port: Annotated[int, Field(ge=1024, le=65535)]
+    port: Port
+    tensorrt_llm: TensorRtLlmServing = TensorRtLlmServing()
 
 
-class EmulatorSettings(_Section):
+class EmulatorSettings(Section):
     """The local cloud that stands in for Oracle's; absent from a profile of the real one."""
 
     directory: Path
@@ -116,31 +143,34 @@ class EmulatorSettings(_Section):
     isolation: Literal["auto", "namespaces", "plain"] = "auto"
 
 
-class CloudSettings(_Section):
-    """Whose cloud, and where in it. Names are looked up, and created when missing."""
+class CloudSettings(Section):
+    """Whose cloud, and where in it. Names are looked up, and created when missing.
 
-    config_file: Path
+    Attributes:
+        auth: how requests are signed: by a user's API key or session token, both of the
+            configuration file, or as the instance or the resource that this runs on.
+        config_file, config_profile: the SDK's configuration; principals need none.
+        compartment_id: of everything that is made; the tenancy's root when left out.
+        model_version_set: which set of the catalog models become versions of; none when left out.
+        log_group, log: where the deployment's container logs to (OCI's predict log).
+        access_log: where its requests are logged; the same log when left out.
+    """
+
+    auth: Literal["api_key", "session_token", "instance_principal", "resource_principal"] = (
+        "api_key"
+    )
+    config_file: Path = Path("~/.oci/config")
     config_profile: str = "DEFAULT"
     compartment_id: str | None = None
     project: str
+    model_version_set: str | None = None
     log_group: str
     log: str
+    access_log: str | None = None
     emulator: EmulatorSettings | None = None
 
 
-class DeploymentSettings(_Section):
-    """The OCI model deployment."""
-
-    name: str
-    shape: str
-    ocpus: Annotated[float, Field(gt=0)] | None = None
-    memory_gib: Annotated[float, Field(gt=0)] | None = None
-    instances: Annotated[int, Field(ge=1)] = 1
-    bandwidth_mbps: Annotated[int, Field(ge=10)] = 10
-    timeout_minutes: Annotated[int, Field(ge=1)] = 30
-
-
-class Settings(_Section):
+class Settings(Section):
     """Everything that a run is told.
 
     Attributes:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def make_repository(store, tmp_path_factory):
             Step(
                 "repository",
                 lambda made: RepositoryStage(
-                    ROOT / "model_repository", made["engine"], settings.serving, workspace
+                    ROOT / "model_repository", made["engine"], settings, workspace
                 ),
                 ("engine",),
             ),
@@ -67,31 +68,74 @@ def make_repository(store, tmp_path_factory):
     return make
 
 
+@dataclass(frozen=True)
+class Triton:
+    """A running Triton: its URLs, and its log file."""
+
+    url: str
+    grpc: str
+    metrics: str
+    log: Path
+
+
 @contextlib.contextmanager
 def running_triton(repository, directory):
-    """A real Triton that serves a repository on a free port; gives its URL."""
+    """A real Triton that serves a repository as in a local deployment; gives its URL."""
+    port = _free_port()
+    environment = {"LOCAL_OCI_SERVER_PORT": str(port)}
+    with _running(directory, [f"--model-repository={repository}"], environment, port):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def running_triton_with_all_ports(repository, directory):
+    """A real Triton that serves a repository as in a container, with gRPC and metrics."""
+    http, grpc, metrics = _free_port(), _free_port(), _free_port()
+    arguments = [
+        f"--model-repository={repository}",
+        "--http-address=127.0.0.1",
+        f"--http-port={http}",
+        "--grpc-address=127.0.0.1",
+        f"--grpc-port={grpc}",
+        "--metrics-address=127.0.0.1",
+        f"--metrics-port={metrics}",
+    ]
+    with _running(directory, arguments, {}, http) as log:
+        yield Triton(
+            f"http://127.0.0.1:{http}",
+            f"127.0.0.1:{grpc}",
+            f"http://127.0.0.1:{metrics}/metrics",
+            log,
+        )
+
+
+@contextlib.contextmanager
+def _running(directory, arguments, environment, port):
+    """A Triton that is ready on the port; gives its log file."""
     image = prepare_process_image(directory / "image")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     log = directory / "triton.log"
     with log.open("wb") as output:
         server = subprocess.Popen(
-            [image / "bin" / "tritonserver", f"--model-repository={repository}"],
-            env={**os.environ, "LOCAL_OCI_SERVER_PORT": str(port)},
+            [image / "bin" / "tritonserver", *arguments],
+            env={**os.environ, **environment},
             stdout=output,
             stderr=subprocess.STDOUT,
         )
     try:
-        url = f"http://127.0.0.1:{port}"
-        _wait_until_ready(url, server, log)
-        yield url
+        _wait_until_ready(f"http://127.0.0.1:{port}", server, log)
+        yield log
     finally:
         server.terminate()
         try:
             server.wait(20)
         except subprocess.TimeoutExpired:
             server.kill()
+
+
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def _wait_until_ready(url, server, log):

@@ -1,7 +1,8 @@
 """The Docker engine of the tests: one that answers already, or one that they start for themselves.
 
-The engine that is started has its own directory and ends with the tests. Its containers have a
-network, and ports that can be published, where the machine has a working iptables.
+The engine that is started has its own directory and ends with the tests. Where this user may make
+a network bridge it has one of its own, so that its containers can have published ports, and the
+bridge of another engine stays: `--bridge=none` would remove docker0 (moby, daemon_unix.go).
 """
 
 import contextlib
@@ -24,6 +25,7 @@ STAND_IN_GPU = Path(__file__).parent / "stand_in_gpu"
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
 _START_DEADLINE_S = 30
 _END_DEADLINE_S = 15
+_INTERFACE_CHARACTERS = 15  # IFNAMSIZ, linux/if.h, without its final zero
 _INSTALL = "apt-get install --no-install-recommends docker.io"
 
 
@@ -76,13 +78,14 @@ def docker_engine():
     _require_dockerd()
     # A socket's path may have 107 characters at most, and pytest's own directories are deep.
     directory = Path(tempfile.mkdtemp(prefix="dockerd-", dir="/tmp"))
-    bridges = _bridges()
+    bridge = _make_bridge()
     with (directory / "log").open("wb") as log:
-        process = _start(directory, log)
+        process = _start(directory, bridge, log)
     try:
         yield _answering(DockerEngine(f"unix://{directory}/s.sock"), process, directory / "log")
     finally:
-        _end(process, directory, bridges)
+        _end(process, directory)
+        _remove_bridge(bridge)
 
 
 @pytest.fixture(scope="session")
@@ -103,14 +106,15 @@ def _require_dockerd():
         pytest.skip(f"no Docker engine answers and dockerd could not be installed; try {_INSTALL}")
 
 
-def _start(directory, log):
+def _start(directory, bridge, log):
     return subprocess.Popen(
         [
             *("setpriv", "--pdeathsig", "TERM"),  # it ends with the tests even if they are killed
             "dockerd",
             *("--data-root", directory / "root", "--exec-root", directory / "exec"),
             *("--pidfile", directory / "pid", "--host", f"unix://{directory}/s.sock"),
-            *([] if _iptables_work() else ["--iptables=false", "--bridge=none"]),
+            f"--bridge={bridge or 'none'}",
+            *([] if bridge and _iptables_work() else ["--iptables=false"]),
             # With the stand-in hook on its PATH the engine takes `--gpus`, as on a GPU host.
             *("--add-runtime", f"nvidia={shutil.which('runc')}"),
         ],
@@ -124,12 +128,45 @@ def _start(directory, log):
 def _iptables_work():
     if not shutil.which("iptables"):
         return False
-    command = ["iptables", "--wait", "--table", "nat", "--list", "--numeric"]
+    return _succeeds("iptables", "--wait", "--table", "nat", "--list", "--numeric")
+
+
+def _make_bridge():
+    """The name of a new bridge; None where there can be none, as without root's rights."""
+    for left in Path("/sys/class/net").glob("dockerd[0-9]*"):
+        if not Path("/proc", left.name.removeprefix("dockerd")).exists():
+            _remove_bridge(left.name)
+    name, place = f"dockerd{os.getpid()}"[:_INTERFACE_CHARACTERS], os.getpid() % 256
+    commands = (
+        f"ip link add name {name} type bridge",
+        f"ip addr add 10.213.{place}.1/24 dev {name}",
+        f"ip link set dev {name} up",
+    )
+    if all(shutil.which("ip") and _succeeds(*command.split()) for command in commands):
+        return name
+    _remove_bridge(name)
+    return None
+
+
+def _remove_bridge(name):
+    """Removes a bridge and the rules that dockerd made for it, which it leaves behind."""
+    if not name or not shutil.which("ip"):
+        return
+    _succeeds("ip", "link", "delete", name)
+    for table in ("nat", "filter") if _iptables_work() else ():
+        rules = subprocess.run(
+            ["iptables", "--wait", "--table", table, "--list-rules"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for rule in map(str.split, rules.stdout.splitlines()):
+            if rule[0] == "-A" and name in rule:
+                _succeeds("iptables", "--wait", "--table", table, "-D", *rule[1:])
+
+
+def _succeeds(*command):
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-
-def _bridges():
-    return {path.name for path in Path("/sys/class/net").glob("docker0")}
 
 
 def _answering(engine, process, log):
@@ -142,7 +179,7 @@ def _answering(engine, process, log):
     return pytest.skip(f"dockerd does not run on this machine (it needs root's rights): {said}")
 
 
-def _end(process, directory, bridges):
+def _end(process, directory):
     engine = DockerEngine(f"unix://{directory}/s.sock")
     with (
         contextlib.suppress(DockerException, OSError),
@@ -160,8 +197,6 @@ def _end(process, directory, bridges):
     for place in _mounts_below(directory):
         subprocess.run(["umount", "--lazy", place], check=False, stderr=subprocess.DEVNULL)
     shutil.rmtree(directory, ignore_errors=True)
-    for bridge in _bridges() - bridges:
-        subprocess.run(["ip", "link", "delete", bridge], check=False, stderr=subprocess.DEVNULL)
 
 
 def _kill_containerd(pid_file):

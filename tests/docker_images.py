@@ -70,8 +70,8 @@ def build_context(kind, marker):
         "requirements.txt": _pinned(docker / f"{kind}.packages").encode(),
         "certificates/ca.crt": f"{marker}\n".encode() + _HOST_CERTIFICATES.read_bytes(),
     }
-    for source in sorted((docker / "server").glob("*.py")):
-        files[f"server/{source.name}"] = source.read_bytes()
+    for source in sorted((docker / "server").rglob("*.py")):
+        files[source.relative_to(docker).as_posix()] = source.read_bytes()
     return files
 
 

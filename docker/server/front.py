@@ -1,144 +1,127 @@
-"""The server's front: one port, Triton behind it, and wrong requests refused with 400.
+"""The server's front: one port with Triton's own API, OpenAI's API, health and metrics.
 
-Bodies of `generate`, `generate_stream` and `infer` are looked at; everything passes through as it
-comes, in both directions and chunk by chunk.
+Why not NVIDIA's OpenAI frontend (triton-inference-server/server, python/openai, read in copies of
+2025; documentation of 25.10): it takes tritonserver's place, with the server in its own process by
+the bindings of the `tritonserver` wheel. nvidia-pytriton has no such bindings, so the CPU image
+could not have it, and several ranks under mpirun are not foreseen (inferred). It needs FastAPI and
+transformers beside them. Of models other than vLLM's it asks for the text alone: no usage, a
+`finish_reason` that is always "stop", one prompt a request. It has no limits for a queue, no
+readiness after a first answer and none of our metrics. The translation itself is small, so it is
+in openai_api.
 """
+
+from __future__ import annotations
 
 import asyncio
 import logging
-import re
+import os
 import signal
+import time
 from collections.abc import AsyncIterator
 
-import aiohttp
+from admission import Admission
 from aiohttp import web
-from bodies import ModelInput, WrongBodyError, check_generate, check_infer, parse_object
+from generation import FrontModel
+from health import Health
+from metrics import Metrics
+from observation import Observation, name_answer
+from openai_api.routes import OpenAiApi
+from passing import PassOn
+from settings import FrontSettings
+from upstream import Triton
 
-_MODEL_PATH = re.compile(
-    r"/v2/models/(?P<model>[^/]+)(?:/versions/[^/]+)?/(?P<verb>generate|generate_stream|infer)"
-)
-# OCI's gateway ends a request at 60 s; longer ones come from clients inside the network, and it is
-# theirs to give up.
-_NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10)
 _LARGEST_BODY = 64 << 20
-# RFC 9110, section 7.6.1: these belong to one connection and are not passed on.
-_OF_THE_CONNECTION = frozenset(
-    {"connection", "keep-alive", "proxy-authorization", "te", "trailer", "transfer-encoding"}
-    | {"upgrade", "host", "content-length"}
-)
-# With this header the body is JSON followed by raw tensors (KServe's binary data extension).
-_BINARY = "Inference-Header-Content-Length"
+_PROMETHEUS_TEXT = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+# Streams that are broken off have this long to say so.
+_LAST_WORDS_S = 1.0
 
 
-def serve(address: str, port: int, upstream: str) -> None:
-    """Serves until SIGTERM.
+def serve(address: str, port: int, upstream: str, metrics: str) -> None:
+    """Serves until SIGTERM, or until Triton stops.
 
     Args:
         address: where to listen.
         port: the port that the container's contract names.
         upstream: Triton's own URL.
+        metrics: the URL of its metrics, if it has any.
 
     Raises:
+        WrongSettingError: an environment variable cannot be used.
         OSError: the port is taken.
     """
-    asyncio.run(_serve(address, port, upstream))
-
-
-async def _serve(address: str, port: int, upstream: str) -> None:
-    application = web.Application(client_max_size=_LARGEST_BODY)
-    application.cleanup_ctx.append(Front(upstream).lifetime)
-    runner = web.AppRunner(application, handler_cancellation=True, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, address, port).start()
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    await stop.wait()
-    await runner.cleanup()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s front: %(message)s")
+    logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
+    settings = FrontSettings.from_environment(os.environ)
+    asyncio.run(Front(settings, Triton(upstream, metrics)).serve(address, port))
 
 
 class Front:
-    """Passes requests on to Triton.
+    """All of the front.
 
     Args:
-        upstream: Triton's URL.
+        settings: how to serve.
+        triton: what is behind it.
     """
 
-    def __init__(self, upstream: str) -> None:
-        self._upstream = upstream
-        self._inputs: dict[str, list[ModelInput]] = {}
-        self._session: aiohttp.ClientSession
-
-    async def lifetime(self, application: web.Application) -> AsyncIterator[None]:
-        """Opens the connections to Triton with the application and closes them with it."""
-        application.router.add_route("*", "/{path:.*}", self.handle)
-        # Bytes pass as they are: what Triton compressed for the client stays so. No connection is
-        # kept: Triton 2.51 told to stop waits its whole exit timeout, 30 s, for an open one.
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, force_close=True),
-            auto_decompress=False,
-            timeout=_NO_TIMEOUT,
+    def __init__(self, settings: FrontSettings, triton: Triton) -> None:
+        self._settings = settings
+        self._triton = triton
+        self._admission = Admission(
+            settings.max_in_flight, settings.max_queued, settings.queue_timeout_s
         )
-        yield
-        await self._session.close()
+        self._metrics = Metrics(self._admission)
+        self._model = FrontModel(triton)
+        self._health = Health(triton, self._model)
+        self._pass_on = PassOn(triton, self._model, self._admission)
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answers one request."""
-        body = await request.read()
-        try:
-            await self._check(request, body)
-            return await self._pass_on(request, body)
-        except WrongBodyError as wrong:
-            return web.json_response({"error": str(wrong)}, status=400)
-        except aiohttp.ClientConnectionError:
-            return web.json_response({"error": "the server is not ready"}, status=503)
+    async def serve(self, address: str, port: int) -> None:
+        """Serves until SIGTERM, or until Triton stops; then lets the running answers end."""
+        runner = web.AppRunner(
+            self._application(),
+            handler_cancellation=True,
+            access_log=None,
+            shutdown_timeout=_LAST_WORDS_S,
+        )
+        await runner.setup()
+        await web.TCPSite(runner, address, port).start()
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._health.stopped.set)
+        await self._health.stopped.wait()
+        await self._admission.close(self._settings.drain_s)
+        self._triton.abort()
+        await runner.cleanup()
 
-    async def _check(self, request: web.Request, body: bytes) -> None:
-        path = _MODEL_PATH.fullmatch(request.path)
-        if path is None or request.method != "POST":
-            return
-        if _BINARY in request.headers or "Content-Encoding" in request.headers:
-            return
-        content = parse_object(body)
-        if path["verb"] == "infer":
-            check_infer(content)
-        else:
-            check_generate(content, await self._inputs_of(path["model"]))
-
-    async def _inputs_of(self, model: str) -> list[ModelInput]:
-        """A model's inputs, asked once; none for a model that Triton does not have."""
-        if model not in self._inputs:
-            async with self._session.get(f"{self._upstream}/v2/models/{model}/config") as answer:
-                if answer.status != 200:
-                    return []
-                config = await answer.json()
-            self._inputs[model] = [
-                ModelInput(each["name"], each["data_type"].removeprefix("TYPE_"))
-                for each in config["input"]
+    def _application(self) -> web.Application:
+        application = web.Application(
+            client_max_size=_LARGEST_BODY, middlewares=[Observation(self._metrics).observe]
+        )
+        application.on_response_prepare.append(name_answer)
+        application.cleanup_ctx.append(self._background)
+        openai = OpenAiApi(
+            self._settings, self._model, self._admission, self._metrics, int(time.time())
+        )
+        application.add_routes(
+            [
+                web.get("/v2/health/ready", self._ready),
+                web.get("/metrics", self._show_metrics),
+                *openai.routes,
+                web.route("*", "/{path:.*}", self._pass_on.handle),
             ]
-        return self._inputs[model]
+        )
+        return application
 
-    async def _pass_on(self, request: web.Request, body: bytes) -> web.StreamResponse:
-        async with self._session.request(
-            request.method,
-            f"{self._upstream}{request.raw_path}",
-            headers=_end_to_end(request.headers),
-            data=body,
-        ) as answer:
-            response = web.StreamResponse(
-                status=answer.status, reason=answer.reason, headers=_end_to_end(answer.headers)
-            )
-            response.content_length = answer.content_length
-            await response.prepare(request)
-            async for chunk in answer.content.iter_any():
-                await response.write(chunk)
-            await response.write_eof()
-            return response
+    async def _background(self, application: web.Application) -> AsyncIterator[None]:
+        await self._triton.open()
+        watching = asyncio.create_task(self._health.watch())
+        yield
+        watching.cancel()
+        await self._triton.close()
 
+    async def _ready(self, request: web.Request) -> web.StreamResponse:
+        if self._health.refusal:
+            raise self._health.refusal
+        return await self._pass_on.handle(request)
 
-def _end_to_end(headers: "aiohttp.typedefs.LooseHeaders") -> dict[str, str]:
-    return {
-        name: value for name, value in headers.items() if name.lower() not in _OF_THE_CONNECTION
-    }
-
-
-logging.getLogger("aiohttp").setLevel(logging.ERROR)
+    async def _show_metrics(self, request: web.Request) -> web.StreamResponse:
+        text = await self._triton.metrics() + self._metrics.text()
+        return web.Response(body=text, headers=_PROMETHEUS_TEXT)

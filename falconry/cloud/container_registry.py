@@ -53,11 +53,11 @@ class OcirDoor:
         Raises:
             FalconryError: the emulator does not start, or the cloud's configuration is missing.
         """
-        from falconry.cloud.session import Session
+        from falconry.cloud.session import session_of
 
         if self._cloud.emulator and not self.is_open():
             emulator.start(self._cloud.emulator, registry=True)
-        return Ocir(Session(self._cloud), self._settings, self._namespaces)
+        return Ocir(session_of(self._cloud), self._settings, self._namespaces)
 
 
 class Ocir:

@@ -26,8 +26,9 @@ _TITLE = "org.opencontainers.image.title"
 _LICENSES = "org.opencontainers.image.licenses"
 # Of the nvidia-pytriton wheel; its tritonserver is Triton's release 24.10.
 _CPU_TRITON = "2.51.0"
-# Ours, and of the wheels: Triton and pytriton, OpenVINO and aiohttp, numpy, aiohttp's own parts.
-_CPU_LICENSES = "Apache-2.0 AND BSD-3-Clause AND MIT AND PSF-2.0 AND MPL-2.0"
+# Ours, and of the wheels: Triton and pytriton, OpenVINO, aiohttp and prometheus-client, numpy,
+# aiohttp's own parts, and a decorator within prometheus-client.
+_CPU_LICENSES = "Apache-2.0 AND BSD-3-Clause AND MIT AND PSF-2.0 AND MPL-2.0 AND BSD-2-Clause"
 
 _NVIDIA_LICENSES = "Apache-2.0 AND LicenseRef-NVIDIA-Deep-Learning-Container"
 

@@ -41,7 +41,7 @@ def ports_finding(request: CheckRequest) -> Finding:
     return _finding(
         "ports",
         check,
-        f"{request.server_port} and {request.health_port} are allowed",
+        f"allowed: {request.server_port} for requests, {request.health_port} for health",
         "choose another --port or --health-port",
     )
 

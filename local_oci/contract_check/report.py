@@ -40,7 +40,7 @@ class Report:
     Args:
         image: reference of the image.
         findings: in the order of the checks.
-        output: last lines that the container wrote, if there was a violation.
+        output: last lines that the container wrote, if it was started.
     """
 
     image: str

@@ -9,6 +9,7 @@ from local_oci.contract_check.trial import Trial
 from local_oci.deployments.container_rules import is_allowed_port
 from local_oci.limits import MIN_PORT, STOP_GRACE_SECONDS
 
+_PORTS = "ports in use"
 _KILLED = "was killed by SIGKILL"
 
 
@@ -18,7 +19,7 @@ def loopback_finding(request: CheckRequest, trial: Trial) -> Finding | None:
         places = {socket.loopback for socket in trial.sockets or () if socket.port == port}
         if places == {True}:
             return violation(
-                "ports",
+                _PORTS,
                 f"listens on port {port} of 127.0.0.1 only, where no request arrives",
                 "let the server listen on 0.0.0.0",
             )
@@ -29,7 +30,7 @@ def listening_finding(request: CheckRequest, trial: Trial) -> Finding:
     """Whether a healthy container listens where it must, and nowhere where it must not."""
     if trial.sockets is None:
         return warning(
-            "ports",
+            _PORTS,
             "which ports it listens on cannot be seen from here",
             "run the check on the machine of the Docker engine",
         )
@@ -38,16 +39,16 @@ def listening_finding(request: CheckRequest, trial: Trial) -> Finding:
         if not is_allowed_port(port):
             why = f"below {MIN_PORT}" if port < MIN_PORT else "which the service keeps for itself"
             return violation(
-                "ports", f"listens on port {port}, {why}", "let it listen on another port"
+                _PORTS, f"listens on port {port}, {why}", "let it listen on another port"
             )
     if request.server_port not in listening:
         return violation(
-            "ports",
+            _PORTS,
             f"nothing listens on the server's port, {request.server_port}; "
             f"there is {_ports(trial.sockets)}",
             "give the port of the inference server with --port",
         )
-    return ok("ports in use", _ports(trial.sockets))
+    return ok(_PORTS, _ports(trial.sockets))
 
 
 def stop_finding(trial: Trial) -> Finding:

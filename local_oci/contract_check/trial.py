@@ -52,7 +52,7 @@ class Trial:
         seconds: until it was healthy, or not.
         sockets: what it listened on; None where that cannot be seen.
         end: how it ended after SIGTERM; None if unknown.
-        output: the last lines that it wrote.
+        output: the last lines that it wrote before it was stopped.
         written_model: files below the artifact's directory that it wrote, in a copy.
         written_root: paths that it wrote in a root file system that was not read-only.
     """
@@ -85,13 +85,14 @@ async def run_trial(subject: Subject, confinement: Confinement) -> Trial:
         problem = await _health_problem(subject.request, container)
         seconds = time.monotonic() - started
         sockets = await _sockets(subject.request, container)
+        output = tuple(lines)  # what it writes while it is stopped explains nothing
         end = await container.terminate()
         written_model, written_root = await asyncio.to_thread(
             _written, container.engine_container, subject.model, confinement
         )
     finally:
         await container.remove()
-    return Trial(problem, seconds, sockets, end, tuple(lines), written_model, written_root)
+    return Trial(problem, seconds, sockets, end, output, written_model, written_root)
 
 
 def _launch(subject: Subject, lines: deque[str]) -> Launch:

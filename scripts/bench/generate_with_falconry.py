@@ -85,6 +85,7 @@ def _request(prompt: list[int], new_tokens: int) -> Any:
         return_log_probs=False,
         exclude_input=True,
         streaming=False,
+        all_tokens=False,
     )
 
 

@@ -272,19 +272,22 @@ def test_several_constraints_that_are_broken_are_found_together(check: Check, ro
 def test_listening_on_a_forbidden_port_is_named(
     check: Check, good: str, port: str, why: str
 ) -> None:
-    assert _violation(check(good, ALSO_PORT=port)) == ("ports", f"listens on port {port}, {why}")
+    assert _violation(check(good, ALSO_PORT=port)) == (
+        "ports in use",
+        f"listens on port {port}, {why}",
+    )
 
 
 def test_listening_on_loopback_only_is_named(check: Check, good: str) -> None:
     assert _violation(check(good, LISTEN_TO="127.0.0.1")) == (
-        "ports",
+        "ports in use",
         "listens on port 8000 of 127.0.0.1 only, where no request arrives",
     )
 
 
 def test_a_server_port_that_nothing_listens_on_is_named(check: Check, good: str) -> None:
     name, text = _violation(check(good, "--port=8001", "--health-port=8000"))
-    assert name == "ports"
+    assert name == "ports in use"
     assert text == "nothing listens on the server's port, 8001; there is 8000"
 
 

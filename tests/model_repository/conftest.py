@@ -1,7 +1,8 @@
 """Imports the served models' modules as Triton does: as members of a package named `1`."""
 
-import importlib.util
+import importlib
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -11,22 +12,43 @@ MODELS = Path(__file__).parents[2] / "model_repository"
 
 def load(model, name):
     """A module of a model's version directory."""
-    full_name = f"served_{model}.{name}"
-    if full_name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(
-            full_name, MODELS / model / "1" / f"{name}.py"
-        )
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[full_name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[full_name]
+    package = f"served_{model}"
+    if package not in sys.modules:
+        sys.modules[package] = types.ModuleType(package)
+        sys.modules[package].__path__ = [str(MODELS / model / "1")]
+    return importlib.import_module(f"{package}.{name}")
 
 
 @pytest.fixture(scope="session")
 def text_module():
-    return load("tensorrt_llm", "text")
+    return load("tensorrt_llm_bls", "text")
+
+
+@pytest.fixture(scope="session")
+def tokens_module():
+    return load("tensorrt_llm", "tokens")
 
 
 @pytest.fixture(scope="session")
 def request_module():
     return load("tensorrt_llm", "request")
+
+
+@pytest.fixture(scope="session")
+def answer_module():
+    return load("tensorrt_llm_bls", "answer")
+
+
+@pytest.fixture(scope="session")
+def asked_module():
+    return load("tensorrt_llm_bls", "asked")
+
+
+@pytest.fixture(scope="session")
+def conversation_module():
+    return load("tensorrt_llm_bls", "conversation")
+
+
+@pytest.fixture(scope="session")
+def inner_module():
+    return load("tensorrt_llm_bls", "inner")

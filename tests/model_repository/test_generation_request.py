@@ -14,7 +14,7 @@ def read(request_module):
 
     def run(**tensors):
         given = {"input_ids": ids(1, 2, 3), "request_output_len": scalar(4), **tensors}
-        return request_module.read_request(given.get, limits, TABLE, END)
+        return request_module.read_request(given.get, limits, TABLE, END, all_tokens=False)
 
     return run
 

@@ -1,10 +1,8 @@
 """Which generated tokens may be shown, and when."""
 
-import json
 import random
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 BYTES = [bytes([value]) for value in range(256)]
 PIECES = [b"hello", b" wor", b"ld.", "é".encode()[:1], "é".encode()[1:], b""]
@@ -13,16 +11,16 @@ HELLO, WOR, LD, E_BEGIN, E_END, SPECIAL = range(256, 262)
 
 
 @pytest.fixture
-def shown(text_module):
+def shown(tokens_module):
     """Feeds tokens one by one; gives the texts that came after each, and at the end."""
 
     def run(ids, stop_words=()):
-        visible = text_module.VisibleTokens(
+        visible = tokens_module.VisibleTokens(
             TABLE, [word.encode() for word in stop_words], lambda text: list(text.encode())
         )
         chunks = []
         for token_id in ids:
-            chunks.append(visible.add(text_module.Token(token_id, -1.0)))
+            chunks.append(visible.add(tokens_module.Token(token_id, -1.0)))
             if visible.stopped:
                 break
         else:
@@ -81,22 +79,12 @@ def test_any_stream_shows_the_text_up_to_the_first_stop_word(shown):
         assert b"".join(shown(ids, words)) == expected
 
 
-def test_token_bytes_are_what_the_tokenizer_decodes(text_module, tmp_path):
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({piece: place for place, piece in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(["<|endoftext|>"])
-    tokenizer.add_tokens(["über"])
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
-    table = text_module.read_token_bytes(tmp_path / "tokenizer.json")
-    text = "naïve 日本 \n\t\x00 über!"
-    assert b"".join(table[token_id] for token_id in tokenizer.encode(text).ids) == text.encode()
-    assert table[tokenizer.token_to_id("<|endoftext|>")] == b""
-
-
-def test_a_vocabulary_that_is_not_byte_level_is_refused(text_module, tmp_path):
-    file = tmp_path / "tokenizer.json"
-    file.write_text(json.dumps({"decoder": {"type": "WordPiece"}, "model": {"vocab": {}}}))
-    with pytest.raises(ValueError, match="byte-level"):
-        text_module.read_token_bytes(file)
+def test_who_asks_for_all_tokens_gets_each_as_it_comes(tokens_module):
+    tokens = tokens_module.GeneratedTokens(TABLE, [b"world"])
+    for token_id in [HELLO, E_BEGIN, SPECIAL, WOR, LD]:
+        assert not tokens.stopped
+        assert [each.token_id for each in tokens.add(tokens_module.Token(token_id, -1.0))] == [
+            token_id
+        ]
+    assert tokens.stopped
+    assert tokens.finish() == []

@@ -25,7 +25,7 @@ from tokenizers import Tokenizer
 
 from .grammar import excluding
 from .request import GenerationRequest, Sampling
-from .text import Token, VisibleTokens
+from .tokens import GeneratedTokens, SentTokens, Token, VisibleTokens
 
 _RUNNING = genai.GenerationStatus.RUNNING
 _IGNORED = genai.GenerationStatus.IGNORED
@@ -44,20 +44,21 @@ class Sink(Protocol):
     def fail(self, reason: str) -> None:
         """Takes the reason why there will be no answer."""
 
-    def cancel(self) -> None:
-        """Takes note that a cancelled request has left the pipeline."""
+    def cancel(self, generated: int) -> None:
+        """Takes note that a cancelled request has left the pipeline after so many tokens."""
 
 
 @dataclass(slots=True)
 class _Running:
-    """A request in the pipeline; `unsent` are visible tokens that the sink has not got yet."""
+    """A request in the pipeline; `unsent` are tokens to be sent that the sink has not got yet."""
 
     request: GenerationRequest
     sink: Sink
     handle: Any
-    visible: VisibleTokens
+    tokens: SentTokens
     unsent: list[Token] = field(default_factory=list)
     cumulative: float = 0.0
+    generated: int = 0
 
 
 class Engine:
@@ -141,7 +142,7 @@ class Engine:
         while self._arrived and len(self._running) < self._settings["max_batch_size"]:
             request, sink = self._arrived.popleft()
             if sink.cancelled():
-                sink.cancel()
+                sink.cancel(0)
                 continue
             try:
                 handle = self._pipeline.add_request(
@@ -150,20 +151,24 @@ class Engine:
             except RuntimeError as error:
                 sink.fail(f"the engine refused the request: {_first_line(error)}")
                 continue
-            visible = VisibleTokens(self._token_bytes, request.stop_words, self._encode)
-            self._running.append(_Running(request, sink, handle, visible))
+            self._running.append(_Running(request, sink, handle, self._tokens(request)))
+
+    def _tokens(self, request: GenerationRequest) -> SentTokens:
+        if request.all_tokens:
+            return GeneratedTokens(self._token_bytes, request.stop_words)
+        return VisibleTokens(self._token_bytes, request.stop_words, self._encode)
 
     def _follow(self, running: _Running) -> bool:
         """Takes what a step has brought for one request; whether it stays in the pipeline."""
         if running.sink.cancelled():
             running.handle.cancel()
-            running.sink.cancel()
+            running.sink.cancel(running.generated)
             return False
-        while running.handle.can_read() and not running.visible.stopped:
+        while running.handle.can_read() and not running.tokens.stopped:
             for output in running.handle.read().values():
                 self._take(running, output.generated_ids, output.generated_log_probs)
         status = running.handle.get_status()
-        if running.visible.stopped:
+        if running.tokens.stopped:
             running.handle.stop()
         elif status == _IGNORED:
             running.sink.fail("the engine has no room in its cache for this request")
@@ -173,7 +178,7 @@ class Engine:
                 self._send(running, final=False)
             return True
         else:
-            running.unsent += running.visible.finish()
+            running.unsent += running.tokens.finish()
         self._send(running, final=True)
         return False
 
@@ -181,9 +186,10 @@ class Engine:
         for token_id, log_prob in zip(ids, log_probs, strict=True):
             if token_id in running.request.end_ids:
                 return
+            running.generated += 1
             running.cumulative += log_prob
-            running.unsent += running.visible.add(Token(token_id, log_prob))
-            if running.visible.stopped:
+            running.unsent += running.tokens.add(Token(token_id, log_prob))
+            if running.tokens.stopped:
                 return
 
     def _send(self, running: _Running, final: bool) -> None:

@@ -6,6 +6,9 @@ request and hands it over, so a short request never waits for a long one.
 """
 
 import json
+import threading
+import time
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,15 @@ import triton_python_backend_utils as pb_utils
 from .engine import Engine
 from .request import EngineLimits, RefusedError, read_request
 from .text import read_token_bytes
+
+# A request's parameter by which `tensorrt_llm_bls` says that it turns tokens into text itself.
+# The C++ backend, which knows nothing of text, needs no such word.
+ALL_TOKENS = "all_tokens"
+
+# To ask Triton whether a client has gone is a round trip that the next step waits for. The C++
+# backend asks every 100 ms (TensorRT-LLM 1.0.0, `cancellation_check_period_ms`); a request with
+# `stop` is obeyed at once.
+_CANCELLATION_CHECK_PERIOD_S = 0.05
 
 
 class TritonPythonModel:
@@ -28,41 +40,102 @@ class TritonPythonModel:
         self._limits = EngineLimits.read(directory / "engine.json")
         self._token_bytes = read_token_bytes(directory / "tokenizer.json")
         self._engine = Engine(directory, self._token_bytes)
+        self._running = RunningRequests()
 
     def execute(self, requests):
         """Hands each request to the engine, which answers through the response sender."""
         for request in requests:
             sender = request.get_response_sender()
             try:
-                wanted = read_request(
-                    lambda name, request=request: _values(request, name),
-                    self._limits,
-                    self._token_bytes,
-                    self._engine.end_id,
-                )
-                if wanted.streaming and not self._decoupled:
-                    raise RefusedError("stream: this deployment answers in one piece (route infer)")
+                if _flag(request, "stop"):
+                    self._stop(request, sender)
+                else:
+                    self._start(request, sender)
             except RefusedError as refusal:
                 _send_error(sender, str(refusal), pb_utils.TritonError.INVALID_ARG)
-            else:
-                self._engine.submit(wanted, Responses(request, sender, wanted))
 
     def finalize(self):
         """Stops the engine."""
         self._engine.close()
 
+    def _start(self, request, sender):
+        wanted = read_request(
+            lambda name: _values(request, name),
+            self._limits,
+            self._token_bytes,
+            self._engine.end_id,
+            all_tokens=bool(json.loads(request.parameters() or "{}").get(ALL_TOKENS)),
+        )
+        if wanted.streaming and not self._decoupled:
+            raise RefusedError("stream: this deployment answers in one piece (route infer)")
+        responses = Responses(request, sender, wanted, self._running.remove)
+        self._running.add(responses)
+        self._engine.submit(wanted, responses)
+
+    def _stop(self, request, sender):
+        """Ends the requests of this id, as the C++ backend does; none is no fault."""
+        if not request.request_id():
+            raise RefusedError("stop: give the id of the request that is to be stopped")
+        self._running.stop(request.request_id())
+        sender.send(
+            pb_utils.InferenceResponse([]), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+        )
+
+
+class RunningRequests:
+    """The requests that have no final response yet, by id; used from two threads."""
+
+    def __init__(self):
+        self._of_id = defaultdict(set)
+        self._lock = threading.Lock()
+
+    def add(self, responses):
+        """Takes note of a request."""
+        with self._lock:
+            self._of_id[responses.request_id].add(responses)
+
+    def remove(self, responses):
+        """Forgets a request that has had its final response."""
+        with self._lock:
+            same = self._of_id[responses.request_id]
+            same.discard(responses)
+            if not same:
+                del self._of_id[responses.request_id]
+
+    def stop(self, request_id):
+        """Has the requests of this id leave the pipeline after its current step."""
+        with self._lock:
+            for responses in self._of_id.get(request_id, ()):
+                responses.stopped = True
+
 
 class Responses:
-    """Where the engine's tokens go: one response a call, the last one final."""
+    """Where the engine's tokens go: one response a call, the last one final.
 
-    def __init__(self, request, sender, wanted):
+    Attributes:
+        request_id: what the client calls the request.
+        stopped: whether somebody has asked to stop it.
+    """
+
+    def __init__(self, request, sender, wanted, on_final):
+        self.request_id = request.request_id()
+        self.stopped = False
         self._request = request
         self._sender = sender
+        self._on_final = on_final
         self._echo = [] if wanted.exclude_input else list(wanted.input_ids)
+        # The ensemble's steps need every tensor; the front model those that say something.
+        self._needs_all = wanted.return_log_probs or not wanted.all_tokens
+        self._next_check = 0.0
+        self._gone = False
 
     def cancelled(self):
-        """Whether the client has gone."""
-        return self._request.is_cancelled()
+        """Whether nobody wants the rest of the answer."""
+        now = time.monotonic()
+        if now >= self._next_check:
+            self._next_check = now + _CANCELLATION_CHECK_PERIOD_S
+            self._gone = self._request.is_cancelled()
+        return self.stopped or self._gone
 
     def send(self, tokens, cumulative, final):
         """Sends tokens; `cumulative` is the sum of all log-probabilities so far."""
@@ -72,24 +145,41 @@ class Responses:
         tensors = {
             "output_ids": np.array([[ids]], np.int32),
             "sequence_length": np.array([[len(ids)]], np.int32),
-            "cum_log_probs": np.array([[cumulative]], np.float32),
-            "output_log_probs": np.array([[log_probs]], np.float32),
-            "batch_index": np.zeros((1, 1), np.int32),
-            "sequence_index": np.zeros((1, 1), np.int32),
         }
+        if self._needs_all:
+            tensors |= {
+                "cum_log_probs": np.array([[cumulative]], np.float32),
+                "output_log_probs": np.array([[log_probs]], np.float32),
+                "batch_index": np.zeros((1, 1), np.int32),
+                "sequence_index": np.zeros((1, 1), np.int32),
+            }
         response = pb_utils.InferenceResponse(
             [pb_utils.Tensor(name, values) for name, values in tensors.items()]
         )
         flags = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if final else 0
+        if final:
+            self._on_final(self)
         self._sender.send(response, flags=flags)
 
     def fail(self, reason):
         """Ends the request with a server error."""
+        self._on_final(self)
         _send_error(self._sender, reason, pb_utils.TritonError.INTERNAL)
 
-    def cancel(self):
-        """Ends a request whose client has gone."""
-        _send_error(self._sender, "cancelled by the client", pb_utils.TritonError.CANCELLED)
+    def cancel(self, generated):
+        """Ends a request that was stopped or whose client has gone, after so many tokens."""
+        self._on_final(self)
+        reason = "stopped" if self.stopped else "cancelled by the client"
+        pb_utils.Logger.log_info(
+            f"request {json.dumps(self.request_id)} left the engine after {generated} tokens: "
+            f"{reason}"
+        )
+        _send_error(self._sender, reason, pb_utils.TritonError.CANCELLED)
+
+
+def _flag(request, name):
+    values = _values(request, name)
+    return values is not None and bool(values.reshape(-1)[:1].any())
 
 
 def _values(request, name):

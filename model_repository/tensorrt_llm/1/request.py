@@ -82,6 +82,7 @@ class GenerationRequest:
         return_log_probs: whether the chosen tokens' log-probabilities are wanted.
         exclude_input: whether the prompt's tokens stay out of the output.
         streaming: whether tokens are sent as they come.
+        all_tokens: whether no token is left out or held back for the sake of its text.
     """
 
     input_ids: Sequence[int]
@@ -93,6 +94,7 @@ class GenerationRequest:
     return_log_probs: bool
     exclude_input: bool
     streaming: bool
+    all_tokens: bool
 
 
 def read_request(
@@ -100,6 +102,8 @@ def read_request(
     limits: EngineLimits,
     token_bytes: Sequence[bytes],
     end_id: int | None,
+    *,
+    all_tokens: bool,
 ) -> GenerationRequest:
     """Reads a request from its tensors.
 
@@ -108,6 +112,7 @@ def read_request(
         limits: what the engine takes.
         token_bytes: the bytes of each token, to know the words by.
         end_id: the token that ends generation when the request names none.
+        all_tokens: whether the caller turns tokens into text itself.
 
     Raises:
         RefusedError: an input that is out of range or that this engine cannot honour.
@@ -132,6 +137,7 @@ def read_request(
         return_log_probs=bool(scalars.get("return_log_probs", False)),
         exclude_input=bool(scalars.get("exclude_input_in_output", True)),
         streaming=bool(scalars.get("streaming", False)),
+        all_tokens=all_tokens,
     )
 
 
@@ -215,7 +221,8 @@ def _sampling(scalars: _Scalars, max_tokens: int) -> Sampling:
         temperature=scalars.within("temperature", 1.0, 0.0, 100.0),
         repetition_penalty=scalars.within("repetition_penalty", 1.0, 0.01, 100.0),
         min_tokens=scalars.within("min_tokens", 0, 0, max_tokens),
-        seed=scalars.get("seed", 0),
+        # OpenVINO GenAI takes 63 bits of the 64.
+        seed=scalars.get("seed", 0) % 2**63,
     )
 
 

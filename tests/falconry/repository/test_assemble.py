@@ -28,17 +28,27 @@ def test_every_model_takes_what_the_engine_takes(repository):
     engine = json.loads((repository / "tensorrt_llm/1/engine.json").read_text())
     for path in repository.glob("*/config.pbtxt"):
         assert read_config(path).max_batch_size == engine["max_batch_size"]
-    parameters = read_config(repository / "preprocessing/config.pbtxt").parameters
-    for name in ("max_input_len", "max_seq_len", "end_id", "pad_id"):
-        assert int(parameters[name].string_value) == engine[name]
+    for model in ("preprocessing", "tensorrt_llm_bls"):
+        parameters = read_config(repository / model / "config.pbtxt").parameters
+        for name in ("max_input_len", "max_seq_len", "end_id", "pad_id"):
+            assert int(parameters[name].string_value) == engine[name]
 
 
 def test_the_route_decides_whether_a_request_may_have_many_responses(repository, route):
-    config = read_config(repository / "tensorrt_llm/config.pbtxt")
-    assert config.model_transaction_policy.decoupled == (route == "generate")
+    for model in ("tensorrt_llm", "tensorrt_llm_bls"):
+        config = read_config(repository / model / "config.pbtxt")
+        assert config.model_transaction_policy.decoupled == (route == "generate")
 
 
-def test_pre_and_postprocessing_have_the_engines_tokenizer(repository):
+def test_models_that_know_text_have_the_engines_tokenizer(repository):
     engine = (repository / "tensorrt_llm/1/tokenizer.json").read_bytes()
-    for model in ("preprocessing", "postprocessing"):
+    for model in ("preprocessing", "postprocessing", "tensorrt_llm_bls"):
         assert (repository / model / "1/tokenizer.json").read_bytes() == engine
+
+
+def test_what_models_share_is_the_same_and_nothing_points_elsewhere(repository):
+    front = repository / "tensorrt_llm_bls/1"
+    assert (front / "text.py").read_bytes() == (repository / "tensorrt_llm/1/text.py").read_bytes()
+    prompts = (repository / "preprocessing/1/prompts.py").read_bytes()
+    assert (front / "prompts.py").read_bytes() == prompts
+    assert not any(path.is_symlink() for path in repository.rglob("*"))

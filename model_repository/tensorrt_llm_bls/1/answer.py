@@ -1,0 +1,99 @@
+"""An answer as it grows: from the engine's tokens to text, with the reason why it ended."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from .text import VisibleText
+
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+class Answer:
+    """The text of one answer.
+
+    Args:
+        token_bytes: the bytes of each token id.
+        stop_words: the words that end the text, none of them empty, as UTF-8.
+        end_id: the token that ends the answer and is no part of it.
+        max_tokens: how many tokens were asked for.
+        echo: what stands before the answer: the prompt, or nothing.
+
+    Attributes:
+        completion_tokens: the tokens so far, those of a stop word too, without the end token.
+        cumulative: the sum of their log-probabilities.
+        finish_reason: why the answer ended, None while it has not.
+    """
+
+    def __init__(
+        self,
+        token_bytes: Sequence[bytes],
+        stop_words: Sequence[bytes],
+        end_id: int,
+        max_tokens: int,
+        echo: str = "",
+    ) -> None:
+        self._token_bytes = token_bytes
+        self._visible = VisibleText(stop_words)
+        self._end_id = end_id
+        self._max_tokens = max_tokens
+        self._text = [echo] if echo else []
+        self._log_probs: list[float] = []
+        self.completion_tokens = 0
+        self.cumulative = 0.0
+        self.finish_reason: FinishReason | None = None
+
+    def add(self, ids: Sequence[int], log_probs: Sequence[float]) -> None:
+        """Takes the next tokens, up to the one that ends the answer.
+
+        Args:
+            ids: the tokens.
+            log_probs: their log-probabilities, or nothing where those are not asked for.
+        """
+        for place, token_id in enumerate(ids):
+            if self.finish_reason:
+                return
+            if token_id == self._end_id:
+                self._finish("stop")
+                return
+            self.completion_tokens += 1
+            self._log_probs += log_probs[place : place + 1]
+            self.cumulative += sum(log_probs[place : place + 1])
+            in_table = 0 <= token_id < len(self._token_bytes)
+            self._show(self._visible.add(self._token_bytes[token_id] if in_table else b""))
+            if self._visible.stopped:
+                self.finish_reason = "stop"
+
+    def end(self) -> None:
+        """Takes note that the engine gives no more tokens."""
+        if not self.finish_reason:
+            self._finish("length" if self.completion_tokens >= self._max_tokens else "stop")
+
+    def cancel(self) -> None:
+        """Takes note that nobody wants more tokens."""
+        if not self.finish_reason:
+            self._finish("cancelled")
+
+    @property
+    def has_text(self) -> bool:
+        """Whether there is text that has not been taken."""
+        return bool(self._text)
+
+    def take_text(self) -> str:
+        """The text since the last call."""
+        text = "".join(self._text)
+        self._text.clear()
+        return text
+
+    def take_log_probs(self) -> list[float]:
+        """The log-probabilities since the last call, one for each token."""
+        log_probs, self._log_probs = self._log_probs, []
+        return log_probs
+
+    def _finish(self, reason: FinishReason) -> None:
+        self.finish_reason = reason
+        self._show(self._visible.finish())
+
+    def _show(self, data: bytes) -> None:
+        if data:
+            # Like the tokenizers library, which puts U+FFFD for bytes that are no text.
+            self._text.append(data.decode("utf-8", errors="replace"))

@@ -1,0 +1,243 @@
+"""Triton's side of the front model: text in, text out, hundreds of streams on one instance.
+
+`execute` encodes the prompts that Triton hands over together and gives each request to an event
+loop in a thread of its own; nothing waits there for anybody.
+"""
+
+import asyncio
+import json
+import os
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from .answer import Answer
+from .asked import Asked
+from .conversation import Conversation, Conversations, every
+from .inner import InnerModel
+from .metrics import Metrics
+from .parameters import check_parameters
+from .preparation import Preparation
+from .refusal import RefusedError
+from .text import read_token_bytes
+
+# Set by docker/server/tritonserver.py, which gives Triton another port than the container's.
+ADDRESS_VARIABLE = "FALCONRY_TRITON_HTTP"
+_DEFAULT_ADDRESS = "127.0.0.1:8000"
+# The parameter with which docker/server/front.py names the connection that a request came on, and
+# asks to stop it when the client has hung up.
+CONNECTION = "connection"
+# How often those are looked at that have no tokens coming; the others as tokens come.
+_CANCELLATION_PERIOD_S = 0.1
+_METRICS_PERIOD_S = 0.5
+_LONGEST_LOGGED_ID = 64
+
+# Triton's error codes by HTTP's status for them (triton-inference-server/server, http_server.cc);
+# names, since Triton's module has no codes yet when it looks at this file the first time.
+_ERROR_CODES = {400: "INVALID_ARG", 404: "NOT_FOUND", 499: "CANCELLED", 503: "UNAVAILABLE"}
+
+
+class TritonPythonModel:
+    """Triton's Python model: one instance, one event loop."""
+
+    def initialize(self, args):
+        """Reads the tokenizer beside this file and the limits from the configuration."""
+        config = json.loads(args["model_config"])
+        parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
+        directory = Path(__file__).parent
+        self._decoupled = pb_utils.using_decoupled_model_transaction_policy(config)
+        self._preparation = Preparation(directory, parameters)
+        self._engine_names = json.loads(parameters["engine_names"])
+        self._engine_parameters = json.loads(parameters["engine_parameters"])
+        self._max_requests = int(parameters["max_requests"])
+        self._token_bytes = read_token_bytes(directory / "tokenizer.json")
+        self._inner = InnerModel(os.environ.get(ADDRESS_VARIABLE, _DEFAULT_ADDRESS))
+        self._conversations = Conversations()
+        self._metrics = Metrics()
+        self._loop = asyncio.new_event_loop()
+        self._end = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._loop.run_forever, name="conversations", daemon=True),
+            every(_CANCELLATION_PERIOD_S, self._cancel_left_ones, self._end),
+            every(_METRICS_PERIOD_S, self._metrics.publish, self._end),
+        ]
+        self._threads[0].start()
+
+    def execute(self, requests):
+        """Hands each request to the event loop, which answers through the response sender."""
+        arrived = time.perf_counter()
+        read = []
+        for request in requests:
+            try:
+                if not self._stop(request):
+                    asked = self._read(request)
+                    read.append((request, asked, self._preparation.draft(asked.prompt)))
+            except RefusedError as refusal:
+                _refuse(request, "INVALID_ARG", str(refusal))
+        prepared = self._preparation.finish([draft for _, _, draft in read])
+        for (request, asked, _), each in zip(read, prepared, strict=True):
+            if isinstance(each, RefusedError):
+                _refuse(request, "INVALID_ARG", str(each))
+            elif len(self._conversations) >= self._max_requests:
+                reason = f"{self._max_requests} requests are under way: try again later"
+                _refuse(request, "UNAVAILABLE", reason)
+            else:
+                conversation = self._conversation(request, asked, each, arrived)
+                self._start(conversation, len(each.input_ids))
+
+    def finalize(self):
+        """Ends the threads, and with them what is still under way."""
+        self._end.set()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        for thread in self._threads:
+            thread.join()
+
+    def _read(self, request):
+        check_parameters(request.parameters(), CONNECTION)
+        asked = Asked.from_tensors(lambda name: _values(request, name))
+        if asked.stream and not self._decoupled:
+            raise RefusedError("stream: this deployment answers in one piece (route infer)")
+        return asked
+
+    def _conversation(self, request, asked, prepared, arrived):
+        stop_words = asked.stop_words
+        body = asked.inner_request(
+            self._conversations.inner_id(),
+            prepared,
+            # Where the engine does not see a stop word, it is to be ended when the word has come.
+            streaming=asked.stream or (self._decoupled and bool(stop_words)),
+        )
+        body = {self._engine_names.get(name, name): value for name, value in body.items()}
+        echo = prepared.text if asked.echo else ""
+        answer = Answer(self._token_bytes, stop_words, prepared.end_id, prepared.max_tokens, echo)
+        client = Responses(request, asked.return_log_probs, len(prepared.input_ids))
+        return Conversation(
+            request.request_id(),
+            _connection(request),
+            body | self._engine_parameters,
+            answer,
+            client,
+            asked.stream,
+            arrived,
+        )
+
+    def _start(self, conversation, prompt_tokens):
+        self._metrics.begin(prompt_tokens)
+        self._conversations.add(conversation)
+        asyncio.run_coroutine_threadsafe(self._hold(conversation, prompt_tokens), self._loop)
+
+    async def _hold(self, conversation, prompt_tokens):
+        await conversation.hold(self._inner, self._metrics)
+        self._conversations.remove(conversation)
+        self._metrics.end(conversation.outcome, without_token=conversation.first_token is None)
+        pb_utils.Logger.log_info(
+            f"request {_shown_id(conversation.request_id)} as {conversation.summary}, "
+            f"prompt_tokens {prompt_tokens}"
+        )
+
+    def _stop(self, request):
+        """Ends the requests that this one names if it is one to stop; whether it is."""
+        values = _values(request, "stop")
+        if values is None or not values.any():
+            return False
+        request_id, connection = request.request_id(), _connection(request)
+        if not (request_id or connection):
+            raise RefusedError("stop: give the id of the request that is to be stopped")
+        for conversation in self._conversations.named(request_id, connection):
+            self._loop.call_soon_threadsafe(conversation.cancel)
+        tensors = [_texts("text_output", ""), _texts("finish_reason", "cancelled")]
+        request.get_response_sender().send(
+            pb_utils.InferenceResponse(tensors),
+            flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL,
+        )
+        return True
+
+    def _cancel_left_ones(self):
+        for conversation in self._conversations:
+            if conversation.client.gone():
+                self._loop.call_soon_threadsafe(conversation.cancel)
+
+
+class Responses:
+    """Where an answer goes: one response a call, the last one final.
+
+    Asking whether the client has gone after the final response ends the whole server with a
+    segmentation fault (2.51), so the two exclude each other.
+    """
+
+    def __init__(self, request, return_log_probs, prompt_tokens):
+        self._request = request
+        self._sender = request.get_response_sender()
+        self._return_log_probs = return_log_probs
+        self._prompt_tokens = prompt_tokens
+        self._lock = threading.Lock()
+        self._finished = False
+
+    def gone(self):
+        """Whether the client has gone."""
+        with self._lock:
+            return not self._finished and self._request.is_cancelled()
+
+    def send(self, answer, *, final):
+        """Sends what the answer has grown by; at its end also why, and the token counts."""
+        tensors = [_texts("text_output", answer.take_text())]
+        if self._return_log_probs:
+            log_probs = np.array([[answer.take_log_probs()]], np.float32)
+            tensors += [
+                _numbers("cum_log_probs", np.float32, answer.cumulative),
+                pb_utils.Tensor("output_log_probs", log_probs),
+            ]
+        if final:
+            tensors += [
+                _numbers("batch_index", np.int32, 0),
+                _numbers("sequence_index", np.int32, 0),
+                _texts("finish_reason", answer.finish_reason),
+                _numbers("prompt_tokens", np.int32, self._prompt_tokens),
+                _numbers("completion_tokens", np.int32, answer.completion_tokens),
+            ]
+        flags = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if final else 0
+        with self._lock:
+            self._finished = final
+            self._sender.send(pb_utils.InferenceResponse(tensors), flags=flags)
+
+    def fail(self, status, reason):
+        """Ends the request with the engine's own reason."""
+        with self._lock:
+            self._finished = True
+            _send_error(self._sender, _ERROR_CODES.get(status, "INTERNAL"), reason)
+
+
+def _refuse(request, code, reason):
+    pb_utils.Logger.log_info(f"request {_shown_id(request.request_id())}: refused, {reason}")
+    _send_error(request.get_response_sender(), code, reason)
+
+
+def _send_error(sender, code, reason):
+    error = pb_utils.TritonError(reason, getattr(pb_utils.TritonError, code))
+    response = pb_utils.InferenceResponse(error=error)
+    sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+
+def _values(request, name):
+    tensor = pb_utils.get_input_tensor_by_name(request, name)
+    return None if tensor is None else tensor.as_numpy()
+
+
+def _connection(request):
+    return json.loads(request.parameters() or "{}").get(CONNECTION)
+
+
+def _texts(name, text):
+    return pb_utils.Tensor(name, np.array([[text.encode("utf-8")]], np.object_))
+
+
+def _numbers(name, kind, value):
+    return pb_utils.Tensor(name, np.array([[value]], kind))
+
+
+def _shown_id(request_id):
+    """An id as it may stand in a log: on one line, and not longer than one."""
+    return json.dumps(request_id[:_LONGEST_LOGGED_ID])

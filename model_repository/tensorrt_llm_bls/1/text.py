@@ -1,0 +1,152 @@
+"""From the bytes of generated tokens to text that may be shown: whole characters, no stop word.
+
+Works on bytes, because a token can be a part of a character and a stop word can begin in the middle
+of a token. Every step costs the same however long the text is.
+"""
+
+import codecs
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+# How a vocabulary with byte fallback writes a byte that is no character by itself.
+_FALLBACK_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+
+
+def read_token_bytes(tokenizer_file: Path) -> list[bytes]:
+    """The bytes that each token id stands for; none for special tokens, which are never shown.
+
+    Args:
+        tokenizer_file: a `tokenizer.json` whose vocabulary is byte-level, as every Falcon of
+            2023-24 has, or has byte fallback, as those made with SentencePiece.
+
+    Raises:
+        ValueError: the vocabulary is of neither kind.
+    """
+    description = json.loads(tokenizer_file.read_text(encoding="utf-8"))
+    spelled = _speller(tokenizer_file, list(_steps(description.get("decoder") or {})))
+    vocabulary = _vocabulary(description["model"]["vocab"])
+    added = {token["id"]: token for token in description.get("added_tokens", [])}
+    table = [b""] * (max([*vocabulary.values(), *added], default=-1) + 1)
+    for token, token_id in vocabulary.items():
+        if token_id not in added:
+            table[token_id] = spelled(token)
+    for token_id, token in added.items():
+        table[token_id] = b"" if token["special"] else token["content"].encode("utf-8")
+    return table
+
+
+class VisibleText:
+    """Holds bytes back until they end a character and can be no part of a stop word.
+
+    Args:
+        stop_words: the words that end the text, none of them empty, as UTF-8.
+
+    Attributes:
+        stopped: whether a stop word has come; nothing is to be added after that.
+    """
+
+    def __init__(self, stop_words: Sequence[bytes]) -> None:
+        self._stop_words = stop_words
+        self._held = b""
+        # Only its state is of use: what of the last bytes is an unfinished character.
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self.stopped = False
+
+    @property
+    def within_character(self) -> bool:
+        """Whether the bytes so far end in the middle of a character."""
+        return bool(self._decoder.getstate()[0])
+
+    def add(self, data: bytes) -> bytes:
+        """Takes the next bytes and gives those that may be shown from now on.
+
+        What is given never ends within a character, so each piece may be decoded by itself.
+        """
+        self._decoder.decode(data)
+        self._held += data
+        starts = [start for word in self._stop_words if (start := self._held.find(word)) >= 0]
+        if starts:
+            self.stopped = True
+            return self._take(min(starts))
+        unfinished = len(self._decoder.getstate()[0])
+        return self._take(len(self._held) - max(unfinished, self._begun_stop_word()))
+
+    def finish(self) -> bytes:
+        """Gives what is still held when nothing more comes, less an unfinished character."""
+        return self._take(len(self._held) - len(self._decoder.getstate()[0]))
+
+    def _take(self, size: int) -> bytes:
+        taken = self._held[:size]
+        self._held = b"" if self.stopped else self._held[size:]
+        return taken
+
+    def _begun_stop_word(self) -> int:
+        """The length of the longest end of what is held that begins a stop word."""
+        return max(
+            (
+                length
+                for word in self._stop_words
+                for length in range(1, len(word))
+                if self._held.endswith(word[:length])
+            ),
+            default=0,
+        )
+
+
+def _steps(decoder: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """A decoder's steps, those of sequences one by one."""
+    if decoder.get("type") == "Sequence":
+        for step in decoder["decoders"]:
+            yield from _steps(step)
+    elif decoder:
+        yield decoder
+
+
+def _vocabulary(vocabulary: Mapping[str, int] | Sequence[Sequence[Any]]) -> Mapping[str, int]:
+    """Token ids by token; a Unigram model lists its tokens, each with a score."""
+    if isinstance(vocabulary, Mapping):
+        return vocabulary
+    return {token: token_id for token_id, (token, _) in enumerate(vocabulary)}
+
+
+def _speller(place: Path, steps: Sequence[Mapping[str, Any]]) -> Callable[[str], bytes]:
+    """What gives the bytes of a token, by the decoder's steps.
+
+    A step that strips the first space of a text is left out: generated text goes on after a
+    prompt, and there the space belongs.
+    """
+    kinds = {step["type"] for step in steps}
+    if "ByteLevel" in kinds:
+        byte_of = _byte_level_alphabet()
+        return lambda token: bytes(byte_of[character] for character in token)
+    if "ByteFallback" not in kinds:
+        raise ValueError(
+            f"{place}: only vocabularies that are byte-level or have byte fallback can be served"
+        )
+    replaced = [
+        (step["pattern"]["String"], step["content"]) for step in steps if step["type"] == "Replace"
+    ] + [(step["replacement"], " ") for step in steps if step["type"] == "Metaspace"]
+
+    def spelled(token: str) -> bytes:
+        if byte := _FALLBACK_BYTE.fullmatch(token):
+            return bytes([int(byte[1], 16)])
+        for old, new in replaced:
+            token = token.replace(old, new)
+        return token.encode("utf-8")
+
+    return spelled
+
+
+def _byte_level_alphabet() -> dict[str, int]:
+    """Which byte each character of a byte-level vocabulary stands for.
+
+    Printable Latin-1 bytes stand for themselves, the others for characters from U+0100 on (GPT-2's
+    `bytes_to_unicode`, openai/gpt-2 src/encoder.py).
+    """
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = [byte for byte in range(256) if byte not in printable]
+    alphabet = {chr(byte): byte for byte in printable}
+    return alphabet | {chr(0x100 + place): byte for place, byte in enumerate(others)}

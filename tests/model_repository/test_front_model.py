@@ -1,0 +1,387 @@
+"""The front model behind a real Triton, asked over HTTP and gRPC as any client would."""
+
+import json
+import queue
+import re
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import requests
+import tritonclient.grpc as grpc
+
+from tests.conftest import running_triton_with_all_ports
+
+CLOUD = "Explain Cloud Computing to a school kid"
+# Long enough to be cancelled in the middle.
+LONG = {"text_input": CLOUD, "max_tokens": 480, "end_id": -1}
+# The engine goes on while word of the client's end travels; steps of the tiny model take 2 to 3 ms.
+TOKENS_ON_THE_WAY = 25
+
+
+@pytest.fixture(scope="module")
+def front(make_repository, tmp_path_factory):
+    """A Triton with all its ports."""
+    directory = tmp_path_factory.mktemp("front")
+    with running_triton_with_all_ports(make_repository("generate"), directory) as server:
+        yield server
+
+
+def post(url, body, path="generate"):
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return requests.post(f"{url}/v2/models/tensorrt_llm_bls/{path}", data=data, timeout=120)
+
+
+def generate(server, prompt=CLOUD, max_tokens=128, **options):
+    body = {"text_input": prompt, "max_tokens": max_tokens, **options}
+    response = post(server.url, body)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def events(server, body):
+    """The events of a stream as they come."""
+    response = requests.post(
+        f"{server.url}/v2/models/tensorrt_llm_bls/generate_stream",
+        json={"stream": True, **body},
+        stream=True,
+        timeout=120,
+    )
+    assert response.status_code == 200, response.text
+    with response:
+        for line in response.iter_lines():
+            if line:
+                yield json.loads(line.removeprefix(b"data: "))
+
+
+def stream(server, prompt=CLOUD, max_tokens=128, **options):
+    """The texts of a stream, and its last event."""
+    body = {"text_input": prompt, "max_tokens": max_tokens, **options}
+    received = list(events(server, body))
+    return [event["text_output"] for event in received], received[-1]
+
+
+def metric(server, name):
+    for line in requests.get(server.metrics, timeout=10).text.splitlines():
+        if line.startswith(f"{name} "):
+            return float(line.rpartition(" ")[2])
+    raise AssertionError(f"no metric {name}")
+
+
+def eventually(condition, seconds=10):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.02)
+    raise AssertionError("it did not come about")
+
+
+def tokens_when_it_left(server, request_id):
+    """After how many tokens the inner request of a request left the engine."""
+    line = rf'request \\"{request_id}\\" as (front-\d+): cancelled'
+    inner = eventually(lambda: re.search(line, server.log.read_text()))[1]
+    left = rf'request \\"{inner}\\" left the engine after (\d+) tokens'
+    return int(eventually(lambda: re.search(left, server.log.read_text()))[1])
+
+
+@pytest.fixture
+def busy(front):
+    """Other streams, beside which the tiny model takes its time for an answer."""
+    running = [events(front, LONG) for _ in range(12)]
+    for each in running:
+        next(each)
+    yield
+    for each in running:
+        each.close()
+
+
+def test_every_sentence_is_answered_as_transformers_answers_it(front, sentences):
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda prompt: generate(front, prompt), sentences))
+    assert [answer["text_output"] for answer in answers] == list(sentences.values())
+    assert {answer["finish_reason"] for answer in answers} == {"stop"}
+
+
+def test_a_stream_adds_up_to_the_whole_answer(front, sentences):
+    for prompt, answer in sentences.items():
+        chunks, last = stream(front, prompt)
+        whole = generate(front, prompt)
+        assert len(chunks) > 5
+        assert "".join(chunks) == whole["text_output"] == answer
+        for name in ("finish_reason", "prompt_tokens", "completion_tokens"):
+            assert last[name] == whole[name]
+
+
+def test_a_stop_word_is_cut_exactly_wherever_its_tokens_end(front, sentences):
+    answer = sentences[CLOUD]
+    for begin in range(20, 40, 3):
+        for length in (1, 2, 5, 11):
+            word = answer[begin : begin + length]
+            expected = answer[: answer.index(word)]
+            whole = generate(front, stop_words=["never there", word])
+            assert (whole["text_output"], whole["finish_reason"]) == (expected, "stop")
+    chunks, last = stream(front, stop_words=[word])
+    assert ("".join(chunks), last["finish_reason"]) == (expected, "stop")
+    assert last["completion_tokens"] == whole["completion_tokens"]
+
+
+def test_an_end_token_by_its_name_is_a_stop_word(front, sentences):
+    answer = generate(front, end_id=3, stop_words=["<|endoftext|>"])
+    assert (answer["text_output"], answer["finish_reason"]) == (sentences[CLOUD], "stop")
+
+
+def test_an_answer_ends_at_the_tokens_asked_for(front, sentences):
+    answer = generate(front, max_tokens=5)
+    assert (answer["finish_reason"], answer["completion_tokens"]) == ("length", 5)
+    chunks, last = stream(front, max_tokens=5)
+    assert "".join(chunks) == answer["text_output"]
+    assert (last["finish_reason"], last["completion_tokens"]) == ("length", 5)
+    # Six tokens: what the tokenizer of the checkpoint makes of these words.
+    assert answer["prompt_tokens"] == generate(front, max_tokens=1)["prompt_tokens"] > 5
+
+
+def test_log_probabilities_come_when_they_are_asked_for(front):
+    answer = generate(front, max_tokens=5, return_log_probs=True)
+    assert len(answer["output_log_probs"]) == 5
+    assert answer["cum_log_probs"] == pytest.approx(sum(answer["output_log_probs"]), abs=1e-4)
+    streamed = list(events(front, {**LONG, "max_tokens": 5, "return_log_probs": True}))
+    values = np.hstack([event["output_log_probs"] for event in streamed])
+    assert values == pytest.approx(answer["output_log_probs"])
+    assert "cum_log_probs" not in generate(front, max_tokens=5)
+
+
+def test_the_prompt_is_echoed_only_when_asked_for(front, sentences):
+    whole = CLOUD + sentences[CLOUD]
+    assert generate(front, exclude_input_in_output=False)["text_output"] == whole
+    assert "".join(stream(front, exclude_input_in_output=False)[0]) == whole
+
+
+def test_sampling_inputs_reach_the_engine(front, sentences):
+    hot = {"top_k": 0, "top_p": 1.0, "temperature": 5.0, "max_tokens": 40}
+    first = generate(front, seed=2**64 - 1, **hot)["text_output"]
+    assert generate(front, seed=2**64 - 1, **hot)["text_output"] == first
+    assert generate(front, seed=1, **hot)["text_output"] != first
+    banned = sentences[CLOUD].split()[1:3]
+    answer = generate(front, bad_words=banned)["text_output"]
+    assert not any(word in answer for word in banned)
+
+
+def test_a_short_request_does_not_wait_for_a_long_one(front):
+    long = events(front, LONG)
+    next(long)
+    assert generate(front, max_tokens=2)["finish_reason"] == "length"
+    assert "finish_reason" not in next(long)
+    long.close()
+
+
+def test_a_stop_request_ends_a_stream_with_what_it_has(front):
+    running = events(front, {**LONG, "id": "to-stop"})
+    texts = [next(running)["text_output"] for _ in range(5)]
+    stopped = post(front.url, {"id": "to-stop", "stop": True})
+    assert (stopped.status_code, stopped.json()["finish_reason"]) == (200, "cancelled")
+    rest = list(running)
+    texts += [event["text_output"] for event in rest]
+    assert rest[-1]["finish_reason"] == "cancelled"
+    whole = post(front.url, LONG).json()["text_output"]
+    assert whole.startswith("".join(texts))
+    left = tokens_when_it_left(front, "to-stop")
+    assert left <= rest[-1]["completion_tokens"] + 3
+
+
+def test_a_stop_request_ends_an_answer_in_one_piece(front, busy):
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(post, front.url, {**LONG, "id": "in-one-piece"})
+        time.sleep(0.3)
+        post(front.url, {"id": "in-one-piece", "stop": True})
+        assert answer.result().json()["finish_reason"] == "cancelled"
+    assert tokens_when_it_left(front, "in-one-piece") < LONG["max_tokens"]
+
+
+def test_a_stop_request_without_an_id_is_refused_and_one_for_nobody_is_no_fault(front):
+    assert post(front.url, {"stop": True}).status_code == 400
+    assert post(front.url, {"stop": True, "id": "nobody"}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["generate", "generate_stream"])
+def test_a_client_that_hangs_up_frees_its_slot(front, busy, path):
+    request_id = f"hung-up-{path}"
+    body = {**LONG, "id": request_id, "stream": path == "generate_stream"}
+    url = f"{front.url}/v2/models/tensorrt_llm_bls/{path}"
+    seen = 0
+    if path == "generate":
+        with pytest.raises(requests.ReadTimeout):
+            requests.post(url, json=body, timeout=0.3)
+    else:
+        with requests.post(url, json=body, stream=True, timeout=60) as response:
+            for line in response.iter_lines():
+                seen += bool(line)
+                if seen == 5:
+                    break
+    left = tokens_when_it_left(front, request_id)
+    assert left < LONG["max_tokens"]
+    if seen:
+        assert left <= seen + TOKENS_ON_THE_WAY
+
+
+def grpc_inputs(text, max_tokens, stream=True):
+    values = {
+        "text_input": ("BYTES", np.array([[text.encode()]], np.object_)),
+        "max_tokens": ("INT32", np.array([[max_tokens]], np.int32)),
+        "end_id": ("INT32", np.array([[-1]], np.int32)),
+        "stream": ("BOOL", np.array([[stream]], np.bool_)),
+    }
+    inputs = []
+    for name, (kind, value) in values.items():
+        inputs.append(grpc.InferInput(name, [1, 1], kind))
+        inputs[-1].set_data_from_numpy(value)
+    return inputs
+
+
+def test_a_grpc_client_that_cancels_frees_its_slot(front):
+    received = queue.Queue()
+    with grpc.InferenceServerClient(front.grpc) as client:
+        client.start_stream(lambda result, error: received.put((result, error)))
+        client.async_stream_infer(
+            "tensorrt_llm_bls", grpc_inputs(CLOUD, 480), request_id="grpc-cancelled"
+        )
+        for _ in range(5):
+            result, error = received.get(timeout=30)
+            assert error is None
+            assert result.as_numpy("text_output").shape == (1, 1)
+        client.stop_stream(cancel_requests=True)
+    assert tokens_when_it_left(front, "grpc-cancelled") <= 5 + TOKENS_ON_THE_WAY
+
+
+def test_a_grpc_stream_adds_up_and_says_when_it_ends(front):
+    received = queue.Queue()
+    texts, final = [], False
+    with grpc.InferenceServerClient(front.grpc) as client:
+        client.start_stream(lambda result, error: received.put((result, error)))
+        client.async_stream_infer("tensorrt_llm_bls", grpc_inputs(CLOUD, 40))
+        while not final:
+            result, error = received.get(timeout=30)
+            assert error is None
+            texts.append(result.as_numpy("text_output")[0, 0])
+            final = result.get_response().parameters["triton_final_response"].bool_param
+        client.stop_stream()
+    assert result.as_numpy("finish_reason").tolist() == [[b"length"]]
+    assert result.as_numpy("completion_tokens").tolist() == [[40]]
+    whole = generate(front, max_tokens=40, end_id=-1)["text_output"]
+    assert b"".join(texts).decode() == whole
+
+
+def test_256_streams_at_a_time_are_all_answered_right(front, sentences):
+    prompts = list(sentences) * (256 // len(sentences) + 1)
+    with ThreadPoolExecutor(256) as pool:
+        answers = list(pool.map(lambda prompt: stream(front, prompt), prompts[:256]))
+    for prompt, (chunks, last) in zip(prompts, answers, strict=False):
+        assert "".join(chunks) == sentences[prompt]
+        assert last["finish_reason"] == "stop"
+    eventually(lambda: metric(front, "falconry_requests_in_flight") == 0)
+    assert metric(front, "falconry_requests_waiting") == 0
+
+
+def test_tokens_and_times_are_counted(front):
+    names = ("falconry_prompt_tokens_total", "falconry_generated_tokens_total")
+    before = [metric(front, name) for name in names]
+    first_tokens = metric(front, "falconry_time_to_first_token_seconds_count")
+    _, last = stream(front, max_tokens=7)
+    expected = [last["prompt_tokens"], 7]
+    eventually(
+        lambda: (
+            [metric(front, name) for name in names]
+            == [count + new for count, new in zip(before, expected, strict=True)]
+        )
+    )
+    assert metric(front, "falconry_time_to_first_token_seconds_count") == first_tokens + 1
+
+
+def test_the_log_has_a_line_a_request_without_its_text(front, sentences):
+    prompt = next(reversed(sentences))
+    generate(front, prompt, id="in\nthe log", max_tokens=9)
+    log = eventually(
+        lambda: [line for line in front.log.read_text().splitlines() if "the log" in line]
+    )
+    assert len(log) == 1
+    assert "length" in log[0]
+    assert "completion_tokens 9" in log[0]
+    assert prompt not in front.log.read_text()
+    assert sentences[prompt][:20] not in front.log.read_text()
+
+
+GOOD = {"text_input": CLOUD, "max_tokens": 5}
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({**GOOD, "text_input": ""}, "text_input is empty"),
+        ({**GOOD, "text_input": "word " * 2000}, "this engine takes 511"),
+        ({**GOOD, "text_input": ["a", "b"]}, "batch size"),
+        ({**GOOD, "max_tokens": 0}, "max_tokens is 0"),
+        ({**GOOD, "max_tokens": 100_000}, "max_tokens is 100000"),
+        ({"text_input": CLOUD}, "max_tokens is missing"),
+        ({"max_tokens": 5}, "give text_input or messages"),
+        ({**GOOD, "max_token": 5}, "unknown field: max_token"),
+        ({**GOOD, "beam_width": 4}, "beam_width can only be 1"),
+        ({**GOOD, "return_context_logits": True}, "return_context_logits can only be False"),
+        # What only the engine's model knows comes with its own words.
+        ({**GOOD, "top_p": 7.0}, "top_p is 7; it must be from 0 to 1"),
+        ({**GOOD, "end_id": 10**6}, "end_id is 1000000; the vocabulary ends"),
+        ({**GOOD, "presence_penalty": 0.5}, "presence_penalty 0.5 cannot be honoured"),
+        (b'{"text_input": "a\xff", "max_tokens": 5}', "not valid UTF-8"),
+    ],
+)
+@pytest.mark.parametrize("path", ["generate", "generate_stream"])
+def test_a_bad_request_is_refused_with_the_reason_and_others_are_served(
+    front, sentences, path, body, said
+):
+    with ThreadPoolExecutor(1) as pool:
+        good = pool.submit(generate, front)
+        response = post(front.url, body, path)
+        assert 400 <= response.status_code < 500, response.text
+        assert said in response.text
+        assert good.result()["text_output"] == sentences[CLOUD]
+
+
+def test_the_infer_route_answers_infer_and_generate(unary_triton, sentences):
+    body = {
+        "inputs": [
+            {"name": "text_input", "shape": [1, 1], "datatype": "BYTES", "data": [CLOUD]},
+            {"name": "max_tokens", "shape": [1, 1], "datatype": "INT32", "data": [128]},
+        ]
+    }
+    response = post(unary_triton, body, "infer")
+    assert response.status_code == 200, response.text
+    outputs = {output["name"]: output["data"] for output in response.json()["outputs"]}
+    assert outputs["text_output"] == [sentences[CLOUD]]
+    assert outputs["finish_reason"] == ["stop"]
+    stop = sentences[CLOUD][30:34]
+    answer = post(unary_triton, {**GOOD, "max_tokens": 128, "stop_words": [stop]}).json()
+    assert answer["text_output"] == sentences[CLOUD][: sentences[CLOUD].index(stop)]
+    refused = post(unary_triton, {**GOOD, "stream": True})
+    assert (refused.status_code, "stream" in refused.text) == (400, True)
+
+
+def test_more_requests_than_may_be_under_way_are_told_to_come_again(
+    make_repository, tmp_path_factory, tmp_path
+):
+    repository = tmp_path / "models"
+    shutil.copytree(make_repository("generate"), repository)
+    config = repository / "tensorrt_llm_bls/config.pbtxt"
+    limit = config.read_text()
+    assert '"1024"' in limit
+    config.write_text(limit.replace('"1024"', '"2"'))
+    with running_triton_with_all_ports(repository, tmp_path_factory.mktemp("full")) as server:
+        running = [events(server, LONG) for _ in range(2)]
+        for each in running:
+            next(each)
+        refused = post(server.url, GOOD)
+        # UNAVAILABLE: Triton 2.51 makes 400 of every error that a model gives on `generate`.
+        assert (refused.status_code, "try again later" in refused.text) == (400, True)
+        for each in running:
+            each.close()
+        eventually(lambda: post(server.url, GOOD).status_code == 200)

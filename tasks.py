@@ -165,13 +165,25 @@ def repository(
     tell(facts(output), f"Next: make deploy (repository: {output.path})")
 
 
-@target(**SELECTION)
+@target(**SELECTION, file="where to write the zip; it is not needed for a deployment")
 def artifact(
-    c: Context, profile: str = "", recipe: str = "", checkpoint: str = "", override: str = ""
+    c: Context,
+    profile: str = "",
+    recipe: str = "",
+    checkpoint: str = "",
+    override: str = "",
+    file: str = "",
 ) -> None:
-    """Pack the model artifact."""
-    output = project(profile, recipe, checkpoint, override).bring_up_to("artifact")
-    tell(facts(output), f"Next: make deploy (artifact: {output.path})")
+    """Describe the model artifact; FILE= writes it as a zip."""
+    place = file or os.environ.get("FALCONRY_FILE", "")
+    absolute_place = Path(place).expanduser().absolute()
+    selected = project(profile, recipe, checkpoint, override)
+    if not place:
+        output = selected.bring_up_to("artifact")
+        tell(facts(output), f"Next: make deploy (what the artifact holds: {output.path})")
+        return
+    output = selected.write_artifact(absolute_place)
+    tell({**facts(output), "file": str(absolute_place)}, f"Next: make deploy ({absolute_place})")
 
 
 @target(**SELECTION, compose="other backends: backends=... repoagents=... caches=...")
@@ -244,14 +256,45 @@ def deploy(
     prompt="the question; its answer is printed",
     body="any JSON request instead, sent as it stands",
     max_tokens="the most tokens that the answer may have",
+    stream="print the answer as it comes",
 )
 def query(
-    c: Context, prompt: str = "", body: str = "", max_tokens: int = 128, profile: str = ""
+    c: Context,
+    prompt: str = "",
+    body: str = "",
+    max_tokens: int = 128,
+    profile: str = "",
+    stream: bool = False,
 ) -> None:
-    """Ask the endpoint: PROMPT="..." or BODY='{...}'."""
+    """Ask the endpoint: PROMPT="..." or BODY='{...}'; STREAM=1 prints as it comes."""
+    stream = stream or flag("FALCONRY_STREAM")
     prompt = prompt or os.environ.get("FALCONRY_PROMPT", "")
     body = body or os.environ.get("FALCONRY_BODY", "")
-    project(profile).query(prompt or None, body or None, max_tokens)
+    project(profile).query(prompt or None, body or None, max_tokens, stream=stream)
+
+
+@target(
+    **SELECTION,
+    concurrency="longest requests that shall be answered at a time",
+    prices="a price table in TOML, see falconry/shapes/prices.py",
+)
+def shapes(
+    c: Context,
+    profile: str = "",
+    recipe: str = "",
+    checkpoint: str = "",
+    override: str = "",
+    concurrency: int = 0,
+    prices: str = "",
+) -> None:
+    """Rank the cloud's shapes that hold the engine: CONCURRENCY=, PRICES=table.toml."""
+    from falconry.shapes.table import table
+
+    named = prices or os.environ.get("FALCONRY_PRICES", "")
+    path = Path(named).expanduser().absolute() if named else None
+    wanted = concurrency or number("FALCONRY_CONCURRENCY", 1)
+    advice = project(profile, recipe, checkpoint, override).shapes(wanted, path)
+    tell(advice.facts(), table(advice))
 
 
 @target(profile=SELECTION["profile"])
@@ -383,6 +426,7 @@ namespace = Collection(
     check_image,
     deploy,
     query,
+    shapes,
     engines,
     prune,
     status,

@@ -66,6 +66,10 @@ class CloudError(FalconryError):
     """The cloud, real or emulated, refused or failed an operation."""
 
 
+class PreflightError(FalconryError):
+    """A deployment that the cloud would refuse, or that could not serve."""
+
+
 class EndpointError(FalconryError):
     """A request to a deployed endpoint that got no usable answer."""
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import shlex
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from falconry.artifact import ArtifactStage
+from falconry.artifact.names import ROOT
+from falconry.artifact.stage import ArtifactOutput, ArtifactStage, artifact_of, as_artifact
 from falconry.cloud import emulator
 from falconry.cloud.container_registry import OcirDoor
 from falconry.cloud.stage import DeploymentStage
-from falconry.engine.manifest import MANIFEST
+from falconry.engine.manifest import MANIFEST, GpuEngine, read_manifest
 from falconry.engine.stage import EngineStage
 from falconry.engine.store import EngineMirror, EngineStore, StoredEngine
 from falconry.errors import CloudError, EndpointError
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from falconry.cloud.session import Session
     from falconry.cloud.work_requests import Watch
     from falconry.doctor.finding import Finding
+    from falconry.shapes import Advice
 
 MODELS = Path("model_repository")
 
@@ -107,9 +111,29 @@ class Project:
         serving = self._settings.serving
         variables = {"MODEL_DEPLOY_HEALTH_ENDPOINT": health} if health else environment(serving)
         reference = image or image_of({"image": self.bring_up_to("image")}).reference
-        package = Path(artifact).expanduser() if artifact else self.bring_up_to("artifact").path
-        trial = Trial(reference, package, shlex.split(command), variables, serving.port, timeout_s)
-        return keeps_contract(trial, as_json=as_json)
+        with contextlib.ExitStack() as stack:
+            package = (
+                Path(artifact).expanduser() if artifact else stack.enter_context(self._unpacked())
+            )
+            trial = Trial(
+                *(reference, package, shlex.split(command), variables, serving.port, timeout_s)
+            )
+            return keeps_contract(trial, as_json=as_json)
+
+    def write_artifact(self, place: Path) -> ArtifactOutput:
+        """Brings the artifact up to date and writes it to a file, whole or not at all.
+
+        Raises:
+            FalconryError: a stage failed, or the file cannot be written.
+        """
+        output = as_artifact(self.bring_up_to("artifact"))
+
+        def report(step: str, fraction: float | None) -> None:
+            self._progress.running("artifact", step, fraction)
+
+        output.view().write(place, report)
+        self._progress.done("artifact", "written", str(place))
+        return output
 
     def diagnose(self) -> list[Finding]:
         """What this machine and account have and lack for the profile."""
@@ -133,8 +157,28 @@ class Project:
         """
         return self._store().prune(keep, self._engines_in_use())
 
-    def query(self, prompt: str | None, body: str | None, max_tokens: int) -> None:
-        """Asks the deployment and prints its text, or for a body of the user's the whole answer.
+    def shapes(self, concurrency: int, prices: Path | None) -> Advice:
+        """Ranks the shapes that hold the profile's engine; it need not be built yet.
+
+        Args:
+            concurrency: longest requests that shall be answered at a time.
+            prices: a price table.
+        """
+        from falconry.shapes import advise, read_prices
+
+        table = read_prices(prices) if prices else None
+        return advise(self._settings, concurrency, table, self._built_for_gpus())
+
+    def query(
+        self, prompt: str | None, body: str | None, max_tokens: int, *, stream: bool = False
+    ) -> None:
+        """Asks the deployment and prints the text of its answer.
+
+        Args:
+            prompt: what is asked.
+            body: a request of the user's in its place, as JSON.
+            max_tokens: the most that the answer to a prompt may have.
+            stream: whether the text is printed as it comes.
 
         Raises:
             EndpointError: there is neither prompt nor body, or the endpoint refuses.
@@ -150,10 +194,11 @@ class Project:
             )
         deployment, signer = self._deployment()
         endpoint = Endpoint(deployment.model_deployment_url, signer, route_of(deployment))
-        if body is None:
-            self._progress.note(endpoint.answer(str(prompt), max_tokens))
+        request = endpoint.body(str(prompt), max_tokens) if body is None else _json_object(body)
+        if stream:
+            self._progress.text(endpoint.stream(request))
         else:
-            self._progress.note(endpoint.text_of(endpoint.predict(_json_object(body))))
+            self._progress.note(endpoint.text_of(endpoint.predict(request)))
 
     def status(self) -> DeploymentStatus:
         """What is deployed, in whatever state it is.
@@ -250,6 +295,14 @@ class Project:
             remove(self._settings.engine.store)
         self._progress.done("clean", "removed", str(build.parent if everything else build))
 
+    def _built_for_gpus(self) -> GpuEngine | None:
+        """What the profile's engine was built for, where it stands and is for GPUs."""
+        if self._settings.engine.builder != "tensorrt_llm":
+            return None
+        stage = EngineStage(self._settings, self._workspace)
+        found = stage.find(stage.key(stage.ingredients()))
+        return read_manifest(found.path).gpu if found else None
+
     def _store(self) -> EngineStore:
         return EngineStore(self._settings.engine.store, self._workspace.digests)
 
@@ -285,13 +338,21 @@ class Project:
                 lambda made: DeploymentStage(
                     settings,
                     made["engine"],
-                    made["artifact"],
+                    artifact_of(made),
                     image_of(made),
                     rollback=rollback,
                 ),
                 needs=("engine", "artifact", "image"),
             ),
         ]
+
+    @contextlib.contextmanager
+    def _unpacked(self) -> Iterator[Path]:
+        """A directory with what the artifact holds, by a link."""
+        repository = as_artifact(self.bring_up_to("artifact")).repository
+        with tempfile.TemporaryDirectory() as directory:
+            (Path(directory) / ROOT).symlink_to(repository.absolute())
+            yield Path(directory)
 
     def _mirror(self) -> EngineMirror:
         from falconry.cloud.engine_mirror import ObjectStorageMirror

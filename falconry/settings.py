@@ -143,6 +143,22 @@ class EmulatorSettings(Section):
     isolation: Literal["auto", "namespaces", "plain"] = "auto"
 
 
+class UploadSettings(Section):
+    """How artifacts get into the model catalog.
+
+    Attributes:
+        bucket: where large ones are staged, made when there is none; each is removed when the
+            catalog has it.
+        staged_above_mib: the size from which on one is staged. ADS 2.16 does so above 2 GiB.
+        megabytes_per_second: how fast an upload may be, in 10^6 bytes; as fast as it can be when
+            left out.
+    """
+
+    bucket: str = "falconry-staging"
+    staged_above_mib: Annotated[int, Field(ge=0)] = 2048
+    megabytes_per_second: Annotated[float, Field(gt=0)] | None = None
+
+
 class CloudSettings(Section):
     """Whose cloud, and where in it. Names are looked up, and created when missing.
 
@@ -167,6 +183,7 @@ class CloudSettings(Section):
     log_group: str
     log: str
     access_log: str | None = None
+    upload: UploadSettings = UploadSettings()
     emulator: EmulatorSettings | None = None
 
 

@@ -6,24 +6,24 @@ What a model is and where it comes from is written with it; who uses it, the dep
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import oci
 from oci.data_science import DataScienceClient
 from oci.data_science import models as oci_models
 
+from falconry.artifact.view import ArtifactView
+from falconry.cloud.artifact_upload import upload_artifact
 from falconry.cloud.creation import create_once
 from falconry.cloud.model_entry import ModelEntry
 from falconry.cloud.session import Session, cloud_errors_told
 from falconry.cloud.tags import ARTIFACT_TAG
-from falconry.cloud.work_requests import Report
 from falconry.errors import CloudError
+from falconry.pipeline import Report
 
 # Categories of custom metadata (oci 2.189.0, data_science.models.Metadata.category).
 _ENVIRONMENT, _OTHER = "Training Environment", "other"
 _USABLE = ("ACTIVE", "INACTIVE")
-_CHUNK = 1 << 20
 
 
 class Catalog:
@@ -68,7 +68,7 @@ class Catalog:
         ours = (model for model in found if ARTIFACT_TAG in (model.freeform_tags or {}))
         return sorted((each for each in ours if each.lifecycle_state in _USABLE), key=_age)
 
-    def ensure(self, entry: ModelEntry, artifact: Path, report: Report) -> str:
+    def ensure(self, entry: ModelEntry, artifact: ArtifactView, report: Report) -> str:
         """The model that holds an artifact: found, or made and filled.
 
         One that was begun by a run that ended too early, or is being filled by another one, is
@@ -76,7 +76,7 @@ class Catalog:
 
         Args:
             entry: what the catalog is told of it.
-            artifact: the zip.
+            artifact: the zip that it shall hold.
             report: called with what goes on and the fraction done.
 
         Returns:
@@ -85,7 +85,7 @@ class Catalog:
         Raises:
             CloudError: refused, or what arrived is not what was sent.
         """
-        size = artifact.stat().st_size
+        size = artifact.size
         known = [
             model
             for model in self.models()
@@ -99,7 +99,7 @@ class Catalog:
             unfinished = [model.id for model in known if sizes[model.id] is None]
             damaged = [model.id for model in known if sizes[model.id] not in (None, size)]
             model_id = unfinished[0] if unfinished else self._create(entry, damaged)
-            self._fill(model_id, artifact, size, report)
+            self._fill(model_id, artifact, report)
         self._tell_provenance(model_id, entry)
         return model_id
 
@@ -195,31 +195,25 @@ class Catalog:
                     raise
                 return str(known)
 
-    def _fill(self, model_id: str, artifact: Path, size: int, report: Report) -> None:
+    def _fill(self, model_id: str, artifact: ArtifactView, report: Report) -> None:
         """Uploads a model's artifact and checks that it arrived.
 
         Raises:
             CloudError: refused, or what arrived is not what was sent.
         """
+        settings = self._session.settings.upload
         try:
-            self._upload(model_id, artifact, size, report)
+            upload_artifact(self._session, model_id, artifact, settings, report)
         except CloudError:
             # Another run may have brought the same bytes meanwhile: artifacts never change.
-            if self.artifact_size(model_id) != size:
+            if self.artifact_size(model_id) != artifact.size:
                 raise
         arrived = self.artifact_size(model_id)
-        if arrived != size:
+        if arrived != artifact.size:
             raise CloudError(
-                f"{size} bytes were sent and {arrived} arrived", where=model_id, remedy="run again"
-            )
-
-    def _upload(self, model_id: str, artifact: Path, size: int, report: Report) -> None:
-        with cloud_errors_told("uploading the artifact"), artifact.open("rb") as stream:
-            self._client.create_model_artifact(
-                model_id,
-                _Reported(stream, size, report),
-                content_length=size,
-                content_disposition=f'attachment; filename="{artifact.name}"',
+                f"{artifact.size} bytes were sent and {arrived} arrived",
+                where=model_id,
+                remedy="run again",
             )
 
     def _activated(self, whole: list[Any]) -> str:
@@ -267,26 +261,3 @@ def _metadata(entry: ModelEntry) -> list[Any]:
 def _age(resource: Any) -> tuple[Any, str]:
     """Sorts resources from the oldest on, the same for everybody who lists them."""
     return resource.time_created, resource.id
-
-
-class _Reported:
-    """A file that says how much of it has been read; seekable, so that a retry starts anew."""
-
-    def __init__(self, stream: BinaryIO, size: int, report: Report) -> None:
-        self._stream = stream
-        self._size = size
-        self._report = report
-
-    def __len__(self) -> int:
-        return self._size
-
-    def read(self, size: int = -1) -> bytes:
-        chunk = self._stream.read(_CHUNK if size is None or size < 0 else size)
-        self._report("uploading the artifact", self._stream.tell() / max(self._size, 1))
-        return chunk
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._stream.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._stream.tell()

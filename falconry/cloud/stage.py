@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
+from falconry.artifact.stage import ArtifactOutput
 from falconry.cloud import emulator
 from falconry.cloud.tags import ARTIFACT_TAG, ENGINE_TAG, IMAGE_TAG, KEY_TAG
 from falconry.engine.manifest import Manifest, read_manifest
@@ -48,7 +49,7 @@ class DeploymentStage(Stage):
         self,
         settings: Settings,
         engine: Output,
-        artifact: Output,
+        artifact: ArtifactOutput,
         image: ImageOutput,
         *,
         rollback: bool = False,
@@ -150,7 +151,7 @@ class DeploymentStage(Stage):
 
         digest = self._artifact.digest
         entry = entry_of(self._settings, digest, engine, self._image.pinned)
-        return str(catalog.ensure(entry, self._artifact.path, report))
+        return str(catalog.ensure(entry, self._artifact.view(), report))
 
     def _start(self, local: EmulatorSettings) -> None:
         """Starts the emulator with what it needs to run the image."""

@@ -74,8 +74,6 @@ def zipped(files: dict[str, bytes]) -> bytes:
 class LocalCloud:
     """A cloud that runs `serve` in the foreground of a process of its own."""
 
-    module: tuple[str, ...] = ("local_oci", "serve")
-
     def __init__(self, directory: Path, *arguments: str) -> None:
         self.directory = directory
         self.arguments = arguments
@@ -86,7 +84,7 @@ class LocalCloud:
         with (self.directory.parent / f"{self.directory.name}.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", *self.module),
+                    *(sys.executable, "-m", "local_oci", "serve"),
                     *(f"--directory={self.directory}", *self.arguments),
                 ],
                 cwd=REPOSITORY,

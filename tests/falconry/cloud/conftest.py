@@ -3,12 +3,14 @@
 import dataclasses
 import shlex
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
 import requests
 
+from falconry.artifact.contents import describe
+from falconry.artifact.stage import ArtifactOutput
+from falconry.artifact.view import ArtifactView
 from falconry.cloud import deployments as deployments_module
 from falconry.cloud import session as session_module
 from falconry.cloud import work_requests
@@ -19,7 +21,7 @@ from falconry.cloud.logs import Logs
 from falconry.cloud.model_entry import ModelEntry, Provenance
 from falconry.cloud.session import Session
 from falconry.cloud.work_requests import Watch
-from falconry.digests import bytes_digest
+from falconry.digests import DigestCache
 from falconry.image.output import ImageOutput
 from falconry.settings import load_settings
 from tests.local_oci.support import LocalCloud
@@ -94,25 +96,34 @@ def make_artifact(tmp_path, request):
     """Makes an artifact whose model behaves as a word says, see `answering_server`."""
 
     def make(behaviour, name="artifact"):
-        path = tmp_path / f"{name}.zip"
-        with zipfile.ZipFile(path, "w") as archive:
-            # Entries without a time of their own: the same artifact each time.
-            archive.writestr(zipfile.ZipInfo("model_repository/behaviour"), behaviour)
-            archive.writestr(zipfile.ZipInfo("model_repository/test"), request.node.name)
-        return path
+        repository = tmp_path / name
+        repository.mkdir(exist_ok=True)
+        (repository / "behaviour").write_text(behaviour)
+        (repository / "test").write_text(request.node.name)
+        digests = DigestCache(tmp_path / f"{name}-digests.json")
+        contents = describe(repository, digests, {}, quiet)
+        place = tmp_path / f"{name}.json"
+        place.write_bytes(contents.encoded())
+        return ArtifactOutput(place, contents.digest, "", repository=repository, digests=digests)
 
     return make
 
 
-def digest(path):
-    return bytes_digest(path.read_bytes())
+def content(artifact):
+    """The bytes of an artifact."""
+    view = artifact.view()
+    return bytes(view.read(0, view.size))
 
 
-def entry(path, **values):
+def quiet(step, fraction):
+    pass
+
+
+def entry(artifact, **values):
     """A catalog entry for an artifact."""
     return ModelEntry(
         **{
-            "artifact_digest": digest(path),
+            "artifact_digest": artifact.digest,
             "name": "a model",
             "description": "for a test",
             "environment": {"openvino": "2025.4"},
@@ -123,10 +134,6 @@ def entry(path, **values):
     )
 
 
-def quiet(step, fraction):
-    pass
-
-
 WATCH = Watch(60, quiet)
 
 
@@ -135,8 +142,8 @@ def make_model(session, make_artifact):
     """Makes a catalog model with an artifact of its own; its server answers with the word."""
 
     def make(behaviour):
-        path = make_artifact(behaviour, behaviour)
-        return Catalog(session).ensure(entry(path), path, quiet)
+        artifact = make_artifact(behaviour, behaviour)
+        return Catalog(session).ensure(entry(artifact), artifact.view(), quiet)
 
     return make
 
@@ -184,3 +191,18 @@ def deployments(session, settings):
     requests.delete(f"{session._endpoint}/_local/faults", timeout=5)
     while left := made.settled(settings.deployment.name, WATCH):
         made.delete(left, WATCH)
+
+
+@pytest.fixture
+def make_view(tmp_path):
+    """Makes artifacts of repositories with one file."""
+
+    def make(name, content):
+        repository = tmp_path / name
+        repository.mkdir()
+        (repository / "name").write_bytes(content)
+        digests = DigestCache(tmp_path / f"{name}.json")
+        contents = describe(repository, digests, {}, lambda step, fraction: None)
+        return ArtifactView.open(repository, contents, digests)
+
+    return make

@@ -12,7 +12,7 @@ from falconry.cloud.model_entry import Provenance
 from falconry.cloud.model_pruning import prune_models
 from falconry.cloud.session import Session
 from falconry.errors import CloudError
-from tests.falconry.cloud.conftest import WATCH, digest, entry, quiet
+from tests.falconry.cloud.conftest import WATCH, content, entry, quiet
 
 
 @pytest.fixture
@@ -30,16 +30,16 @@ def holders(session, path):
     return [
         model.id
         for model in Catalog(session).models()
-        if model.freeform_tags["falconry-artifact"] == digest(path)
+        if model.freeform_tags["falconry-artifact"] == path.digest
     ]
 
 
 def test_an_artifact_is_uploaded_once(session, artifact):
     steps = []
     catalog = Catalog(session)
-    model = catalog.ensure(entry(artifact), artifact, lambda *step: steps.append(step))
+    model = catalog.ensure(entry(artifact), artifact.view(), lambda *step: steps.append(step))
     assert steps[-1] == ("uploading the artifact", 1.0)
-    assert catalog.ensure(entry(artifact), artifact, steps.clear) == model
+    assert catalog.ensure(entry(artifact), artifact.view(), steps.clear) == model
     assert holders(session, artifact) == [model]
 
 
@@ -51,7 +51,7 @@ def test_the_catalog_tells_what_a_model_is_and_where_it_comes_from(session, arti
         facts={"engine": "b" * 64, "license": "apache-2.0"},
         provenance=provenance,
     )
-    model = client.get_model(Catalog(session).ensure(told, artifact, quiet)).data
+    model = client.get_model(Catalog(session).ensure(told, artifact.view(), quiet)).data
     assert model.description == "cpu: tiny Falcon"
     items = {item.key: (item.value, item.category) for item in model.custom_metadata_list}
     # The categories are those of oci.data_science.models.Metadata.
@@ -67,7 +67,8 @@ def test_the_catalog_tells_what_a_model_is_and_where_it_comes_from(session, arti
 def test_models_are_versions_in_the_profiles_set(session, make_artifact, client):
     paths = [make_artifact(word, word) for word in ("one", "two")]
     models = [
-        client.get_model(Catalog(session).ensure(entry(path), path, quiet)).data for path in paths
+        client.get_model(Catalog(session).ensure(entry(path), path.view(), quiet)).data
+        for path in paths
     ]
     sets = client.list_model_version_sets(session.compartment_id, name="falconry").data
     assert {model.model_version_set_id for model in models} == {sets[0].id}
@@ -78,7 +79,7 @@ def test_models_are_versions_in_the_profiles_set(session, make_artifact, client)
 def test_a_profile_without_a_set_makes_none(make_settings, artifact, client):
     settings = make_settings()
     cloud = settings.cloud.model_copy(update={"model_version_set": None})
-    model = Catalog(Session(cloud)).ensure(entry(artifact), artifact, quiet)
+    model = Catalog(Session(cloud)).ensure(entry(artifact), artifact.view(), quiet)
     assert client.get_model(model).data.model_version_set_id is None
 
 
@@ -87,9 +88,9 @@ def test_a_model_whose_upload_was_never_finished_is_filled_and_not_made_twice(
 ):
     cloud.fault(kind="status", operation="create_model_artifact", status=400, times=1)
     with pytest.raises(CloudError, match="uploading the artifact was refused: 400"):
-        Catalog(session).ensure(entry(artifact), artifact, quiet)
+        Catalog(session).ensure(entry(artifact), artifact.view(), quiet)
     left = holders(session, artifact)
-    assert [Catalog(session).ensure(entry(artifact), artifact, quiet)] == left
+    assert [Catalog(session).ensure(entry(artifact), artifact.view(), quiet)] == left
     assert holders(session, artifact) == left
 
 
@@ -99,28 +100,28 @@ def test_a_model_that_holds_other_bytes_is_left_and_another_is_made(session, art
         oci.data_science.models.CreateModelDetails(
             compartment_id=session.compartment_id,
             project_id=catalog.project(),
-            freeform_tags={"falconry-artifact": digest(artifact)},
+            freeform_tags={"falconry-artifact": artifact.digest},
         )
     ).data.id
     client.create_model_artifact(wrong, b"half", content_disposition="attachment; filename=a.zip")
-    model = catalog.ensure(entry(artifact), artifact, quiet)
+    model = catalog.ensure(entry(artifact), artifact.view(), quiet)
     assert model != wrong
-    assert client.get_model_artifact_content(model).data.content == artifact.read_bytes()
+    assert client.get_model_artifact_content(model).data.content == content(artifact)
 
 
 def test_a_deactivated_model_is_activated_and_not_made_anew(session, artifact, client):
     catalog = Catalog(session)
-    model = catalog.ensure(entry(artifact), artifact, quiet)
+    model = catalog.ensure(entry(artifact), artifact.view(), quiet)
     client.deactivate_model(model)
-    assert catalog.ensure(entry(artifact), artifact, quiet) == model
+    assert catalog.ensure(entry(artifact), artifact.view(), quiet) == model
     assert client.get_model(model).data.lifecycle_state == "ACTIVE"
 
 
 def test_a_deleted_model_is_made_anew(session, artifact, client):
     catalog = Catalog(session)
-    first = catalog.ensure(entry(artifact), artifact, quiet)
+    first = catalog.ensure(entry(artifact), artifact.view(), quiet)
     client.delete_model(first)
-    second = catalog.ensure(entry(artifact), artifact, quiet)
+    second = catalog.ensure(entry(artifact), artifact.view(), quiet)
     assert second != first
     assert holders(session, artifact) == [second]
 
@@ -160,7 +161,7 @@ def test_a_fault_at_any_call_ends_well_or_in_one_clear_error_and_makes_no_model_
     def ensure():
         for path in paths:
             told = entry(path, provenance=Provenance(commit="a" * 40))
-            Catalog(session).ensure(told, path, quiet)
+            Catalog(session).ensure(told, path.view(), quiet)
 
     cloud.fault(operation=call, **FAULTS[fault])
     try:
@@ -173,7 +174,7 @@ def test_a_fault_at_any_call_ends_well_or_in_one_clear_error_and_makes_no_model_
     client = session.client(oci.data_science.DataScienceClient)
     for path in paths:
         (model,) = holders(session, path)
-        assert client.get_model_artifact_content(model).data.content == path.read_bytes()
+        assert client.get_model_artifact_content(model).data.content == content(path)
         assert client.get_model_provenance(model).data.git_commit == "a" * 40
     assert len(client.list_projects(session.compartment_id, display_name=name).data) == 1
 
@@ -181,7 +182,7 @@ def test_a_fault_at_any_call_ends_well_or_in_one_clear_error_and_makes_no_model_
 def ensure_in_a_process(settings, path, commit, results):
     """What one of several runners does; each comes from another commit."""
     told = entry(path, facts={"image": commit}, provenance=Provenance(commit=commit))
-    results.put(Catalog(Session(settings)).ensure(told, path, quiet))
+    results.put(Catalog(Session(settings)).ensure(told, path.view(), quiet))
 
 
 def test_runners_that_race_share_one_model(make_settings, session, artifact):
@@ -209,7 +210,7 @@ def test_old_models_are_deactivated_or_deleted_and_used_ones_stay(
     models = []
     for word in ("old", "older", "new"):
         path = make_artifact(word, word)
-        models.append(Catalog(session).ensure(entry(path), path, quiet))
+        models.append(Catalog(session).ensure(entry(path), path.view(), quiet))
     pruned = {each.id: each.outcome for each in prune_models(session, "a model", 1, delete=False)}
     assert [pruned[model] for model in models] == ["deactivated", "deactivated", "kept"]
     assert client.get_model(models[0]).data.lifecycle_state == "INACTIVE"
@@ -222,7 +223,7 @@ def test_old_models_are_deactivated_or_deleted_and_used_ones_stay(
 
 
 def test_a_model_that_came_into_use_meanwhile_stays(session, artifact, cloud):
-    model = Catalog(session).ensure(entry(artifact, name="busy"), artifact, quiet)
+    model = Catalog(session).ensure(entry(artifact, name="busy"), artifact.view(), quiet)
     cloud.fault(kind="status", operation="delete_model", status=409, code="IncorrectState")
     (pruned,) = prune_models(session, "busy", 0, delete=True)
     assert (pruned.id, pruned.outcome) == (model, "in use")

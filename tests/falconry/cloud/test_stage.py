@@ -14,13 +14,14 @@ from oci.data_science import DataScienceClient
 from falconry.cloud.catalog import Catalog
 from falconry.cloud.session import session_of
 from falconry.cloud.stage import DeploymentStage
+from falconry.digests import bytes_digest
 from falconry.endpoint import Endpoint
 from falconry.engine.manifest import BuildRecord, write_manifest
 from falconry.errors import CloudError, EndpointError, GoesOnError
 from falconry.image.output import ImageOutput
 from falconry.pipeline import Output
 from tests.engine_manifests import manifest_of
-from tests.falconry.cloud.conftest import WATCH, digest, quiet
+from tests.falconry.cloud.conftest import WATCH, quiet
 
 
 @pytest.fixture
@@ -40,11 +41,10 @@ def make_stage(settings, engine, make_artifact, cloud):
     image = cloud.directory.parent / "image"
 
     def make(behaviour, **options):
-        path = make_artifact(behaviour, behaviour)
         return DeploymentStage(
             options.pop("settings", settings),
-            Output(engine, digest(engine / "manifest.json"), ""),
-            Output(path, digest(path), ""),
+            Output(engine, bytes_digest((engine / "manifest.json").read_bytes()), ""),
+            make_artifact(behaviour, behaviour),
             ImageOutput(
                 path=image,
                 digest="sha256:" + "1" * 64,

@@ -61,9 +61,9 @@ class Handler(BaseHTTPRequestHandler):
         )
 
     def _stream(self, wanted: dict[str, object]) -> None:
-        """Send `parts` events; then end, die, or fall silent, as `then` says."""
+        """Send `parts` events, as `type`; then end, die, or fall silent, as `then` says."""
         self.send_response(200)
-        self.send_header("content-type", "text/event-stream")
+        self.send_header("content-type", str(wanted.get("type", "text/event-stream")))
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
         for number in range(int(str(wanted.get("parts", 3)))):

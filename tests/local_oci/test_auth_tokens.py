@@ -33,7 +33,7 @@ def test_an_auth_token_can_be_read_only_when_it_is_created(sdk: Sdk, user: str) 
 def test_an_auth_token_is_stored_nowhere(sdk: Sdk, user: str, shared_cloud: LocalCloud) -> None:
     token = sdk.identity.create_auth_token(_details(), user, opc_retry_token="once").data.token
     for file in shared_cloud.directory.rglob("*"):
-        assert file.is_dir() or token.encode() not in file.read_bytes(), file
+        assert not file.is_file() or token.encode() not in file.read_bytes(), file
 
 
 def test_a_user_has_two_auth_tokens_at_most(sdk: Sdk, user: str) -> None:

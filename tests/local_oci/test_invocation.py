@@ -168,6 +168,15 @@ def test_the_sdk_reads_a_stream_from_the_path_of_the_environment(sdk: Sdk) -> No
     sdk.delete(deployment)
 
 
+@pytest.mark.parametrize("kind", ["text/plain", "text/event-stream; charset=utf-8"])
+def test_a_stream_may_be_of_any_type_if_it_is_chunked(sdk: Sdk, echo: str, kind: str) -> None:
+    body = {"parts": 2, "type": kind}
+    with sdk.post(echo, STREAM, json=body, stream=True) as response:
+        assert response.headers["content-type"] == kind
+        assert response.headers["transfer-encoding"] == "chunked"
+        assert response.content == b"data: 0\n\ndata: 1\n\n"
+
+
 def test_an_answer_that_is_no_stream_is_a_409_on_the_streaming_route(sdk: Sdk, echo: str) -> None:
     response = sdk.post(echo, "/predictWithResponseStream")
     assert (response.status_code, response.json()["code"]) == (409, "ExternalServerIncorrectState")

@@ -137,7 +137,7 @@ CALLS = [
     "create_model_artifact",
     "get_model_artifact_content",
     "get_model_provenance",
-    "put_model_provenance",
+    "create_model_provenance",
 ]
 FAULTS = {
     "throttled": {"kind": "status", "status": 429, "code": "TooManyRequests"},

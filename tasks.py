@@ -115,6 +115,22 @@ def help(c: Context) -> None:
 
 
 @target(**SELECTION)
+def doctor(
+    c: Context, profile: str = "", recipe: str = "", checkpoint: str = "", override: str = ""
+) -> None:
+    """Say what this machine and account have and lack, and what to do."""
+    from falconry.doctor import finding
+
+    findings = project(profile, recipe, checkpoint, override).diagnose()
+    if as_json():
+        tell(finding.facts(findings), "")
+    else:
+        finding.tell(findings, Progress())
+    if not finding.healthy(findings):
+        raise Exit("", code=1)
+
+
+@target(**SELECTION)
 def plan(
     c: Context, profile: str = "", recipe: str = "", checkpoint: str = "", override: str = ""
 ) -> None:
@@ -166,6 +182,39 @@ def image(
     words += [f"image.compose={shlex.quote(chosen)}"] if chosen else []
     output = project(profile, recipe, checkpoint, " ".join(words)).bring_up_to("image")
     tell(facts(output), "Next: make deploy")
+
+
+@target(
+    **SELECTION,
+    image="any container image; the profile's own when left out",
+    artifact="a zip, or a directory with what would be in it; the profile's own when left out",
+    command="words in place of the image's CMD",
+    health="path of the health check; the profile's when left out",
+    timeout="seconds until it must be healthy; 600 as in the cloud when left out",
+)
+def check_image(
+    c: Context,
+    profile: str = "",
+    recipe: str = "",
+    checkpoint: str = "",
+    override: str = "",
+    image: str = "",
+    artifact: str = "",
+    command: str = "",
+    health: str = "",
+    timeout: int = 0,
+) -> None:
+    """Run an image and an artifact under OCI's container contract: IMAGE=, ARTIFACT=."""
+    kept = project(profile, recipe, checkpoint, override).check_image(
+        image or os.environ.get("FALCONRY_IMAGE", ""),
+        artifact or os.environ.get("FALCONRY_ARTIFACT", ""),
+        command or os.environ.get("FALCONRY_COMMAND", ""),
+        health or os.environ.get("FALCONRY_HEALTH", ""),
+        timeout or number("FALCONRY_TIMEOUT", 600),
+        as_json=as_json(),
+    )
+    if not kept:
+        raise Exit("", code=1)
 
 
 @target(**SELECTION)
@@ -268,11 +317,13 @@ def lock(c: Context) -> None:
 
 namespace = Collection(
     help,
+    doctor,
     plan,
     engine,
     repository,
     artifact,
     image,
+    check_image,
     deploy,
     query,
     engines,

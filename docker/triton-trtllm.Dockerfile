@@ -1,10 +1,9 @@
 # The GPU server image: NVIDIA's Triton with its TensorRT-LLM backend, the front and the entrypoint
 # (docker/server). No engine, no tokenizer and no credential: those come with the artifact.
 #
-# Written from documentation, never built on NVIDIA's image here (16 GB, from a registry that this
-# project's machines cannot reach); the tests build it on a stand-in. BASE is the toolchain's image
-# by its digest (engine/toolchains.toml). The context is that of triton-cpu.Dockerfile with the rows
-# that triton-trtllm.packages names.
+# Written from documentation and not yet built on NVIDIA's image, which has 16 GB; the tests build it
+# on a stand-in. BASE is the toolchain's image by its digest (engine/toolchains.toml). The context is
+# that of triton-cpu.Dockerfile with the rows that triton-trtllm.packages names.
 ARG BASE
 
 FROM ${BASE} AS build

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing_extensions import override
 
 from falconry.digests import DigestCache, tree_files, value_digest
+from falconry.errors import FalconryError
 from falconry.files import locked, made_whole, remove, sweep, write_text_whole
 from falconry.progress import Progress
 
@@ -259,7 +260,10 @@ def bring_up_to_date(steps: Sequence[Step], workspace: Workspace) -> Output:
 
 
 def plan(steps: Sequence[Step], workspace: Workspace) -> list[PlannedStage]:
-    """Says what `bring_up_to_date` would do, and does none of it."""
+    """Says what `bring_up_to_date` would do, and does none of it.
+
+    A stage that its settings alone rule out is among the answers, and no error.
+    """
     found: dict[str, Output] = {}
     planned = []
     for step in steps:
@@ -267,7 +271,11 @@ def plan(steps: Sequence[Step], workspace: Workspace) -> list[PlannedStage]:
         if missing:
             planned.append(PlannedStage(step.name, True, f"follows {' and '.join(missing)}"))
             continue
-        stage = step.stage(found)
+        try:
+            stage = step.stage(found)
+        except FalconryError as refusal:
+            planned.append(PlannedStage(step.name, True, f"and would be refused: {refusal}"))
+            continue
         ingredients = stage.ingredients()
         key = stage.key(ingredients)
         output = stage.find(key)

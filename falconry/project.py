@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from falconry.artifact import ArtifactStage
 from falconry.cloud import emulator
@@ -32,6 +33,9 @@ from falconry.pipeline import (
 from falconry.progress import Progress
 from falconry.repository.stage import RepositoryStage
 from falconry.settings import Settings
+
+if TYPE_CHECKING:
+    from falconry.doctor.finding import Finding
 
 MODELS = Path("model_repository")
 
@@ -64,6 +68,46 @@ class Project:
         for stage in stages:
             self._progress.planned(stage.name, stage.runs, stage.why, stage.details)
         return stages
+
+    def check_image(
+        self,
+        image: str,
+        artifact: str,
+        command: str,
+        health: str,
+        timeout_s: int | None,
+        *,
+        as_json: bool,
+    ) -> bool:
+        """Runs an image and an artifact under the cloud's container contract.
+
+        Args:
+            image: the profile's own when empty.
+            artifact: likewise.
+            command: the words in place of the image's own, as for a shell; may be empty.
+            health: path of the health check; the profile's when empty.
+            timeout_s: how long it may take to become healthy.
+            as_json: whether the report is JSON.
+
+        Returns:
+            Whether the contract is kept.
+        """
+        from falconry.cloud.deployments import environment
+        from falconry.image.contract import Trial, keeps_contract
+
+        serving = self._settings.serving
+        variables = {"MODEL_DEPLOY_HEALTH_ENDPOINT": health} if health else environment(serving)
+        reference = image or image_of({"image": self.bring_up_to("image")}).reference
+        package = Path(artifact).expanduser() if artifact else self.bring_up_to("artifact").path
+        trial = Trial(reference, package, shlex.split(command), variables, serving.port, timeout_s)
+        return keeps_contract(trial, as_json=as_json)
+
+    def diagnose(self) -> list[Finding]:
+        """What this machine and account have and lack for the profile."""
+        from falconry.doctor.examine import examine
+        from falconry.doctor.subject import subject_of
+
+        return examine(subject_of(self._settings, self._door()))
 
     def engines(self) -> list[StoredEngine]:
         """The engines in the store, the newest first."""
@@ -168,7 +212,7 @@ class Project:
             Step("engine", lambda _: EngineStage(settings, workspace, mirror)),
             Step(
                 "repository",
-                lambda made: RepositoryStage(MODELS, made["engine"], settings.serving, workspace),
+                lambda made: RepositoryStage(MODELS, made["engine"], settings, workspace),
                 needs=("engine",),
             ),
             Step(
@@ -195,7 +239,10 @@ class Project:
     def _door(self) -> Door:
         """The way to the registry: the profile's own, or that of its cloud."""
         registry = self._settings.image.registry
-        return AnyRegistry(registry) if registry.host else OcirDoor(self._settings.cloud, registry)
+        if registry.host:
+            return AnyRegistry(registry)
+        namespaces = self._workspace.build.parent / "namespaces.json"
+        return OcirDoor(self._settings.cloud, registry, namespaces)
 
     def _deployment(self) -> tuple[Any, Any]:
         """The deployment and a signer for requests to it.

@@ -96,16 +96,47 @@ class ImageSettings(_Section):
     registry: RegistrySettings
 
 
+class TensorRtLlmServing(_Section):
+    """What NVIDIA's C++ backend is told about serving an engine.
+
+    Its own defaults, unless said otherwise (TensorRT-LLM 1.0.0, model_config.md of the backend).
+
+    Attributes:
+        kv_cache_free_gpu_mem_fraction: of the memory that weights and activations leave free.
+        max_tokens_in_kv_cache: a limit of the cache in tokens besides; the smaller one holds.
+        kv_cache_reuse: whether equal beginnings of prompts are computed once, where the engine can.
+        chunked_context: whether long prompts are computed in several steps, where the engine can;
+            the backend's own default is not to.
+        scheduler_policy: `guaranteed_no_evict` admits what fits to its end; `max_utilization`
+            admits more and pauses requests when the cache is full.
+        cancellation_check_period_ms: how soon a client that has gone is noticed. The backend's
+            default, 100, is several tokens' time.
+        max_queue_size: waiting requests beyond which new ones are refused; 0 for no limit.
+        max_queue_delay_microseconds: how long a request waits for others to be handed over with;
+            they are batched in flight anyway.
+    """
+
+    kv_cache_free_gpu_mem_fraction: Annotated[float, Field(gt=0, le=1)] = 0.9
+    max_tokens_in_kv_cache: Annotated[int, Field(ge=1)] | None = None
+    kv_cache_reuse: bool = True
+    chunked_context: bool = True
+    scheduler_policy: Literal["guaranteed_no_evict", "max_utilization"] = "guaranteed_no_evict"
+    cancellation_check_period_ms: Annotated[int, Field(ge=1)] = 20
+    max_queue_size: Annotated[int, Field(ge=0)] = 0
+    max_queue_delay_microseconds: Annotated[int, Field(ge=0)] = 0
+
+
 class ServingSettings(_Section):
     """How the deployed server is asked.
 
     `route` decides what OCI's `/predict` is mapped to. `generate` (with `generate_stream` for
     streams) needs decoupled models, and Triton refuses `/infer` on those, so it is one or the
-    other for a deployment (Triton 2.51, `http_server.cc`).
+    other for a deployment (Triton 2.51, `http_server.cc`). `tensorrt_llm` is for GPU engines.
     """
 
     route: Literal["generate", "infer"]
     port: Annotated[int, Field(ge=1024, le=65535)]
+    tensorrt_llm: TensorRtLlmServing = TensorRtLlmServing()
 
 
 class EmulatorSettings(_Section):

@@ -1,4 +1,4 @@
-"""The command line: serve, start, stop, status."""
+"""The command line: serve, start, stop, status, check-image."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from local_oci.contract_check import command as check_image
 from local_oci.daemon import (
     ALREADY_SERVED,
     DaemonError,
@@ -28,6 +29,8 @@ _NOT_RUNNING = 3  # as `service status` has it (LSB)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status."""
     options = _parser().parse_args(arguments)
+    if options.verb == check_image.VERB:
+        return check_image.run(options)
     home = Home(options.directory.resolve())
     command = {"serve": _serve, "start": _start, "stop": _stop, "status": _status}[options.verb]
     try:
@@ -109,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
         ("status", "tell whether a cloud runs, and where"),
     ):
         _add_directory(verbs.add_parser(name, help=text, description=text))
+    check_image.add_command(verbs)
     return parser
 
 

@@ -20,6 +20,9 @@ from local_oci.object_storage.store import Objects, Uploads
 from local_oci.registry.service import ContainerRegistry
 from local_oci.registry.store import Repositories
 from local_oci.registry.switch import RegistrySwitch
+from local_oci.runtime.combined import CombinedRunner
+from local_oci.runtime.docker_runner import DockerRunner
+from local_oci.runtime.process import ProcessRunner
 from local_oci.runtime.runner import Runner
 from local_oci.storage.blobs import Blobs
 from local_oci.storage.database import Database
@@ -60,7 +63,11 @@ class Cloud:
 
 
 def build_cloud(
-    home: Home, identity: Identity, endpoint: str, runner: Runner, start_timeout: float
+    home: Home,
+    identity: Identity,
+    endpoint: str,
+    processes: ProcessRunner,
+    start_timeout: float,
 ) -> Cloud:
     """Open a directory's cloud.
 
@@ -68,13 +75,15 @@ def build_cloud(
         home: its directory.
         identity: who may speak to it.
         endpoint: its base URL.
-        runner: what runs its containers.
+        processes: what runs its process images.
         start_timeout: seconds that a container has to become healthy.
     """
     database = Database(home.database)
     blobs = Blobs(home)
     auth_tokens = AuthTokens(database)
     repositories = Repositories(database)
+    registry_switch = RegistrySwitch(home, endpoint, identity, repositories, auth_tokens)
+    runner = CombinedRunner(processes, DockerRunner(home, registry_switch))
     return Cloud(
         home=home,
         identity=identity,
@@ -96,7 +105,7 @@ def build_cloud(
         logs=LogService(database),
         auth_tokens=auth_tokens,
         repositories=repositories,
-        registry_switch=RegistrySwitch(home, endpoint, identity, repositories, auth_tokens),
+        registry_switch=registry_switch,
     )
 
 

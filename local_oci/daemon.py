@@ -14,13 +14,16 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from http.client import HTTPResponse
 from pathlib import Path
 
 import local_oci
 from local_oci.home import Home, HomeError, Lock, is_locked
 from local_oci.limits import STOP_GRACE_SECONDS
+from local_oci.runtime.docker_engine import EngineError
+from local_oci.runtime.docker_leftovers import remove_left_containers
 
 ALREADY_SERVED = 3  # exit status of `serve` when another process has the directory
 
@@ -67,22 +70,26 @@ def start(home: Home, serve_arguments: Sequence[str]) -> str:
 
 
 def stop(home: Home) -> bool:
-    """Stop the server and wait until it and all its processes are gone; say if there was one.
+    """Stop the server and wait until it and all its processes and containers are gone.
+
+    Returns:
+        Whether there was a server, or a container that a killed one left.
 
     Raises:
-        DaemonError: it does not end.
+        DaemonError: it does not end, or containers may be left.
     """
     was_running = is_locked(home.lock)
     if was_running and (process := _holder(home)):
         os.kill(process, signal.SIGTERM)
-    for path in (home.lock, home.processes):
-        if not path.exists():
-            continue
-        lock = Lock(path)
-        if not lock.acquire(_STOP_TIMEOUT_SECONDS):
-            raise DaemonError(f"{home.root}: the server does not end; see {home.log}")
-        lock.release()
-    return was_running
+    if not home.lock.exists():
+        return False
+    with _held(home, home.lock), _held(home, home.processes):
+        # Under the lock: a new server must not lose its containers.
+        try:
+            removed = remove_left_containers(home)
+        except EngineError as error:
+            raise DaemonError(f"containers of {home.root} may be left: {error}") from error
+    return was_running or removed > 0
 
 
 def running_endpoint(home: Home) -> str | None:
@@ -112,6 +119,17 @@ def require_registry(endpoint: str) -> None:
             raise DaemonError(json.load(error)["message"]) from error
     except OSError as error:
         raise DaemonError(f"{endpoint} does not answer: {error}") from error
+
+
+@contextmanager
+def _held(home: Home, path: Path) -> Iterator[None]:
+    lock = Lock(path)
+    if not lock.acquire(_STOP_TIMEOUT_SECONDS):
+        raise DaemonError(f"{home.root}: the server does not end; see {home.log}")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _spawn(home: Home, serve_arguments: Sequence[str]) -> subprocess.Popen[bytes]:

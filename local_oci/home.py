@@ -111,6 +111,14 @@ class Home:
         """Locked, shared, by the keeper of every deployment process."""
         return self.root / "processes.lock"
 
+    @property
+    def docker_engines(self) -> Path:
+        """Docker engines that may hold containers of deployments, as JSON; see `docker_leftovers`.
+
+        Absent where there never was one, or where all that were left have been removed.
+        """
+        return self.root / "docker_engines.json"
+
     def prepare(self) -> None:
         """Make the directory and its parts, readable by the owner alone.
 

@@ -59,6 +59,9 @@ RESERVED_ENVIRONMENT = frozenset(
 MAX_CUSTOM_ENDPOINTS = 15
 CUSTOM_ENDPOINT_METHODS = frozenset({"GET", "POST", "PUT", "DELETE"})
 
+# [read] tshoot-model-deploy-byoc.htm: an image must be pulled within 20 minutes.
+PULL_TIMEOUT_SECONDS = 1200.0
+
 # [read] tshoot-model-deploy-byoc.htm: a container must start within 10 minutes.
 START_TIMEOUT_SECONDS = 600.0
 

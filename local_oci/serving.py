@@ -20,6 +20,8 @@ from local_oci.identity import load_or_create
 from local_oci.options import AlreadyServedError, ServeError, ServeOptions
 from local_oci.registry.process import RegistryError
 from local_oci.runtime.artifact import remove_tree
+from local_oci.runtime.docker_engine import EngineError
+from local_oci.runtime.docker_leftovers import remove_left_containers
 from local_oci.runtime.images import ProcessImages
 from local_oci.runtime.isolation import Isolation
 from local_oci.runtime.probe import choose_isolation
@@ -52,7 +54,7 @@ def serve(options: ServeOptions) -> None:
     if not lock.acquire(_LOCK_TIMEOUT_SECONDS):
         raise AlreadyServedError(f"{home.root} is served by another process already")
     lock.write(str(os.getpid()))  # never released: the lock shall last as long as the process
-    _wait_for_orphans(home)
+    _remove_orphans(home)
     listener = _listen(options)
     try:
         isolation = choose_isolation(home, options.isolation)
@@ -62,7 +64,12 @@ def serve(options: ServeOptions) -> None:
         asyncio.run(_serve(options, isolation, listener, endpoint))
 
 
-def _wait_for_orphans(home: Home) -> None:
+def _remove_orphans(home: Home) -> None:
+    """End what a killed server left: containers, processes, and their files."""
+    try:
+        remove_left_containers(home)
+    except EngineError as error:
+        _log.warning("containers of an earlier run may be left: %s", error)
     left_over = Lock(home.processes)
     if not left_over.acquire(_ORPHANS_TIMEOUT_SECONDS):
         raise ServeError(f"{home.root}: processes of an earlier run are still there")
@@ -114,14 +121,17 @@ def _announced(home: Home, listener: socket.socket) -> Iterator[str]:
 
 
 async def _serve(
-    options: ServeOptions, isolation: Isolation, listener: socket.socket, endpoint: str
+    options: ServeOptions,
+    isolation: Isolation,
+    listener: socket.socket,
+    endpoint: str,
 ) -> None:
     home = options.home
     images = ProcessImages(home.images)
     images.register(options.images)
-    runner = ProcessRunner(home, images, isolation)
+    processes = ProcessRunner(home, images, isolation)
     identity = load_or_create(home)
-    cloud = build_cloud(home, identity, endpoint, runner, options.start_timeout)
+    cloud = build_cloud(home, identity, endpoint, processes, options.start_timeout)
     if options.registry or cloud.registry_switch.was_on:
         try:
             await cloud.registry_switch.turn_on()

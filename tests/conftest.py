@@ -20,7 +20,7 @@ from falconry.progress import Progress
 from falconry.repository.stage import RepositoryStage
 from falconry.settings import load_settings
 
-pytest_plugins = ["tests.docker_engine", "tests.docker_images"]
+pytest_plugins = ["tests.docker_engine", "tests.docker_images", "tests.docker_registry"]
 
 ROOT = Path(__file__).parents[1]
 _START_DEADLINE_S = 60
@@ -58,7 +58,7 @@ def make_repository(store, tmp_path_factory):
             Step(
                 "repository",
                 lambda made: RepositoryStage(
-                    ROOT / "model_repository", made["engine"], settings.serving, workspace
+                    ROOT / "model_repository", made["engine"], settings, workspace
                 ),
                 ("engine",),
             ),

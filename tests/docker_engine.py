@@ -1,6 +1,8 @@
 """The Docker engine of the tests: one that answers already, or one that they start for themselves.
 
-The engine that is started has no network and its own directory, and ends with the tests.
+The engine that is started has its own directory and ends with the tests. Where this user may make
+a network bridge it has one of its own, so that its containers can have published ports, and the
+bridge of another engine stays: `--bridge=none` would remove docker0 (moby, daemon_unix.go).
 """
 
 import contextlib
@@ -17,11 +19,13 @@ import pytest
 from docker.errors import DockerException
 
 import docker
+from tests.debian import install
 
 STAND_IN_GPU = Path(__file__).parent / "stand_in_gpu"
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
 _START_DEADLINE_S = 30
 _END_DEADLINE_S = 15
+_INTERFACE_CHARACTERS = 15  # IFNAMSIZ, linux/if.h, without its final zero
 _INSTALL = "apt-get install --no-install-recommends docker.io"
 
 
@@ -74,45 +78,43 @@ def docker_engine():
     _require_dockerd()
     # A socket's path may have 107 characters at most, and pytest's own directories are deep.
     directory = Path(tempfile.mkdtemp(prefix="dockerd-", dir="/tmp"))
+    bridge = _make_bridge()
     with (directory / "log").open("wb") as log:
-        process = _start(directory, log)
+        process = _start(directory, bridge, log)
     try:
         yield _answering(DockerEngine(f"unix://{directory}/s.sock"), process, directory / "log")
     finally:
         _end(process, directory)
+        _remove_bridge(bridge)
+
+
+@pytest.fixture(scope="session")
+def publishing_docker_engine(docker_engine):
+    """A Docker engine whose containers can have published ports."""
+    with contextlib.closing(docker_engine.client()) as client:
+        if not client.networks.list(names=["bridge"], filters={"driver": "bridge"}):
+            pytest.skip("the Docker engine has no bridge, so it cannot publish ports of containers")
+    return docker_engine
 
 
 def _require_dockerd():
     if os.geteuid() != 0:
         pytest.skip(f"no Docker engine answers; start one, or as root: {_INSTALL}")
     if not shutil.which("dockerd"):
-        _install()
+        install("docker.io")
     if not shutil.which("dockerd"):
         pytest.skip(f"no Docker engine answers and dockerd could not be installed; try {_INSTALL}")
 
 
-def _install():
-    if not shutil.which("apt-get"):
-        return
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update"], ["install", "-y", "--no-install-recommends", "docker.io"]):
-        subprocess.run(
-            ["apt-get", "-qq", *command],
-            env=environment,
-            check=False,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-
-
-def _start(directory, log):
+def _start(directory, bridge, log):
     return subprocess.Popen(
         [
             *("setpriv", "--pdeathsig", "TERM"),  # it ends with the tests even if they are killed
             "dockerd",
             *("--data-root", directory / "root", "--exec-root", directory / "exec"),
             *("--pidfile", directory / "pid", "--host", f"unix://{directory}/s.sock"),
-            *("--iptables=false", "--bridge=none"),
+            f"--bridge={bridge or 'none'}",
+            *([] if bridge and _iptables_work() else ["--iptables=false"]),
             # With the stand-in hook on its PATH the engine takes `--gpus`, as on a GPU host.
             *("--add-runtime", f"nvidia={shutil.which('runc')}"),
         ],
@@ -121,6 +123,50 @@ def _start(directory, log):
         stderr=subprocess.STDOUT,
         start_new_session=True,  # Ctrl-C is for the tests; they end it after their containers
     )
+
+
+def _iptables_work():
+    if not shutil.which("iptables"):
+        return False
+    return _succeeds("iptables", "--wait", "--table", "nat", "--list", "--numeric")
+
+
+def _make_bridge():
+    """The name of a new bridge; None where there can be none, as without root's rights."""
+    for left in Path("/sys/class/net").glob("dockerd[0-9]*"):
+        if not Path("/proc", left.name.removeprefix("dockerd")).exists():
+            _remove_bridge(left.name)
+    name, place = f"dockerd{os.getpid()}"[:_INTERFACE_CHARACTERS], os.getpid() % 256
+    commands = (
+        f"ip link add name {name} type bridge",
+        f"ip addr add 10.213.{place}.1/24 dev {name}",
+        f"ip link set dev {name} up",
+    )
+    if all(shutil.which("ip") and _succeeds(*command.split()) for command in commands):
+        return name
+    _remove_bridge(name)
+    return None
+
+
+def _remove_bridge(name):
+    """Removes a bridge and the rules that dockerd made for it, which it leaves behind."""
+    if not name or not shutil.which("ip"):
+        return
+    _succeeds("ip", "link", "delete", name)
+    for table in ("nat", "filter") if _iptables_work() else ():
+        rules = subprocess.run(
+            ["iptables", "--wait", "--table", table, "--list-rules"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for rule in map(str.split, rules.stdout.splitlines()):
+            if rule[0] == "-A" and name in rule:
+                _succeeds("iptables", "--wait", "--table", table, "-D", *rule[1:])
+
+
+def _succeeds(*command):
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def _answering(engine, process, log):

@@ -3,10 +3,12 @@
     tritonserver.py REAL_TRITONSERVER [tritonserver's own arguments]
 
 This process becomes Triton, so signals and the exit status are Triton's own; the front is its
-child and ends with it. Only `--http-port` and `--http-address` are taken from the arguments.
+child and ends with it. Only `--http-port` and `--http-address` are taken from the arguments; where
+nothing is said of metrics, Triton's are on a free port on loopback, and outside on the front's.
 """
 
 import argparse
+import contextlib
 import ctypes
 import os
 import signal
@@ -25,27 +27,48 @@ def main() -> None:
     parser.add_argument("server")
     parser.add_argument("--http-port", type=int, default=8000)
     parser.add_argument("--http-address", default="0.0.0.0")
+    parser.add_argument("--metrics-port", type=int)
+    parser.add_argument("--metrics-address")
     options, others = parser.parse_known_args()
-    inner = _free_port()
+    inner, metrics = _free_ports(2)
+    if options.metrics_port is not None:
+        metrics = options.metrics_port
     parent = os.getpid()
     if os.fork() == 0:
         _end_with(parent)
-        _serve(parent, options.http_address, options.http_port, f"http://{_LOOPBACK}:{inner}")
+        _serve(
+            parent,
+            (options.http_address, options.http_port),
+            f"http://{_LOOPBACK}:{inner}",
+            f"http://{_reached(options.metrics_address)}:{metrics}/metrics",
+        )
+    if options.metrics_address is not None:  # by default that of HTTP
+        others.append(f"--metrics-address={options.metrics_address}")
     os.environ[_TRITON_HTTP] = f"{_LOOPBACK}:{inner}"
     os.execv(
         options.server,
-        [options.server, *others, f"--http-address={_LOOPBACK}", f"--http-port={inner}"],
+        [
+            options.server,
+            *others,
+            f"--http-address={_LOOPBACK}",
+            f"--http-port={inner}",
+            f"--metrics-port={metrics}",
+        ],
     )
 
 
-def _serve(parent: int, address: str, port: int, upstream: str) -> None:
+def _serve(parent: int, own: tuple[str, int], upstream: str, metrics: str) -> None:
     """Runs the front in the child; without the front there is no use in Triton either."""
     from front import serve
+    from settings import WrongSettingError
 
+    address, port = own
     try:
-        serve(address, port, upstream)
+        serve(address, port, upstream, metrics)
     except OSError as error:
         print(f"cannot listen on {address}:{port}: {error.strerror}", file=sys.stderr)
+    except WrongSettingError as error:
+        print(f"front: {error}", file=sys.stderr)
     finally:
         if os.getppid() == parent:
             os.kill(parent, signal.SIGTERM)
@@ -59,11 +82,17 @@ def _end_with(parent: int) -> None:
         os._exit(1)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((_LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-    return port
+def _reached(address: str | None) -> str:
+    """Where a server is reached from here that listens on an address."""
+    return _LOOPBACK if address in (None, "0.0.0.0", "::") else address
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as probes:
+        sockets = [probes.enter_context(socket.socket()) for _ in range(count)]
+        for probe in sockets:
+            probe.bind((_LOOPBACK, 0))
+        return [probe.getsockname()[1] for probe in sockets]
 
 
 if __name__ == "__main__":

@@ -19,7 +19,14 @@ TOKENIZER = "tokenizer.json"
 
 # What transformers' fast tokenizers read beside tokenizer.json
 # (transformers 5.23, tokenization_utils_base.py: *_FILE constants).
-TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+TOKENIZER_CONFIG = "tokenizer_config.json"
+CHAT_TEMPLATE = "chat_template.jinja"
+TOKENIZER_SETTINGS = (
+    TOKENIZER_CONFIG,
+    "special_tokens_map.json",
+    "added_tokens.json",
+    CHAT_TEMPLATE,
+)
 
 # Weights that only unpickling can read, which runs code from the file.
 _PICKLED_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt")

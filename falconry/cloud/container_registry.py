@@ -5,11 +5,14 @@ The emulator has one as well, which differs in its host alone.
 
 from __future__ import annotations
 
+import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from falconry.cloud import emulator
 from falconry.errors import ImageError
+from falconry.files import write_text_whole
 from falconry.image.credentials import Credentials
 
 if TYPE_CHECKING:
@@ -29,11 +32,13 @@ class OcirDoor:
     Args:
         cloud: the profile's cloud.
         settings: the profile's registry.
+        namespaces: where tenancies' namespaces are remembered.
     """
 
-    def __init__(self, cloud: CloudSettings, settings: RegistrySettings) -> None:
+    def __init__(self, cloud: CloudSettings, settings: RegistrySettings, namespaces: Path) -> None:
         self._cloud = cloud
         self._settings = settings
+        self._namespaces = namespaces
 
     def is_open(self) -> bool:
         """Whether it can be asked as it is: always so for Oracle's own."""
@@ -52,7 +57,7 @@ class OcirDoor:
 
         if self._cloud.emulator and not self.is_open():
             emulator.start(self._cloud.emulator, registry=True)
-        return Ocir(Session(self._cloud), self._settings)
+        return Ocir(Session(self._cloud), self._settings, self._namespaces)
 
 
 class Ocir:
@@ -61,11 +66,13 @@ class Ocir:
     Args:
         session: the way into the cloud.
         settings: the profile's registry.
+        namespaces: where tenancies' namespaces are remembered: a tenancy never gets another.
     """
 
-    def __init__(self, session: Session, settings: RegistrySettings) -> None:
+    def __init__(self, session: Session, settings: RegistrySettings, namespaces: Path) -> None:
         self._session = session
         self._settings = settings
+        self._namespaces = namespaces
         local = session.settings.emulator
         self._emulated = emulator.registry_host(local) if local else None
         self._namespace: str | None = None
@@ -89,17 +96,28 @@ class Ocir:
         Raises:
             CloudError: it has to be asked for, and the cloud refuses.
         """
+        given = None if self._emulated else os.environ.get("OCIR_NAMESPACE")
+        self._namespace = self._namespace or given or self._settings.namespace
+        if self._namespace is None:
+            self._namespace = self._remembered_namespace()
+        return self._namespace
+
+    def _remembered_namespace(self) -> str:
+        known = _read_namespaces(self._namespaces)
+        tenancy = self._session.tenancy
+        if tenancy not in known:
+            known[tenancy] = self._ask_namespace()
+            write_text_whole(self._namespaces, json.dumps(known, indent=1))
+        return known[tenancy]
+
+    def _ask_namespace(self) -> str:
         from oci.object_storage import ObjectStorageClient
 
         from falconry.cloud.session import cloud_errors_told
 
-        given = None if self._emulated else os.environ.get("OCIR_NAMESPACE")
-        self._namespace = self._namespace or given or self._settings.namespace
-        if self._namespace is None:
-            client: Any = self._session.client(ObjectStorageClient)
-            with cloud_errors_told("asking for the tenancy's namespace"):
-                self._namespace = str(client.get_namespace().data)
-        return self._namespace
+        client: Any = self._session.client(ObjectStorageClient)
+        with cloud_errors_told("asking for the tenancy's namespace"):
+            return str(client.get_namespace().data)
 
     def repository(self, name: str) -> str:
         """`<namespace>/<prefix>/<name>`."""
@@ -192,6 +210,15 @@ class Ocir:
         local = self._session.settings.emulator
         base = emulator.require_endpoint(local) if local else f"https://{self.host}"
         return f"{base}{_TOKEN_PATH}"
+
+
+def _read_namespaces(path: Path) -> dict[str, str]:
+    """What is remembered; nothing where the file is missing or damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def region_key(region: str) -> str:

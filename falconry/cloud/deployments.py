@@ -15,12 +15,11 @@ from falconry.cloud.session import Session, cloud_errors_told
 from falconry.cloud.work_requests import wait_for
 from falconry.errors import CloudError
 from falconry.image.output import ImageOutput
+from falconry.repository.place import MODEL_REPOSITORY
 from falconry.settings import DeploymentSettings, ServingSettings
 
 KEY_TAG = "falconry-key"
 IMAGE_TAG = "falconry-image"
-# Where OCI unzips the artifact, read-only (Oracle: "Bring Your Own Container", mod-dep-byoc.htm).
-MODEL_REPOSITORY = "/opt/ds/model/deployed_model/model_repository"
 _GONE = frozenset({"DELETING", "DELETED"})
 _MOVING = frozenset({"CREATING", "UPDATING", "DELETING"})
 _DEFAULT_TRITON_PORT = 8000

@@ -6,6 +6,7 @@ Nothing here is imported before a request is to be made: the SDK costs a third o
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -45,12 +46,17 @@ class Session:
     def __init__(self, settings: CloudSettings) -> None:
         self.settings = settings
         self._endpoint = emulator.require_endpoint(settings.emulator) if settings.emulator else None
-        self._config = _read_config(settings)
+        self._config = read_config(settings)
 
     @property
     def compartment_id(self) -> str:
         """The compartment of everything we make: the profile's, or the tenancy's root."""
-        return self.settings.compartment_id or str(self._config["tenancy"])
+        return self.settings.compartment_id or self.tenancy
+
+    @property
+    def tenancy(self) -> str:
+        """The tenancy's OCID."""
+        return str(self._config["tenancy"])
 
     @property
     def region(self) -> str:
@@ -63,6 +69,7 @@ class Session:
             "retry_strategy": _RETRIES,
             "circuit_breaker_strategy": NoCircuitBreakerStrategy(),
             "timeout": _TIMEOUT_S,
+            "signer": self.signer(),
         }
         if self._endpoint:
             options["service_endpoint"] = self._endpoint
@@ -74,7 +81,15 @@ class Session:
 
     def signer(self) -> oci.signer.Signer:
         """Signs requests that no client of the SDK makes."""
-        return oci.signer.Signer.from_config(self._config)
+        names = ("tenancy", "user", "fingerprint", "key_file", "pass_phrase", "key_content")
+        return _signer(*(self._config.get(name) for name in names))
+
+
+@functools.cache
+def _signer(*identity: str | None) -> oci.signer.Signer:
+    """A user's signer; reading and checking the key costs more than a local request."""
+    tenancy, user, fingerprint, key_file, pass_phrase, key_content = identity
+    return oci.signer.Signer(tenancy, user, fingerprint, key_file, pass_phrase, key_content)
 
 
 @contextlib.contextmanager
@@ -111,7 +126,12 @@ def _remedy(error: oci.exceptions.ServiceError) -> str | None:
     return remedies.get(error.status)
 
 
-def _read_config(settings: CloudSettings) -> dict[str, Any]:
+def read_config(settings: CloudSettings) -> dict[str, Any]:
+    """A profile's configuration file as the SDK takes it.
+
+    Raises:
+        CloudError: it is missing or not valid.
+    """
     try:
         config: dict[str, Any] = oci.config.from_file(
             str(settings.config_file.expanduser()), settings.config_profile

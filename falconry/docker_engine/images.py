@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from falconry.docker_engine.connection import engine_errors_told
 from falconry.docker_engine.progress import LayerProgress
 from falconry.docker_engine.references import ImageReference
-from falconry.errors import ImageError
+from falconry.docker_engine.refusals import explain
 
 if TYPE_CHECKING:
     from docker.client import DockerClient
 
-_USER_INFORMATION = re.compile(r"//[^/@\s]+@")
+_ATTEMPT = "the image cannot be pulled"
 
 
 def has_image(client: DockerClient, reference: str) -> bool:
@@ -79,10 +78,10 @@ def pull(client: DockerClient, reference: str, report: Callable[[float], None]) 
         try:
             for event in client.api.pull(wanted.name, tag=wanted.version, stream=True, decode=True):
                 if "error" in event:
-                    raise _pull_error(reference, str(event["error"]))
+                    raise explain(reference, str(event["error"]), _ATTEMPT)
                 report(layers.fraction_after(event))
         except APIError as error:
-            raise _pull_error(reference, str(error.explanation or error)) from None
+            raise explain(reference, str(error.explanation or error), _ATTEMPT) from None
 
 
 def _image(client: DockerClient, reference: str) -> Any:
@@ -93,16 +92,3 @@ def _image(client: DockerClient, reference: str) -> Any:
             return client.images.get(reference)
         except ImageNotFound:
             return None
-
-
-def _pull_error(reference: str, message: str) -> ImageError:
-    said = message.lower()
-    if re.search(r"unauthorized|denied|authentication|no basic auth|401|403", said):
-        registry = reference.partition("/")[0]
-        remedy = f"check the image's name and, if it needs one, log in: docker login {registry}"
-    elif re.search(r"not found|manifest unknown|404|no such", said):
-        remedy = "check the image's name and tag"
-    else:
-        remedy = "check the network and the registry, or bring the image with docker load"
-    reason = _USER_INFORMATION.sub("//", message).strip().rstrip(".")
-    return ImageError(f"the image cannot be pulled ({reason})", where=reference, remedy=remedy)

@@ -1,7 +1,7 @@
 """Toolchains: the releases of NVIDIA's image that build and serve engines, as data.
 
 The rows are in engine/toolchains.toml, each with its source, and so are the dialects of the command
-lines that the releases understand.
+lines that the releases understand, and what a server of chosen backends is composed with.
 """
 
 from __future__ import annotations
@@ -18,9 +18,55 @@ from falconry.settings import read_toml, validation_problem
 
 TOOLCHAINS = Path(__file__).parents[2] / "engine" / "toolchains.toml"
 
+_Digest = Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")]
+
 
 class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Needs(_Table):
+    """What has to be in an image beside the directories of Triton itself.
+
+    Attributes:
+        packages: of the distribution.
+        python_packages: requirements as pip takes them.
+        environment: variables; a value may name others, as in a Dockerfile.
+        libraries: shared libraries of the full image that Triton links to, as shell patterns.
+    """
+
+    packages: tuple[str, ...] = Field((), strict=False)
+    python_packages: tuple[str, ...] = Field((), strict=False)
+    environment: Mapping[str, str] = {}
+    libraries: tuple[str, ...] = Field((), strict=False)
+
+
+class Composable(_Table):
+    """The release's images that a server of chosen backends is composed from.
+
+    Attributes:
+        full: the image that the chosen parts are taken from; its reference without digest.
+        minimum: the image that they are put onto; its reference without digest.
+        full_digest: `sha256:...` of the one that was verified; None until somebody has pulled it.
+        minimum_digest: the same of the other.
+        preparation: what the composed image needs; a table of `preparations` in the same file.
+        backends: what is under /opt/tritonserver/backends in `full`.
+        repoagents: what is under /opt/tritonserver/repoagents there.
+        caches: what is under /opt/tritonserver/caches there.
+        needs: what backends need in this release alone, beyond the preparation.
+        source: where all this was read.
+    """
+
+    full: str
+    minimum: str
+    full_digest: _Digest | None = None
+    minimum_digest: _Digest | None = None
+    preparation: str
+    backends: tuple[str, ...] = Field(strict=False)
+    repoagents: tuple[str, ...] = Field(strict=False)
+    caches: tuple[str, ...] = Field(strict=False)
+    needs: Mapping[str, Needs] = {}
+    source: str
 
 
 class Toolchain(_Table):
@@ -42,13 +88,14 @@ class Toolchain(_Table):
         python_package: whether the image holds the tensorrt_llm package that builds engines.
         falcon2: whether Falcon2-11B can be built.
         engine_backend: whether engines are still built and served (gone after 1.2).
+        compose: what a server without TensorRT-LLM is composed from; None where there is nothing.
         notes: what a user of this row should know.
         source: where all this was read.
     """
 
     release: str
     image: str
-    digest: Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")] | None = None
+    digest: _Digest | None = None
     tensorrt_llm: str
     tensorrt: str
     cuda: str
@@ -65,6 +112,7 @@ class Toolchain(_Table):
     falcon2: bool
     engine_backend: bool
     listed_gb: float
+    compose: Composable | None = None
     notes: str = ""
     source: str
 
@@ -167,12 +215,19 @@ class Dialect(_Table):
     build: BuildFlags
 
 
+class Preparation(Needs):
+    """What every composed image of a line of releases needs, and what its backends need more."""
+
+    backends: Mapping[str, Needs] = {}
+
+
 class Toolchains(_Table):
     """The file: `default` names a row."""
 
     default: str
     rows: tuple[Toolchain, ...]
     dialects: Mapping[str, Dialect] = {}
+    preparations: Mapping[str, Preparation] = {}
 
     def row(self, release: str | None) -> Toolchain:
         """A row by its release, such as "25.10"; the default for None.
@@ -226,3 +281,19 @@ def load_dialect(toolchain: Toolchain, path: Path = TOOLCHAINS) -> Dialect:
             remedy=f"choose one of {', '.join(dialects)}",
         )
     return dialects[toolchain.flags]
+
+
+def load_preparation(composable: Composable, path: Path = TOOLCHAINS) -> Preparation:
+    """What images composed from a row's parts need.
+
+    Raises:
+        SettingsError: the file does not describe it.
+    """
+    preparations = load_toolchains(path).preparations
+    if composable.preparation not in preparations:
+        raise SettingsError(
+            f"there is no preparation {composable.preparation!r} for {composable.full}",
+            where=path,
+            remedy=f"choose one of {', '.join(preparations)}",
+        )
+    return preparations[composable.preparation]

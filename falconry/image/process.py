@@ -35,7 +35,7 @@ export PATH
 if [ -n "${{LOCAL_OCI_SERVER_PORT:-}}" ]; then
     # local_oci runs without namespaces, so the contract's port may be somebody else's.
     set -- "$@" --http-address=127.0.0.1 --http-port="$LOCAL_OCI_SERVER_PORT" \\
-        --allow-grpc=false --allow-metrics=false
+        --allow-grpc=false
 fi
 exec {python_bin}/python {sources}/tritonserver.py {server}/bin/tritonserver \\
     --backend-directory={server}/backends "$@"

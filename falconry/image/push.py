@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from falconry.docker_engine.connection import engine_errors_told
 from falconry.docker_engine.progress import LayerProgress
 from falconry.docker_engine.references import ImageReference
+from falconry.docker_engine.refusals import PassingError, explain
 from falconry.errors import ImageError
 from falconry.image.credentials import Credentials
-from falconry.image.refusals import PassingError, explain
 from falconry.image.registry import RegistryClient, StoredImage
 
 if TYPE_CHECKING:

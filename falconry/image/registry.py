@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from falconry.docker_engine.refusals import explain
 from falconry.image.credentials import Credentials
-from falconry.image.refusals import explain
 
 if TYPE_CHECKING:
     from requests import Response, Session

@@ -30,7 +30,8 @@ def image_stage(settings: Settings, workspace: Workspace, door: Door) -> Stage:
     wanted = settings.image
     if wanted.reference:
         return GivenImageStage(wanted.reference, door)
-    choice = choose(wanted) if settings.cloud.emulator else Choice("container")
+    may_choose = settings.cloud.emulator and not wanted.compose
+    choice = choose(wanted) if may_choose else Choice("container")
     if choice.kind == "process":
         if wanted.process_image is None:
             raise SettingsError("a process image needs a name", where="image.process_image")

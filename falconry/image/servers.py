@@ -7,8 +7,16 @@ from pathlib import Path
 
 from falconry.engine.toolchain import Toolchain, load_toolchains
 from falconry.errors import SettingsError
+from falconry.image.compose import (
+    BaseImages,
+    base_images,
+    composed_dockerfile,
+    image_name,
+    parse_composition,
+    require_composable,
+)
 from falconry.image.source import ImageSource, directory_files
-from falconry.settings import Settings
+from falconry.settings import ImageSettings, Settings
 
 ROOT = Path(__file__).parents[2]
 _DOCKER = ROOT / "docker"
@@ -18,19 +26,24 @@ _TITLE = "org.opencontainers.image.title"
 _LICENSES = "org.opencontainers.image.licenses"
 # Of the nvidia-pytriton wheel; its tritonserver is Triton's release 24.10.
 _CPU_TRITON = "2.51.0"
-# Ours, and of the wheels: Triton and pytriton, OpenVINO and aiohttp, numpy, aiohttp's own parts.
-_CPU_LICENSES = "Apache-2.0 AND BSD-3-Clause AND MIT AND PSF-2.0 AND MPL-2.0"
+# Ours, and of the wheels: Triton and pytriton, OpenVINO, aiohttp and prometheus-client, numpy,
+# aiohttp's own parts, and a decorator within prometheus-client.
+_CPU_LICENSES = "Apache-2.0 AND BSD-3-Clause AND MIT AND PSF-2.0 AND MPL-2.0 AND BSD-2-Clause"
+
+_NVIDIA_LICENSES = "Apache-2.0 AND LicenseRef-NVIDIA-Deep-Learning-Container"
 
 
 def server_image(settings: Settings) -> ImageSource:
-    """The image that serves what the profile's builder builds.
+    """The image of chosen backends if the profile names some, or else its builder's.
 
     Raises:
         SettingsError: a setting is missing that the image needs, or the toolchain cannot serve.
     """
+    toolchain = load_toolchains().row(settings.engine.toolchain)
+    if settings.image.compose:
+        return composed_image(settings.image.compose, toolchain, settings.image)
     if settings.engine.builder == "openvino":
         return cpu_image(settings)
-    toolchain = load_toolchains().row(settings.engine.toolchain)
     return trtllm_image(toolchain, settings.engine.image)
 
 
@@ -87,12 +100,44 @@ def trtllm_image(toolchain: Toolchain, image: str | None = None) -> ImageSource:
         bases={"BASE": image or pinned(toolchain.image, toolchain.digest)},
         labels={
             _TITLE: "Falconry's Triton server for TensorRT-LLM engines",
-            _LICENSES: "Apache-2.0 AND LicenseRef-NVIDIA-Deep-Learning-Container",
+            _LICENSES: _NVIDIA_LICENSES,
             "io.falconry.toolchain": toolchain.release,
             "io.falconry.tensorrt-llm": toolchain.tensorrt_llm,
             "io.falconry.tensorrt": toolchain.tensorrt,
             "io.falconry.cuda": toolchain.cuda,
             "io.falconry.sm": ",".join(str(sm) for sm in toolchain.sm),
+        },
+    )
+
+
+def composed_image(composition: str, toolchain: Toolchain, settings: ImageSettings) -> ImageSource:
+    """Triton with chosen backends, for models that are not language models.
+
+    Args:
+        composition: `backends=... repoagents=... caches=...`.
+        toolchain: the release.
+        settings: may name images in place of the release's.
+
+    Raises:
+        SettingsError: the release has no such parts, or they cannot be composed.
+    """
+    wanted = parse_composition(composition)
+    release = base_images(require_composable(wanted, toolchain))
+    images = BaseImages(
+        full=settings.compose_full or release.full,
+        minimum=settings.compose_min or release.minimum,
+    )
+    return ImageSource(
+        name=image_name(wanted),
+        version=toolchain.release,
+        dockerfile=composed_dockerfile(wanted, toolchain, images),
+        files=_context_files("triton-trtllm.packages"),
+        bases={"FULL": images.full, "MINIMUM": images.minimum},
+        labels={
+            _TITLE: f"Triton with {', '.join(wanted.backends)}, composed by Falconry",
+            _LICENSES: _NVIDIA_LICENSES,
+            "io.falconry.toolchain": toolchain.release,
+            "io.falconry.backends": ",".join(wanted.backends),
         },
     )
 

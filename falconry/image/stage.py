@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -28,6 +29,16 @@ if TYPE_CHECKING:
     from docker.client import DockerClient
 
 _TAG_DIGITS = 12
+# What is known of layers, for all profiles.
+_LAYERS = "image-layers.json"
+_LABELS = (
+    KEY_LABEL,
+    "org.opencontainers.image.title",
+    "org.opencontainers.image.version",
+    "org.opencontainers.image.licenses",
+)
+# Lasting secrets of this machine's environment that might get into a layer by mistake.
+_SECRETS = ("OCIR_AUTH_TOKEN", "HF_TOKEN")
 
 
 class ContainerImageStage(Stage):
@@ -50,7 +61,7 @@ class ContainerImageStage(Stage):
         self._door = door
         self._workspace = workspace
         self._certificates = certificates
-        self._receipt = workspace.build / "receipts" / f"{self.name}.json"
+        self._receipt = workspace.build / "receipts" / f"{self.name}-{source.name}.json"
 
     @override
     def ingredients(self) -> Mapping[str, str]:
@@ -114,6 +125,7 @@ class ContainerImageStage(Stage):
         reference = self._reference(place, key)
         with contextlib.closing(connect()) as client:
             self._build(client, reference, key, report)
+            self._check(client, reference, report)
             report("making the repository", None)
             repository = place.repository(self._source.name)
             place.prepare(repository)
@@ -132,9 +144,26 @@ class ContainerImageStage(Stage):
             argument: bring_base(client, base, report)
             for argument, base in self._source.bases.items()
         }
-        log = self._workspace.build / "logs" / f"{self.name}.log"
+        log = self._workspace.build / "logs" / f"{self.name}-{self._source.name}.log"
         every = labels(self._source, key, bases)
         build(client, Build(self._source, bases, every, self._certificates, reference, log), report)
+
+    def _check(self, client: DockerClient, reference: str, report: Report) -> None:
+        """Looks for what would fail after a long push, or must not be pushed at all."""
+        from falconry.image import preflight
+
+        examined = preflight.examine(
+            client,
+            reference,
+            preflight.LayerRecords(self._workspace.build.parent / _LAYERS),
+            report,
+            labels=_LABELS,
+            known_secrets=[os.environ[name] for name in _SECRETS if os.environ.get(name)],
+        )
+        preflight.check(examined)
+        about = "about " if examined.estimated else ""
+        size = f"{about}{human_size(examined.compressed)} compressed"
+        report(f"checked: {size}, {len(examined.layers)} layers, no problem", None)
 
     def _output(self, place: Place, key: str, stored: StoredImage) -> ImageOutput:
         reference = self._reference(place, key)

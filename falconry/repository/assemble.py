@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
+from falconry.checkpoint.chat import CHAT_FILE
 from falconry.digests import tree_files
 from falconry.engine.manifest import engine_files
 from falconry.engine.serving import EngineLimits
+from falconry.engine.tensorrt_llm.built import BuiltEngine
 from falconry.repository.config import (
     CONFIG_FILE,
     ModelConfig,
@@ -17,58 +21,114 @@ from falconry.repository.config import (
     set_parameters,
     write_config,
 )
+from falconry.repository.ensemble import adapt_ensemble
+from falconry.repository.surface import BackendSurface
+from falconry.repository.tensorrt_llm import backend_config
+from falconry.settings import ServingSettings
 
 ENGINE_MODEL = "tensorrt_llm"
+ENSEMBLE = "ensemble"
 FRONT_MODEL = "tensorrt_llm_bls"
 TOKENIZER = "tokenizer.json"
-_TOKENIZER_MODELS = ("preprocessing", "postprocessing", FRONT_MODEL)
+# The models that turn text into tokens, and what a model needs of the engine's files, where the
+# engine has them.
 _PROMPT_MODELS = ("preprocessing", FRONT_MODEL)
-_DECOUPLED_MODELS = (ENGINE_MODEL, FRONT_MODEL)
+_TOKENIZER_FILES = {
+    **dict.fromkeys(_PROMPT_MODELS, (TOKENIZER, CHAT_FILE)),
+    "postprocessing": (TOKENIZER,),
+}
 _VERSION = "1"
 
 
-def assemble(sources: Path, engine: Path, output: Path, *, decoupled: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class GpuServing:
+    """A TensorRT-LLM engine and the backend that serves it."""
+
+    engine: BuiltEngine
+    surface: BackendSurface
+
+
+def assemble(
+    sources: Path,
+    engine: Path,
+    output: Path,
+    serving: ServingSettings,
+    gpu: GpuServing | None = None,
+) -> None:
     """Fills an empty directory with a model repository.
 
     Args:
         sources: the committed models, `model_repository/`.
         engine: a verified engine directory; its files are hard-linked, so must not be changed.
         output: the empty directory.
-        decoupled: whether a request may have many responses (streams) or has exactly one.
+        serving: the profile's choices.
+        gpu: for engines that NVIDIA's backend serves, in place of the committed CPU model.
 
     Raises:
         RepositoryError: a committed configuration does not parse.
         OSError: the disk is full, or a file cannot be read.
     """
-    limits = EngineLimits.read(engine)
-    for name in tree_files(sources):
-        target = output / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.name == CONFIG_FILE:
-            config = read_config(sources / name)
-            _configure(config, limits, decoupled=decoupled)
-            write_config(target, config)
-        else:
-            shutil.copyfile(sources / name, target)
-    _link(engine, engine_files(engine), output / ENGINE_MODEL / _VERSION)
-    for model in _TOKENIZER_MODELS:
-        _link(engine, [TOKENIZER], output / model / _VERSION)
+    for model in sorted(path.name for path in sources.iterdir() if path.is_dir()):
+        if gpu is None or model != ENGINE_MODEL:
+            _copy(sources / model, output / model)
+    configs = _configs(sources, EngineLimits.read(engine), serving, gpu)
+    for model, config in configs.items():
+        (output / model).mkdir(exist_ok=True)
+        write_config(output / model / CONFIG_FILE, config)
+    files = engine_files(engine)
+    _link(engine, files, output / ENGINE_MODEL / _VERSION)
+    for model, wanted in _TOKENIZER_FILES.items():
+        _link(engine, set(wanted).intersection(files), output / model / _VERSION)
 
 
-def _configure(config: ModelConfig, limits: EngineLimits, *, decoupled: bool) -> None:
-    config.max_batch_size = limits.max_batch_size
-    if config.name in _PROMPT_MODELS:
+def _configs(
+    sources: Path, limits: EngineLimits, serving: ServingSettings, gpu: GpuServing | None
+) -> dict[str, ModelConfig]:
+    """All models' configurations as this engine needs them, by name."""
+    decoupled = serving.route == "generate"
+    configs = {
+        path.parent.name: read_config(path) for path in sorted(sources.glob(f"*/{CONFIG_FILE}"))
+    }
+    for config in configs.values():
+        config.max_batch_size = limits.max_batch_size
+    for model in (ENGINE_MODEL, FRONT_MODEL):
+        configs[model].model_transaction_policy.decoupled = decoupled
+    if gpu is not None:
+        core = backend_config(
+            ENGINE_MODEL, gpu.engine, gpu.surface, serving.tensorrt_llm, decoupled=decoupled
+        )
+        configs[ENGINE_MODEL] = core
+        adapt_ensemble(configs[ENSEMBLE], core, gpu.surface)
+    for model in _PROMPT_MODELS:
         set_parameters(
-            config,
+            configs[model],
             {
                 "max_input_len": limits.max_input_len,
                 "max_seq_len": limits.max_seq_len,
                 "end_id": limits.end_id,
                 "pad_id": limits.pad_id,
+                # The CPU engine reads the words' bytes back; NVIDIA's backend compares tokens.
+                "words_are_compared_as": "text" if gpu is None else "tokens",
             },
         )
-    if config.name in _DECOUPLED_MODELS:
-        config.model_transaction_policy.decoupled = decoupled
+    set_parameters(configs[FRONT_MODEL], _engine_dialect(gpu))
+    return configs
+
+
+def _engine_dialect(gpu: GpuServing | None) -> dict[str, str]:
+    """How the front model has to speak to the engine's model: its names, and what it knows more."""
+    names = {} if gpu is None else dict(gpu.surface.renamed)
+    # Of the CPU engine alone: see model_repository/tensorrt_llm/1/model.py.
+    parameters = {"all_tokens": True} if gpu is None else {}
+    return {"engine_names": json.dumps(names), "engine_parameters": json.dumps(parameters)}
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copies a model's files, less its configuration."""
+    for name in tree_files(source):
+        if name != CONFIG_FILE:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, target / name)
 
 
 def _link(source: Path, names: Iterable[str], target: Path) -> None:

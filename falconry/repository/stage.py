@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
 from falconry.digests import tree_files, value_digest
-from falconry.engine.manifest import read_manifest
+from falconry.engine.manifest import GpuEngine, Manifest, read_manifest
+from falconry.engine.preflight import check_engine
+from falconry.engine.serving import EngineLimits
+from falconry.engine.shapes import gpu_shape
+from falconry.engine.tensorrt_llm.built import read_built_engine
+from falconry.engine.toolchain import Toolchain, load_toolchains
 from falconry.errors import RepositoryError
 from falconry.pipeline import FileStage, Output, Report, Workspace
-from falconry.settings import ServingSettings
+from falconry.repository.gpu_checks import check_built
+from falconry.repository.surface import BACKEND, backend_surface
+from falconry.settings import Settings
+
+if TYPE_CHECKING:
+    from falconry.repository.assemble import GpuServing
 
 
 class RepositoryStage(FileStage):
@@ -20,30 +31,57 @@ class RepositoryStage(FileStage):
     Args:
         sources: the committed models.
         engine: the engine stage's output.
-        serving: decides whether the models are decoupled.
+        settings: the profile: how the server is asked, and for GPU engines the toolchain and the
+            shape that they are served with.
         workspace: where to work.
     """
 
     name = "repository"
-    version = 1
+    version = 2
     makes_directory = True
 
     def __init__(
-        self, sources: Path, engine: Output, serving: ServingSettings, workspace: Workspace
+        self, sources: Path, engine: Output, settings: Settings, workspace: Workspace
     ) -> None:
         super().__init__(workspace)
         self._sources = sources
         self._engine = engine
-        self._serving = serving
+        self._settings = settings
 
     @override
     def ingredients(self) -> Mapping[str, str]:
-        digests = self._workspace.digests
-        return {
+        digests, serving = self._workspace.digests, self._settings.serving
+        common = {
             "engine": self._engine.digest,
             "models": value_digest(digests.files(self._sources, tree_files(self._sources))),
-            "route": self._serving.route,
+            "route": serving.route,
         }
+        if not self._for_gpus:
+            return common
+        return {
+            **common,
+            "toolchain": value_digest(self._toolchain.model_dump(mode="json")),
+            "shape": self._settings.deployment.shape,
+            "backend": digests.file(BACKEND),
+            "serving": value_digest(serving.tensorrt_llm.model_dump(mode="json")),
+        }
+
+    @override
+    def details(self, key: str) -> Sequence[str]:
+        if not self._for_gpus:
+            return ()
+        row, serving = self._toolchain, self._settings.serving.tensorrt_llm
+        try:
+            surface = backend_surface(row)
+        except RepositoryError as refusal:
+            return (f"refused  {refusal}",)
+        names = ", ".join(surface.renamed.get(name, name) for name in ("seed", "min_tokens"))
+        return (
+            f"backend  tensorrtllm of TensorRT-LLM {row.tensorrt_llm} on "
+            f"{self._settings.deployment.shape}, with {names}",
+            f"cache    {serving.kv_cache_free_gpu_mem_fraction:g} of the free GPU memory, "
+            f"{serving.scheduler_policy}",
+        )
 
     @override
     def file_name(self, key: str) -> str:
@@ -55,10 +93,11 @@ class RepositoryStage(FileStage):
         from falconry.repository.assemble import assemble
         from falconry.repository.verify import verify_repository
 
-        _refuse_gpu_engine(self._engine.path)
+        report("checking", None)
+        manifest = read_manifest(self._engine.path)
+        gpu = self._gpu_serving(manifest, manifest.gpu) if manifest.gpu else None
         report("assembling", None)
-        decoupled = self._serving.route == "generate"
-        assemble(self._sources, self._engine.path, output, decoupled=decoupled)
+        assemble(self._sources, self._engine.path, output, self._settings.serving, gpu)
         report("verifying", None)
         verify_repository(output)
 
@@ -67,11 +106,25 @@ class RepositoryStage(FileStage):
         models = [path for path in output.iterdir() if path.is_dir()]
         return f"{len(models)} models, {len(tree_files(output))} files"
 
+    @property
+    def _for_gpus(self) -> bool:
+        return self._settings.engine.builder == "tensorrt_llm"
 
-def _refuse_gpu_engine(engine: Path) -> None:
-    if read_manifest(engine).gpu:
-        raise RepositoryError(
-            "is a TensorRT-LLM engine, and only repositories of CPU engines are assembled so far",
-            where=engine,
-            remedy="take the engine from there, or run with PROFILE=local",
-        )
+    @property
+    def _toolchain(self) -> Toolchain:
+        return load_toolchains().row(self._settings.engine.toolchain)
+
+    def _gpu_serving(self, manifest: Manifest, gpu: GpuEngine) -> GpuServing:
+        """What serves the engine, once it is known that it would.
+
+        Raises:
+            EngineError: it would not run in the toolchain's image on the shape.
+            RepositoryError: it is not what its papers say, or its release cannot be served.
+        """
+        from falconry.repository.assemble import GpuServing
+
+        surface = backend_surface(self._toolchain)
+        check_engine(manifest, self._toolchain, gpu_shape(self._settings.deployment.shape))
+        built = read_built_engine(self._engine.path)
+        check_built(self._engine.path, built, EngineLimits.read(self._engine.path), gpu)
+        return GpuServing(built, surface)

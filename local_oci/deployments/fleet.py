@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,28 +14,31 @@ import httpx
 
 from local_oci.deployments.contract import health_path
 from local_oci.deployments.models import ContainerConfiguration
+from local_oci.deployments.pulling import PullSteps, Step
 from local_oci.home import Home
-from local_oci.limits import DEFAULT_SHM_SIZE, HEALTH_TIMEOUT_SECONDS, PREDICT_TIMEOUT_SECONDS
+from local_oci.limits import DEFAULT_SHM_SIZE, PREDICT_TIMEOUT_SECONDS
 from local_oci.runtime.artifact import ArtifactError, remove_tree, unpack
+from local_oci.runtime.health import (
+    EndedError,
+    UnhealthyError,
+    client_of,
+    wait_until_healthy,
+)
 from local_oci.runtime.runner import (
-    Address,
     Container,
     Launch,
     OutputSink,
+    PullError,
     Runner,
     StartError,
     Stream,
 )
 from local_oci.work_requests.engine import WorkError
 
-_FIRST_PROBE_SECONDS = 0.05
-_LAST_PROBE_SECONDS = 1.0
-
 # Oracle's own words for whatever goes wrong before a deployment is ACTIVE.
 _BOOTSTRAP = "Errors occurred while bootstrapping the Model Deployment"
 
 _log = logging.getLogger("local_oci.deployments")
-Step = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ class Running:
         self._idle = asyncio.Event()
         self._idle.set()
         self.stopping = False
-        self.client = _client(container.server)
+        self.client = client_of(container.server)
 
     @property
     def answering(self) -> bool:
@@ -130,7 +132,7 @@ class Fleet:
 
         Args:
             order: what to start.
-            step: told what happens, with percentages from 20 to 60.
+            step: told what happens, with percentages from 10 to 60.
 
         Raises:
             WorkError: it could not be started or did not become healthy; nothing is left.
@@ -144,7 +146,8 @@ class Fleet:
             raise
 
     async def _launch_in(self, directory: Path, order: Order, step: Step) -> Running:
-        step("Unpacking the model artifact", 20)
+        image = await self._pull(order.container, step)
+        step("Unpacking the model artifact", 30)
         model = directory / "model"
         unpacking = asyncio.create_task(asyncio.to_thread(unpack, order.artifact, model))
         try:
@@ -156,7 +159,7 @@ class Fleet:
             raise WorkError("InvalidArtifact", f"{_BOOTSTRAP}: {error}.") from error
         step("Starting container", 40)
         try:
-            container = await self._runner.start(self._launch_of(order, directory, model))
+            container = await self._runner.start(self._launch_of(order, image, directory, model))
         except StartError as error:
             raise WorkError("ContainerStartFailed", f"{_BOOTSTRAP}: {error}.") from error
         step("Waiting for the container to be healthy", 60)
@@ -167,7 +170,14 @@ class Fleet:
             raise
         return Running(container, directory)
 
-    def _launch_of(self, order: Order, directory: Path, model: Path) -> Launch:
+    async def _pull(self, container: ContainerConfiguration, step: Step) -> str:
+        steps = PullSteps(step, first=10, last=30)
+        try:
+            return await self._runner.pull(container.image, container.image_digest, steps.report)
+        except PullError as error:
+            raise WorkError("ImagePullFailed", f"{_BOOTSTRAP}: {error}.") from error
+
+    def _launch_of(self, order: Order, image: str, directory: Path, model: Path) -> Launch:
         configuration = order.container
         variables = configuration.environment_variables
         log = self.output_file(order.deployment_id)
@@ -178,8 +188,9 @@ class Fleet:
             order.output(stream, lines)
 
         return Launch(
-            image=configuration.image,
-            command=(*configuration.entrypoint, *configuration.cmd),
+            image=image,
+            entrypoint=configuration.entrypoint,
+            cmd=configuration.cmd,
             environment=variables
             | service_variables(order.deployment_id, order.tenancy, configuration),
             server_port=configuration.server_port,
@@ -198,23 +209,16 @@ class Fleet:
         self, container: Container, configuration: ContainerConfiguration
     ) -> None:
         path = health_path(configuration.environment_variables)
-        ended = asyncio.create_task(container.wait())
-        healthy = asyncio.create_task(_probe(container.health, path, self._start_timeout))
         try:
-            await asyncio.wait({ended, healthy}, return_when=asyncio.FIRST_COMPLETED)
-            if ended.done():
-                raise _exited(ended.result(), container.last_stderr)
-            problem = healthy.result()
-        finally:
-            healthy.cancel()
-            if not ended.done():
-                ended.cancel()
-        if problem is not None:
+            await wait_until_healthy(container, path, self._start_timeout)
+        except EndedError as ended:
+            raise _exited(str(ended), container.last_stderr) from None
+        except UnhealthyError as problem:
             raise WorkError(
                 "HealthCheckTimeout",
                 f"Workflow timed out. Maximum runtime was: {self._start_timeout / 60:g} minutes. "
                 f"(GET {path} on port {configuration.health_check_port}: {problem})",
-            )
+            ) from None
 
     async def install(self, deployment_id: str, running: Running) -> None:
         """Let a container answer for a deployment from now on, then end its predecessor."""
@@ -244,34 +248,6 @@ def service_variables(
         "TENANCY_OCID": tenancy,
         "CONTAINER_CUSTOM_IMAGE": configuration.image,
     }
-
-
-async def _probe(address: Address, path: str, timeout: float) -> str | None:
-    """Ask for health until the answer is good; at the deadline say what was wrong with it."""
-    deadline = time.monotonic() + timeout
-    pause = _FIRST_PROBE_SECONDS
-    async with _client(address) as client:
-        while True:
-            problem = await _health_problem(client, path)
-            if problem is None or time.monotonic() >= deadline:
-                return problem
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, _LAST_PROBE_SECONDS)
-
-
-async def _health_problem(client: httpx.AsyncClient, path: str) -> str | None:
-    try:
-        response = await client.get(path, timeout=HEALTH_TIMEOUT_SECONDS)
-    except httpx.TimeoutException:
-        return f"no answer within {HEALTH_TIMEOUT_SECONDS:g} seconds"
-    except httpx.TransportError:
-        return "nothing listens there"
-    return None if response.is_success else f"status {response.status_code}"
-
-
-def _client(address: Address) -> httpx.AsyncClient:
-    """A client for one container; every exchange sets its own deadline."""
-    return httpx.AsyncClient(transport=address.transport(), base_url=address.url, timeout=None)
 
 
 def _exited(how: str, stderr: list[str]) -> WorkError:

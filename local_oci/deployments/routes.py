@@ -12,12 +12,14 @@ from starlette.routing import Route
 from local_oci.cloud import Cloud, cloud_of
 from local_oci.deployments import commands
 from local_oci.deployments.models import (
+    ContainerConfiguration,
     CreateDeploymentDetails,
     ModelDeployment,
     UpdateDeploymentDetails,
 )
-from local_oci.deployments.rules import check_emulated
+from local_oci.deployments.rules import check_emulated, check_image
 from local_oci.deployments.shapes import all_shapes
+from local_oci.deployments.updates import Target, plan
 from local_oci.http.errors import invalid_parameter, not_found
 from local_oci.http.pages import list_response
 from local_oci.http.requests import (
@@ -39,15 +41,17 @@ _CONFIGURATION = "modelDeploymentConfigurationDetails"
 _PAGING = frozenset({"compartmentId", "limit", "page", "sortBy", "sortOrder"})
 
 
-@once
-def create_model_deployment(request: Request, body: bytes) -> Response:
+async def create_model_deployment(request: Request) -> Response:
     """Begin a deployment."""
-    content = parse_json(body)
-    if isinstance(content, dict):
-        check_emulated(content.get(_CONFIGURATION))
-    details = validate_details(CreateDeploymentDetails, content)
+    details = _create_details(await request.body())
+    await check_image(cloud_of(request), _container(details))
+    return await _create(request)
+
+
+@once
+def _create(request: Request, body: bytes) -> Response:
     cloud = cloud_of(request)
-    deployment, work_request = commands.create(cloud, details)
+    deployment, work_request = commands.create(cloud, _create_details(body))
     shown = _addressed(cloud, deployment)
     return record_response(shown, 202, {WORK_REQUEST_HEADER: work_request.id})
 
@@ -89,11 +93,13 @@ async def update_model_deployment(request: Request) -> Response:
     if isinstance(content, dict):
         check_emulated(content.get(_CONFIGURATION))
     details = validate_details(UpdateDeploymentDetails, content)
+    await check_image(cloud_of(request), _container(plan(_existing(request), details)))
     return _accepted(request, partial(commands.update, details=details))
 
 
 async def activate_model_deployment(request: Request) -> Response:
     """Begin INACTIVE to ACTIVE."""
+    await check_image(cloud_of(request), _existing(request).container)
     return _accepted(request, commands.activate)
 
 
@@ -120,12 +126,28 @@ def _deployment(request: Request) -> ModelDeployment:
     return deployment
 
 
-def _accepted(
-    request: Request, command: Callable[[Cloud, ModelDeployment], WorkRequest]
-) -> Response:
+def _existing(request: Request) -> ModelDeployment:
     deployment = _deployment(request)
     if not deployment.exists:
         raise not_found()
+    return deployment
+
+
+def _container(configured: CreateDeploymentDetails | Target) -> ContainerConfiguration:
+    return configured.model_deployment_configuration_details.environment_configuration_details
+
+
+def _create_details(body: bytes) -> CreateDeploymentDetails:
+    content = parse_json(body)
+    if isinstance(content, dict):
+        check_emulated(content.get(_CONFIGURATION))
+    return validate_details(CreateDeploymentDetails, content)
+
+
+def _accepted(
+    request: Request, command: Callable[[Cloud, ModelDeployment], WorkRequest]
+) -> Response:
+    deployment = _existing(request)
     check_if_match(request, deployment)
     work_request = command(cloud_of(request), deployment)
     return empty_response(202, {WORK_REQUEST_HEADER: work_request.id})

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from local_oci.catalog.models import ModelState
 from local_oci.cloud import Cloud
+from local_oci.deployments.container_rules import (
+    check_command,
+    check_custom_endpoints,
+    check_environment,
+    check_port,
+)
 from local_oci.deployments.models import (
     CategoryLogs,
     Configuration,
     ContainerConfiguration,
-    CustomEndpoint,
     InstanceConfiguration,
     ModelConfiguration,
 )
@@ -22,18 +26,6 @@ from local_oci.http.errors import (
     invalid_parameter,
     not_emulated,
     related_resource_not_found,
-)
-from local_oci.limits import (
-    COMMAND_BYTES,
-    CUSTOM_ENDPOINT_METHODS,
-    ENVIRONMENT_BYTES,
-    ENVIRONMENT_KEY,
-    ENVIRONMENT_KEY_CHARACTERS,
-    MAX_CUSTOM_ENDPOINTS,
-    MAX_PORT,
-    MIN_PORT,
-    RESERVED_ENVIRONMENT,
-    RESERVED_PORTS,
 )
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -61,14 +53,35 @@ def check_emulated(body: Any) -> None:
 
 
 def check_configuration(cloud: Cloud, configuration: Configuration) -> None:
-    """Refuse a configuration that the cloud would refuse.
+    """Refuse a configuration that the cloud would refuse, whatever its image.
 
     Raises:
         ServiceError: 400, or 409 if the model is not ACTIVE.
     """
     _check_model(cloud, configuration.model_configuration_details.model_id)
     _check_compute(configuration.model_configuration_details)
-    _check_container(cloud, configuration.environment_configuration_details)
+    _check_container(configuration.environment_configuration_details)
+
+
+async def check_image(cloud: Cloud, container: ContainerConfiguration) -> None:
+    """Refuse an image that is not there, or is another one than its digest says: 400.
+
+    That a digest is compared with what the reference means is inferred.
+    """
+    digest = container.image_digest
+    if digest is not None and not _DIGEST.fullmatch(digest):
+        raise invalid_parameter(f"imageDigest: '{digest}' is not sha256:<hex>.")
+    image = await cloud.runner.find_image(container.image)
+    if image is None:
+        raise invalid_parameter(
+            f"image: '{container.image}' does not exist or cannot be read. (local_oci: push it to "
+            "this cloud's registry, or register a process image with --image REF=DIR, where "
+            "DIR/bin exists)"
+        )
+    if None not in (digest, image.digest) and digest != image.digest:
+        raise invalid_parameter(
+            f"imageDigest: '{container.image}' is {image.digest}, not {digest}."
+        )
 
 
 def check_logs(cloud: Cloud, logs: CategoryLogs | None) -> None:
@@ -122,14 +135,7 @@ def _check_shape(instance: InstanceConfiguration) -> None:
         )
 
 
-def _check_container(cloud: Cloud, container: ContainerConfiguration) -> None:
-    if not cloud.runner.has_image(container.image):
-        raise invalid_parameter(
-            f"image: '{container.image}' does not exist or cannot be read. (local_oci: register a "
-            "process image with --image REF=DIR, where DIR/bin exists)"
-        )
-    if container.image_digest is not None and not _DIGEST.fullmatch(container.image_digest):
-        raise invalid_parameter(f"imageDigest: '{container.image_digest}' is not sha256:<hex>.")
+def _check_container(container: ContainerConfiguration) -> None:
     check_port("serverPort", container.server_port)
     check_port("healthCheckPort", container.health_check_port)
     check_command(container.entrypoint, container.cmd)
@@ -138,57 +144,3 @@ def _check_container(cloud: Cloud, container: ContainerConfiguration) -> None:
     if specification is not None and specification.lower() != "openai":
         raise invalid_parameter(f"predictApiSpecification: '{specification}' is not 'openai'.")
     check_custom_endpoints(container.custom_http_endpoints)
-
-
-def check_port(name: str, port: int) -> None:
-    """Refuse a port outside the documented range, or a reserved one: 400."""
-    if not MIN_PORT <= port <= MAX_PORT or port in RESERVED_PORTS:
-        reserved = ", ".join(str(number) for number in sorted(RESERVED_PORTS))
-        raise invalid_parameter(
-            f"{name}: {port} is not between {MIN_PORT} and {MAX_PORT}, or one of {reserved}."
-        )
-
-
-def check_command(entrypoint: Sequence[str], cmd: Sequence[str]) -> None:
-    """Refuse a command that is too long: 400."""
-    size = sum(len(word.encode()) for word in (*entrypoint, *cmd))
-    if size >= COMMAND_BYTES:
-        raise invalid_parameter(
-            f"cmd and entrypoint: {size} bytes together, must be less than {COMMAND_BYTES}."
-        )
-
-
-def check_environment(variables: Mapping[str, str]) -> None:
-    """Refuse names that break a rule, and too much of everything: 400."""
-    for name in variables:
-        too_long = len(name) >= ENVIRONMENT_KEY_CHARACTERS
-        if too_long or not ENVIRONMENT_KEY.fullmatch(name):
-            raise invalid_parameter(
-                f"environmentVariables: '{name}' is not a valid name: 2 to "
-                f"{ENVIRONMENT_KEY_CHARACTERS - 1} letters, digits and underscores, the first a "
-                "letter, the last no underscore."
-            )
-        if name in RESERVED_ENVIRONMENT:
-            raise invalid_parameter(f"environmentVariables: '{name}' is reserved by the service.")
-    size = sum(len(name.encode()) + len(value.encode()) for name, value in variables.items())
-    if size >= ENVIRONMENT_BYTES:
-        raise invalid_parameter(
-            f"environmentVariables: {size} bytes in all, must be less than {ENVIRONMENT_BYTES}."
-        )
-
-
-def check_custom_endpoints(endpoints: Sequence[CustomEndpoint]) -> None:
-    """Refuse too many custom endpoints, other methods, and suffixes that are no paths: 400."""
-    if len(endpoints) > MAX_CUSTOM_ENDPOINTS:
-        raise invalid_parameter(
-            f"customHttpEndpoints: {len(endpoints)} endpoints, at most {MAX_CUSTOM_ENDPOINTS}."
-        )
-    for endpoint in endpoints:
-        suffix = endpoint.endpoint_uri_suffix
-        if not suffix.startswith("/"):
-            raise invalid_parameter(f"endpointUriSuffix: '{suffix}' does not begin with '/'.")
-        if not endpoint.http_methods or not CUSTOM_ENDPOINT_METHODS.issuperset(
-            endpoint.http_methods
-        ):
-            allowed = ", ".join(sorted(CUSTOM_ENDPOINT_METHODS))
-            raise invalid_parameter(f"httpMethods of '{suffix}': one or more of {allowed}.")

@@ -7,8 +7,9 @@ import json
 import logging
 
 from local_oci.cloud import Cloud
-from local_oci.deployments.fleet import Order, Running, Step
+from local_oci.deployments.fleet import Order, Running
 from local_oci.deployments.models import Configuration, DeploymentState, ModelDeployment
+from local_oci.deployments.pulling import Step
 from local_oci.deployments.updates import NEEDS_NEW_CONTAINER, Target, changed_groups
 from local_oci.logs.service import Category
 from local_oci.runtime.runner import Stream

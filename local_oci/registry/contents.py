@@ -40,7 +40,8 @@ class StoredManifest:
     Args:
         digest: its name.
         size: in bytes.
-        time: when it was pushed to the repository.
+        time: when it came to the repository.
+        pushed: when it was last pushed; whoever pushes what is there renews only this.
         layers: by digest; none if it is a list of manifests.
         tags: the last one first.
     """
@@ -48,16 +49,18 @@ class StoredManifest:
     digest: str
     size: int
     time: datetime
+    pushed: datetime
     layers: tuple[StoredLayer, ...]
     tags: tuple[StoredTag, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Link:
-    """A file that names a blob, and when it was written."""
+    """A file that names a blob, when it was made, and when it was last written."""
 
     digest: str
-    time: datetime
+    made: datetime
+    written: datetime
 
 
 class Contents:
@@ -80,7 +83,7 @@ class Contents:
         tags: dict[str, list[StoredTag]] = {}
         for file in self._manifests(path).glob(f"tags/*/current/{_LINK}"):
             if link := _read_link(file):
-                tag = StoredTag(file.parent.parent.name, link.time)
+                tag = StoredTag(file.parent.parent.name, link.written)
                 tags.setdefault(link.digest, []).append(tag)
         return [
             self._manifest(link, tags.get(link.digest, []))
@@ -107,8 +110,9 @@ class Contents:
         return StoredManifest(
             digest=link.digest,
             size=len(content),
-            time=link.time,
-            layers=tuple(self._layers(content, link.time)),
+            time=link.made,
+            pushed=link.written,
+            layers=tuple(self._layers(content, link.made)),
             tags=tuple(sorted(tags, key=lambda tag: (tag.time, tag.name), reverse=True)),
         )
 
@@ -127,7 +131,8 @@ class Contents:
 def _read_link(file: Path) -> _Link | None:
     """A link; None if it is not there, or is being written or deleted just now."""
     try:
-        link = _Link(file.read_text(), _time(file))
+        # Writing over a file leaves its directory's time alone.
+        link = _Link(file.read_text(), made=_time(file.parent), written=_time(file))
     except FileNotFoundError:
         return None
     return link if link.digest else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Set
 from dataclasses import dataclass
 
@@ -75,8 +74,8 @@ class Credentials:
     def _by_password(self, value: str) -> Caller:
         try:
             name, _, password = base64.b64decode(value, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError) as error:
-            raise not_authenticated("the Basic credentials are not base64") from error
+        except ValueError as error:
+            raise not_authenticated("the Basic credentials are not text in base64") from error
         if name == BEARER_TOKEN:
             try:
                 return Caller(self._user, self._issuer.login(password))

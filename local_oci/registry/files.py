@@ -45,7 +45,7 @@ class RegistryFiles:
         """Holds the port of the last run, so that image references outlive a restart."""
         return self.directory / "port"
 
-    def host(self) -> str:
+    def choose_host(self) -> str:
         """Where to listen: at the port of the last run if it is free, else at any that is."""
         port = self._free_port(int(self.port.read_text()) if self.port.exists() else 0)
         self.port.write_text(str(port))

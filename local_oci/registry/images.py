@@ -9,7 +9,7 @@ from local_oci.registry.models import IMAGE_TYPE, Image, Layer, Repository, Vers
 from local_oci.registry.names import path_of
 from local_oci.storage.ids import derived_ocid
 
-_GIGABYTE = 10**9  # [inferred]; it may be 2^30
+_GIGABYTE = 2**30  # [inferred], and that it is rounded down
 
 
 def counted(repository: Repository, contents: Contents) -> Repository:
@@ -17,15 +17,13 @@ def counted(repository: Repository, contents: Contents) -> Repository:
     manifests = contents.manifests(path_of(repository.display_name))
     layers = {layer.digest: layer.size for manifest in manifests for layer in manifest.layers}
     size = sum(layers.values())
-    pushed = [manifest.time for manifest in manifests]
-    tagged = [tag.time for manifest in manifests for tag in manifest.tags]
     return repository.model_copy(
         update={
             "image_count": len(manifests),
             "layer_count": len(layers),
             "layers_size_in_bytes": size,
-            "billable_size_in_gbs": -(-size // _GIGABYTE),
-            "time_last_pushed": max([*pushed, *tagged], default=None),
+            "billable_size_in_gbs": size // _GIGABYTE,
+            "time_last_pushed": max((manifest.pushed for manifest in manifests), default=None),
         }
     )
 

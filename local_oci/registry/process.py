@@ -99,7 +99,7 @@ class RegistryProcess:
                     *(_PROGRAM, child.returncode, self._files.log),
                 )
                 await asyncio.sleep(_RESTART_PAUSE_SECONDS)
-                with contextlib.suppress(RegistryError):  # the log says so, and the loop goes on
+                with contextlib.suppress(RegistryError):  # the loop says so once more
                     child = await self._launch()
         finally:
             self._home.registry_host.unlink(missing_ok=True)

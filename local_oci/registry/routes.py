@@ -184,7 +184,8 @@ async def lookup_container_image_by_uri(request: Request) -> Response:
 
 async def _image(request: Request) -> Image:
     image_id = request.path_params["image_id"]
-    images = await registry_of(request).images(cloud_of(request).repositories.records.scan())
+    repositories = [*cloud_of(request).repositories.records.scan()]
+    images = await registry_of(request).images(repositories)
     return _one(image for image in images if image.id == image_id)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import httpx
 
@@ -83,7 +83,7 @@ class ContainerRegistry:
             return name.digest if held else None
         return await asyncio.to_thread(self._contents.tagged, stored, name.tag or "latest")
 
-    async def counted(self, repositories: Iterable[Repository]) -> list[Repository]:
+    async def counted(self, repositories: Sequence[Repository]) -> list[Repository]:
         """Repositories with what the registry holds of them now."""
 
         def count() -> list[Repository]:
@@ -91,7 +91,7 @@ class ContainerRegistry:
 
         return await asyncio.to_thread(count)
 
-    async def images(self, repositories: Iterable[Repository]) -> list[Image]:
+    async def images(self, repositories: Sequence[Repository]) -> list[Image]:
         """All images of some repositories."""
 
         def read() -> list[Image]:

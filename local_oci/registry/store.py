@@ -52,7 +52,7 @@ class Repositories:
     @property
     def full(self) -> bool:
         """Whether there can be no more repositories."""
-        return sum(1 for _ in self.records.scan()) >= MAX_REPOSITORIES
+        return self.records.count() >= MAX_REPOSITORIES
 
     @property
     def configuration(self) -> Configuration:

@@ -71,7 +71,7 @@ class RegistrySwitch:
         files = RegistryFiles(self._home.registry)
         files.directory.mkdir(mode=0o700, exist_ok=True)
         signing = await asyncio.to_thread(load_or_create_key, files.key, files.certificate)
-        host = files.host()
+        host = files.choose_host()
         process = RegistryProcess(self._home, program, host, self._endpoint)
         await process.start()
         self._process = process

@@ -9,6 +9,9 @@ from pathlib import Path, PurePosixPath
 
 _UNIX_MODE_SHIFT = 16  # ZIP application note 4.5.7: upper half of the external attributes
 _COPY_BYTES = 1 << 20
+# A container's user is seldom the one who unpacks, whatever that one's umask is.
+_DIRECTORY_MODE = _EXECUTABLE_MODE = 0o755
+_FILE_MODE = 0o644
 
 
 class ArtifactError(Exception):
@@ -27,6 +30,7 @@ def unpack(archive: Path, target: Path) -> None:
     """
     target.mkdir()
     try:
+        target.chmod(_DIRECTORY_MODE)
         with zipfile.ZipFile(archive) as package:
             for member in package.infolist():
                 _unpack_member(package, member, target)
@@ -47,12 +51,19 @@ def _unpack_member(package: zipfile.ZipFile, member: zipfile.ZipInfo, target: Pa
     if stat.S_ISLNK(mode):
         raise ArtifactError(f"the artifact holds a symbolic link, {member.filename!r}")
     if member.is_dir():
-        path.mkdir(parents=True, exist_ok=True)
+        _make_directory(path)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_directory(path.parent)
     with package.open(member) as source, path.open("wb") as file:
         shutil.copyfileobj(source, file, _COPY_BYTES)
-    path.chmod(0o755 if mode & stat.S_IXUSR else 0o644)
+    path.chmod(_EXECUTABLE_MODE if mode & stat.S_IXUSR else _FILE_MODE)
+
+
+def _make_directory(path: Path) -> None:
+    if not path.is_dir():
+        _make_directory(path.parent)
+        path.mkdir()
+        path.chmod(_DIRECTORY_MODE)
 
 
 def _safe_path(name: str) -> PurePosixPath:
@@ -60,6 +71,22 @@ def _safe_path(name: str) -> PurePosixPath:
     if path.is_absolute() or ".." in path.parts or "\\" in name:
         raise ArtifactError(f"the artifact holds a path that leads outside it, {name!r}")
     return path
+
+
+def copy_unpacked(source: Path, target: Path) -> None:
+    """Lay out a directory as if it came from an archive: links followed, usual modes. Blocks.
+
+    Args:
+        source: what would be in the archive.
+        target: directory to make.
+
+    Raises:
+        OSError: something cannot be read; shutil.Error names all that cannot.
+    """
+    shutil.copytree(source, target)
+    for path in [target, *target.rglob("*")]:
+        executable = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
+        path.chmod(_EXECUTABLE_MODE if executable else _FILE_MODE)
 
 
 def make_read_only(directory: Path) -> None:

@@ -32,13 +32,22 @@ class LineReader:
     async def read(self, source: asyncio.StreamReader) -> None:
         """Read until the stream ends."""
         while data := await source.read(_READ_BYTES):
-            *lines, self._unfinished = (self._unfinished + data).split(b"\n")
-            if len(self._unfinished) > _MAX_LINE_BYTES:
-                lines.append(self._unfinished)
-                self._unfinished = b""
-            self._pass_on(lines)
+            self.feed(data)
+        self.finish()
+
+    def feed(self, data: bytes) -> None:
+        """Take what was read and pass on the lines that it completes."""
+        *lines, self._unfinished = (self._unfinished + data).split(b"\n")
+        if len(self._unfinished) > _MAX_LINE_BYTES:
+            lines.append(self._unfinished)
+            self._unfinished = b""
+        self._pass_on(lines)
+
+    def finish(self) -> None:
+        """The stream has ended: pass on what is left without an end of line."""
         if self._unfinished:
             self._pass_on([self._unfinished])
+            self._unfinished = b""
 
     def _pass_on(self, lines: list[bytes]) -> None:
         texts = [line.rstrip(b"\r").decode(errors="replace") for line in lines]

@@ -16,11 +16,19 @@ import local_oci
 from local_oci.home import Home, Lock
 from local_oci.limits import DEPLOYED_MODEL_PATH, STOP_GRACE_SECONDS
 from local_oci.runtime.artifact import make_read_only
+from local_oci.runtime.exit_status import describe_exit
 from local_oci.runtime.images import ProcessImages
 from local_oci.runtime.isolation import Isolation
 from local_oci.runtime.keeper import Task
 from local_oci.runtime.output import LineReader
-from local_oci.runtime.runner import Address, Launch, StartError, Stream
+from local_oci.runtime.runner import (
+    Address,
+    FoundImage,
+    Launch,
+    PullReport,
+    StartError,
+    Stream,
+)
 
 # What Docker gives a container whose image sets no PATH.
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -73,7 +81,7 @@ class ProcessContainer:
         """Wait for the end of the command and of its output; say how it ended."""
         status = await self._keeper.wait()
         await asyncio.wait(self._readers)
-        return _describe(status)
+        return describe_exit(status)
 
     async def stop(self) -> None:
         """SIGTERM, then SIGKILL after the grace period."""
@@ -101,16 +109,20 @@ class ProcessRunner:
         self._images = images
         self._isolation = isolation
 
-    def has_image(self, reference: str) -> bool:
-        """Whether the reference is known and its directory is there."""
-        return self._images.find(reference) is not None
+    async def find_image(self, reference: str) -> FoundImage | None:
+        """The process image, if the reference is known and its directory is there."""
+        return None if self._images.find(reference) is None else FoundImage(digest=None)
+
+    async def pull(self, reference: str, digest: str | None, report: PullReport) -> str:
+        """Nothing to do: a process image is a directory of this machine."""
+        return reference
 
     async def start(self, launch: Launch) -> ProcessContainer:
         """Start a container; see `runner.Runner.start`."""
         image = self._images.find(launch.image)
         if image is None:
             raise StartError(f"the process image of {launch.image} is gone")
-        if not launch.command:
+        if not _command(launch):
             raise StartError("a process image has no command of its own; set cmd or entrypoint")
         if self._isolation is Isolation.NAMESPACES:
             view = self._view_apart(launch)
@@ -129,7 +141,7 @@ class ProcessRunner:
         run.mkdir()
         server, health = run / "server.sock", run / "health.sock"
         return _View(
-            command=list(launch.command),
+            command=_command(launch),
             environment=launch.environment,
             relays={str(server): launch.server_port, str(health): launch.health_port},
             server=Address(launch.server_port, server),
@@ -197,6 +209,10 @@ def _task(
     )
 
 
+def _command(launch: Launch) -> list[str]:
+    return [*launch.entrypoint, *launch.cmd]
+
+
 def _view_plain(launch: Launch) -> _View:
     """No namespaces: other paths and other ports, and a launcher that is told so."""
 
@@ -206,7 +222,7 @@ def _view_plain(launch: Launch) -> _View:
     server = _free_port()
     health = server if launch.health_port == launch.server_port else _free_port()
     return _View(
-        command=[translate(word) for word in launch.command],
+        command=[translate(word) for word in _command(launch)],
         environment={name: translate(value) for name, value in launch.environment.items()}
         | {"LOCAL_OCI_SERVER_PORT": str(server), "LOCAL_OCI_HEALTH_CHECK_PORT": str(health)},
         relays={},
@@ -245,12 +261,3 @@ def _pipe(reader: asyncio.StreamReader | None) -> asyncio.StreamReader:
     if reader is None:
         raise RuntimeError("the keeper was started without pipes")
     return reader
-
-
-def _describe(status: int) -> str:
-    if status > 128:
-        try:
-            return f"was killed by {signal.Signals(status - 128).name}"
-        except ValueError:
-            pass
-    return f"exited with status {status}"

@@ -19,6 +19,8 @@ class Stream(StrEnum):
 
 
 OutputSink = Callable[[Stream, list[str]], None]
+# Called with the fraction that is done, from 0 to 1.
+PullReport = Callable[[float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,9 @@ class Launch:
     """A container to run.
 
     Args:
-        image: image reference.
-        command: entrypoint and cmd; the first word is a program.
+        image: what `Runner.pull` returned.
+        entrypoint: words in place of the image's ENTRYPOINT; none to leave it.
+        cmd: words in place of the image's CMD; none to leave it, as in Docker.
         environment: variables that the user and the service set.
         server_port: port of the inference server.
         health_port: port of the health check.
@@ -67,7 +70,8 @@ class Launch:
     """
 
     image: str
-    command: tuple[str, ...]
+    entrypoint: tuple[str, ...]
+    cmd: tuple[str, ...]
     environment: dict[str, str]
     server_port: int
     health_port: int
@@ -79,6 +83,43 @@ class Launch:
 
 class StartError(Exception):
     """A container that could not be started; the text says why."""
+
+
+class PullError(Exception):
+    """An image that could not be had; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundImage:
+    """An image that can be run.
+
+    Args:
+        digest: digest of its manifest, "sha256:..."; None for an image that has none.
+    """
+
+    digest: str | None
+
+
+class ImageRegistry(Protocol):
+    """A registry of container images."""
+
+    @property
+    def host(self) -> str:
+        """Host and port, with which the references of its images begin."""
+
+    def login(self) -> dict[str, str]:
+        """What the Docker SDK takes as `auth_config`."""
+
+    async def digest_of(self, reference: str) -> str | None:
+        """Digest of the manifest that a reference means; None if there is no such image."""
+
+
+class RegistrySource(Protocol):
+    """Something that has a registry, or will have one."""
+
+    @property
+    def registry(self) -> ImageRegistry | None:
+        """The registry, if it runs."""
 
 
 class Container(Protocol):
@@ -110,8 +151,23 @@ class Container(Protocol):
 class Runner(Protocol):
     """Something that runs containers."""
 
-    def has_image(self, reference: str) -> bool:
-        """Whether an image can be run."""
+    async def find_image(self, reference: str) -> FoundImage | None:
+        """The image that a reference means, if there is one."""
+
+    async def pull(self, reference: str, digest: str | None, report: PullReport) -> str:
+        """Have an image ready on this machine.
+
+        Args:
+            reference: which one.
+            digest: which of those that the reference ever meant; None for the present one.
+            report: told how far it is, if something must be fetched.
+
+        Returns:
+            What `Launch.image` has to be.
+
+        Raises:
+            PullError: it cannot be had.
+        """
 
     async def start(self, launch: Launch) -> Container:
         """Start a container.

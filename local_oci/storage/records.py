@@ -100,6 +100,11 @@ class Collection(Generic[RecordT]):
         ).fetchone()
         return None if row is None else self._model.model_validate_json(row[0])
 
+    def count(self) -> int:
+        """How many records there are."""
+        row = self._database.execute("SELECT COUNT(*) FROM records WHERE kind = ?", self._kind)
+        return int(row.fetchone()[0])
+
     def put(self, record: RecordT) -> RecordT:
         """Store a record over its predecessor."""
         self._database.execute(

@@ -32,7 +32,7 @@ class AuthTokens:
         Raises:
             ServiceError: 400 if the user has as many as a user can have.
         """
-        if len(self.all()) >= MAX_AUTH_TOKENS:
+        if self._records.count() >= MAX_AUTH_TOKENS:
             raise limit_exceeded(f"A user can have {MAX_AUTH_TOKENS} auth tokens at a time.")
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         record = AuthToken(

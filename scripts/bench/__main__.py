@@ -21,6 +21,7 @@ from scripts.bench.front_model import measure_front_model
 from scripts.bench.generation import measure_generation
 from scripts.bench.machine import machine
 from scripts.bench.nothing_to_do import measure_nothing_to_do
+from scripts.bench.preprocessing import measure_preprocessing
 from scripts.bench.processes import BenchError
 from scripts.bench.results import Result, table
 from scripts.bench.workplace import Workplace
@@ -33,6 +34,7 @@ MEASUREMENTS: dict[str, tuple[Measure, int, int]] = {
     "store": (measure_engine_store, 5, 1),
     "generation": (measure_generation, 3, 1),
     "front": (measure_front_model, 3, 1),
+    "preprocessing": (measure_preprocessing, 15, 3),
     "noop": (measure_nothing_to_do, 10, 3),
 }
 

@@ -14,6 +14,7 @@ from falconry.engine.manifest import Manifest
 from falconry.engine.serving import SERVING_FILE, EngineLimits
 from falconry.engine.store import EngineMirror, EngineStore
 from falconry.files import flush_file, remove
+from falconry.settings import ServingSettings
 from scripts.bench.processes import BenchError, alternate, run, seconds
 from scripts.bench.results import LessThan, Result, TimesBetter
 from scripts.bench.workplace import Workplace
@@ -112,12 +113,13 @@ def _linking(workplace: Workplace, store: EngineStore, place: Path, rounds: int)
     from falconry.repository.assemble import ENGINE_MODEL, assemble
 
     output, engine = place / "repository", store.entry(_KEY)
+    serving = ServingSettings(route="generate", port=8000)
 
     def link() -> float:
         remove(output)
         output.mkdir()
         started = time.perf_counter()
-        assemble(workplace.root / "model_repository", engine, output, decoupled=True)
+        assemble(workplace.root / "model_repository", engine, output, serving)
         elapsed = time.perf_counter() - started
         linked = output / ENGINE_MODEL / "1" / "rank0.engine"
         if not linked.samefile(engine / "rank0.engine"):

@@ -18,6 +18,7 @@ from statistics import median
 from falconry.files import remove
 from falconry.image.process import prepare_process_image
 from falconry.repository.assemble import assemble
+from falconry.settings import ServingSettings
 from scripts.bench.checkpoints import small_checkpoint
 from scripts.bench.engine_build import build_engine
 from scripts.bench.processes import BenchError, Command, alternate, run
@@ -190,7 +191,8 @@ def _triton(workplace: Workplace, engine: Path) -> Iterator[int]:
     place = workplace.directory / "front_model"
     remove(place)
     (place / "models").mkdir(parents=True)
-    assemble(workplace.root / "model_repository", engine, place / "models", decoupled=True)
+    serving = ServingSettings(route="generate", port=8000)
+    assemble(workplace.root / "model_repository", engine, place / "models", serving)
     launcher = prepare_process_image(place / "image") / "bin" / "tritonserver"
     log = place / "triton.log"
     with log.open("wb") as output:

@@ -91,11 +91,19 @@ def test_every_release_builds_an_engine_that_says_what_it_is(empty, image, relea
     assert "up to date" in again and "made" not in again
 
 
-def test_the_stages_after_the_engine_say_that_they_are_not_there_yet(empty, image):
+def test_a_repository_for_nvidias_backend_is_made_of_the_engine(empty, image):
     words = engine(image())
-    empty.ok(*words)
-    line = empty.fails("repository", *words[1:])
-    assert "is a TensorRT-LLM engine" in line
+    assert "✔ repository   made" in empty.ok("repository", *words[1:]).output
+    (repository,) = (empty.directory / "build/oci/repository").iterdir()
+    assert "tensorrtllm" in (repository / "tensorrt_llm/config.pbtxt").read_text()
+    (entry,) = entries(empty)
+    assert (repository / "tensorrt_llm/1/rank0.engine").samefile(entry / "rank0.engine")
+    assert "up to date" in empty.ok("repository", *words[1:]).output
+
+
+def test_a_release_that_cannot_be_served_says_so_before_anything_is_packed(empty, image):
+    words = engine(image("23.10"), "engine.toolchain=23.10")
+    assert "cannot be served here" in empty.fails("repository", *words[1:])
 
 
 def test_json_is_all_that_standard_output_holds(empty, image):

@@ -1,4 +1,4 @@
-"""The inference server of the tests' process image: answers, streams and misbehaves on demand.
+"""The inference server of the tests' images: answers, streams and misbehaves on demand.
 
 It runs inside a deployment, on the standard library alone. Its behaviour is chosen by environment
 variables at the start and by paths and bodies afterwards.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -110,12 +111,12 @@ def main() -> None:
         sys.exit(int(text))
     if os.environ.get("LEAVE_CHILD"):
         subprocess.Popen(["sleep", "1000"], start_new_session=True)
-    if os.environ.get("IGNORE_SIGTERM"):
-        import signal
-
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Process 1 of a container ignores signals that it has no handler for.
+    ignores = os.environ.get("IGNORE_SIGTERM")
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if ignores else lambda *_: os._exit(0))
     time.sleep(float(os.environ.get("START_SECONDS", "0")))
-    ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+    address = sys.argv[2] if len(sys.argv) > 2 else "127.0.0.1"
+    ThreadingHTTPServer((address, port), Handler).serve_forever()
 
 
 if __name__ == "__main__":

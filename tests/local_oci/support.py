@@ -10,7 +10,8 @@ import sys
 import time
 import uuid
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,8 @@ def zipped(files: dict[str, bytes]) -> bytes:
 class LocalCloud:
     """A cloud that runs `serve` in the foreground of a process of its own."""
 
+    module: tuple[str, ...] = ("local_oci", "serve")
+
     def __init__(self, directory: Path, *arguments: str) -> None:
         self.directory = directory
         self.arguments = arguments
@@ -83,7 +86,7 @@ class LocalCloud:
         with (self.directory.parent / f"{self.directory.name}.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "local_oci", "serve"),
+                    *(sys.executable, "-m", *self.module),
                     *(f"--directory={self.directory}", *self.arguments),
                 ],
                 cwd=REPOSITORY,
@@ -130,6 +133,8 @@ class Sdk:
         self.compartment = self.config["tenancy"]
         self.data_science = self.client(oci.data_science.DataScienceClient)
         self.object_storage = self.client(oci.object_storage.ObjectStorageClient)
+        self.artifacts = self.client(oci.artifacts.ArtifactsClient)
+        self.identity = self.client(oci.identity.IdentityClient)
         self.logging = self.client(oci.logging.LoggingManagementClient)
         self.log_search = self.client(oci.loggingsearch.LogSearchClient)
         self.inference = self.client(oci.model_deployment.ModelDeploymentClient)
@@ -144,6 +149,26 @@ class Sdk:
             "signer": self.signer,
         }
         return kind(self.config, **{**defaults, **options})
+
+    @contextmanager
+    def auth_token(self) -> Iterator[str]:
+        """An auth token that is deleted afterwards."""
+        details = oci.identity.models.CreateAuthTokenDetails(description="for a test")
+        created = self.identity.create_auth_token(details, self.config["user"]).data
+        yield created.token
+        self.identity.delete_auth_token(self.config["user"], created.id)
+
+    def repository(self, **details: Any) -> Any:
+        """A new container repository."""
+        return self.artifacts.create_container_repository(
+            oci.artifacts.models.CreateContainerRepositoryDetails(
+                **{
+                    "compartment_id": self.compartment,
+                    "display_name": f"test/{uuid.uuid4().hex[:12]}",
+                    **details,
+                }
+            )
+        ).data
 
     def project(self) -> str:
         """OCID of a new project."""

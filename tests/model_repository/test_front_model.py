@@ -324,7 +324,7 @@ GOOD = {"text_input": CLOUD, "max_tokens": 5}
         ({**GOOD, "max_tokens": 0}, "max_tokens is 0"),
         ({**GOOD, "max_tokens": 100_000}, "max_tokens is 100000"),
         ({"text_input": CLOUD}, "max_tokens is missing"),
-        ({"max_tokens": 5}, "text_input is missing"),
+        ({"max_tokens": 5}, "give text_input or messages"),
         ({**GOOD, "max_token": 5}, "unknown field: max_token"),
         ({**GOOD, "beam_width": 4}, "beam_width can only be 1"),
         ({**GOOD, "return_context_logits": True}, "return_context_logits can only be False"),

@@ -30,7 +30,7 @@ _PACKAGES = f"{_LIBRARY}/packages"
 # Parts of the standard library that no build script needs.
 _LEFT_OUT = re.compile(
     r"(^|/)(tests?|idlelib|lib2to3|ensurepip|tkinter|turtledemo|pydoc_data|distutils|unittest"
-    r"|asyncio|curses|dbm|html|sqlite3|wsgiref|xml|xmlrpc|site-packages|dist-packages"
+    r"|asyncio|curses|dbm|sqlite3|wsgiref|xml|xmlrpc|site-packages|dist-packages"
     r"|config-[^/]*)(/|$)|\.opt-\d\.pyc$"
     r"|lib-dynload/(_test|_tkinter|_codecs_|_curses|_dbm|_gdbm|_hashlib|_sqlite3|_ssl|readline)"
 )
@@ -149,10 +149,10 @@ def _python_files():
         if path.is_file() and not _LEFT_OUT.search(str(path.relative_to(library)))
     ]
     linked = [interpreter, *(str(path) for path in modules if path.suffix == ".so")]
-    return {path: path for path in (interpreter, *map(str, modules), *_shared_libraries(linked))}
+    return {path: path for path in (interpreter, *map(str, modules), *shared_libraries(linked))}
 
 
-def _shared_libraries(binaries):
+def shared_libraries(binaries):
     """The paths that `ldd` gives, the dynamic loader's among them."""
     told = subprocess.run(["ldd", *binaries], stdout=subprocess.PIPE, text=True, check=False).stdout
     return sorted(set(re.findall(r"(?:=> |^\s+)(/\S+) \(0x", told, re.MULTILINE)))

@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from falconry.checkpoint import Checkpoint
+from falconry.checkpoint.chat import write_chat
 from falconry.checkpoint.tokenizer import require_embeddings
 from falconry.engine.builder import Finished, Report
 from falconry.engine.openvino.serving import serving_of, serving_problems, write_serving
@@ -22,7 +23,7 @@ MODEL = "openvino_model.xml"
 WEIGHTS = "openvino_model.bin"
 
 # Raised whenever the same inputs would give other bytes.
-_VERSION = "1"
+_VERSION = "2"
 _PACKAGES = ("openvino", "openvino-tokenizers", "transformers", "tokenizers", "numpy")
 
 
@@ -61,7 +62,7 @@ class OpenVinoBuilder:
         report: Report,
         finished: Finished,
     ) -> None:
-        """Writes the model, the tokenizers and `engine.json` into an empty directory.
+        """Writes the model, the tokenizers and what the server needs into an empty directory.
 
         Raises:
             CheckpointError: the tokenizer is damaged or does not fit the model.
@@ -75,6 +76,7 @@ class OpenVinoBuilder:
                 tokenizer_conversion(checkpoint.directory, output) as converted_tokenizer,
             ):
                 shutil.copyfile(checkpoint.tokenizer.path, output / checkpoint.tokenizer.path.name)
+                write_chat(checkpoint.directory, output)
                 write_serving(serving_of(spec), output)
                 _write_model(spec, checkpoint, output, report)
                 finished(output / WEIGHTS)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from falconry.checkpoint.chat import write_chat
 from falconry.checkpoint.files import TOKENIZER
 from falconry.digests import DigestCache, value_digest
 from falconry.engine.builder import BuiltEngine, Finished, Report
@@ -45,7 +46,7 @@ from falconry.progress import human_count
 from falconry.settings import Settings
 
 # Raised whenever the same inputs would give other engines.
-_VERSION = "1"
+_VERSION = "2"
 
 # NCCL and TensorRT-LLM's worker processes share memory; Docker's own 64 MiB stop them
 # (TensorRT-LLM 1.0.0, docs/source/installation: `--ipc=host`, or a larger /dev/shm).
@@ -134,6 +135,7 @@ class TensorRtLlmJob:
         _keep_timing_cache(output, run.cache)
         check_layout(output, spec)
         shutil.copyfile(directory / TOKENIZER, output / TOKENIZER)
+        write_chat(directory, output)
         _write_serving(spec, output)
         return self._built(spec, found)
 

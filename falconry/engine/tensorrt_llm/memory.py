@@ -13,6 +13,7 @@ from falconry.checkpoint import FalconArchitecture
 from falconry.engine.shapes import GpuShape
 from falconry.engine.tensorrt_llm.recipe import GpuRecipe
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
+from falconry.engine.toolchain import Toolchain
 
 MIB, GIB = 1 << 20, 1 << 30
 
@@ -107,8 +108,13 @@ def estimate(spec: GpuEngineSpec) -> MemoryEstimate:
         runtime=_RUNTIME,
         build_host_bytes=_build_host_bytes(spec, rank),
         build_disk_bytes=rank.all_weights * (1 if _builds_directly(spec) else 2),
-        image_disk_bytes=int(spec.toolchain.listed_gb * 1e9 * _UNPACKED),
+        image_disk_bytes=unpacked_image_bytes(spec.toolchain),
     )
+
+
+def unpacked_image_bytes(toolchain: Toolchain) -> int:
+    """What a release's image takes at most where Docker keeps images."""
+    return int(toolchain.listed_gb * 1e9 * _UNPACKED)
 
 
 def usable_bytes(shape: GpuShape) -> int:

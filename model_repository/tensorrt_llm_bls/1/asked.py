@@ -4,15 +4,18 @@ Knows nothing of Triton.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .prompts import Prompt, RefusedError
+from .preparation import Prepared
+from .prompts import Prompt
+from .refusal import RefusedError
 
-# Inputs that the engine's model takes as they are, with its names for them (TensorRT-LLM 1.0.0).
+# Inputs that the engine's model takes as they are, with its names for them (TensorRT-LLM 1.0.0;
+# older releases have other names, which the model's configuration then says).
 _PASSED_ON = {
     "top_k": "runtime_top_k",
     "top_p": "runtime_top_p",
@@ -36,6 +39,7 @@ _ONLY = {
 # The names that prompts.py knows the inputs by: those of the model `preprocessing`.
 _PREPROCESSING_NAMES = {
     "QUERY": "text_input",
+    "MESSAGES": "messages",
     "REQUEST_OUTPUT_LEN": "max_tokens",
     "BAD_WORDS_DICT": "bad_words",
     "STOP_WORDS_DICT": "stop_words",
@@ -74,9 +78,6 @@ class Asked:
         Raises:
             RefusedError: an input is missing, is malformed, or cannot be honoured here.
         """
-        for name in ("text_input", "max_tokens"):
-            if tensor(name) is None:
-                raise RefusedError(f"{name} is missing")
         for name, value in _ONLY.items():
             if _scalar(tensor, name, value) != value:
                 raise RefusedError(
@@ -97,36 +98,26 @@ class Asked:
         return tuple(word.encode("utf-8") for word in self.prompt.stop_words if word)
 
     def inner_request(
-        self,
-        request_id: str,
-        input_ids: Sequence[int],
-        token_ends: tuple[int, int],
-        words: dict[str, np.ndarray],
-        *,
-        streaming: bool,
+        self, request_id: str, prepared: Prepared, *, streaming: bool
     ) -> dict[str, Any]:
         """This request as one to the engine's model, in the form of Triton's `generate`.
 
         Args:
             request_id: by which it can be stopped.
-            input_ids: the prompt's tokens.
-            token_ends: the end token and the padding token.
-            words: lists of words as tokens, by the input's name.
+            prepared: the prompt and the words as tokens.
             streaming: whether tokens shall come one by one.
         """
-        end_id, pad_id = token_ends
+        words = {"bad_words_list": prepared.bad_words, "stop_words_list": prepared.stop_words}
         return {
             "id": request_id,
-            "input_ids": list(input_ids),
-            "input_lengths": len(input_ids),
-            "request_output_len": self.prompt.max_tokens,
-            "end_id": end_id,
-            "pad_id": pad_id,
+            "input_ids": prepared.input_ids,
+            "input_lengths": len(prepared.input_ids),
+            "request_output_len": prepared.max_tokens,
+            "end_id": prepared.end_id,
+            "pad_id": prepared.pad_id,
             "exclude_input_in_output": True,
             "return_log_probs": self.return_log_probs,
             "streaming": streaming,
-            # No input, and so a parameter of the request: see tensorrt_llm/1/model.py.
-            "all_tokens": True,
             **self.sampling,
             **{name: flat.ravel().tolist() for name, flat in words.items() if flat.size},
         }

@@ -13,14 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from tokenizers import Tokenizer
 
 from .answer import Answer
 from .asked import Asked
 from .conversation import Conversation, Conversations, every
 from .inner import InnerModel
 from .metrics import Metrics
-from .prompts import Limits, RefusedError, check_parameters, encode_prompts, flat_word_list
+from .parameters import check_parameters
+from .preparation import Preparation
+from .refusal import RefusedError
 from .text import read_token_bytes
 
 # Set by docker/server/tritonserver.py, which gives Triton another port than the container's.
@@ -46,15 +47,13 @@ class TritonPythonModel:
         """Reads the tokenizer beside this file and the limits from the configuration."""
         config = json.loads(args["model_config"])
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
-        tokenizer_file = Path(__file__).with_name("tokenizer.json")
+        directory = Path(__file__).parent
         self._decoupled = pb_utils.using_decoupled_model_transaction_policy(config)
-        self._limits = Limits.from_parameters(parameters)
+        self._preparation = Preparation(directory, parameters)
+        self._engine_names = json.loads(parameters["engine_names"])
+        self._engine_parameters = json.loads(parameters["engine_parameters"])
         self._max_requests = int(parameters["max_requests"])
-        self._token_bytes = read_token_bytes(tokenizer_file)
-        self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
-        # A setting of the checkpoint's for training; a prompt must never be cut in silence.
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+        self._token_bytes = read_token_bytes(directory / "tokenizer.json")
         self._inner = InnerModel(os.environ.get(ADDRESS_VARIABLE, _DEFAULT_ADDRESS))
         self._conversations = Conversations()
         self._metrics = Metrics()
@@ -70,28 +69,24 @@ class TritonPythonModel:
     def execute(self, requests):
         """Hands each request to the event loop, which answers through the response sender."""
         arrived = time.perf_counter()
-        asked = []
+        read = []
         for request in requests:
             try:
                 if not self._stop(request):
-                    asked.append((request, self._read(request)))
+                    asked = self._read(request)
+                    read.append((request, asked, self._preparation.draft(asked.prompt)))
             except RefusedError as refusal:
                 _refuse(request, "INVALID_ARG", str(refusal))
-        encoded = encode_prompts(self._tokenizer, [each.prompt for _, each in asked])
-        for (request, each), input_ids in zip(asked, encoded, strict=True):
-            try:
-                conversation = self._conversation(request, each, input_ids, arrived)
-            except RefusedError as refusal:
-                _refuse(request, "INVALID_ARG", str(refusal))
-                continue
-            if len(self._conversations) >= self._max_requests:
-                _refuse(
-                    request,
-                    "UNAVAILABLE",
-                    f"{self._max_requests} requests are under way: try again later",
-                )
-                continue
-            self._start(conversation, len(input_ids))
+        prepared = self._preparation.finish([draft for _, _, draft in read])
+        for (request, asked, _), each in zip(read, prepared, strict=True):
+            if isinstance(each, RefusedError):
+                _refuse(request, "INVALID_ARG", str(each))
+            elif len(self._conversations) >= self._max_requests:
+                reason = f"{self._max_requests} requests are under way: try again later"
+                _refuse(request, "UNAVAILABLE", reason)
+            else:
+                conversation = self._conversation(request, asked, each, arrived)
+                self._start(conversation, len(each.input_ids))
 
     def finalize(self):
         """Ends the threads, and with them what is still under way."""
@@ -107,30 +102,22 @@ class TritonPythonModel:
             raise RefusedError("stream: this deployment answers in one piece (route infer)")
         return asked
 
-    def _conversation(self, request, asked, input_ids, arrived):
-        prompt = asked.prompt
-        self._limits.check(len(input_ids), prompt.max_tokens)
-        end_id = self._limits.end_id if prompt.end_id is None else prompt.end_id
-        pad_id = self._limits.pad_id if prompt.pad_id is None else prompt.pad_id
+    def _conversation(self, request, asked, prepared, arrived):
         stop_words = asked.stop_words
         body = asked.inner_request(
             self._conversations.inner_id(),
-            input_ids,
-            (end_id, pad_id),
-            {
-                "bad_words_list": flat_word_list(self._tokenizer, prompt.bad_words),
-                "stop_words_list": flat_word_list(self._tokenizer, prompt.stop_words),
-            },
+            prepared,
             # Where the engine does not see a stop word, it is to be ended when the word has come.
             streaming=asked.stream or (self._decoupled and bool(stop_words)),
         )
-        echo = prompt.text if asked.echo else ""
-        answer = Answer(self._token_bytes, stop_words, end_id, prompt.max_tokens, echo)
-        client = Responses(request, asked.return_log_probs, len(input_ids))
+        body = {self._engine_names.get(name, name): value for name, value in body.items()}
+        echo = prepared.text if asked.echo else ""
+        answer = Answer(self._token_bytes, stop_words, prepared.end_id, prepared.max_tokens, echo)
+        client = Responses(request, asked.return_log_probs, len(prepared.input_ids))
         return Conversation(
             request.request_id(),
             _connection(request),
-            body,
+            body | self._engine_parameters,
             answer,
             client,
             asked.stream,

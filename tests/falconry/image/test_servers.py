@@ -80,7 +80,8 @@ def test_a_release_without_the_backend_names_one_that_has_it():
 def test_no_engine_no_tokenizer_and_no_secret_is_in_the_context(profile):
     source = server_image(load_settings(ROOT, profile))
     names = {name for name, data in members(source.context(None)).items() if data is not None}
-    servers = {f"server/{path.name}" for path in (ROOT / "docker/server").glob("*.py")}
+    docker = ROOT / "docker"
+    servers = {str(path.relative_to(docker)) for path in (docker / "server").rglob("*.py")}
     assert names == {"Dockerfile", "requirements.txt", *servers}
 
 

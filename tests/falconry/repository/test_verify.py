@@ -80,6 +80,7 @@ def test_the_ensemble_takes_nvidias_inputs():
         )
         for tensor in config.input
     }
+    assert ours.pop("messages") == ("TYPE_STRING", [1], True)  # ours
     assert ours == NVIDIA_INPUTS
 
 

@@ -54,6 +54,7 @@ def test_an_engine_holds_the_model_both_tokenizers_and_how_to_open_it(
     engine = contents(engine_of(tiny_falcon, "cpu"))
 
     assert sorted(engine) == [
+        "chat.json",
         "engine.json",
         "openvino_detokenizer.bin",
         "openvino_detokenizer.xml",

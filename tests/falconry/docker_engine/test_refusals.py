@@ -2,8 +2,8 @@
 
 import pytest
 
+from falconry.docker_engine.refusals import PassingError, explain
 from falconry.errors import sentence
-from falconry.image.refusals import PassingError, explain
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from falconry.image.refusals import PassingError, explain
         ),
         ("denied: requested access to the resource is denied", "may not push or pull", "policy"),
         ("name unknown: repository name not known to registry", "no such repository", "make it"),
-        ("manifest unknown: manifest unknown", "no such image", "tag and digest"),
+        ("manifest unknown: manifest unknown", "no such image", "name and tag"),
         ("toomanyrequests: too many requests", "no more requests for now", "wait"),
         ("Repository quota exceeded: limit is 500", "no room left", "delete repositories"),
         (

@@ -33,8 +33,8 @@ def _meaning(said: str, problem: str, remedy: str, *, passes: bool = False) -> _
 
 
 _NEW_TOKEN = (
-    "put a new auth token into OCIR_AUTH_TOKEN and its user into OCIR_USERNAME, or leave both out"
-    " and let the API key ask for one; for other registries run docker login"
+    "run docker login for it; for OCIR put a new auth token into OCIR_AUTH_TOKEN and its user into"
+    " OCIR_USERNAME, or leave both out and let the API key ask for one"
 )
 # The first that fits counts, so what is more special stands first.
 _MEANINGS = (
@@ -68,8 +68,8 @@ _MEANINGS = (
     _meaning(
         r"denied|insufficient_scope|\b403\b|forbidden",
         "this user may not push or pull there",
-        "check the namespace, the repository and the policy `allow group … to manage repos in"
-        " compartment …`, and that the repository is in that compartment",
+        "check the image's name and docker login; for OCIR the namespace, and the policy `allow"
+        " group … to manage repos in compartment …` for the repository's compartment",
     ),
     _meaning(
         r"unauthorized|authentication required|no basic auth|incorrect username|\b401\b",
@@ -84,7 +84,7 @@ _MEANINGS = (
     _meaning(
         r"manifest.?unknown|manifest for .* not found|\b404\b|not found",
         "the registry has no such image",
-        "check the image's name, tag and digest",
+        "check the image's name and tag",
     ),
     _meaning(
         r"dial tcp|no such host|name resolution|getaddrinfo|connection (refused|reset|aborted)"
@@ -97,22 +97,24 @@ _MEANINGS = (
     _meaning(
         r"\b50[0234]\b|internal server error|bad gateway|service unavailable|server error",
         "the registry failed",
-        "run again in a while: layers that arrived stay there",
+        "check the network and run again in a while: layers that arrived stay there",
         passes=True,
     ),
 )
 
 
-def explain(where: str, said: str) -> ImageError:
+def explain(where: str, said: str, attempt: str = "") -> ImageError:
     """The error that a registry's or engine's words stand for.
 
     Args:
         where: the image or registry.
         said: its words; user information in URLs is taken out of them.
+        attempt: what failed, as a clause, where that is not plain.
     """
     words = _USER_INFORMATION.sub("//", said).strip().rstrip(".")
+    begin = f"{attempt}: " if attempt else ""
     for meaning in _MEANINGS:
         if meaning.said.search(words):
             kind = PassingError if meaning.passes else ImageError
-            return kind(f"{meaning.problem} ({words})", where=where, remedy=meaning.remedy)
-    return ImageError(f"the registry refuses ({words})", where=where)
+            return kind(f"{begin}{meaning.problem} ({words})", where=where, remedy=meaning.remedy)
+    return ImageError(f"{begin}the registry refuses ({words})", where=where)

@@ -1,0 +1,96 @@
+"""How many generations are under way, how many wait for their turn, and who is refused."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from refusals import Refusal, stopping
+
+
+class Admission:
+    """Lets generations through in the order in which they came.
+
+    Args:
+        max_in_flight: how many at once.
+        max_queued: how many may wait.
+        queue_timeout_s: how long each may wait.
+
+    Attributes:
+        in_flight: how many are under way.
+        queued: how many wait.
+    """
+
+    def __init__(self, max_in_flight: int, max_queued: int, queue_timeout_s: float) -> None:
+        self._slots = asyncio.Semaphore(max_in_flight)
+        self._max_in_flight = max_in_flight
+        self._max_queued = max_queued
+        self._queue_timeout_s = queue_timeout_s
+        self._closed = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.in_flight = 0
+        self.queued = 0
+
+    @property
+    def capacity(self) -> int:
+        """How many generations one request may bring without being too many by itself."""
+        return self._max_in_flight
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Waits for a generation's turn; it is under way as long as the context is entered.
+
+        Raises:
+            Refusal: 429 if too many wait already; 503 if its turn does not come in time or the
+                server is stopping.
+        """
+        if self._closed:
+            raise stopping()
+        if self._slots.locked():
+            await self._wait()
+        else:
+            await self._slots.acquire()
+        self.in_flight += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
+            if not self.in_flight:
+                self._idle.set()
+            self._slots.release()
+
+    async def close(self, drain_s: float) -> None:
+        """Refuses everybody from now on, and waits for those under way; not longer than told."""
+        self._closed = True
+        try:
+            async with asyncio.timeout(drain_s):
+                await self._idle.wait()
+        except TimeoutError:
+            pass
+
+    async def _wait(self) -> None:
+        if self.queued >= self._max_queued:
+            raise Refusal(
+                429,
+                "queue_full",
+                f"{self._max_in_flight} requests are under way and {self.queued} wait: "
+                "try again later",
+            )
+        self.queued += 1
+        try:
+            async with asyncio.timeout(self._queue_timeout_s):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise Refusal(
+                503,
+                "queue_timeout",
+                f"the request has waited {self._queue_timeout_s:g} s for its turn: try again later",
+            ) from None
+        finally:
+            self.queued -= 1
+        if self._closed:
+            self._slots.release()
+            raise stopping()

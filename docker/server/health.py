@@ -1,0 +1,70 @@
+"""Whether the server answers: watched in the background, so that a probe costs no generation."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import aiohttp
+from generation import FrontModel, Generation, Sampling
+from refusals import Refusal, not_ready, stopping
+from upstream import Triton, UpstreamError
+
+_STARTING_PERIOD_S = 0.1
+_RUNNING_PERIOD_S = 0.5
+_FIRST_GENERATION = Generation(("text_input", "Hello"), 1, (), Sampling(temperature=0))
+_log = logging.getLogger("front")
+
+
+class Health:
+    """Follows a server from its start to its stop.
+
+    A server with the front model is ready once that has answered: its first generation warms the
+    engine up. Triton closes its port as the first thing when it is told to stop (2.51).
+
+    Attributes:
+        stopped: set when Triton has been told to stop.
+    """
+
+    def __init__(self, triton: Triton, model: FrontModel) -> None:
+        self._triton = triton
+        self._model = model
+        self._complaint = "Triton has not started"
+        self._answers = False
+        self.stopped = asyncio.Event()
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """Why the server is not ready, None where it is as far as it depends on this."""
+        if self.stopped.is_set():
+            return stopping()
+        return None if self._answers else not_ready(f"the server is not ready: {self._complaint}")
+
+    async def watch(self) -> None:
+        """Watches until Triton stops."""
+        while not await self._has_answered():
+            await asyncio.sleep(_STARTING_PERIOD_S)
+        self._answers = True
+        _log.info("ready")
+        while await self._triton.listens():
+            await asyncio.sleep(_RUNNING_PERIOD_S)
+        self.stopped.set()
+
+    async def _has_answered(self) -> bool:
+        if not await self._triton.ready():
+            return False
+        try:
+            if await self._model.served() is not None:
+                await self._model.whole(_FIRST_GENERATION, "warm-up")
+        except (UpstreamError, aiohttp.ClientError) as error:
+            self._complain(f"its first generation failed: {error}")
+            return False
+        except (KeyError, ValueError) as error:
+            self._complain(f"its front model is not the one that is known here: {error!r}")
+            return False
+        return True
+
+    def _complain(self, complaint: str) -> None:
+        if complaint != self._complaint:
+            self._complaint = complaint
+            _log.warning("not ready: %s", complaint)

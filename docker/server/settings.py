@@ -1,0 +1,70 @@
+"""The front's settings, from environment variables of the container."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from generation import FRONT_MODEL
+
+_PREFIX = "FALCONRY_"
+
+
+class WrongSettingError(ValueError):
+    """A variable whose value cannot be used; the message says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrontSettings:
+    """How the front serves; each field is the variable FALCONRY_<its name in capitals>.
+
+    Attributes:
+        model_name: what OpenAI's clients call the model.
+        default_max_tokens: how many tokens a chat answer has at most where the request does not
+            say; less where the engine's sequences are short.
+        max_in_flight: how many generations are under way at once; the next ones wait.
+        max_queued: how many may wait; the next ones are refused with 429.
+        queue_timeout_s: how long one may wait; then it is refused with 503. OCI's gateway gives up
+            at 60 s, so a request that has waited longer than half of that has little use.
+        drain_s: how long running answers may go on when the server stops. local_oci and Docker
+            kill 10 s after SIGTERM, and Triton takes about 3 s to unload its models (2.51).
+    """
+
+    model_name: str = FRONT_MODEL
+    default_max_tokens: int = 256
+    max_in_flight: int = 256
+    max_queued: int = 256
+    queue_timeout_s: float = 30.0
+    drain_s: float = 5.0
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> FrontSettings:
+        """Reads the variables that are set.
+
+        Raises:
+            WrongSettingError: one has a value that is no such number, or is empty.
+        """
+        given = {}
+        for field in fields(cls):
+            name = _PREFIX + field.name.upper()
+            if name in environment:
+                given[field.name] = _value(name, environment[name], type(field.default))
+        return cls(**given)
+
+
+def _value(name: str, text: str, kind: type[Any]) -> Any:
+    if kind is str:
+        if not text:
+            raise WrongSettingError(f"{name} is empty")
+        return text
+    lowest = 0 if name.endswith(("_S", "QUEUED")) else 1
+    try:
+        value = kind(text)
+    except ValueError:
+        value = math.nan
+    if not lowest <= value < math.inf:
+        wanted = "a whole number" if kind is int else "a number of seconds"
+        raise WrongSettingError(f"{name} is {text!r}; it must be {wanted} from {lowest} on")
+    return value

@@ -1,0 +1,107 @@
+"""What NVIDIA's C++ backend takes and gives, as data: engine/tensorrtllm_backend.toml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from falconry.engine.toolchain import Toolchain
+from falconry.errors import RepositoryError, SettingsError
+from falconry.settings import read_toml, validation_problem
+
+BACKEND = Path(__file__).parents[2] / "engine" / "tensorrtllm_backend.toml"
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class BackendTensor(_Table):
+    """A tensor of the backend's configuration.
+
+    Attributes:
+        type: without the `TYPE_` of configurations.
+        dims: without the batch dimension.
+        ragged: whether requests of different shapes may be in a batch.
+        scalar: whether the backend sees one value a request, and no dims.
+    """
+
+    name: str
+    type: str
+    dims: tuple[int, ...] = Field(strict=False)
+    optional: bool = False
+    ragged: bool = False
+    scalar: bool = False
+
+
+class _Surface(_Table):
+    renamed: Mapping[str, str]
+
+
+class _File(_Table):
+    inputs: tuple[BackendTensor, ...] = Field(strict=False)
+    outputs: tuple[BackendTensor, ...] = Field(strict=False)
+    required_scalars: Mapping[str, str]
+    optional_scalars: Mapping[str, str]
+    surfaces: Mapping[str, _Surface]
+    parameters: Mapping[str, str]
+    unserved: Mapping[str, str]
+
+
+class BackendSurface(_Table):
+    """The tensors and the fixed parameters of a release.
+
+    Attributes:
+        renamed: what this release calls a tensor, by the newest release's name.
+    """
+
+    inputs: tuple[BackendTensor, ...]
+    outputs: tuple[BackendTensor, ...]
+    parameters: Mapping[str, str]
+    renamed: Mapping[str, str]
+
+
+def backend_surface(toolchain: Toolchain) -> BackendSurface:
+    """What the backend in a toolchain's image takes and gives.
+
+    Raises:
+        RepositoryError: it is a release that cannot keep the serving contract.
+        SettingsError: the file is not valid.
+    """
+    backend = _load(BACKEND)
+    if reason := backend.unserved.get(toolchain.tensorrt_llm):
+        raise RepositoryError(
+            f"TensorRT-LLM {toolchain.tensorrt_llm} cannot be served here: {reason}",
+            where=f"engine.toolchain {toolchain.release}",
+            remedy="build the engine with a newer toolchain",
+        )
+    renamed = backend.surfaces[toolchain.tensor_names].renamed
+    inputs = (
+        *backend.inputs,
+        *(_scalar(name, kind, False) for name, kind in backend.required_scalars.items()),
+        *(_scalar(name, kind, True) for name, kind in backend.optional_scalars.items()),
+    )
+    return BackendSurface(
+        inputs=tuple(
+            tensor.model_copy(update={"name": renamed.get(tensor.name, tensor.name)})
+            for tensor in inputs
+        ),
+        outputs=backend.outputs,
+        parameters=backend.parameters,
+        renamed=renamed,
+    )
+
+
+def _scalar(name: str, kind: str, optional: bool) -> BackendTensor:
+    return BackendTensor(name=name, type=kind, dims=(1,), optional=optional, scalar=True)
+
+
+@cache
+def _load(path: Path) -> _File:
+    try:
+        return _File.model_validate(read_toml(path))
+    except ValidationError as error:
+        raise SettingsError(validation_problem(error), where=path) from None

@@ -1,0 +1,102 @@
+"""The configuration of NVIDIA's C++ backend for one engine: `tensorrt_llm/config.pbtxt`.
+
+Every size in it is the engine's own, so that the two cannot disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from tritonclient.grpc import model_config_pb2
+
+from falconry.engine.tensorrt_llm.built import BuiltEngine
+from falconry.repository.config import ModelConfig, set_parameters
+from falconry.repository.place import MODEL_REPOSITORY
+from falconry.repository.surface import BackendSurface, BackendTensor
+from falconry.settings import TensorRtLlmServing
+
+BACKEND = "tensorrtllm"
+
+
+def backend_config(
+    name: str,
+    engine: BuiltEngine,
+    surface: BackendSurface,
+    serving: TensorRtLlmServing,
+    *,
+    decoupled: bool,
+) -> ModelConfig:
+    """The backend's configuration.
+
+    Args:
+        name: the model's name, that of its directory.
+        engine: what was built.
+        surface: what the release that serves it takes and gives.
+        serving: the profile's choices.
+        decoupled: whether a request may have many responses.
+    """
+    config = model_config_pb2.ModelConfig(
+        name=name, backend=BACKEND, max_batch_size=engine.max_batch_size
+    )
+    config.model_transaction_policy.decoupled = decoupled
+    batching = config.dynamic_batching
+    batching.preferred_batch_size.append(engine.max_batch_size)
+    batching.max_queue_delay_microseconds = serving.max_queue_delay_microseconds
+    # The executor takes its own queue's limit from here, too.
+    batching.default_queue_policy.max_queue_size = serving.max_queue_size
+    _add(config.input, surface.inputs)
+    _add(config.output, surface.outputs)
+    # The executor owns the GPUs; Triton only hands requests over.
+    config.instance_group.add(count=1, kind=model_config_pb2.ModelInstanceGroup.KIND_CPU)
+    set_parameters(config, {**surface.parameters, **_parameters(name, engine, serving)})
+    return config
+
+
+def chunks_context(engine: BuiltEngine, serving: TensorRtLlmServing) -> bool:
+    """Whether long prompts are computed in several steps, between which other requests go on.
+
+    Only engines with paged context attention can; reuse of cached beginnings needs it as well.
+    """
+    return engine.paged_context_fmha and serving.chunked_context
+
+
+def _parameters(
+    name: str, engine: BuiltEngine, serving: TensorRtLlmServing
+) -> dict[str, str | int | float]:
+    parameters: dict[str, str | int | float] = {
+        # Opened as it is, from wherever the server was started (model_instance_state.cc:
+        # std::filesystem::exists), so a relative path will not do.
+        "gpt_model_path": f"{MODEL_REPOSITORY}/{name}/1",
+        "max_beam_width": engine.max_beam_width,
+        "batch_scheduler_policy": serving.scheduler_policy,
+        "kv_cache_free_gpu_mem_fraction": serving.kv_cache_free_gpu_mem_fraction,
+        "enable_kv_cache_reuse": _word(engine.paged_context_fmha and serving.kv_cache_reuse),
+        "enable_chunked_context": _word(chunks_context(engine, serving)),
+        "cancellation_check_period_ms": serving.cancellation_check_period_ms,
+    }
+    if serving.max_tokens_in_kv_cache is not None:
+        parameters["max_tokens_in_paged_kv_cache"] = serving.max_tokens_in_kv_cache
+    if engine.world_size > 1:
+        # Each rank its own GPU. The participants stay unnamed: they are all of mpirun's ranks.
+        parameters["gpu_device_ids"] = ",".join(map(str, range(engine.world_size)))
+    return parameters
+
+
+def _word(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _add(tensors: Any, wanted: Iterable[BackendTensor]) -> None:
+    for each in wanted:
+        tensor = tensors.add(
+            name=each.name,
+            data_type=model_config_pb2.DataType.Value(f"TYPE_{each.type}"),
+            dims=each.dims,
+        )
+        if each.scalar:
+            tensor.reshape.SetInParent()
+        if each.optional:
+            tensor.optional = True
+        if each.ragged:
+            tensor.allow_ragged_batch = True

@@ -1,0 +1,286 @@
+"""A container of the Docker engine that runs under the cloud's contract.
+
+The SDK's calls block, so they are made in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from local_oci.limits import DEPLOYED_MODEL_PATH, STOP_GRACE_SECONDS
+from local_oci.runtime.docker_engine import EngineError, connect, engine_errors_told
+from local_oci.runtime.docker_model_copy import fill
+from local_oci.runtime.exit_status import describe_exit
+from local_oci.runtime.output import LineReader
+from local_oci.runtime.runner import Address, Launch, StartError, Stream
+
+if TYPE_CHECKING:
+    from docker.client import DockerClient
+
+_KEPT_LINES = 20
+# After the engine said that the container is stopped, its last lines are on their way.
+_LAST_LINES_SECONDS = 5.0
+# So many pieces of output may wait for the event loop before the container has to wait.
+_PIECES = 64
+_LOST = "was lost: the Docker engine does not answer, or the container was removed"
+
+_log = logging.getLogger("local_oci.runtime")
+
+
+@dataclass(frozen=True, slots=True)
+class Confinement:
+    """What a container may do; the defaults are the contract's.
+
+    That the artifact is read-only is read (mod-dep-byoc.htm). The rest of the defaults is inferred,
+    the strictest reading: Oracle does not say what else a container may do.
+
+    Args:
+        user: user in place of the image's own.
+        read_only_root: whether only /tmp and /dev/shm can be written to.
+        read_only_model: whether it sees the artifact itself, and not a copy that it may change.
+        capabilities: whether it has the capabilities that Docker gives, and not none.
+    """
+
+    user: str | None = None
+    read_only_root: bool = True
+    read_only_model: bool = True
+    capabilities: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """What the thread that starts a container hands over."""
+
+    client: DockerClient
+    container: Any
+    output: Iterator[tuple[bytes | None, bytes | None]]
+    server: Address
+    health: Address
+
+
+async def start_container(
+    launch: Launch, confinement: Confinement, labels: Mapping[str, str]
+) -> DockerContainer:
+    """Create and start a container.
+
+    Args:
+        launch: what to run; the image is there.
+        confinement: what it may do.
+        labels: by which it can be found.
+
+    Raises:
+        StartError: no engine answers, or it refuses; nothing is left.
+    """
+    starting = asyncio.create_task(asyncio.to_thread(_start, launch, confinement, labels))
+    try:
+        started = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await asyncio.wait({starting})  # a thread cannot be stopped
+        if starting.exception() is None:
+            await asyncio.to_thread(_discard, starting.result())
+        raise
+    return DockerContainer(started, launch)
+
+
+class DockerContainer:
+    """A container of the engine; see `runner.Container`."""
+
+    def __init__(self, started: _Started, launch: Launch) -> None:
+        self.server = started.server
+        self.health = started.health
+        self._started = started
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[str] = self._loop.create_future()
+        self._stdout = LineReader(Stream.STDOUT, launch.output, 0)
+        self._stderr = LineReader(Stream.STDERR, launch.output, _KEPT_LINES)
+        self._room = threading.Semaphore(_PIECES)
+        threading.Thread(target=self._follow, daemon=True).start()
+
+    @property
+    def engine_container(self) -> Any:
+        """The SDK's object, for whoever wants to look into the container."""
+        return self._started.container
+
+    @property
+    def running(self) -> bool:
+        """Whether it still runs."""
+        return not self._ended.done()
+
+    @property
+    def last_stderr(self) -> list[str]:
+        """The last lines that it wrote to its standard error."""
+        return list(self._stderr.last)
+
+    async def wait(self) -> str:
+        """Wait for its end and that of its output; say how it ended."""
+        return await asyncio.shield(self._ended)
+
+    async def stop(self) -> None:
+        """SIGTERM, then SIGKILL after the grace period; then remove it."""
+        await self.terminate()
+        await self.remove()
+
+    async def terminate(self) -> str | None:
+        """SIGTERM, then SIGKILL after the grace period; say how it ended, as far as known."""
+        if self.running:
+            await asyncio.to_thread(_terminate, self._started.container)
+        with contextlib.suppress(TimeoutError):
+            return await asyncio.wait_for(self.wait(), _LAST_LINES_SECONDS)
+        return None
+
+    async def remove(self) -> None:
+        """Remove it with its volumes; one that runs is killed."""
+        await asyncio.to_thread(_discard, self._started)
+
+    def _follow(self) -> None:
+        """Pass on the output, then wait for the end. In a thread of its own."""
+        from docker.errors import DockerException
+        from requests import RequestException
+
+        how = _LOST
+        container = self._started.container
+        with contextlib.suppress(DockerException, RequestException, OSError):
+            for pieces in self._started.output:
+                self._hand_over(*pieces)
+            status = container.wait(timeout=None)["StatusCode"]
+            container.reload()
+            how = describe_end(status, container.attrs["State"])
+        self._call(self._finish, how)
+
+    def _hand_over(self, stdout: bytes | None, stderr: bytes | None) -> None:
+        for reader, data in ((self._stdout, stdout), (self._stderr, stderr)):
+            if data:
+                self._room.acquire()
+                self._call(self._feed, reader, data)
+
+    def _call(self, callback: Any, *arguments: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody listens
+            self._loop.call_soon_threadsafe(callback, *arguments)
+
+    def _feed(self, reader: LineReader, data: bytes) -> None:
+        self._room.release()
+        reader.feed(data)
+
+    def _finish(self, how: str) -> None:
+        self._stdout.finish()
+        self._stderr.finish()
+        self._ended.set_result(how)
+
+
+def describe_end(status: int, state: Mapping[str, Any]) -> str:
+    """How a container ended.
+
+    Args:
+        status: its exit status.
+        state: `State` of Docker's inspection.
+    """
+    if state.get("OOMKilled"):
+        return f"ran out of memory and {describe_exit(status)}"
+    return describe_exit(status)
+
+
+def _start(launch: Launch, confinement: Confinement, labels: Mapping[str, str]) -> _Started:
+    from docker.errors import APIError
+
+    try:
+        client = connect()
+        with engine_errors_told():
+            return _start_by(client, launch, confinement, labels)
+    except EngineError as error:
+        raise StartError(str(error)) from error
+    except APIError as error:
+        text = str(error.explanation or error).strip()
+        raise StartError(f"the Docker engine does not start the container: {text}") from error
+
+
+def _start_by(
+    client: DockerClient, launch: Launch, confinement: Confinement, labels: Mapping[str, str]
+) -> _Started:
+    container = None
+    try:
+        container = client.containers.create(**_options(launch, confinement, labels))
+        if not confinement.read_only_model:
+            fill(container, launch.model)
+        # Attached before the start, nothing is missed and no logging driver is needed.
+        output = container.attach(stream=True, demux=True, logs=False)
+        container.start()
+        container.reload()
+    except BaseException:
+        if container is not None:
+            container.remove(force=True, v=True)
+        client.close()
+        raise
+    server = _published(container, launch.server_port)
+    return _Started(client, container, output, server, _published(container, launch.health_port))
+
+
+def _options(launch: Launch, confinement: Confinement, labels: Mapping[str, str]) -> dict[str, Any]:
+    """What the SDK's `containers.create` takes."""
+    from docker.types import LogConfig, Mount
+
+    source = str(launch.model) if confinement.read_only_model else None
+    return {
+        "image": launch.image,
+        "entrypoint": list(launch.entrypoint) or None,
+        "command": list(launch.cmd) or None,
+        "environment": launch.environment,
+        "use_config_proxy": False,  # it would add variables
+        "user": confinement.user,
+        "labels": dict(labels),
+        "ports": {
+            f"{port}/tcp": ("127.0.0.1", None) for port in (launch.server_port, launch.health_port)
+        },
+        "mounts": [
+            Mount(
+                target=DEPLOYED_MODEL_PATH,
+                source=source,
+                type="bind" if source else "volume",
+                read_only=confinement.read_only_model,
+            )
+        ],
+        "read_only": confinement.read_only_root,
+        # Programs in /tmp can be executed, as in an image; Docker's own default forbids it.
+        "tmpfs": {"/tmp": "exec,mode=1777"},
+        "shm_size": launch.shm_size,
+        "cap_drop": None if confinement.capabilities else ["ALL"],
+        "security_opt": ["no-new-privileges"],
+        "init": False,
+        "stop_signal": "SIGTERM",
+        "healthcheck": {"test": ["NONE"]},  # health is asked for from outside
+        "log_config": LogConfig(type="none"),
+    }
+
+
+def _published(container: Any, port: int) -> Address:
+    """Where a port can be reached; a container that ended at once has none, and gets port 0."""
+    places = container.attrs["NetworkSettings"]["Ports"].get(f"{port}/tcp")
+    return Address(int(places[0]["HostPort"]) if places else 0)
+
+
+def _terminate(container: Any) -> None:
+    from docker.errors import DockerException
+    from requests import RequestException
+
+    with contextlib.suppress(DockerException, RequestException):
+        container.stop(timeout=int(STOP_GRACE_SECONDS))
+
+
+def _discard(started: _Started) -> None:
+    """Remove a container; one that cannot be removed now is found by its labels later."""
+    from docker.errors import DockerException, NotFound
+    from requests import RequestException
+
+    try:
+        started.container.remove(force=True, v=True)
+    except NotFound:
+        pass
+    except (DockerException, RequestException) as error:
+        _log.warning("container %s is not removed: %s", started.container.short_id, error)
+    finally:
+        started.client.close()

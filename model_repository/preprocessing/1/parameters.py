@@ -1,0 +1,33 @@
+"""The parameters that a request may carry beside its tensors; knows nothing of Triton."""
+
+import json
+
+from .refusal import RefusedError
+
+# What Triton's own front ends and clients put among a request's parameters. Anything else came
+# from a JSON field that is no input of the model: a typing error must not be ignored.
+KNOWN_PARAMETERS = frozenset(
+    {
+        "id",
+        "binary_data_output",
+        "sequence_id",
+        "sequence_start",
+        "sequence_end",
+        "triton_enable_empty_final_response",
+    }
+)
+
+
+def check_parameters(parameters: str | None, *further: str) -> None:
+    """Refuses a request with parameters that nobody knows.
+
+    Args:
+        parameters: all of them as a JSON object, as Triton gives them.
+        further: names that the model knows besides.
+
+    Raises:
+        RefusedError: there is one of another name.
+    """
+    unknown = sorted(set(json.loads(parameters or "{}")) - KNOWN_PARAMETERS - {*further})
+    if unknown:
+        raise RefusedError(f"unknown field: {', '.join(unknown)}")

@@ -1,0 +1,109 @@
+"""Prompts as the engine's model takes them, all of a batch encoded together.
+
+Knows nothing of Triton. Used by preprocessing and by the front model.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .chat import ChatTemplate, read_messages
+from .encoding import Encoder, Text
+from .prompts import Limits, Prompt
+from .refusal import RefusedError
+from .words import flat_word_list, word_forms
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A prompt with every text of it that is to be encoded."""
+
+    prompt: Prompt
+    text: Text
+    bad_words: tuple[Text, ...]
+    stop_words: tuple[Text, ...]
+
+    @property
+    def texts(self) -> list[Text]:
+        """The prompt's text, then those of the words."""
+        return [self.text, *self.bad_words, *self.stop_words]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A prompt as the engine's model takes it.
+
+    Attributes:
+        text: the prompt itself, or what the messages became.
+        bad_words: int32 [2, n] as in `words.flat_word_list`; so is `stop_words`.
+    """
+
+    text: str
+    input_ids: list[int]
+    max_tokens: int
+    bad_words: np.ndarray
+    stop_words: np.ndarray
+    end_id: int
+    pad_id: int
+
+
+class Preparation:
+    """What is the same for all prompts: tokenizer, chat template, limits.
+
+    Args:
+        directory: has `tokenizer.json`, and `chat.json` where the checkpoint has a template.
+        parameters: of the model's configuration, written at assembly.
+    """
+
+    def __init__(self, directory: Path, parameters: Mapping[str, str]) -> None:
+        self._limits = Limits.from_parameters(parameters)
+        # What the engine compares words with: the text, or its own tokens.
+        self._spaced = parameters["words_are_compared_as"] == "tokens"
+        self._encoder = Encoder(directory / "tokenizer.json")
+        chat = directory / "chat.json"
+        self._chat = ChatTemplate.read(chat) if chat.is_file() else None
+
+    def draft(self, prompt: Prompt) -> Draft:
+        """The texts of a prompt.
+
+        Raises:
+            RefusedError: messages that cannot be rendered.
+        """
+        text = Text(self._rendered(prompt.text)) if prompt.is_chat else Text(prompt.text, True)
+        return Draft(prompt, text, self._words(prompt.bad_words), self._words(prompt.stop_words))
+
+    def finish(self, drafts: Sequence[Draft]) -> list[Prepared | RefusedError]:
+        """Encodes everything in one call; gives each prompt, or why it does not fit."""
+        ids = self._encoder.encode([text for draft in drafts for text in draft.texts])
+        finished: list[Prepared | RefusedError] = []
+        for draft in drafts:
+            sequences = [next(ids) for _ in draft.texts]
+            try:
+                finished.append(self._prepared(draft, sequences))
+            except RefusedError as refusal:
+                finished.append(refusal)
+        return finished
+
+    def _prepared(self, draft: Draft, sequences: list[list[int]]) -> Prepared:
+        prompt, (input_ids, *words) = draft.prompt, sequences
+        self._limits.check(prompt, len(input_ids))
+        bad = len(draft.bad_words)
+        return Prepared(
+            text=draft.text.content,
+            input_ids=input_ids,
+            max_tokens=prompt.max_tokens,
+            bad_words=flat_word_list(words[:bad]),
+            stop_words=flat_word_list(words[bad:]),
+            end_id=self._limits.end_id if prompt.end_id is None else prompt.end_id,
+            pad_id=self._limits.pad_id if prompt.pad_id is None else prompt.pad_id,
+        )
+
+    def _rendered(self, messages: str) -> str:
+        if self._chat is None:
+            raise RefusedError("messages: this checkpoint has no chat template; send text_input")
+        return self._chat.render(read_messages(messages))
+
+    def _words(self, words: Sequence[str]) -> tuple[Text, ...]:
+        return tuple(Text(form) for form in word_forms(words, spaced=self._spaced))

@@ -1,0 +1,46 @@
+"""Stop and bad words as token sequences, in TensorRT-LLM's form; knows nothing of Triton.
+
+A byte-level vocabulary has other tokens for a word at the beginning of a text or within another
+word than for the same word after a space. A runtime that compares tokens misses one of the two,
+so it is given both. One that compares text is given the words as they are: " word" would cut a
+space that nobody asked to cut.
+"""
+
+from collections.abc import Iterable
+from itertools import accumulate
+
+import numpy as np
+
+
+def word_forms(words: Iterable[str], *, spaced: bool) -> tuple[str, ...]:
+    """The texts that stand for the words; empty words, which would match everywhere, are left out.
+
+    Args:
+        words: as the user gave them.
+        spaced: whether a word is also looked for after a space. One that begins with a space is
+            only looked for as it is: without its space it would be found inside other words.
+    """
+    forms: dict[str, None] = {}
+    for word in words:
+        if word:
+            forms[word] = None
+            if spaced and not word[0].isspace():
+                forms[f" {word}"] = None
+    return tuple(forms)
+
+
+def flat_word_list(sequences: Iterable[list[int]]) -> np.ndarray:
+    """Token sequences in TensorRT-LLM's form: ids one after another, and where each one ends.
+
+    One that ends with another one is left out, since the other is found at the same token.
+
+    Returns:
+        int32 of shape [2, n]: row 0 the ids, row 1 the ends of the sequences, padded with -1.
+    """
+    least: list[list[int]] = []
+    for sequence in sorted(sequences, key=len):
+        if sequence and not any(sequence[-len(shorter) :] == shorter for shorter in least):
+            least.append(sequence)
+    ids = [token for sequence in least for token in sequence]
+    ends = list(accumulate(map(len, least)))
+    return np.array([ids, ends + [-1] * (len(ids) - len(ends))], np.int32)

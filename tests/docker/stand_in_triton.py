@@ -1,0 +1,177 @@
+"""STAND-IN for Triton with the front model, for what a real one cannot be made to do at will.
+
+It has the paths, tensors, statuses and event form of Triton 2.51 and of
+model_repository/tensorrt_llm_bls. An answer is `max_tokens` words, one every `token_s`. What the
+prompt says besides: `refuse STATUS REASON`, `break off`, `fail`.
+"""
+
+import asyncio
+import json
+import threading
+from contextlib import contextmanager
+
+from aiohttp import web
+
+MODEL = "tensorrt_llm_bls"
+INPUTS = {
+    "text_input": "STRING",
+    "messages": "STRING",
+    "max_tokens": "INT32",
+    "stop_words": "STRING",
+    "stream": "BOOL",
+    "stop": "BOOL",
+}
+
+
+class StandIn:
+    """The server's state, which a test may look at and change.
+
+    Attributes:
+        token_s: seconds a token takes.
+        ready: whether it says that it is ready.
+        has_model: whether there is a front model.
+        failing: the error that every generation gets.
+        seen: the bodies of all generations, with the tokens that were made for each.
+    """
+
+    def __init__(self):
+        self.token_s = 0.0
+        self.ready = True
+        self.has_model = True
+        self.failing = None
+        self.seen = []
+        self.url = ""
+        self.close_port = lambda: None
+        self._stopped = set()
+
+    @property
+    def last(self):
+        return self.seen[-1]
+
+    def application(self):
+        application = web.Application()
+        application.add_routes(
+            [
+                web.get("/v2", self._server),
+                web.get("/v2/health/live", self._server),
+                web.get("/v2/health/ready", self._ready),
+                web.get(f"/v2/models/{MODEL}/config", self._config),
+                web.get("/metrics", self._metrics),
+                web.post(f"/v2/models/{MODEL}/generate", self._generate),
+                web.post(f"/v2/models/{MODEL}/generate_stream", self._generate_stream),
+            ]
+        )
+        return application
+
+    async def _server(self, request):
+        return web.json_response({"name": "triton", "version": "2.51.0"})
+
+    async def _ready(self, request):
+        return web.Response(status=200 if self.ready else 400)
+
+    async def _metrics(self, request):
+        return web.Response(text="nv_inference_count 7\n")
+
+    async def _config(self, request):
+        if not self.has_model:
+            return web.json_response({"error": "no such model"}, status=400)
+        inputs = [{"name": name, "data_type": f"TYPE_{kind}"} for name, kind in INPUTS.items()]
+        parameters = {"max_seq_len": {"string_value": "512"}}
+        return web.json_response({"name": MODEL, "input": inputs, "parameters": parameters})
+
+    async def _generate(self, request):
+        body = await request.json()
+        if body.get("stop"):
+            self._stopped.add(body.get("connection", body.get("id")))
+            return web.json_response({"text_output": "", "finish_reason": "cancelled"})
+        seen = {"body": body, "tokens": 0, "path": request.path}
+        self.seen.append(seen)
+        if refusal := self._refusal(body):
+            return web.json_response({"error": refusal[1]}, status=refusal[0])
+        words = [word async for word in self._words(body, seen)]
+        return web.json_response(self._final(body, seen, "".join(words)))
+
+    async def _generate_stream(self, request):
+        body = await request.json()
+        seen = {"body": body, "tokens": 0, "path": request.path}
+        self.seen.append(seen)
+        if refusal := self._refusal(body):
+            event = f"data: {json.dumps({'error': refusal[1]})}\n\n"
+            return web.Response(status=refusal[0], text=event, content_type="text/event-stream")
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+        await response.prepare(request)
+        async for word in self._words(body, seen):
+            await self._send(response, {"text_output": word})
+            if "break off" in str(body.get("text_input")) and seen["tokens"] == 2:
+                request.transport.abort()
+                return response
+            if "fail" in str(body.get("text_input")) and seen["tokens"] == 2:
+                await self._send(response, {"error": "the engine has failed"})
+                return response
+        await self._send(response, self._final(body, seen, ""))
+        return response
+
+    async def _words(self, body, seen):
+        for number in range(body["max_tokens"]):
+            await asyncio.sleep(self.token_s)
+            if {body.get("connection"), body.get("id")} & (self._stopped - {None}):
+                seen["stopped"] = True
+                return
+            seen["tokens"] += 1
+            yield f"w{number} "
+
+    def _final(self, body, seen, text):
+        return {
+            "text_output": text,
+            "finish_reason": "cancelled" if seen.get("stopped") else "length",
+            "prompt_tokens": len(str(body.get("text_input", "")).split()),
+            "completion_tokens": seen["tokens"],
+        }
+
+    def _refusal(self, body):
+        if self.failing:
+            return 500, self.failing
+        word, _, rest = str(body.get("text_input")).partition(" ")
+        if word != "refuse":
+            return None
+        status, _, reason = rest.partition(" ")
+        return int(status), reason
+
+    async def _send(self, response, value):
+        await response.write(f"data: {json.dumps(value)}\n\n".encode())
+
+
+@contextmanager
+def running_stand_in(**state):
+    """A stand-in on a free port, in a thread of its own."""
+    stand_in, started, loop = StandIn(), threading.Event(), asyncio.new_event_loop()
+    vars(stand_in).update(state)
+
+    async def start():
+        runner = web.AppRunner(stand_in.application(), handler_cancellation=True)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        stand_in.url = site.name
+        stand_in.close_port = lambda: asyncio.run_coroutine_threadsafe(close(site), loop).result(5)
+        started.set()
+        return runner
+
+    async def close(site):
+        """Takes no more connections, and keeps those that there are; as Triton told to stop."""
+        site._server.close()
+
+    def run():
+        asyncio.set_event_loop(loop)
+        runner = loop.run_until_complete(start())
+        loop.run_forever()
+        loop.run_until_complete(asyncio.wait_for(runner.cleanup(), 5))
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    assert started.wait(10)
+    try:
+        yield stand_in
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)

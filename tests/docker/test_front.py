@@ -1,0 +1,337 @@
+"""The front's limits, readiness, metrics, log and stop, before a stand-in for Triton."""
+
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+import requests
+
+from tests.docker.front_support import running_front, wait_until, wait_until_ready
+from tests.docker_images import ROOT
+
+GENERATE = "/v2/models/tensorrt_llm_bls/generate"
+STREAM = "/v2/models/tensorrt_llm_bls/generate_stream"
+SECRET = "a prompt that nobody else may read"
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    with running_front(tmp_path_factory.mktemp("front")) as front:
+        wait_until_ready(front)
+        yield front
+
+
+@pytest.fixture
+def front(shared):
+    shared.triton.token_s = 0.0
+    shared.triton.seen.clear()
+    return shared
+
+
+@pytest.fixture
+def narrow(tmp_path):
+    """A front that lets one generation through at a time, and one wait for half a second."""
+    settings = {"max_in_flight": 1, "max_queued": 1, "queue_timeout_s": 0.5}
+    with running_front(tmp_path, **settings) as front:
+        wait_until_ready(front)
+        yield front
+
+
+@contextmanager
+def occupied(front, tokens=100):
+    """While a stream is under way; gives the lines that are still to come."""
+    front.triton.token_s = 0.02
+    body = {"text_input": "x", "max_tokens": tokens, "stream": True}
+    with front.post(STREAM, body, stream=True) as stream:
+        lines = stream.iter_lines()
+        next(lines)
+        yield lines
+
+
+def leave_after(url, path, body, seconds):
+    """A client that sends a request and closes its connection a while later."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    content = json.dumps(body).encode()
+    with socket.create_connection((host, int(port))) as connection:
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
+        connection.sendall(head.encode() + content)
+        time.sleep(seconds)
+
+
+def test_beyond_the_queue_the_next_one_is_refused_at_once_with_429(narrow):
+    with occupied(narrow), ThreadPoolExecutor() as pool:
+        waiting = pool.submit(narrow.post, GENERATE, {"text_input": "x", "max_tokens": 1})
+        wait_until(lambda: narrow.metric("falconry_front_generations_queued") == 1)
+        started = time.monotonic()
+        refused = narrow.post(GENERATE, {"text_input": "x", "max_tokens": 1})
+        assert time.monotonic() - started < 0.3
+        assert refused.status_code == 429
+        assert refused.headers["Retry-After"] == "1"
+        assert "1 requests are under way and 1 wait" in refused.json()["error"]
+        assert waiting.result().status_code == 503
+    assert narrow.metric('falconry_front_refused_total{reason="queue_full"}') == 1
+
+
+def test_who_waits_too_long_is_refused_with_503_and_the_next_one_has_its_turn(narrow):
+    with occupied(narrow):
+        refused = narrow.post(GENERATE, {"text_input": "x", "max_tokens": 1})
+    assert refused.status_code == 503
+    assert refused.headers["Retry-After"] == "1"
+    assert "waited 0.5 s" in refused.json()["error"]
+    assert narrow.post(GENERATE, {"text_input": "x", "max_tokens": 1}).status_code == 200
+    assert narrow.metric('falconry_front_refused_total{reason="queue_timeout"}') == 1
+    assert narrow.metric("falconry_front_generations_in_flight") == 0
+
+
+def test_turns_come_in_the_order_of_arrival(tmp_path):
+    with running_front(tmp_path, max_in_flight=1, max_queued=8) as front:
+        wait_until_ready(front)
+        with occupied(front, tokens=20), ThreadPoolExecutor() as pool:
+            waiting = []
+            for place in range(5):
+                body = {"text_input": f"place {place}", "max_tokens": 1}
+                waiting.append(pool.submit(front.post, GENERATE, body))
+                queued = place + 1
+                wait_until(
+                    lambda: front.metric("falconry_front_generations_queued") == queued  # noqa: B023
+                )
+            assert [each.result().status_code for each in waiting] == [200] * 5
+        texts = [seen["body"]["text_input"] for seen in front.triton.seen[1:]]
+        assert texts == [f"place {place}" for place in range(5)]
+
+
+def test_what_stops_a_request_does_not_wait_for_a_turn(narrow):
+    with occupied(narrow):
+        stopped = narrow.post(GENERATE, {"id": "somebody", "stop": True})
+    assert stopped.status_code == 200
+
+
+def test_a_client_that_leaves_while_it_waits_leaves_the_queue(narrow):
+    with occupied(narrow):
+        leave_after(narrow.url, GENERATE, {"text_input": "x", "max_tokens": 1}, 0.1)
+        wait_until(lambda: narrow.metric("falconry_front_generations_queued") == 0)
+    assert len(narrow.triton.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (STREAM, {"text_input": "x", "max_tokens": 1000, "stream": True}),
+        (GENERATE, {"text_input": "x", "max_tokens": 1000}),
+        ("/v1/completions", {"model": "tensorrt_llm_bls", "prompt": "x", "max_tokens": 1000}),
+        (
+            "/v1/completions",
+            {"model": "tensorrt_llm_bls", "prompt": "x", "max_tokens": 1000, "stream": True},
+        ),
+        (
+            "/v1/completions",
+            {"model": "tensorrt_llm_bls", "prompt": ["x", "y"], "max_tokens": 99, "stream": True},
+        ),
+    ],
+)
+def test_a_client_that_leaves_ends_its_generation_within_two_tokens(front, path, body):
+    front.triton.token_s = 0.05
+    leave_after(front.url, path, body, 0.3)
+    left = [seen["tokens"] for seen in front.triton.seen]
+    time.sleep(0.5)
+    after = [seen["tokens"] for seen in front.triton.seen]
+    assert all(now - then <= 2 for then, now in zip(left, after, strict=True)), (left, after)
+    assert front.metric("falconry_front_generations_in_flight") == 0
+
+
+def test_a_request_goes_on_as_it_came_with_a_connection_of_its_own(front):
+    body = {"id": "everybody's", "text_input": "x", "max_tokens": 1}
+    connections = set()
+    for path in (GENERATE, GENERATE, STREAM):
+        front.post(path, body)
+        sent = dict(front.triton.last["body"])
+        connections.add(sent.pop("connection"))
+        assert sent == body
+    assert len(connections) == 3
+
+
+def test_it_is_ready_once_the_front_model_has_answered(tmp_path):
+    with running_front(tmp_path, {"failing": "the engine is broken"}) as front:
+        wait_until(lambda: "the engine is broken" in front.log)
+        for _ in range(3):
+            refused = front.get("/v2/health/ready")
+            assert refused.status_code == 503
+            assert "the engine is broken" in refused.json()["error"]
+        front.triton.failing = None
+        wait_until_ready(front)
+        assert front.log.count("the engine is broken") == 1
+
+
+def test_a_probe_costs_no_generation_and_tells_what_triton_says(tmp_path):
+    with running_front(tmp_path) as front:
+        wait_until_ready(front)
+        for _ in range(5):
+            assert front.get("/v2/health/ready").status_code == 200
+        front.triton.ready = False
+        assert front.get("/v2/health/ready").status_code == 400  # Triton's own
+        assert front.triton.seen == []
+
+
+def test_a_server_without_a_language_model_is_ready_when_triton_is(tmp_path):
+    with running_front(tmp_path, {"has_model": False}) as front:
+        wait_until_ready(front)
+        refused = front.post("/v1/completions", {"model": "x", "prompt": "y"})
+        assert refused.status_code == 404
+        assert refused.json()["error"]["message"] == "This server has no language model."
+
+
+def test_its_metrics_come_with_tritons(front):
+    front.post(
+        "/v1/completions",
+        {"model": "tensorrt_llm_bls", "prompt": "a b c", "max_tokens": 5, "stream": True},
+    )
+    response = front.get("/metrics")
+    assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    lines = response.text.splitlines()
+    assert "nv_inference_count 7" in lines
+    assert any(
+        line.startswith('falconry_front_first_text_seconds_bucket{le="60.0",route="completions"}')
+        for line in lines
+    )
+    # The format: every line is a comment or a sample (Prometheus, exposition formats).
+    sample = re.compile(r"[a-zA-Z_:][\w:]*(\{[^}]*\})? [-+]?(\d|Inf|NaN).*")
+    assert all(line.startswith("#") or sample.fullmatch(line) for line in lines)
+    before = front.metric('falconry_front_openai_tokens_total{kind="completion"}')
+    front.post("/v1/completions", {"model": "tensorrt_llm_bls", "prompt": "a b c", "max_tokens": 5})
+    after = front.metric('falconry_front_openai_tokens_total{kind="completion"}')
+    assert after - before == 5
+
+
+@pytest.mark.parametrize("name", ["x-request-id", "opc-request-id"])
+def test_a_requests_id_is_given_back_and_logged_without_any_text(front, name):
+    given = f"id-{time.monotonic_ns()}"
+    body = {"model": "tensorrt_llm_bls", "prompt": SECRET, "max_tokens": 3}
+    answer = front.post("/v1/completions", body, headers={name: given})
+    assert answer.headers["x-request-id"] == given
+    (line,) = [line for line in front.log.splitlines() if given in line]
+    for fact in ("POST /v1/completions 200", "prompt_tokens 7", "completion_tokens 3", "total_s"):
+        assert fact in line
+    assert SECRET not in front.log
+    assert "w0" not in front.log
+
+
+def test_an_id_that_would_break_the_log_is_replaced(front):
+    answer = front.post(
+        GENERATE, {"text_input": "x", "max_tokens": 1}, headers={"x-request-id": "a b"}
+    )
+    assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["x-request-id"])
+
+
+def test_a_path_cannot_break_the_log(front):
+    front.post("/v2/models/a%0Afront:%20forged/generate", {})
+    assert "\nfront: forged" not in front.log
+
+
+def test_a_stream_that_breaks_off_says_so(front):
+    body = {"text_input": "break off", "max_tokens": 9, "stream": True}
+    lines = front.post(STREAM, body).text.split("\n\n")
+    assert [json.loads(line.removeprefix("data:")) for line in lines if line] == [
+        {"text_output": "w0 "},
+        {"text_output": "w1 "},
+        {"error": "the server has broken off"},
+    ]
+
+
+def test_a_body_that_is_too_large_is_refused_in_the_apis_own_form(front):
+    def body():
+        for _ in range(65):
+            yield b" " * (1 << 20)
+
+    for path, find in (
+        (GENERATE, lambda answer: answer["error"]),
+        ("/v1/completions", lambda answer: answer["error"]["message"]),
+    ):
+        refused = requests.post(f"{front.url}{path}", data=body(), timeout=30)
+        assert refused.status_code == 413
+        assert "67108864" in find(refused.json())
+
+
+@pytest.mark.parametrize("told", ["the front", "Triton"])
+def test_running_streams_end_well_when_the_server_stops(tmp_path, told):
+    with running_front(tmp_path) as front:
+        wait_until_ready(front)
+        with occupied(front, tokens=60) as lines:  # 1.2 s
+            front.stop() if told == "the front" else front.triton.close_port()
+            wait_until(lambda: front.get("/v2/health/ready").status_code == 503)
+            refused = front.post(GENERATE, {"text_input": "x", "max_tokens": 1})
+            assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+            last = [line for line in lines if line][-1]
+        assert json.loads(last.removeprefix(b"data:"))["completion_tokens"] == 60
+        assert front.process.wait(5) == 0
+
+
+def test_streams_that_take_too_long_are_broken_off_with_a_word(tmp_path):
+    with running_front(tmp_path, drain_s=0.3) as front:
+        wait_until_ready(front)
+        front.triton.token_s = 0.02
+        body = {"model": "tensorrt_llm_bls", "prompt": "x", "max_tokens": 500, "stream": True}
+        with front.post("/v1/completions", body, stream=True) as stream:
+            lines = stream.iter_lines()
+            next(lines)
+            started = time.monotonic()
+            front.stop()
+            *_, error, done = [line for line in lines if line]
+        assert time.monotonic() - started < 2
+        assert json.loads(error.removeprefix(b"data:"))["error"]["code"] == "unavailable"
+        assert done == b"data: [DONE]"
+        assert front.process.wait(5) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("MAX_IN_FLIGHT", "0", "FALCONRY_MAX_IN_FLIGHT is '0'; it must be a whole number from 1"),
+        ("MAX_QUEUED", "many", "FALCONRY_MAX_QUEUED is 'many'"),
+        ("QUEUE_TIMEOUT_S", "nan", "FALCONRY_QUEUE_TIMEOUT_S is 'nan'; it must be a number of"),
+        ("MODEL_NAME", "", "FALCONRY_MODEL_NAME is empty"),
+    ],
+)
+def test_a_wrong_setting_is_named(tmp_path, name, value, said):
+    code = (
+        "import os, sys; sys.path.insert(0, sys.argv[1])\n"
+        "from settings import FrontSettings, WrongSettingError\n"
+        "try: FrontSettings.from_environment(os.environ)\n"
+        "except WrongSettingError as error: print(error)"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code, ROOT / "docker/server"],
+        env={f"FALCONRY_{name}": value},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said in told.stdout
+
+
+def test_two_hundred_requests_at_once_of_every_kind_are_each_answered_right(front):
+    front.triton.token_s = 0.002
+    kinds = [
+        (GENERATE, {"text_input": "x", "max_tokens": 3}, 200),
+        (STREAM, {"text_input": "x", "max_tokens": 3, "stream": True}, 200),
+        (GENERATE, {"text_input": 5}, 400),
+        ("/v1/completions", {"model": "tensorrt_llm_bls", "prompt": "x"}, 200),
+        ("/v1/completions", {"model": "tensorrt_llm_bls", "prompt": "x", "n": 2}, 400),
+        (
+            "/v1/chat/completions",
+            {"model": "tensorrt_llm_bls", "messages": [{"role": "user", "content": "x"}]},
+            200,
+        ),
+        ("/v1/completions", {"model": "other", "prompt": "x"}, 404),
+    ]
+    with ThreadPoolExecutor(64) as pool:
+        asked = [(kinds[number % len(kinds)], number) for number in range(200)]
+        answers = pool.map(lambda each: front.post(each[0][0], each[0][1]).status_code, asked)
+        assert list(answers) == [kind[2] for kind, _ in asked]
+    assert front.metric("falconry_front_generations_in_flight") == 0
+    assert front.metric("falconry_front_generations_queued") == 0

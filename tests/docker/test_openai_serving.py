@@ -1,0 +1,280 @@
+"""OpenAI's API before a real Triton with the tiny Falcon, straight and through local_oci."""
+
+import json
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+import openai
+import pytest
+import requests
+from tokenizers import Tokenizer
+
+from falconry.image.process import prepare_process_image
+from tests.conftest import running_triton
+from tests.local_oci.support import LocalCloud, Sdk, zipped
+
+TOKENIZER = Path(__file__).parents[2] / "checkpoints/tiny-falcon/tokenizer.json"
+MODEL = "tensorrt_llm_bls"
+IMAGE = "local/triton:1"
+DEPLOYED = "/opt/ds/model/deployed_model/model_repository"
+QUESTION = "Explain Cloud Computing to a school kid"
+GREEDY = {"model": MODEL, "max_tokens": 200, "temperature": 0}
+
+
+@pytest.fixture(scope="module")
+def client(triton):
+    with openai.OpenAI(base_url=f"{triton}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+def complete(client):
+    return lambda prompt, **fields: client.completions.create(
+        **{**GREEDY, "prompt": prompt, **fields}
+    )
+
+
+def streamed(chunks):
+    """A stream's text, and its last chunk with a choice."""
+    chunks = [chunk for chunk in chunks if chunk.choices]
+    return "".join(chunk.choices[0].text for chunk in chunks), chunks[-1]
+
+
+def tokens(text):
+    """How many tokens a text has, by the tokenizers library."""
+    return len(Tokenizer.from_file(str(TOKENIZER)).encode(text).ids)
+
+
+def test_every_sentence_is_answered_as_transformers_answers_it(complete, sentences):
+    answer = complete(list(sentences))
+    assert [choice.text for choice in answer.choices] == list(sentences.values())
+    assert {choice.finish_reason for choice in answer.choices} == {"stop"}
+
+
+def test_a_stream_adds_up_to_the_whole_answer(complete, sentences):
+    for prompt, answer in list(sentences.items())[:12]:
+        text, last = streamed(complete(prompt, stream=True))
+        assert text == answer
+        assert last.choices[0].finish_reason == "stop"
+
+
+def test_usage_counts_the_tokenizers_tokens(complete, sentences):
+    for prompt, answer in list(sentences.items())[:3]:
+        usage = complete(prompt).usage
+        assert usage.prompt_tokens == tokens(prompt)
+        assert usage.completion_tokens == tokens(answer)
+        *_, last = complete(prompt, stream=True, stream_options={"include_usage": True})
+        assert last.usage == usage
+
+
+def test_the_length_ends_an_answer_with_that_reason(complete, sentences):
+    prompt, answer = next(iter(sentences.items()))
+    short = complete(prompt, max_tokens=4)
+    assert short.choices[0].finish_reason == "length"
+    assert answer.startswith(short.choices[0].text)
+    assert short.usage.completion_tokens == 4
+
+
+def test_a_stop_word_ends_the_text_before_it(complete, sentences):
+    prompt, answer = next(iter(sentences.items()))
+    word = answer[10:14]  # anywhere, across the borders of tokens
+    expected = answer.partition(word)[0]
+    stopped = complete(prompt, stop=word)
+    assert stopped.choices[0].text == expected
+    assert stopped.choices[0].finish_reason == "stop"
+    assert streamed(complete(prompt, stop=["never there", word], stream=True))[0] == expected
+
+
+def test_a_seed_decides_what_is_sampled_and_without_one_answers_differ(complete):
+    sampled = {"temperature": 1.5, "max_tokens": 12}
+    assert complete("A", seed=7, **sampled).choices == complete("A", seed=7, **sampled).choices
+    texts = {complete("A", **sampled).choices[0].text for _ in range(5)}
+    assert len(texts) > 1
+
+
+def test_the_prompt_is_echoed_when_asked_for(complete, sentences):
+    prompt, answer = next(iter(sentences.items()))
+    assert complete(prompt, echo=True).choices[0].text == prompt + answer
+
+
+def test_a_chat_is_answered_by_the_checkpoints_template(triton, client, complete, sentences):
+    config = requests.get(f"{triton}/v2/models/{MODEL}/config", timeout=5).json()
+    if "messages" not in [each["name"] for each in config["input"]]:
+        pytest.skip("the front model takes no messages")
+    # The template of checkpoints/tiny-falcon makes this prompt of it.
+    answer = complete(f"User: {QUESTION}\nFalcon:").choices[0].text
+    assert answer.strip() == sentences[QUESTION]
+    fields = {**GREEDY, "messages": [{"role": "user", "content": QUESTION}]}
+    whole = client.chat.completions.create(**fields)
+    assert whole.choices[0].message.content == answer
+    chunks = list(client.chat.completions.create(**fields, stream=True))
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == answer
+    assert chunks[-1].choices[0].finish_reason == "stop"
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"presence_penalty": 1}, "presence_penalty 1.0 cannot be honoured by the CPU engine"),
+        ({"max_tokens": 4000}, "max_tokens is 4000"),
+        ({"prompt": ""}, "text_input is empty"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_the_engine_cannot_do_is_refused_in_its_words(complete, fields, said, stream):
+    with pytest.raises(openai.BadRequestError, match=said):
+        complete(**{"prompt": "x", **fields}, stream=stream)
+
+
+def test_curl_sees_whole_characters_in_every_event(triton, sentences):
+    body = {**GREEDY, "prompt": list(sentences)[-1], "stream": True}
+    output = subprocess.run(
+        ["curl", "-sN", f"{triton}/v1/completions", "--json", json.dumps(body)],
+        capture_output=True,
+        check=True,
+    ).stdout
+    *events, done, after = output.split(b"\n\n")
+    assert (done, after) == (b"data: [DONE]", b"")
+    texts = [
+        json.loads(event.removeprefix(b"data: ").decode())["choices"][0]["text"] for event in events
+    ]
+    assert "".join(texts) == list(sentences.values())[-1]
+    assert not any("\ufffd" in text for text in texts)
+
+
+def test_two_hundred_mixed_requests_at_once_are_answered_right(triton, complete, sentences):
+    kinds = [
+        lambda prompt: complete(prompt).choices[0].text,
+        lambda prompt: streamed(complete(prompt, stream=True))[0],
+        lambda prompt: _generated(triton, prompt),
+        lambda prompt: _refused(complete, prompt),
+        lambda prompt: _left(complete, prompt),
+    ]
+    asked = [(kinds[number % 5], list(sentences)[number % len(sentences)]) for number in range(200)]
+    with ThreadPoolExecutor(200) as pool:
+        answers = list(pool.map(lambda each: each[0](each[1]), asked))
+    expected = [
+        sentences[prompt] if number % 5 < 3 else "refused" if number % 5 == 3 else "left"
+        for number, (_, prompt) in enumerate(asked)
+    ]
+    assert answers == expected
+    lines = requests.get(f"{triton}/metrics", timeout=5).text.splitlines()
+    assert "falconry_front_generations_in_flight 0.0" in lines
+    assert "falconry_front_generations_queued 0.0" in lines
+
+
+def _generated(triton, prompt):
+    body = {"text_input": prompt, "max_tokens": 200}
+    answer = requests.post(f"{triton}/v2/models/{MODEL}/generate", json=body, timeout=60)
+    return answer.json()["text_output"]
+
+
+def _refused(complete, prompt):
+    with pytest.raises(openai.BadRequestError):
+        complete(prompt, n=2)
+    return "refused"
+
+
+def _left(complete, prompt):
+    with complete(prompt, stream=True) as stream:
+        next(iter(stream))
+    return "left"
+
+
+def test_tritons_metrics_and_the_fronts_are_on_one_page(triton, complete):
+    complete("x")
+    text = requests.get(f"{triton}/metrics", timeout=5).text
+    for name in (
+        'nv_inference_request_success{model="tensorrt_llm_bls"',  # Triton's own
+        "falconry_time_to_first_token_seconds_count",  # the front model's
+        'falconry_front_requests_total{route="completions",status="200"}',
+    ):
+        assert any(line.startswith(name) for line in text.splitlines()), name
+
+
+def test_a_running_stream_ends_well_when_the_server_is_stopped(make_repository, tmp_path):
+    body = {"text_input": "x", "max_tokens": 400, "end_id": -1, "stream": True}
+    with running_triton(make_repository("generate"), tmp_path) as url:
+        stream = requests.post(
+            f"{url}/v2/models/{MODEL}/generate_stream", json=body, stream=True, timeout=60
+        )
+        lines = stream.iter_lines()
+        next(lines)
+    *_, last = filter(None, lines)
+    assert json.loads(last.removeprefix(b"data: "))["completion_tokens"] == 400
+
+
+class Signed(httpx2.Auth):
+    """OCI's signature on a request of the official client."""
+
+    requires_request_body = True
+
+    def __init__(self, signer):
+        self._signer = signer
+
+    def auth_flow(self, request):
+        prepared = requests.Request(
+            request.method,
+            str(request.url),
+            headers={"content-type": request.headers.get("content-type", "application/json")},
+            data=request.content or None,
+        ).prepare()
+        request.headers.update(self._signer(prepared).headers)
+        yield request
+
+
+@pytest.fixture(scope="module")
+def deployment(make_repository, tmp_path_factory):
+    """A deployment with OpenAI's paths in a local cloud: its URL, and a signer for it."""
+    directory = tmp_path_factory.mktemp("oci")
+    image = prepare_process_image(directory / "image")
+    cloud = LocalCloud(directory / "cloud", f"--image={IMAGE}={image}").start()
+    try:
+        sdk = Sdk(cloud)
+        repository = make_repository("generate")
+        files = {
+            f"model_repository/{path.relative_to(repository)}": path.read_bytes()
+            for path in repository.rglob("*")
+            if path.is_file()
+        }
+        deployed = sdk.deploy(
+            sdk.model(zipped(files)),
+            variables={
+                "FALCONRY_MODEL_NAME": "tiny-falcon",
+                "MODEL_DEPLOY_HEALTH_ENDPOINT": "/v2/health/ready",
+            },
+            image=IMAGE,
+            cmd=["tritonserver", f"--model-repository={DEPLOYED}"],
+            predict_api_specification="openai",
+        )
+        yield deployed.model_deployment_url, sdk.signer
+    finally:
+        cloud.stop()
+
+
+@pytest.mark.parametrize("route", ["predict", "predictWithResponseStream"])
+def test_the_official_client_speaks_through_ocis_gateway(deployment, sentences, route):
+    url, signer = deployment
+    with (
+        httpx2.Client(auth=Signed(signer), trust_env=False, timeout=60) as http,
+        openai.OpenAI(
+            base_url=f"{url}/{route}/v1", api_key="none", http_client=http, max_retries=0
+        ) as client,
+    ):
+        prompt, answer = next(iter(sentences.items()))
+        fields = {**GREEDY, "model": "tiny-falcon", "prompt": prompt}
+        if route == "predict":
+            assert client.models.list().data[0].id == "tiny-falcon"
+            assert client.completions.create(**fields).choices[0].text == answer
+            with pytest.raises(openai.NotFoundError, match="'other' does not exist"):
+                client.completions.create(**{**fields, "model": "other"})
+        text, last = streamed(client.completions.create(**fields, stream=True))
+        assert (text, last.choices[0].finish_reason) == (answer, "stop")
+
+
+def test_without_a_signature_the_gateway_refuses(deployment):
+    url, _ = deployment
+    answer = requests.get(f"{url}/predict/v1/models", timeout=10)
+    assert answer.status_code == 401

@@ -1,0 +1,409 @@
+"""Composed servers: what is asked for, the Dockerfile whole, and a build of one with stand-ins."""
+
+import contextlib
+import io
+import json
+import re
+import shlex
+import shutil
+import tarfile
+import uuid
+from pathlib import Path
+
+import pytest
+from docker.errors import BuildError, DockerException
+
+from falconry.engine.toolchain import load_preparation, load_toolchains
+from falconry.errors import SettingsError
+from falconry.image.compose import (
+    BaseImages,
+    Composition,
+    base_images,
+    composed_dockerfile,
+    image_name,
+    parse_composition,
+    require_composable,
+)
+from tests.stand_in_toolchain.image import python_image, shared_libraries
+
+ROOT = Path(__file__).parents[3]
+DATA = ROOT / "tests" / "data" / "compose"
+NVIDIA = json.loads((DATA / "nvidia.json").read_text())
+RELEASES = [row.release for row in load_toolchains().rows if row.compose]
+EXAMPLE = "backends=onnxruntime,python repoagents=checksum caches=local"
+DIGEST = "sha256:" + 64 * "a"
+
+
+def row(release):
+    return load_toolchains().row(release)
+
+
+# --- What is asked for ---------------------------------------------------------------------------
+
+
+def test_parts_are_read_by_kind_in_alphabetical_order():
+    assert parse_composition("caches=redis,local backends=python,onnxruntime") == Composition(
+        backends=("onnxruntime", "python"), caches=("local", "redis")
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "no backend is named"),
+        ("repoagents=checksum", "no backend is named"),
+        ("backend=python", "'backend=python' does not say backends="),
+        ("python", "'python' does not say backends="),
+        ("backends=", "backends= has a name missing"),
+        ("backends=python,", "backends=python, has a name missing"),
+        ("backends=python, onnxruntime", "backends=python, has a name missing"),
+        ("backends=python backends=dali", "backends= is there twice"),
+        ("backends=python,python", "backends= names python twice"),
+        ("backends=../python", "'../python' in backends= is no name"),
+        ("backends=python caches=lo$(cal)", "'lo$(cal)' in caches= is no name"),
+        ("backends=pythön", "'pythön' in backends= is no name"),
+    ],
+)
+def test_a_wrong_composition_is_one_sentence(text, problem):
+    with pytest.raises(SettingsError) as raised:
+        parse_composition(text)
+    assert str(raised.value).startswith(f"COMPOSE: {problem}")
+    assert "\n" not in str(raised.value)
+    assert raised.value.remedy
+
+
+@pytest.mark.parametrize("name", NVIDIA["unsupported"])
+def test_what_nvidia_does_not_compose_is_refused_with_what_is_built_instead(name):
+    with pytest.raises(SettingsError) as raised:
+        require_composable(Composition(backends=("python", name)), row("25.10"))
+    assert f"NVIDIA's compose does not support the backend {name}" in raised.value.problem
+    assert "compose.md" in raised.value.problem
+    assert "triton-trtllm" in raised.value.remedy
+    assert row("25.10").image in raised.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("backends=onnx", "has no onnx among its backends; choose from dali, fil,"),
+        ("backends=ensemble", "has no ensemble among its backends"),
+        ("backends=python repoagents=local", "among its repoagents; choose from checksum"),
+        ("backends=python caches=checksum", "among its caches; choose from local, redis"),
+    ],
+)
+def test_a_part_that_the_release_lacks_is_answered_with_those_it_has(text, problem):
+    with pytest.raises(SettingsError, match=re.escape(problem)):
+        composed_dockerfile(parse_composition(text), row("25.10"))
+
+
+def test_tensorflow_went_with_25_03():
+    # triton-inference-server/server, pull request 8068.
+    chosen = Composition(backends=("tensorflow",))
+    assert require_composable(chosen, row("24.12"))
+    with pytest.raises(SettingsError, match=r"25\.05-py3 has no tensorflow"):
+        require_composable(chosen, row("25.05"))
+
+
+def test_a_release_without_images_to_compose_from_is_refused():
+    with pytest.raises(SettingsError, match=r"toolchain 1\.3 has no images"):
+        require_composable(Composition(backends=("python",)), row("1.3"))
+
+
+def test_the_image_is_named_after_its_backends():
+    assert image_name(parse_composition(EXAMPLE)) == "triton-onnxruntime-python"
+
+
+# --- Rows ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_row_has_nvidias_names_and_the_parts_of_its_script(release):
+    composable = row(release).compose
+    # docs/customization_guide/compose.md names the two images so.
+    assert base_images(composable) == BaseImages(
+        full=f"nvcr.io/nvidia/tritonserver:{release}-py3",
+        minimum=f"nvcr.io/nvidia/tritonserver:{release}-py3-min",
+    )
+    gone = {"ensemble"} | ({"tensorflow"} if release >= "25.03" else set())
+    assert set(composable.backends) == set(NVIDIA["backends"]) - gone
+    assert list(composable.repoagents) == NVIDIA["repoagents"]
+    assert list(composable.caches) == NVIDIA["caches"]
+    assert load_preparation(composable).libraries
+
+
+def test_only_the_row_without_an_engine_backend_cannot_be_composed():
+    assert RELEASES == ["23.10", "24.12", "25.05", "25.10", "26.07"]
+
+
+def test_a_digest_that_a_row_knows_pins_the_image():
+    known = row("25.10").compose.model_copy(update={"full_digest": DIGEST})
+    assert base_images(known).full == f"nvcr.io/nvidia/tritonserver:25.10-py3@{DIGEST}"
+
+
+# --- The Dockerfile ------------------------------------------------------------------------------
+
+GOLDEN = {
+    "23.10-dali-onnxruntime-pytorch-tensorflow": "backends=pytorch,onnxruntime,tensorflow,dali",
+    "24.12-dali-python": "backends=python,dali caches=redis,local",
+    "25.05-tensorrt": "backends=tensorrt repoagents=checksum",
+    "25.10-onnxruntime-python": EXAMPLE,
+    "25.10-pytorch": "backends=pytorch",
+    "26.07-pytorch-tensorrt-by-digest": "backends=tensorrt,pytorch",
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_dockerfile_is_the_recorded_one(name):
+    images = None
+    if name.endswith("-by-digest"):
+        images = BaseImages(
+            full=f"mirror.example/triton:full@{DIGEST}", minimum=f"mirror.example/triton@{DIGEST}"
+        )
+    text = composed_dockerfile(parse_composition(GOLDEN[name]), row(name[:5]), images)
+    assert text == (DATA / f"{name}.Dockerfile").read_text()
+
+
+def test_every_recorded_dockerfile_is_compared():
+    assert {path.stem for path in DATA.glob("*.Dockerfile")} == set(GOLDEN)
+
+
+def test_the_order_of_names_changes_nothing():
+    one = parse_composition("backends=python,onnxruntime caches=local")
+    other = parse_composition("caches=local backends=onnxruntime,python")
+    assert composed_dockerfile(one, row(None)) == composed_dockerfile(other, row(None))
+
+
+UBUNTU = {"23.10": "22.04", "24.12": "24.04", "25.05": "24.04", "25.10": "24.04", "26.07": "24.04"}
+# Tools of NVIDIA's image that no backend needs to serve.
+TOOLS = {
+    *("clang", "dirmngr", "git", "gperf", "software-properties-common", "wget"),
+    *("python3-pip", "python3-setuptools", "python3-wheel"),
+}
+# What has no meaning without NVIDIA's entrypoint, holds for the build alone, or for TensorFlow.
+VARIABLES_LEFT_OUT = {
+    *("TRITON_SERVER_USER", "DEBIAN_FRONTEND", "NVIDIA_PRODUCT_NAME", "PIP_BREAK_SYSTEM_PACKAGES"),
+    *("TF_ADJUST_HUE_FUSED", "TF_ADJUST_SATURATION_FUSED", "TF_ENABLE_WINOGRAD_NONFUSED"),
+    "TF_AUTOTUNE_THRESHOLD",
+}
+STARTING = ("ENV", "USER", "EXPOSE", "HEALTHCHECK", "ENTRYPOINT", "CMD")
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_beside_what_is_left_out_on_purpose_an_image_gets_what_nvidias_script_gives(release):
+    text = composed_dockerfile(parse_composition(EXAMPLE), row(release))
+    ubuntu = UBUNTU[release]
+
+    copied = [
+        source.rstrip("/")
+        for line in text.splitlines()
+        if line.startswith("COPY --from=full /opt/tritonserver")
+        for source in shlex.split(line)[2:-1]
+    ]
+    assert copied == NVIDIA["copied"]
+
+    command = text.replace("\\\n", " ").rpartition("--no-install-recommends")[2]
+    packages = command.partition("&&")[0].split()
+    assert set(packages) == set(NVIDIA["packages"][ubuntu]) - TOOLS
+
+    variables = dict(re.findall(r"^ENV (\w+)=(\S*)$", text, re.MULTILINE))
+    theirs = NVIDIA["environment"][ubuntu]
+    assert variables == {name: theirs[name] for name in theirs.keys() - VARIABLES_LEFT_OUT}
+
+
+def test_the_image_starts_as_the_one_with_tensorrt_llm_does():
+    ours = composed_dockerfile(parse_composition(EXAMPLE), row(None))
+    theirs = (ROOT / "docker" / "triton-trtllm.Dockerfile").read_text()
+    assert _instructions(ours, STARTING) == _instructions(theirs, STARTING)
+
+
+# --- A build, with stand-ins for NVIDIA's images -------------------------------------------------
+
+# STAND-IN for tritonserver: says what it sees of its image and ends.
+TRITONSERVER = """\
+#!/usr/bin/python3
+import json, os, sys
+parts = {kind: sorted(os.listdir(f"/opt/tritonserver/{kind}"))
+         for kind in ("backends", "repoagents", "caches", "lib") if os.path.isdir(kind)}
+print(json.dumps({"parts": parts, "arguments": sys.argv[1:], "user": os.getuid(),
+                  "group": os.getgid(), "top": sorted(os.listdir("."))}))
+"""
+# STAND-IN for docker/server/entrypoint.py: only that the image starts it, and it the server.
+ENTRYPOINT = """\
+import os, sys
+os.execvp("tritonserver", ["tritonserver", *sys.argv[1:]])
+"""
+# STAND-IN for a tool of the minimum image: notes how it was called.
+NOTING_TOOL = """\
+#!/usr/bin/python3
+import sys
+open("/called", "a").write(" ".join(sys.argv).rpartition("/")[2] + "\\n")
+"""
+# STAND-INS for two modules of its Python: an environment that is the same Python, and a package
+# that says how it was asked for.
+VENV = """\
+import os, sys
+os.makedirs(f"{sys.argv[1]}/bin")
+os.makedirs(f"{sys.argv[1]}/lib")
+os.symlink("/usr/bin/python3", f"{sys.argv[1]}/bin/python")
+"""
+PIP = """\
+import os, sys
+if "--root" in sys.argv:
+    os.makedirs("/python/usr/local/lib/packages")
+    open("/python/usr/local/lib/packages/installed", "w").write(sys.argv[-1])
+"""
+
+
+CONTEXT = {
+    "server/entrypoint.py": (ENTRYPOINT.encode(), 0o644),
+    "server/front.py": (b"", 0o644),
+    "requirements.txt": (b"", 0o644),
+    "certificates/.keep": (b"", 0o644),
+}
+
+
+@pytest.fixture(scope="module")
+def client(docker_engine):
+    with contextlib.closing(docker_engine.client(300)) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def built(client):
+    """Builds images from a Dockerfile and files; removes them and their stages after the tests."""
+    tags, steps = [], []
+
+    def build(dockerfile, files):
+        tag = f"falconry-compose-test:{uuid.uuid4().hex[:12]}"
+        context = _tar({"Dockerfile": (dockerfile.encode(), 0o644), **files})
+        options = {"fileobj": context, "custom_context": True, "tag": tag, "forcerm": True}
+        try:
+            _, log = client.images.build(**options)
+            tags.append(tag)
+            steps.extend(_steps(log))
+        except BuildError as error:
+            steps.extend(_steps(error.build_log))
+            raise
+        return tag
+
+    yield build
+    for tag in reversed(tags):
+        client.images.remove(tag)
+    for step in reversed(steps):
+        with contextlib.suppress(DockerException):  # gone with what was made from it, or in use
+            if not client.images.get(step).tags:
+                client.images.remove(step)
+
+
+@pytest.fixture(scope="module")
+def stand_ins(client, built):
+    """Small images in place of NVIDIA's: the release's directories, and no server in them."""
+    base, shell = python_image(client), _host_files("sh", "cp", "mkdir", "rm")
+    composable = row("25.10").compose
+    parts = {f"root/opt/tritonserver/{name}": (b"", 0o644) for name in ("LICENSE", "include/a.h")}
+    for name in ("TRITON_VERSION", "NVIDIA_Deep_Learning_Container_License.pdf"):
+        parts[f"root/opt/tritonserver/{name}"] = (b"", 0o644)
+    parts["root/opt/tritonserver/lib/libtritonserver.so"] = (b"", 0o644)
+    parts["root/opt/tritonserver/bin/tritonserver"] = (TRITONSERVER.encode(), 0o755)
+    parts["root/usr/lib/x86_64-linux-gnu/libdcgm.so.4.1"] = (b"stand-in", 0o644)
+    for kind in ("backends", "repoagents", "caches"):
+        for name in getattr(composable, kind):
+            parts[f"root/opt/tritonserver/{kind}/{name}/libtriton_{name}.so"] = (b"", 0o644)
+    linked = "RUN cp -s libdcgm.so.4.1 /usr/lib/x86_64-linux-gnu/libdcgm.so.4"
+    tools = {
+        "root/usr/bin/apt-get": (NOTING_TOOL.encode(), 0o755),
+        "root/usr/bin/ldconfig": (NOTING_TOOL.encode(), 0o755),
+        "root/stand-in/venv.py": (VENV.encode(), 0o644),
+        "root/stand-in/pip.py": (PIP.encode(), 0o644),
+        "root/opt/tritonserver/stale/file": (b"", 0o644),
+    }
+    start = f"FROM {base}\nCOPY root/ /\n"
+    return BaseImages(
+        full=built(f"{start}WORKDIR /usr/lib/x86_64-linux-gnu\n{linked}\n", shell | parts),
+        minimum=built(f"{start}ENV PYTHONPATH=/stand-in\n", shell | tools),
+    )
+
+
+def test_exactly_the_chosen_parts_arrive_and_the_entrypoint_starts_the_server(
+    client, built, stand_ins
+):
+    text = composed_dockerfile(parse_composition(EXAMPLE), row("25.10"), stand_ins)
+    image = built(text, CONTEXT)
+
+    arguments = ["--model-repository=/models", "--exit-on-error=true"]
+    said = client.containers.run(image, arguments, read_only=True, network_mode="none", remove=True)
+
+    assert json.loads(said) == {
+        "parts": {
+            "backends": ["onnxruntime", "python"],
+            "repoagents": ["checksum"],
+            "caches": ["local"],
+            "lib": ["libtritonserver.so"],
+        },
+        "arguments": arguments,
+        "user": 1000,
+        "group": 1000,
+        "top": [
+            *("LICENSE", "NVIDIA_Deep_Learning_Container_License.pdf", "TRITON_VERSION"),
+            *("backends", "bin", "caches", "include", "lib", "repoagents"),
+        ],
+    }
+
+
+def test_packages_and_libraries_arrive_and_no_certificate_stays(client, built, stand_ins):
+    text = composed_dockerfile(parse_composition(EXAMPLE), row("25.10"), stand_ins)
+    image = built(text, CONTEXT | {"certificates/ca.crt": (b"", 0o644)})
+
+    program = """
+import os
+print(open("/called").read(), end="")
+print(open("/usr/local/lib/packages/installed").read())
+print(open("/usr/local/lib/libdcgm.so.4").read())
+print(os.path.exists("/certificates"), os.path.exists("/requirements.txt"))
+"""
+    said = client.containers.run(
+        image, ["-c", program], entrypoint=["python3"], network_mode="none", remove=True
+    )
+    lines = said.decode().splitlines()
+
+    assert lines[0] == "apt-get update"
+    assert lines[1].startswith("apt-get install --yes --no-install-recommends curl libarchive-dev")
+    assert lines[2:] == ["ldconfig", "numpy<2", "stand-in", "False False"]
+
+
+def test_a_library_that_the_full_image_lacks_fails_the_build(built, stand_ins):
+    # The stand-in has DCGM and no NVSHMEM, which PyTorch of 25.10 links to.
+    text = composed_dockerfile(parse_composition("backends=pytorch"), row("25.10"), stand_ins)
+    with pytest.raises(BuildError, match="no source files"):
+        built(text, CONTEXT)
+
+
+def _steps(log):
+    """The image of each step, in the words of the engine's builder."""
+    return re.findall(r"---> (\w{12})\b", "".join(event.get("stream", "") for event in log))
+
+
+def _instructions(dockerfile, names):
+    """A Dockerfile's last instruction of each name, without line breaks."""
+    lines = dockerfile.replace("\\\n", "").splitlines()
+    found = {line.partition(" ")[0]: line.split() for line in lines}
+    return {name: found[name] for name in names}
+
+
+def _host_files(*programs):
+    """Programs of this machine with their libraries, below `root/`."""
+    paths = [shutil.which(program) for program in programs]
+    files = {path: Path(path) for path in (*paths, *shared_libraries(paths))}
+    found = {f"root{path}": (source.read_bytes(), 0o755) for path, source in files.items()}
+    return found | {"root/bin/sh": (Path("/bin/sh").read_bytes(), 0o755)}
+
+
+def _tar(files):
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for path, (content, mode) in sorted(files.items()):
+            entry = tarfile.TarInfo(path)
+            entry.size, entry.mode = len(content), mode
+            tar.addfile(entry, io.BytesIO(content))
+    archive.seek(0)
+    return archive

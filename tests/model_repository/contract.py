@@ -1,0 +1,53 @@
+"""How the tests of the served contract ask a server."""
+
+import json
+from dataclasses import dataclass
+
+import requests
+
+CLOUD = "Explain Cloud Computing to a school kid"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A Triton that serves the assembled repository.
+
+    Attributes:
+        kind: `cpu` for the CPU engine, or the release whose backend a stand-in stands for.
+        seed: what this release calls the seed.
+        max_input_len: tokens of a prompt.
+    """
+
+    url: str
+    kind: str
+    seed: str = "seed"
+    max_input_len: int = 511
+
+    @property
+    def compares_text(self) -> bool:
+        """Whether stop words are found in the text; NVIDIA's backend compares tokens."""
+        return self.kind == "cpu"
+
+    def post(self, body, path="generate", model="ensemble"):
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return requests.post(f"{self.url}/v2/models/{model}/{path}", data=data, timeout=60)
+
+    def generate(self, prompt=CLOUD, max_tokens=128, **options):
+        response = self.post({"text_input": prompt, "max_tokens": max_tokens, **options})
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    def text(self, prompt=CLOUD, max_tokens=128, **options):
+        return self.generate(prompt, max_tokens, **options)["text_output"]
+
+    def stream(self, **body):
+        """The texts of a stream's events."""
+        response = requests.post(
+            f"{self.url}/v2/models/ensemble/generate_stream",
+            json={"stream": True, **body},
+            stream=True,
+            timeout=60,
+        )
+        assert response.status_code == 200, response.text
+        events = [line[len(b"data: ") :] for line in response.iter_lines() if line]
+        return [json.loads(event)["text_output"] for event in events]

@@ -1,0 +1,257 @@
+"""Prompts, messages and words on their way to tokens; the whole of it test_contract.py asks."""
+
+import json
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, processors
+from transformers import AutoTokenizer
+
+from falconry.checkpoint.chat import write_chat
+from falconry.errors import CheckpointError
+from tests.model_repository.preprocessing import served
+
+TINY = Path(__file__).parents[2] / "checkpoints/tiny-falcon"
+
+
+@pytest.fixture(scope="module")
+def encode():
+    """What the checkpoint's tokenizer makes of a text, by transformers."""
+    return AutoTokenizer.from_pretrained(TINY).encode
+
+
+def words(flat):
+    """The sequences of a flat list, as utils::convertWordList of NVIDIA's backend reads them."""
+    ids, ends = flat.tolist()
+    found, start = [], 0
+    for end in ends:
+        if end == -1:
+            break
+        assert start < end <= len(ids)
+        found.append(ids[start:end])
+        start = end
+    return found
+
+
+def forms(*texts, spaced=True):
+    return served("words").word_forms(texts, spaced=spaced)
+
+
+def flat(*sequences):
+    return served("words").flat_word_list(sequences)
+
+
+def test_a_word_is_looked_for_at_the_beginning_and_after_a_space():
+    assert forms("now", "process") == ("now", " now", "process", " process")
+
+
+def test_a_word_that_begins_with_a_space_is_only_looked_for_with_it():
+    # Without it " cat" would stop at "concatenate".
+    assert forms(" cat", "\n\n", "\tx") == (" cat", "\n\n", "\tx")
+
+
+def test_an_engine_that_compares_text_gets_the_words_as_they_are():
+    assert forms("now", " cat", spaced=False) == ("now", " cat")
+
+
+def test_empty_words_and_repeated_ones_are_left_out():
+    assert forms("", "now", " now", "now") == ("now", " now")
+    assert forms("") == ()
+
+
+def test_both_forms_are_different_tokens(encode):
+    begins, spaced = encode("powerful"), encode(" powerful")
+    assert begins != spaced[-len(begins) :]
+    assert sorted(words(flat(begins, spaced))) == sorted([begins, spaced])
+
+
+def test_a_sequence_that_ends_with_another_one_is_left_out():
+    # The other is found at the same token: a space and then an end token, say.
+    assert words(flat([5, 11], [11], [7, 8], [11])) == [[11], [7, 8]]
+
+
+def test_no_words_are_an_empty_list_as_nvidias_own_preprocessing_gives():
+    assert flat().shape == (2, 0)
+    assert flat().dtype == np.int32
+
+
+@pytest.fixture
+def chat(tmp_path):
+    """Reads the chat template of a checkpoint with these settings."""
+
+    def read(template, file=None, **tokens):
+        checkpoint, engine = tmp_path / "checkpoint", tmp_path / "engine"
+        checkpoint.mkdir(exist_ok=True)
+        engine.mkdir(exist_ok=True)
+        settings = {"chat_template": template, **tokens}
+        (checkpoint / "tokenizer_config.json").write_text(json.dumps(settings))
+        if file is not None:
+            (checkpoint / "chat_template.jinja").write_text(file)
+        write_chat(checkpoint, engine)
+        path = engine / "chat.json"
+        return served("chat").ChatTemplate.read(path) if path.is_file() else None
+
+    return read
+
+
+MESSAGES = [
+    {"role": "user", "content": 'Grüße <b>& "so"</b> 👋'},
+    {"role": "assistant", "content": "Hi"},
+    {"role": "user", "content": "again"},
+]
+# Of public checkpoints' constructs: namespaces, loop controls, filters, tests, blocks trimmed.
+TEMPLATES = [
+    "{% for m in messages %}{{ bos_token + m['role'] + ': ' + m['content'] | trim }}\n{% endfor %}",
+    "{%- set ns = namespace(n=0) -%}\n{% for m in messages %}\n  {% if loop.first %}\n"
+    "{% continue %}\n  {% endif %}\n{% set ns.n = ns.n + 1 %}{{ ns.n }}{{ m | tojson }}\n"
+    "{% endfor %}",
+    "{{ messages | tojson(indent=2) }}{% if add_generation_prompt is defined %}{{ eos_token }}"
+    "{% endif %}",
+]
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_a_template_gives_what_it_gives_in_transformers(chat, template):
+    tokenizer = AutoTokenizer.from_pretrained(TINY)
+    expected = tokenizer.apply_chat_template(
+        MESSAGES, chat_template=template, tokenize=False, add_generation_prompt=True
+    )
+    end = "<|endoftext|>"
+    read = chat(template, bos_token={"content": end, "lstrip": False}, eos_token=end)
+    assert read.render(MESSAGES) == expected
+
+
+def test_a_template_in_a_file_of_its_own_wins(chat):
+    assert chat("old", file="new").render(MESSAGES) == "new"
+
+
+def test_of_named_templates_the_default_is_taken(chat):
+    named = [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]
+    assert chat(named).render(MESSAGES) == "d"
+
+
+def test_a_checkpoint_without_a_template_leaves_none(chat):
+    assert chat(None) is None
+
+
+def test_a_template_that_is_no_text_is_refused(chat):
+    with pytest.raises(CheckpointError, match="chat_template"):
+        chat(5)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ messages.__class__.__mro__[1].__subclasses__() }}",
+        "{{ ''.__class__.__base__ }}",
+        "{% set _ = messages.append(1) %}",
+        "{{ raise_exception('no') }}",
+        "{{ messages[9].content.x }}",
+        "{{ 1 // 0 }}",
+    ],
+)
+def test_a_template_cannot_reach_out_and_its_failure_is_a_refusal(chat, template):
+    with pytest.raises(served("refusal").RefusedError, match="messages: "):
+        chat(template).render(MESSAGES)
+
+
+@pytest.fixture
+def adding_tokenizer(tmp_path):
+    """A tokenizer that begins every prompt with a special token, which no Falcon's does."""
+    tokenizer = Tokenizer.from_file(str(TINY / "tokenizer.json"))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 11)]
+    )
+    tokenizer.enable_truncation(4)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    return tmp_path / "tokenizer.json"
+
+
+def test_special_tokens_are_added_to_prompts_as_the_tokenizer_says_and_to_nothing_else(
+    adding_tokenizer, encode
+):
+    encoding = served("encoding")
+    prompt = "one two three four five six"
+    texts = [encoding.Text("word"), encoding.Text(prompt, special=True), encoding.Text("x")]
+    found = list(encoding.Encoder(adding_tokenizer).encode(texts))
+    assert found == [encode("word"), [11, *encode(prompt)], encode("x")]
+
+
+class Request:
+    """A request as Triton's Python backend hands it over."""
+
+    def __init__(self, **tensors):
+        self.tensors = {name: np.array([[value]]) for name, value in tensors.items()}
+
+    def parameters(self):
+        return "{}"
+
+
+@pytest.fixture
+def model(monkeypatch, tmp_path):
+    """The served model in this process, with Triton's own module left out."""
+    backend = types.SimpleNamespace(
+        Tensor=lambda name, values: (name, values),
+        InferenceResponse=lambda tensors=(), error=None: error or dict(tensors),
+        TritonError=lambda reason, code: reason,
+        get_input_tensor_by_name=lambda request, name: (
+            types.SimpleNamespace(as_numpy=lambda: request.tensors[name])
+            if name in request.tensors
+            else None
+        ),
+    )
+    backend.TritonError.INVALID_ARG = 3
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", backend)
+    module = served("model")
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "model.py"))
+    (tmp_path / "tokenizer.json").symlink_to(TINY / "tokenizer.json")
+    limits = {"max_input_len": 99, "max_seq_len": 128, "end_id": 11, "pad_id": 12}
+    parameters = {**limits, "words_are_compared_as": "tokens"}
+    values = {name: {"string_value": str(value)} for name, value in parameters.items()}
+    made = module.TritonPythonModel()
+    made.initialize({"model_config": json.dumps({"parameters": values})})
+    return made
+
+
+def test_requests_that_come_together_are_encoded_in_one_call(model, monkeypatch, encode):
+    calls = []
+    whole = served("encoding").Encoder._ids
+
+    def counted(encoder, texts, *, special):
+        calls.append(sorted(set(texts)))
+        return whole(encoder, texts, special=special)
+
+    monkeypatch.setattr(served("encoding").Encoder, "_ids", counted)
+    requests = [
+        Request(QUERY=f"prompt {n}".encode(), REQUEST_OUTPUT_LEN=5, STOP_WORDS_DICT=b"end")
+        for n in range(10)
+    ]
+    requests[3] = Request(QUERY=b"\xff", REQUEST_OUTPUT_LEN=5)
+    answers = model.execute(requests)
+    prompts = sorted(f"prompt {n}" for n in range(10) if n != 3)
+    assert calls == [[" end", "end", *prompts]]
+    assert "not valid UTF-8" in answers.pop(3)
+    assert [answer["INPUT_ID"].tolist() for answer in answers] == [
+        [encode(f"prompt {n}")] for n in range(10) if n != 3
+    ]
+
+
+def test_end_and_pad_ids_are_the_checkpoints_unless_given(model):
+    given = Request(QUERY=b"a", REQUEST_OUTPUT_LEN=5, END_ID=3, PAD_ID=2)
+    answers = model.execute([Request(QUERY=b"a", REQUEST_OUTPUT_LEN=5), given])
+    found = [(each["OUT_END_ID"].item(), each["OUT_PAD_ID"].item()) for each in answers]
+    assert found == [(11, 12), (3, 2)]
+
+
+def test_messages_without_a_template_are_refused_with_what_to_do(model):
+    messages = json.dumps(MESSAGES).encode()
+    (answer,) = model.execute([Request(MESSAGES=messages, REQUEST_OUTPUT_LEN=5)])
+    assert answer == "messages: this checkpoint has no chat template; send text_input"
+
+
+def test_a_request_without_a_prompt_is_refused(model):
+    (answer,) = model.execute([Request(REQUEST_OUTPUT_LEN=5)])
+    assert answer == "give text_input or messages"

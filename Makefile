@@ -10,8 +10,8 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 STAMP  := .venv/.installed
-TARGETS := help doctor plan engine repository artifact image deploy query engines prune check-image \
-	status logs down clean lint test bench lock
+TARGETS := help doctor plan engine repository artifact image deploy query shapes engines prune \
+	check-image status logs activate deactivate prune-models down clean lint test bench lock
 
 # Handed on as typed: make must not expand a $ inside a prompt or a JSON body.
 export FALCONRY_PROFILE    := $(value PROFILE)
@@ -23,11 +23,18 @@ export FALCONRY_BODY       := $(value BODY)
 export FALCONRY_COMPOSE    := $(value COMPOSE)
 export FALCONRY_IMAGE      := $(value IMAGE)
 export FALCONRY_ARTIFACT   := $(value ARTIFACT)
+export FALCONRY_FILE       := $(value FILE)
 export FALCONRY_COMMAND    := $(value CMD)
 export FALCONRY_HEALTH     := $(value HEALTH)
 export FALCONRY_TIMEOUT    := $(value TIMEOUT)
 export FALCONRY_KEEP       := $(value KEEP)
+export FALCONRY_DELETE     := $(value DELETE)
+export FALCONRY_ROLLBACK   := $(value ROLLBACK)
+export FALCONRY_FOLLOW     := $(value FOLLOW)
 export FALCONRY_JSON       := $(value JSON)
+export FALCONRY_STREAM     := $(value STREAM)
+export FALCONRY_CONCURRENCY := $(value CONCURRENCY)
+export FALCONRY_PRICES     := $(value PRICES)
 
 .DEFAULT_GOAL := help
 .PHONY: $(TARGETS)

@@ -17,7 +17,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from falconry.errors import FalconryError, SettingsError, sentence
+from falconry.errors import FalconryError, GoesOnError, SettingsError, told
 from falconry.files import disk_errors_told
 from falconry.pipeline import Output
 from falconry.progress import FAILED, Progress
@@ -39,23 +39,30 @@ def target(**options: str) -> Callable[[Callable[..., None]], Any]:
 
     def decorate(body: Callable[..., None]) -> Any:
         @functools.wraps(body)
-        def told(*arguments: Any, **named: Any) -> None:
+        def told_of(*arguments: Any, **named: Any) -> None:
             try:
                 with disk_errors_told(ROOT / "build"):
                     body(*arguments, **named)
             except FalconryError as error:
-                raise Exit(f"{FAILED} {sentence(error)}", code=1) from None
+                raise Exit(f"{FAILED} {told(error)}", code=1) from None
+            except GoesOnError as interrupt:
+                raise Exit(f"Interrupted; {interrupt}.", code=130) from None
             except KeyboardInterrupt:
                 raise Exit("Interrupted; run the same again to go on.", code=130) from None
 
-        return task(help=options)(told)
+        return task(help=options)(told_of)
 
     return decorate
 
 
+def flag(variable: str) -> bool:
+    """Whether make was asked for something with `=1`."""
+    return os.environ.get(variable, "") not in ("", "0")
+
+
 def as_json() -> bool:
     """Whether `make JSON=1` asked for results that a program reads."""
-    return os.environ.get("FALCONRY_JSON", "") not in ("", "0")
+    return flag("FALCONRY_JSON")
 
 
 def tell(result: Any, line: str) -> None:
@@ -158,13 +165,25 @@ def repository(
     tell(facts(output), f"Next: make deploy (repository: {output.path})")
 
 
-@target(**SELECTION)
+@target(**SELECTION, file="where to write the zip; it is not needed for a deployment")
 def artifact(
-    c: Context, profile: str = "", recipe: str = "", checkpoint: str = "", override: str = ""
+    c: Context,
+    profile: str = "",
+    recipe: str = "",
+    checkpoint: str = "",
+    override: str = "",
+    file: str = "",
 ) -> None:
-    """Pack the model artifact."""
-    output = project(profile, recipe, checkpoint, override).bring_up_to("artifact")
-    tell(facts(output), f"Next: make deploy (artifact: {output.path})")
+    """Describe the model artifact; FILE= writes it as a zip."""
+    place = file or os.environ.get("FALCONRY_FILE", "")
+    absolute_place = Path(place).expanduser().absolute()
+    selected = project(profile, recipe, checkpoint, override)
+    if not place:
+        output = selected.bring_up_to("artifact")
+        tell(facts(output), f"Next: make deploy (what the artifact holds: {output.path})")
+        return
+    output = selected.write_artifact(absolute_place)
+    tell({**facts(output), "file": str(absolute_place)}, f"Next: make deploy ({absolute_place})")
 
 
 @target(**SELECTION, compose="other backends: backends=... repoagents=... caches=...")
@@ -217,12 +236,18 @@ def check_image(
         raise Exit("", code=1)
 
 
-@target(**SELECTION)
+@target(**SELECTION, rollback="return to what answered before if the new deployment fails")
 def deploy(
-    c: Context, profile: str = "", recipe: str = "", checkpoint: str = "", override: str = ""
+    c: Context,
+    profile: str = "",
+    recipe: str = "",
+    checkpoint: str = "",
+    override: str = "",
+    rollback: bool = False,
 ) -> None:
-    """Run every stage, until the endpoint is ACTIVE."""
-    output = project(profile, recipe, checkpoint, override).bring_up_to("deployment")
+    """Run every stage, until the endpoint is ACTIVE and answers; ROLLBACK=1 goes back if not."""
+    chosen = project(profile, recipe, checkpoint, override)
+    output = chosen.bring_up_to("deployment", rollback=rollback or flag("FALCONRY_ROLLBACK"))
     tell(facts(output), 'Next: make query PROMPT="Explain Cloud Computing to a school kid"')
 
 
@@ -231,14 +256,45 @@ def deploy(
     prompt="the question; its answer is printed",
     body="any JSON request instead, sent as it stands",
     max_tokens="the most tokens that the answer may have",
+    stream="print the answer as it comes",
 )
 def query(
-    c: Context, prompt: str = "", body: str = "", max_tokens: int = 128, profile: str = ""
+    c: Context,
+    prompt: str = "",
+    body: str = "",
+    max_tokens: int = 128,
+    profile: str = "",
+    stream: bool = False,
 ) -> None:
-    """Ask the endpoint: PROMPT="..." or BODY='{...}'."""
+    """Ask the endpoint: PROMPT="..." or BODY='{...}'; STREAM=1 prints as it comes."""
+    stream = stream or flag("FALCONRY_STREAM")
     prompt = prompt or os.environ.get("FALCONRY_PROMPT", "")
     body = body or os.environ.get("FALCONRY_BODY", "")
-    project(profile).query(prompt or None, body or None, max_tokens)
+    project(profile).query(prompt or None, body or None, max_tokens, stream=stream)
+
+
+@target(
+    **SELECTION,
+    concurrency="longest requests that shall be answered at a time",
+    prices="a price table in TOML, see falconry/shapes/prices.py",
+)
+def shapes(
+    c: Context,
+    profile: str = "",
+    recipe: str = "",
+    checkpoint: str = "",
+    override: str = "",
+    concurrency: int = 0,
+    prices: str = "",
+) -> None:
+    """Rank the cloud's shapes that hold the engine: CONCURRENCY=, PRICES=table.toml."""
+    from falconry.shapes.table import table
+
+    named = prices or os.environ.get("FALCONRY_PRICES", "")
+    path = Path(named).expanduser().absolute() if named else None
+    wanted = concurrency or number("FALCONRY_CONCURRENCY", 1)
+    advice = project(profile, recipe, checkpoint, override).shapes(wanted, path)
+    tell(advice.facts(), table(advice))
 
 
 @target(profile=SELECTION["profile"])
@@ -258,16 +314,60 @@ def prune(c: Context, profile: str = "", keep: int = 0) -> None:
     tell([engine.facts() for engine in gone], "\n".join(lines))
 
 
-@target(profile=SELECTION["profile"])
-def status(c: Context, profile: str = "") -> None:
-    """Show what is deployed."""
-    project(profile).status()
+@target(profile=SELECTION["profile"], override=SELECTION["override"])
+def status(c: Context, profile: str = "", override: str = "") -> None:
+    """Show what is deployed; invoke's exit status is 0 when ACTIVE, 3 when nothing is, else 1."""
+    found = project(profile, override=override).status()
+    if found.state or as_json():
+        tell(found.facts(), "\n".join(found.table()))
+        complaint = ""
+    else:
+        complaint = f"{FAILED} nothing is deployed: {found.error}"
+    if found.exit_status:
+        raise Exit(complaint, code=found.exit_status)
 
 
-@target(profile=SELECTION["profile"], lines="how many of the newest lines")
-def logs(c: Context, profile: str = "", lines: int = 200) -> None:
-    """Show the deployment's log."""
-    project(profile).logs(lines)
+@target(
+    profile=SELECTION["profile"],
+    override=SELECTION["override"],
+    lines="how many of the newest lines",
+    follow="go on with each line that comes",
+)
+def logs(
+    c: Context, profile: str = "", override: str = "", lines: int = 200, follow: bool = False
+) -> None:
+    """Show the deployment's logs; FOLLOW=1 goes on with each line that comes."""
+    project(profile, override=override).logs(lines, follow=follow or flag("FALCONRY_FOLLOW"))
+
+
+@target(profile=SELECTION["profile"], override=SELECTION["override"])
+def activate(c: Context, profile: str = "", override: str = "") -> None:
+    """Start the deployment that was deactivated."""
+    project(profile, override=override).activate()
+
+
+@target(profile=SELECTION["profile"], override=SELECTION["override"])
+def deactivate(c: Context, profile: str = "", override: str = "") -> None:
+    """Stop the deployment; it keeps its URL, and costs nothing."""
+    project(profile, override=override).deactivate()
+
+
+@target(
+    profile=SELECTION["profile"],
+    override=SELECTION["override"],
+    keep="how many of the newest models stay",
+    delete="delete the others, instead of deactivating them",
+)
+def prune_models(
+    c: Context, profile: str = "", override: str = "", keep: int = 0, delete: bool = False
+) -> None:
+    """Deactivate the catalog's models but the newest KEEP= and those in use; DELETE=1 deletes."""
+    wanted = keep or number("FALCONRY_KEEP", 3)
+    models = project(profile, override=override).prune_models(
+        wanted, delete=delete or flag("FALCONRY_DELETE")
+    )
+    lines = [f"{each.outcome:<12}{each.made}  {each.id}" for each in models] or ["no models"]
+    tell([dataclasses.asdict(each) for each in models], "\n".join(lines))
 
 
 @target(profile=SELECTION["profile"])
@@ -326,10 +426,14 @@ namespace = Collection(
     check_image,
     deploy,
     query,
+    shapes,
     engines,
     prune,
     status,
     logs,
+    activate,
+    deactivate,
+    prune_models,
     down,
     clean,
     lint,

@@ -6,6 +6,7 @@ turns them into text, and only `tasks.py` prints it. Anything else that escapes 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -16,15 +17,22 @@ class FalconryError(Exception):
         problem: what is wrong, as a clause without a full stop.
         where: the file, tensor, key or resource that is wrong.
         remedy: what to do about it, as an imperative clause.
+        details: lines that others wrote about it, such as the end of a log; not in the sentence.
     """
 
     def __init__(
-        self, problem: str, *, where: str | Path | None = None, remedy: str | None = None
+        self,
+        problem: str,
+        *,
+        where: str | Path | None = None,
+        remedy: str | None = None,
+        details: Sequence[str] = (),
     ) -> None:
         super().__init__(problem)
         self.problem = problem
         self.where = str(where) if where is not None else None
         self.remedy = remedy
+        self.details = tuple(details)
 
     def __str__(self) -> str:
         return sentence(self)
@@ -58,6 +66,10 @@ class CloudError(FalconryError):
     """The cloud, real or emulated, refused or failed an operation."""
 
 
+class PreflightError(FalconryError):
+    """A deployment that the cloud would refuse, or that could not serve."""
+
+
 class EndpointError(FalconryError):
     """A request to a deployed endpoint that got no usable answer."""
 
@@ -66,8 +78,20 @@ class MachineError(FalconryError):
     """The machine stopped the work: disk full, no permission, port taken."""
 
 
+class GoesOnError(KeyboardInterrupt):
+    """The user ended a wait for something that goes on elsewhere; its text says how to follow it.
+
+    An interrupt and no `FalconryError`: nothing failed, and nothing may catch it as a failure.
+    """
+
+
 def sentence(error: FalconryError) -> str:
     """One line: the place, what is wrong there, and what to do."""
     place = f"{error.where}: " if error.where else ""
     remedy = f"; {error.remedy}" if error.remedy else ""
     return f"{place}{error.problem}{remedy}"
+
+
+def told(error: FalconryError) -> str:
+    """The sentence, and below it the details, a line each."""
+    return "\n    ".join([sentence(error), *error.details])

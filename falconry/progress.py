@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TextIO
 
 DONE, RUNNING, FAILED, WAITING = "✔", "▸", "✘", "…"
 _ASCII = {DONE: "ok", RUNNING: "..", FAILED: "!!", WAITING: "--"}
 # A log that is not a terminal gets a line when the step changes, and otherwise at most this often.
 _LOG_INTERVAL_S = 5.0
+_DETAIL = " · "
 
 
 class Progress:
@@ -29,16 +30,20 @@ class Progress:
         self._last_time = 0.0
 
     def running(self, stage: str, step: str, fraction: float | None = None) -> None:
-        """Says what a stage is doing, with how much of it is done (0 to 1) where that is known."""
+        """Says what a stage is doing, with how much of it is done (0 to 1) where that is known.
+
+        What follows ` · ` in a step is its detail, such as a rate: it is no step of its own.
+        """
         percent = f"{fraction:4.0%}  " if fraction is not None else ""
         if self._in_place:
             self._write(f"\r\x1b[K{_line(self._mark(RUNNING), stage, percent + step)}")
             self._open = True
             return
         elapsed = time.monotonic() - self._last_time
-        if (stage, step) != self._last_step or elapsed >= _LOG_INTERVAL_S:
+        key = (stage, step.partition(_DETAIL)[0])
+        if key != self._last_step or elapsed >= _LOG_INTERVAL_S:
             self._write(_line(self._mark(RUNNING), stage, percent + step) + "\n")
-            self._last_step, self._last_time = (stage, step), time.monotonic()
+            self._last_step, self._last_time = key, time.monotonic()
 
     def done(self, stage: str, state: str, detail: str = "") -> None:
         """Closes a stage's line with its state and the facts of its result."""
@@ -64,6 +69,15 @@ class Progress:
         """Prints a line of its own."""
         self._end_open_line()
         self._write(f"{text}\n")
+
+    def text(self, pieces: Iterable[str]) -> None:
+        """Prints text as it comes, and ends its last line."""
+        self._end_open_line()
+        try:
+            for piece in pieces:
+                self._write(piece)
+        finally:
+            self._write("\n")
 
     def _close(self, mark: str, stage: str, text: str) -> None:
         self._end_open_line()

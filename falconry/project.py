@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from falconry.artifact import ArtifactStage
+from falconry.artifact.names import ROOT
+from falconry.artifact.stage import ArtifactOutput, ArtifactStage, artifact_of, as_artifact
 from falconry.cloud import emulator
 from falconry.cloud.container_registry import OcirDoor
 from falconry.cloud.stage import DeploymentStage
-from falconry.engine.manifest import MANIFEST
+from falconry.engine.manifest import MANIFEST, GpuEngine, read_manifest
 from falconry.engine.stage import EngineStage
 from falconry.engine.store import EngineMirror, EngineStore, StoredEngine
 from falconry.errors import CloudError, EndpointError
@@ -35,7 +39,12 @@ from falconry.repository.stage import RepositoryStage
 from falconry.settings import Settings
 
 if TYPE_CHECKING:
+    from falconry.cloud.deployment_status import DeploymentStatus
+    from falconry.cloud.model_pruning import PrunedModel
+    from falconry.cloud.session import Session
+    from falconry.cloud.work_requests import Watch
     from falconry.doctor.finding import Finding
+    from falconry.shapes import Advice
 
 MODELS = Path("model_repository")
 
@@ -54,13 +63,17 @@ class Project:
         self._progress = progress
         self._workspace = Workspace.open(settings.build_directory, progress)
 
-    def bring_up_to(self, stage: str) -> Output:
+    def bring_up_to(self, stage: str, *, rollback: bool = False) -> Output:
         """Runs every stage up to this one that is out of date.
+
+        Args:
+            stage: the last one.
+            rollback: whether a deployment that fails returns to what answered before.
 
         Raises:
             FalconryError: a stage failed; what was made before it stands.
         """
-        return bring_up_to_date(steps_to(stage, self._steps()), self._workspace)
+        return bring_up_to_date(steps_to(stage, self._steps(rollback=rollback)), self._workspace)
 
     def plan(self) -> list[PlannedStage]:
         """Says which stages would run and why, and runs none."""
@@ -92,15 +105,35 @@ class Project:
         Returns:
             Whether the contract is kept.
         """
-        from falconry.cloud.deployments import environment
+        from falconry.cloud.deployment_target import environment
         from falconry.image.contract import Trial, keeps_contract
 
         serving = self._settings.serving
         variables = {"MODEL_DEPLOY_HEALTH_ENDPOINT": health} if health else environment(serving)
         reference = image or image_of({"image": self.bring_up_to("image")}).reference
-        package = Path(artifact).expanduser() if artifact else self.bring_up_to("artifact").path
-        trial = Trial(reference, package, shlex.split(command), variables, serving.port, timeout_s)
-        return keeps_contract(trial, as_json=as_json)
+        with contextlib.ExitStack() as stack:
+            package = (
+                Path(artifact).expanduser() if artifact else stack.enter_context(self._unpacked())
+            )
+            trial = Trial(
+                *(reference, package, shlex.split(command), variables, serving.port, timeout_s)
+            )
+            return keeps_contract(trial, as_json=as_json)
+
+    def write_artifact(self, place: Path) -> ArtifactOutput:
+        """Brings the artifact up to date and writes it to a file, whole or not at all.
+
+        Raises:
+            FalconryError: a stage failed, or the file cannot be written.
+        """
+        output = as_artifact(self.bring_up_to("artifact"))
+
+        def report(step: str, fraction: float | None) -> None:
+            self._progress.running("artifact", step, fraction)
+
+        output.view().write(place, report)
+        self._progress.done("artifact", "written", str(place))
+        return output
 
     def diagnose(self) -> list[Finding]:
         """What this machine and account have and lack for the profile."""
@@ -124,14 +157,34 @@ class Project:
         """
         return self._store().prune(keep, self._engines_in_use())
 
-    def query(self, prompt: str | None, body: str | None, max_tokens: int) -> None:
-        """Asks the deployment and prints its text, or for a body of the user's the whole answer.
+    def shapes(self, concurrency: int, prices: Path | None) -> Advice:
+        """Ranks the shapes that hold the profile's engine; it need not be built yet.
+
+        Args:
+            concurrency: longest requests that shall be answered at a time.
+            prices: a price table.
+        """
+        from falconry.shapes import advise, read_prices
+
+        table = read_prices(prices) if prices else None
+        return advise(self._settings, concurrency, table, self._built_for_gpus())
+
+    def query(
+        self, prompt: str | None, body: str | None, max_tokens: int, *, stream: bool = False
+    ) -> None:
+        """Asks the deployment and prints the text of its answer.
+
+        Args:
+            prompt: what is asked.
+            body: a request of the user's in its place, as JSON.
+            max_tokens: the most that the answer to a prompt may have.
+            stream: whether the text is printed as it comes.
 
         Raises:
             EndpointError: there is neither prompt nor body, or the endpoint refuses.
             CloudError: nothing is deployed.
         """
-        from falconry.cloud.deployments import route_of
+        from falconry.cloud.deployment_target import route_of
         from falconry.endpoint import Endpoint
 
         if body is None and prompt is None:
@@ -141,41 +194,92 @@ class Project:
             )
         deployment, signer = self._deployment()
         endpoint = Endpoint(deployment.model_deployment_url, signer, route_of(deployment))
-        if body is None:
-            self._progress.note(endpoint.answer(str(prompt), max_tokens))
+        request = endpoint.body(str(prompt), max_tokens) if body is None else _json_object(body)
+        if stream:
+            self._progress.text(endpoint.stream(request))
         else:
-            self._progress.note(endpoint.text_of(endpoint.predict(_json_object(body))))
+            self._progress.note(endpoint.text_of(endpoint.predict(request)))
 
-    def status(self) -> None:
-        """Prints what is deployed."""
-        deployment, _ = self._deployment()
-        configuration = deployment.model_deployment_configuration_details
-        model = configuration.model_configuration_details
-        rows = {
-            "deployment": deployment.display_name,
-            "state": deployment.lifecycle_state,
-            "since": f"{deployment.time_created:%Y-%m-%d %H:%M:%S %Z}",
-            "url": deployment.model_deployment_url,
-            "image": configuration.environment_configuration_details.image,
-            "shape": model.instance_configuration.instance_shape_name,
-            "model": model.model_id,
-            "details": deployment.lifecycle_details or "",
-        }
-        for name, value in rows.items():
-            self._progress.note(f"{name:<12}{value}".rstrip())
+    def status(self) -> DeploymentStatus:
+        """What is deployed, in whatever state it is.
 
-    def logs(self, lines: int) -> None:
-        """Prints the newest lines of the deployment's log."""
+        Raises:
+            CloudError: the cloud refuses to tell.
+        """
+        from falconry.cloud.deployment_status import DeploymentStatus, status_of
+
+        name = self._settings.deployment.name
+        if self._local_cloud_rests():
+            return DeploymentStatus(name, error="the local cloud is not running; run: make deploy")
+        return status_of(self._session(), name)
+
+    def logs(self, lines: int, *, follow: bool) -> None:
+        """Prints the newest lines of the deployment's logs.
+
+        Args:
+            lines: how many.
+            follow: whether to go on with each line that comes, until the user interrupts.
+        """
+        from falconry.cloud.deployments import Deployments
         from falconry.cloud.logs import Logs
-        from falconry.cloud.session import Session
 
-        for line in Logs(Session(self._settings.cloud)).read(lines):
-            self._progress.note(line)
+        session = self._session()
+        standing = Deployments(session).find(self._settings.deployment.name)
+        source = standing.id if standing else None
+        logs = Logs(session)
+        with contextlib.suppress(KeyboardInterrupt) if follow else contextlib.nullcontext():
+            for line in logs.follow(lines, source) if follow else logs.read(lines, source):
+                self._progress.note(line)
+
+    def activate(self) -> None:
+        """Starts the deployment that was deactivated, and asks it a question.
+
+        Raises:
+            FalconryError: there is none, it does not start, or it does not answer.
+        """
+        from falconry.cloud.deployment_target import route_of
+        from falconry.cloud.deployments import Deployments
+        from falconry.endpoint import Endpoint
+
+        session = self._session()
+        with self._workspace.lock("deployment"):
+            active = Deployments(session).activate(self._settings.deployment.name, self._watch())
+        url = active.model_deployment_url
+        Endpoint(url, session.signer(), route_of(active)).smoke()
+        self._progress.done("deployment", active.lifecycle_state, url)
+
+    def deactivate(self) -> None:
+        """Stops the deployment; its URL and its configuration stay.
+
+        Raises:
+            CloudError: there is none, or it does not stop.
+        """
+        from falconry.cloud.deployments import Deployments
+
+        deployments = Deployments(self._session())
+        with self._workspace.lock("deployment"):
+            stopped = deployments.deactivate(self._settings.deployment.name, self._watch())
+        self._progress.done("deployment", stopped.lifecycle_state, "make activate starts it again")
+
+    def prune_models(self, keep: int, *, delete: bool) -> list[PrunedModel]:
+        """Puts all of the deployment's models out of use but the newest and those in use.
+
+        Args:
+            keep: how many of the newest stay.
+            delete: whether the others are deleted, and not only deactivated.
+
+        Returns:
+            Every model, the newest first, with what became of it.
+        """
+        from falconry.cloud.model_pruning import prune_models
+
+        name = self._settings.deployment.name
+        return prune_models(self._session(), name, keep, delete=delete)
 
     def down(self) -> None:
         """Deletes the deployment, and stops the local cloud where there is one."""
         local = self._settings.cloud.emulator
-        if local is None or emulator.answers(local):
+        if not self._local_cloud_rests():
             with self._workspace.lock("deployment"):
                 self._delete_deployment()
         if local is not None:
@@ -191,6 +295,14 @@ class Project:
             remove(self._settings.engine.store)
         self._progress.done("clean", "removed", str(build.parent if everything else build))
 
+    def _built_for_gpus(self) -> GpuEngine | None:
+        """What the profile's engine was built for, where it stands and is for GPUs."""
+        if self._settings.engine.builder != "tensorrt_llm":
+            return None
+        stage = EngineStage(self._settings, self._workspace)
+        found = stage.find(stage.key(stage.ingredients()))
+        return read_manifest(found.path).gpu if found else None
+
     def _store(self) -> EngineStore:
         return EngineStore(self._settings.engine.store, self._workspace.digests)
 
@@ -204,7 +316,7 @@ class Project:
             path.parent.name for path in store.glob(f"*/{MANIFEST}") if digests.file(path) in used
         }
 
-    def _steps(self) -> list[Step]:
+    def _steps(self, *, rollback: bool = False) -> list[Step]:
         """All stages, each after those that it needs."""
         settings, workspace = self._settings, self._workspace
         mirror = self._mirror if settings.engine.mirror else None
@@ -223,18 +335,31 @@ class Project:
             Step("image", lambda _: image_stage(settings, workspace, self._door())),
             Step(
                 "deployment",
-                lambda made: DeploymentStage(settings, made["artifact"], image_of(made)),
-                needs=("artifact", "image"),
+                lambda made: DeploymentStage(
+                    settings,
+                    made["engine"],
+                    artifact_of(made),
+                    image_of(made),
+                    rollback=rollback,
+                ),
+                needs=("engine", "artifact", "image"),
             ),
         ]
 
+    @contextlib.contextmanager
+    def _unpacked(self) -> Iterator[Path]:
+        """A directory with what the artifact holds, by a link."""
+        repository = as_artifact(self.bring_up_to("artifact")).repository
+        with tempfile.TemporaryDirectory() as directory:
+            (Path(directory) / ROOT).symlink_to(repository.absolute())
+            yield Path(directory)
+
     def _mirror(self) -> EngineMirror:
         from falconry.cloud.engine_mirror import ObjectStorageMirror
-        from falconry.cloud.session import Session
 
         if self._settings.engine.mirror is None:
             raise ValueError("no mirror is set")
-        return ObjectStorageMirror(Session(self._settings.cloud), self._settings.engine.mirror)
+        return ObjectStorageMirror(self._session(), self._settings.engine.mirror)
 
     def _door(self) -> Door:
         """The way to the registry: the profile's own, or that of its cloud."""
@@ -244,6 +369,24 @@ class Project:
         namespaces = self._workspace.build.parent / "namespaces.json"
         return OcirDoor(self._settings.cloud, registry, namespaces)
 
+    def _session(self) -> Session:
+        from falconry.cloud.session import session_of
+
+        return session_of(self._settings.cloud)
+
+    def _watch(self) -> Watch:
+        """How operations of the cloud are waited for outside of the pipeline."""
+        from falconry.cloud.work_requests import Watch
+
+        def report(step: str, fraction: float | None) -> None:
+            self._progress.running("deployment", step, fraction)
+
+        return Watch(self._settings.deployment.timeout_minutes * 60, report)
+
+    def _local_cloud_rests(self) -> bool:
+        local = self._settings.cloud.emulator
+        return local is not None and not emulator.answers(local)
+
     def _deployment(self) -> tuple[Any, Any]:
         """The deployment and a signer for requests to it.
 
@@ -251,9 +394,8 @@ class Project:
             CloudError: nothing is deployed.
         """
         from falconry.cloud.deployments import Deployments
-        from falconry.cloud.session import Session
 
-        session = Session(self._settings.cloud)
+        session = self._session()
         name = self._settings.deployment.name
         deployment = Deployments(session).get(name)
         if deployment is None:
@@ -262,18 +404,13 @@ class Project:
 
     def _delete_deployment(self) -> None:
         from falconry.cloud.deployments import Deployments
-        from falconry.cloud.session import Session
 
-        def report(step: str, fraction: float | None) -> None:
-            self._progress.running("deployment", step, fraction)
-
-        wanted = self._settings.deployment
-        deployments = Deployments(Session(self._settings.cloud))
-        standing = deployments.settled(wanted.name, wanted, report)
+        deployments, watch = Deployments(self._session()), self._watch()
+        standing = deployments.settled(self._settings.deployment.name, watch)
         if standing is None:
             self._progress.done("deployment", "none")
             return
-        deployments.delete(standing, wanted, report)
+        deployments.delete(standing, watch)
         self._progress.done("deployment", "deleted")
 
 

@@ -11,25 +11,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from falconry.deployment_settings import DeploymentSettings, Port
 from falconry.errors import SettingsError
+from falconry.sections import Section
 
 
-class _Section(BaseModel):
-    """A table of a profile: unknown keys are refused, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class MirrorSettings(_Section):
+class MirrorSettings(Section):
     """An Object Storage bucket that build runners share engines through."""
 
     bucket: str
     prefix: str = "engines"
 
 
-class EngineSettings(_Section):
+class EngineSettings(Section):
     """How engines are built and where they are kept.
 
     Attributes:
@@ -47,7 +43,7 @@ class EngineSettings(_Section):
     mirror: MirrorSettings | None = None
 
 
-class RegistrySettings(_Section):
+class RegistrySettings(Section):
     """Where server images are pushed to, and as whom.
 
     Attributes:
@@ -69,7 +65,7 @@ class RegistrySettings(_Section):
     username: str | None = None
 
 
-class ImageSettings(_Section):
+class ImageSettings(Section):
     """The server image.
 
     Attributes:
@@ -96,7 +92,7 @@ class ImageSettings(_Section):
     registry: RegistrySettings
 
 
-class TensorRtLlmServing(_Section):
+class TensorRtLlmServing(Section):
     """What NVIDIA's C++ backend is told about serving an engine.
 
     Its own defaults, unless said otherwise (TensorRT-LLM 1.0.0, model_config.md of the backend).
@@ -126,7 +122,7 @@ class TensorRtLlmServing(_Section):
     max_queue_delay_microseconds: Annotated[int, Field(ge=0)] = 0
 
 
-class ServingSettings(_Section):
+class ServingSettings(Section):
     """How the deployed server is asked.
 
     `route` decides what OCI's `/predict` is mapped to. `generate` (with `generate_stream` for
@@ -135,11 +131,11 @@ class ServingSettings(_Section):
     """
 
     route: Literal["generate", "infer"]
-    port: Annotated[int, Field(ge=1024, le=65535)]
+    port: Port
     tensorrt_llm: TensorRtLlmServing = TensorRtLlmServing()
 
 
-class EmulatorSettings(_Section):
+class EmulatorSettings(Section):
     """The local cloud that stands in for Oracle's; absent from a profile of the real one."""
 
     directory: Path
@@ -147,31 +143,51 @@ class EmulatorSettings(_Section):
     isolation: Literal["auto", "namespaces", "plain"] = "auto"
 
 
-class CloudSettings(_Section):
-    """Whose cloud, and where in it. Names are looked up, and created when missing."""
+class UploadSettings(Section):
+    """How artifacts get into the model catalog.
 
-    config_file: Path
+    Attributes:
+        bucket: where large ones are staged, made when there is none; each is removed when the
+            catalog has it.
+        staged_above_mib: the size from which on one is staged. ADS 2.16 does so above 2 GiB.
+        megabytes_per_second: how fast an upload may be, in 10^6 bytes; as fast as it can be when
+            left out.
+    """
+
+    bucket: str = "falconry-staging"
+    staged_above_mib: Annotated[int, Field(ge=0)] = 2048
+    megabytes_per_second: Annotated[float, Field(gt=0)] | None = None
+
+
+class CloudSettings(Section):
+    """Whose cloud, and where in it. Names are looked up, and created when missing.
+
+    Attributes:
+        auth: how requests are signed: by a user's API key or session token, both of the
+            configuration file, or as the instance or the resource that this runs on.
+        config_file, config_profile: the SDK's configuration; principals need none.
+        compartment_id: of everything that is made; the tenancy's root when left out.
+        model_version_set: which set of the catalog models become versions of; none when left out.
+        log_group, log: where the deployment's container logs to (OCI's predict log).
+        access_log: where its requests are logged; the same log when left out.
+    """
+
+    auth: Literal["api_key", "session_token", "instance_principal", "resource_principal"] = (
+        "api_key"
+    )
+    config_file: Path = Path("~/.oci/config")
     config_profile: str = "DEFAULT"
     compartment_id: str | None = None
     project: str
+    model_version_set: str | None = None
     log_group: str
     log: str
+    access_log: str | None = None
+    upload: UploadSettings = UploadSettings()
     emulator: EmulatorSettings | None = None
 
 
-class DeploymentSettings(_Section):
-    """The OCI model deployment."""
-
-    name: str
-    shape: str
-    ocpus: Annotated[float, Field(gt=0)] | None = None
-    memory_gib: Annotated[float, Field(gt=0)] | None = None
-    instances: Annotated[int, Field(ge=1)] = 1
-    bandwidth_mbps: Annotated[int, Field(ge=10)] = 10
-    timeout_minutes: Annotated[int, Field(ge=1)] = 30
-
-
-class Settings(_Section):
+class Settings(Section):
     """Everything that a run is told.
 
     Attributes:

@@ -12,17 +12,27 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
+import local_oci.catalog.metadatum_routes
 import local_oci.catalog.routes
+import local_oci.catalog.version_set_routes
 import local_oci.deployments.routes
 import local_oci.faults.routes
 import local_oci.invocation.routes
+import local_oci.logs.data_routes
 import local_oci.logs.routes
 import local_oci.object_storage.routes
 import local_oci.registry.routes
 import local_oci.registry.token_routes
+import local_oci.service_limits.routes
+import local_oci.sessions.routes
 import local_oci.users.routes
+import local_oci.users.tenancy_routes
 import local_oci.work_requests.routes
-from local_oci.catalog.workflows import export_artifact, import_artifact
+from local_oci.catalog.workflows import (
+    delete_models_of_version_set,
+    export_artifact,
+    import_artifact,
+)
 from local_oci.cloud import Cloud
 from local_oci.deployments.workflows import DeploymentWorkflows
 from local_oci.faults.middleware import Faults
@@ -36,11 +46,17 @@ from local_oci.work_requests.models import Operation
 # The gateway's paths begin with a wildcard, so they come last.
 _SERVICE_ROUTES = [
     *local_oci.catalog.routes.ROUTES,
+    *local_oci.catalog.metadatum_routes.ROUTES,
+    *local_oci.catalog.version_set_routes.ROUTES,
     *local_oci.deployments.routes.ROUTES,
     *local_oci.work_requests.routes.ROUTES,
     *local_oci.object_storage.routes.ROUTES,
     *local_oci.logs.routes.ROUTES,
+    *local_oci.logs.data_routes.ROUTES,
+    *local_oci.sessions.routes.ROUTES,
     *local_oci.users.routes.ROUTES,
+    *local_oci.users.tenancy_routes.ROUTES,
+    *local_oci.service_limits.routes.ROUTES,
     *local_oci.registry.routes.ROUTES,
     *local_oci.registry.token_routes.ROUTES,
     *local_oci.invocation.routes.ROUTES,
@@ -48,11 +64,17 @@ _SERVICE_ROUTES = [
 _LOCAL_ROUTES = [
     *local_oci.faults.routes.ROUTES,
     *local_oci.registry.token_routes.LOCAL_ROUTES,
+    *local_oci.sessions.routes.LOCAL_ROUTES,
 ]
 _UNSIGNED_BODIES = [
     *local_oci.catalog.routes.UNSIGNED_BODIES,
+    *local_oci.catalog.metadatum_routes.UNSIGNED_BODIES,
     *local_oci.object_storage.routes.UNSIGNED_BODIES,
 ]
+_SELF_AUTHENTICATING = (
+    local_oci.registry.token_routes.SELF_AUTHENTICATING
+    | local_oci.sessions.routes.SELF_AUTHENTICATING
+)
 
 
 def build_app(cloud: Cloud) -> Starlette:
@@ -65,7 +87,7 @@ def build_app(cloud: Cloud) -> Starlette:
                 Authentication,
                 identity=cloud.identity,
                 unsigned_bodies=_UNSIGNED_BODIES,
-                self_authenticating=local_oci.registry.token_routes.SELF_AUTHENTICATING,
+                self_authenticating=_SELF_AUTHENTICATING,
             ),
             Middleware(Faults, plan=cloud.faults, routes=_SERVICE_ROUTES),
         ],
@@ -105,6 +127,7 @@ def _workflows(cloud: Cloud, deployments: DeploymentWorkflows) -> Mapping[Operat
         Operation.EXPORT_ARTIFACT: partial(export_artifact, cloud),
         Operation.IMPORT_ARTIFACT: partial(import_artifact, cloud),
         Operation.DELETE_PROJECT: _nothing_more,
+        Operation.DELETE_VERSION_SET: partial(delete_models_of_version_set, cloud),
     }
 
 
@@ -116,8 +139,9 @@ async def _nothing_more(work: Work) -> None:
 def _sweep(cloud: Cloud) -> None:
     forget_old_tokens(cloud.database)
     cloud.logs.forget_old_entries()
-    artifacts = {artifact.blob for artifact in cloud.catalog.artifacts.scan()}
-    cloud.blobs.sweep({*artifacts, *cloud.objects.blob_names(), *cloud.uploads.blob_names()})
+    cloud.blobs.sweep(
+        {*cloud.catalog.blob_names(), *cloud.objects.blob_names(), *cloud.uploads.blob_names()}
+    )
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""The command line: serve, start, stop, status, check-image."""
+"""The command line: serve, start, stop, status, session, check-image."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from local_oci.limits import START_TIMEOUT_SECONDS
 from local_oci.options import AlreadyServedError, ServeError, ServeOptions
 from local_oci.runtime.images import ProcessImages
 from local_oci.runtime.isolation import AUTO, Isolation
+from local_oci.sessions import command as session
 
 _NOT_RUNNING = 3  # as `service status` has it (LSB)
 
@@ -32,7 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.verb == check_image.VERB:
         return check_image.run(options)
     home = Home(options.directory.resolve())
-    command = {"serve": _serve, "start": _start, "stop": _stop, "status": _status}[options.verb]
+    command = {
+        "serve": _serve,
+        "start": _start,
+        "stop": _stop,
+        "status": _status,
+        session.VERB: session.run,
+    }[options.verb]
     try:
         return command(home, options)
     except (ServeError, DaemonError) as error:
@@ -112,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         ("status", "tell whether a cloud runs, and where"),
     ):
         _add_directory(verbs.add_parser(name, help=text, description=text))
+    _add_directory(session.add_command(verbs))
     check_image.add_command(verbs)
     return parser
 

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from local_oci.catalog.store import Catalog
 from local_oci.deployments.fleet import Fleet
 from local_oci.deployments.models import ModelDeployment
+from local_oci.faults.file import FaultFile
 from local_oci.faults.plan import FaultPlan
 from local_oci.home import Home
 from local_oci.identity import Identity
@@ -53,7 +54,7 @@ class Cloud:
     auth_tokens: AuthTokens
     repositories: Repositories
     registry_switch: RegistrySwitch
-    faults: FaultPlan = field(default_factory=FaultPlan)
+    faults: FaultPlan
     throttle: Throttle = field(default_factory=Throttle)
 
     @property
@@ -106,6 +107,7 @@ def build_cloud(
         auth_tokens=auth_tokens,
         repositories=repositories,
         registry_switch=registry_switch,
+        faults=FaultPlan(FaultFile(home.faults)),
     )
 
 

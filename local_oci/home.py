@@ -88,6 +88,16 @@ class Home:
         return self.root / "outputs"
 
     @property
+    def faults(self) -> Path:
+        """Faults that are to happen, as JSON; written by whoever tests a client."""
+        return self.root / "faults.json"
+
+    @property
+    def sessions(self) -> Path:
+        """Tokens and keys of sessions and principals, a directory each."""
+        return self.root / "sessions"
+
+    @property
     def registry(self) -> Path:
         """What the container registry keeps; there only if the cloud has one."""
         return self.root / "registry"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,35 +55,60 @@ def load_or_create(home: Home) -> Identity:
         tenancy=section["tenancy"],
         user=section["user"],
         fingerprint=section["fingerprint"],
-        public_key=_read_key(home.api_key).public_key(),
+        public_key=private_key(home).public_key(),
     )
 
 
 def _create(home: Home) -> None:
     """Write the key, then the config file: the config's presence means that both are whole."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=_KEY_BITS)
-    pem = key.private_bytes(
+    key = new_key()
+    write_secret(home.api_key, to_pem(key))
+    add_profile(
+        home,
+        "DEFAULT",
+        {
+            "user": new_ocid("user"),
+            "tenancy": new_ocid("tenancy"),
+            "fingerprint": fingerprint_of(key.public_key()),
+            "key_file": str(home.api_key),
+            "region": REGION,
+        },
+    )
+
+
+def add_profile(home: Home, name: str, values: Mapping[str, str]) -> None:
+    """Write a profile into the SDK config file, over one of the same name."""
+    profiles = configparser.ConfigParser(interpolation=None)
+    profiles.read(home.config)
+    profiles[name] = values
+    unfinished = home.config.with_suffix(".new")
+    write_secret(unfinished, b"")
+    with unfinished.open("w") as file:
+        profiles.write(file)
+    unfinished.replace(home.config)
+
+
+def new_key() -> rsa.RSAPrivateKey:
+    """A fresh key for signatures."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=_KEY_BITS)
+
+
+def to_pem(key: rsa.RSAPrivateKey) -> bytes:
+    """A private key as the SDK reads it."""
+    return key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    _write_secret(home.api_key, pem)
-    profile = configparser.ConfigParser(interpolation=None)
-    profile["DEFAULT"] = {
-        "user": new_ocid("user"),
-        "tenancy": new_ocid("tenancy"),
-        "fingerprint": _fingerprint(key.public_key()),
-        "key_file": str(home.api_key),
-        "region": REGION,
-    }
-    unfinished = home.config.with_suffix(".new")
-    _write_secret(unfinished, b"")
-    with unfinished.open("w") as file:
-        profile.write(file)
-    unfinished.replace(home.config)
 
 
-def _fingerprint(key: rsa.RSAPublicKey) -> str:
+def private_key(home: Home) -> rsa.RSAPrivateKey:
+    """The user's key, with which the cloud signs session tokens as well."""
+    return _read_key(home.api_key)
+
+
+def fingerprint_of(key: rsa.RSAPublicKey) -> str:
+    """MD5 of a public key, as config files and keyIds have it."""
     der = key.public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
@@ -99,7 +125,8 @@ def _read_key(path: Path) -> rsa.RSAPrivateKey:
     return key
 
 
-def _write_secret(path: Path, content: bytes) -> None:
+def write_secret(path: Path, content: bytes) -> None:
+    """Write a file that its owner alone can read."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)

@@ -26,8 +26,39 @@ STREAM_SILENCE_SECONDS = 60.0
 # [read] model-dep-invoke-throttling.htm: 150 requests a second for each tenancy.
 MAX_REQUESTS_PER_SECOND = 150
 
+# [inferred] a session token of the CLI is good for an hour unless it is refreshed.
+SESSION_LIFETIME = timedelta(hours=1)
+
 # [inferred] OCI keeps retry tokens for 24 hours.
 RETRY_TOKEN_LIFETIME = timedelta(hours=24)
+
+# --- catalog ----------------------------------------------------------------------------------
+
+# [read] oracle/accelerated-data-science, ads/model/model_metadata.py: METADATA_SIZE_LIMIT,
+# METADATA_VALUE_LENGTH_LIMIT, METADATA_DESCRIPTION_LENGTH_LIMIT. That the size is that of the
+# whole list as JSON is read there too; that the cloud counts so is [inferred].
+METADATA_BYTES = 32_000
+METADATA_VALUE_CHARACTERS = 255
+METADATA_DESCRIPTION_CHARACTERS = 255
+
+# [read] oci 2.189.0, Metadata.category, of custom metadata; capitals do not matter [inferred: ADS
+# writes "Other", the SDK "other"].
+METADATA_CATEGORIES = frozenset(
+    {
+        "performance",
+        "training profile",
+        "training and validation datasets",
+        "training environment",
+        "reports",
+        "readme",
+        "other",
+    }
+)
+
+# [inferred] remembered of "Limits on Tags" in Oracle's tagging documents.
+MAX_FREEFORM_TAGS = 10
+TAG_KEY_CHARACTERS = 100
+TAG_VALUE_CHARACTERS = 256
 
 # --- containers -------------------------------------------------------------------------------
 
@@ -74,6 +105,26 @@ STOP_GRACE_SECONDS = 10.0
 # [read] Docker's default size of /dev/shm; `SHM_SIZE` overrides it (samples, llm/llama2).
 DEFAULT_SHM_SIZE = "64m"
 
+# --- compute ----------------------------------------------------------------------------------
+
+# [read] supported-shapes.htm, of flexible shapes in model deployments: at least 6 GB of memory
+# for each OCPU, at most 64.
+MIN_MEMORY_PER_OCPU = 6
+MAX_MEMORY_PER_OCPU = 64
+
+# [read] AutoScalingPolicy of Oracle's .NET and TypeScript SDKs: "The minimum value is 600 seconds,
+# which is also the default". oci 2.189.0 says 300; the stricter one holds here.
+MIN_COOL_DOWN_SECONDS = 600
+DEFAULT_COOL_DOWN_SECONDS = 600
+
+# [read] oci 2.189.0, ScalingConfiguration.pending_duration: "Minimum: PT3M. Maximum: PT1H."
+MIN_PENDING = timedelta(minutes=3)
+MAX_PENDING = timedelta(hours=1)
+
+# [read] autoscale-vms-custom-metrics-steps.htm: what each query must include; that spaces do not
+# matter and other dimensions may stand beside it is [inferred].
+SCALING_QUERY_SUBJECT = re.compile(r'\{[^}]*resourceId\s*=\s*"MODEL_DEPLOYMENT_OCID"[^}]*\}')
+
 # --- container registry -----------------------------------------------------------------------
 
 # [read] www.oracle.com/cloud/cloud-native/container-registry/faq: "Quotas are 500 repos total and
@@ -98,5 +149,14 @@ MAX_PAGE = 1000
 MAX_SEARCH_RESULTS = 1000
 MAX_SEARCH_WINDOW = timedelta(days=14)
 
-# [read] the default of CreateLogDetails.retention_duration.
-LOG_RETENTION = timedelta(days=30)
+# [read] the same file asks for a smaller window when "search result is too large"; how large that
+# is is [inferred].
+MAX_SEARCH_BYTES = 10 * 1024 * 1024
+
+# [read] oci 2.189.0, CreateLogDetails.retention_duration: "Log retention duration in 30-day
+# increments (30, 60, 90 and so on until 180)".
+LOG_RETENTION_DAYS = frozenset(range(30, 181, 30))
+DEFAULT_LOG_RETENTION_DAYS = 30
+
+# [inferred] a name of the Logging service.
+LOG_NAME_CHARACTERS = 255

@@ -14,6 +14,7 @@ import uvicorn
 
 from local_oci.app import build_app
 from local_oci.cloud import build_cloud
+from local_oci.faults.file import FaultFile, FaultFileError
 from local_oci.home import Home, HomeError, Lock
 from local_oci.http.connection import GatewayProtocol
 from local_oci.identity import load_or_create
@@ -120,6 +121,14 @@ def _announced(home: Home, listener: socket.socket) -> Iterator[str]:
         home.endpoint.unlink(missing_ok=True)
 
 
+def _check_faults(home: Home) -> None:
+    """Refuse a file of faults that holds none, before anybody waits for them to happen."""
+    try:
+        FaultFile(home.faults).read_new()
+    except FaultFileError as error:
+        raise ServeError(str(error)) from error
+
+
 async def _serve(
     options: ServeOptions,
     isolation: Isolation,
@@ -127,6 +136,7 @@ async def _serve(
     endpoint: str,
 ) -> None:
     home = options.home
+    _check_faults(home)
     images = ProcessImages(home.images)
     images.register(options.images)
     processes = ProcessRunner(home, images, isolation)

@@ -20,7 +20,12 @@ from falconry.progress import Progress
 from falconry.repository.stage import RepositoryStage
 from falconry.settings import load_settings
 
-pytest_plugins = ["tests.docker_engine", "tests.docker_images", "tests.docker_registry"]
+pytest_plugins = [
+    "tests.docker_engine",
+    "tests.docker_images",
+    "tests.docker_registry",
+    "tests.local_oci.registry_cloud",
+]
 
 ROOT = Path(__file__).parents[1]
 _START_DEADLINE_S = 60

@@ -1,8 +1,9 @@
 """The Docker engine of the tests: one that answers already, or one that they start for themselves.
 
-The engine that is started has its own directory and ends with the tests. Where this user may make
-a network bridge it has one of its own, so that its containers can have published ports, and the
-bridge of another engine stays: `--bridge=none` would remove docker0 (moby, daemon_unix.go).
+The engine that is started has its own directory and bridge, and ends with the tests. It changes
+nothing that another engine of the machine uses. Its containers reach the outside where the machine
+has a working iptables. With FALCONRY_REQUIRE_DOCKER=1 a test that needs Docker and is skipped is a
+failure.
 """
 
 import contextlib
@@ -20,13 +21,32 @@ from docker.errors import DockerException
 
 import docker
 from tests.debian import install
+from tests.docker_bridge import own_bridge
 
 STAND_IN_GPU = Path(__file__).parent / "stand_in_gpu"
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
 _START_DEADLINE_S = 30
 _END_DEADLINE_S = 15
-_INTERFACE_CHARACTERS = 15  # IFNAMSIZ, linux/if.h, without its final zero
 _INSTALL = "apt-get install --no-install-recommends docker.io"
+_REQUIRED = "FALCONRY_REQUIRE_DOCKER"
+_NEEDING_DOCKER = frozenset({"docker_engine", "docker_registry"})
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """Where Docker is required, makes a failure of the skip of a test that needs it."""
+    report = yield
+    skipped = report.skipped and not hasattr(report, "wasxfail")  # else: failed as expected
+    if skipped and os.environ.get(_REQUIRED) == "1" and needs_docker(item):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"{_REQUIRED}=1 and yet {item.nodeid} was {str(reason).lower()}"
+    return report
+
+
+def needs_docker(item):
+    """Whether a test uses the engine or the registry, by any fixture."""
+    return not _NEEDING_DOCKER.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 @dataclass(frozen=True)
@@ -74,18 +94,40 @@ def docker_engine():
     present = DockerEngine(os.environ.get("DOCKER_HOST", _DEFAULT_HOST))
     if present.answers():
         yield present
-        return
+    else:
+        with started_engine() as engine:
+            yield engine
+
+
+@contextlib.contextmanager
+def started_engine():
+    """A Docker engine of the tests' own."""
     _require_dockerd()
     # A socket's path may have 107 characters at most, and pytest's own directories are deep.
     directory = Path(tempfile.mkdtemp(prefix="dockerd-", dir="/tmp"))
-    bridge = _make_bridge()
-    with (directory / "log").open("wb") as log:
-        process = _start(directory, bridge, log)
-    try:
-        yield _answering(DockerEngine(f"unix://{directory}/s.sock"), process, directory / "log")
-    finally:
-        _end(process, directory)
-        _remove_bridge(bridge)
+    with own_bridge() as bridge:
+        with (directory / "log").open("wb") as log:
+            process = _start(directory, bridge, log)
+        try:
+            yield _answering(DockerEngine(f"unix://{directory}/s.sock"), process, directory / "log")
+        finally:
+            _end(process, directory)
+
+
+@contextlib.contextmanager
+def engine_events(client, word):
+    """Gives a list that in the end has the engine's events which have to do with a word."""
+    seen, started = [], time.time()
+    yield seen
+    between = {"since": f"{started:.9f}", "until": f"{time.time():.9f}"}
+    seen.extend(event for event in client.events(**between, decode=True) if word in str(event))
+
+
+@pytest.fixture
+def docker_host(docker_engine, monkeypatch):
+    """The engine is the one that DOCKER_HOST names."""
+    monkeypatch.setenv("DOCKER_HOST", docker_engine.host)
+    return docker_engine.host
 
 
 @pytest.fixture(scope="session")
@@ -113,8 +155,8 @@ def _start(directory, bridge, log):
             "dockerd",
             *("--data-root", directory / "root", "--exec-root", directory / "exec"),
             *("--pidfile", directory / "pid", "--host", f"unix://{directory}/s.sock"),
-            f"--bridge={bridge or 'none'}",
-            *([] if bridge and _iptables_work() else ["--iptables=false"]),
+            # Its rules would take the place of another engine's (libnetwork, removeIPChains).
+            *("--iptables=false", "--bridge", bridge),
             # With the stand-in hook on its PATH the engine takes `--gpus`, as on a GPU host.
             *("--add-runtime", f"nvidia={shutil.which('runc')}"),
         ],
@@ -123,50 +165,6 @@ def _start(directory, bridge, log):
         stderr=subprocess.STDOUT,
         start_new_session=True,  # Ctrl-C is for the tests; they end it after their containers
     )
-
-
-def _iptables_work():
-    if not shutil.which("iptables"):
-        return False
-    return _succeeds("iptables", "--wait", "--table", "nat", "--list", "--numeric")
-
-
-def _make_bridge():
-    """The name of a new bridge; None where there can be none, as without root's rights."""
-    for left in Path("/sys/class/net").glob("dockerd[0-9]*"):
-        if not Path("/proc", left.name.removeprefix("dockerd")).exists():
-            _remove_bridge(left.name)
-    name, place = f"dockerd{os.getpid()}"[:_INTERFACE_CHARACTERS], os.getpid() % 256
-    commands = (
-        f"ip link add name {name} type bridge",
-        f"ip addr add 10.213.{place}.1/24 dev {name}",
-        f"ip link set dev {name} up",
-    )
-    if all(shutil.which("ip") and _succeeds(*command.split()) for command in commands):
-        return name
-    _remove_bridge(name)
-    return None
-
-
-def _remove_bridge(name):
-    """Removes a bridge and the rules that dockerd made for it, which it leaves behind."""
-    if not name or not shutil.which("ip"):
-        return
-    _succeeds("ip", "link", "delete", name)
-    for table in ("nat", "filter") if _iptables_work() else ():
-        rules = subprocess.run(
-            ["iptables", "--wait", "--table", table, "--list-rules"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        for rule in map(str.split, rules.stdout.splitlines()):
-            if rule[0] == "-A" and name in rule:
-                _succeeds("iptables", "--wait", "--table", table, "-D", *rule[1:])
-
-
-def _succeeds(*command):
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def _answering(engine, process, log):

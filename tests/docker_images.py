@@ -17,6 +17,7 @@ from docker.errors import ImageNotFound
 ROOT = Path(__file__).parents[1]
 CONTRACT_REPOSITORY = "/opt/ds/model/deployed_model/model_repository"
 _BASE = "falconry-base:bookworm"
+_STAND_IN = Path(__file__).parent / "docker" / "stand_in_trtllm"
 _HOST_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _READY_DEADLINE_S = 90
 
@@ -51,6 +52,30 @@ def cpu_image(docker_client, base_image, private_ca_marker):
     return built(docker_client, "falconry-test/triton-cpu", files, base_image)
 
 
+@pytest.fixture(scope="session")
+def stand_in_trtllm_image(docker_client, base_image):
+    """A stand-in for NVIDIA's image with TensorRT-LLM."""
+    files = {
+        str(path.relative_to(_STAND_IN)): path.read_bytes()
+        for path in _STAND_IN.rglob("*")
+        if path.is_file()
+    }
+    return built(docker_client, "falconry-test/stand-in-trtllm", files, base_image)
+
+
+@pytest.fixture(scope="session")
+def private_ca_bundle(private_ca_marker, tmp_path_factory):
+    """A certificate bundle as private networks have one: this machine's own, marked."""
+    path = tmp_path_factory.mktemp("certificates") / "ca.crt"
+    path.write_bytes(certificate_bundle(private_ca_marker))
+    return path
+
+
+def certificate_bundle(marker):
+    """This machine's certificates, and a marker by which they can be found again."""
+    return f"{marker}\n".encode() + _HOST_CERTIFICATES.read_bytes()
+
+
 def run_base_image_script(host, *arguments):
     """Runs scripts/base_image.sh against an engine."""
     return subprocess.run(
@@ -68,10 +93,10 @@ def build_context(kind, marker):
     files = {
         "Dockerfile": (docker / f"{kind}.Dockerfile").read_bytes(),
         "requirements.txt": _pinned(docker / f"{kind}.packages").encode(),
-        "certificates/ca.crt": f"{marker}\n".encode() + _HOST_CERTIFICATES.read_bytes(),
+        "certificates/ca.crt": certificate_bundle(marker),
     }
-    for source in sorted((docker / "server").glob("*.py")):
-        files[f"server/{source.name}"] = source.read_bytes()
+    for source in sorted((docker / "server").rglob("*.py")):
+        files[source.relative_to(docker).as_posix()] = source.read_bytes()
     return files
 
 

@@ -1,13 +1,13 @@
 """The server's front: one port with Triton's own API, OpenAI's API, health and metrics.
 
-Why not NVIDIA's OpenAI frontend (triton-inference-server/server, python/openai, read at release
-25.10): it is a program in place of tritonserver, with the server in its own process by the
-`tritonserver` wheel's bindings, FastAPI and transformers; the images of TensorRT-LLM ship none of
-its requirements, the nvidia-pytriton wheel has no bindings, and several ranks under mpirun are not
-foreseen. Of a model that is not vLLM's it asks the text alone: `usage` is null (its
-_get_usage_from_response), `finish_reason` always "stop", no stream_options, prompts one by one; and
-it knows neither our readiness nor limits nor /metrics of the front. The translation itself is
-small, so it is in openai_api.
+Why not NVIDIA's OpenAI frontend (triton-inference-server/server, python/openai, read in copies of
+2025; documentation of 25.10): it takes tritonserver's place, with the server in its own process by
+the bindings of the `tritonserver` wheel. nvidia-pytriton has no such bindings, so the CPU image
+could not have it, and several ranks under mpirun are not foreseen (inferred). It needs FastAPI and
+transformers beside them. Of models other than vLLM's it asks for the text alone: no usage, a
+`finish_reason` that is always "stop", one prompt a request. It has no limits for a queue, no
+readiness after a first answer and none of our metrics. The translation itself is small, so it is
+in openai_api.
 """
 
 from __future__ import annotations

@@ -1,20 +1,29 @@
-"""The model catalog: one model an artifact, found again by the artifact's digest."""
+"""The model catalog: one model an artifact, found again by the artifact's digest.
+
+What a model is and where it comes from is written with it; who uses it, the deployments say.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, BinaryIO
+from collections.abc import Iterable
+from typing import Any
 
 import oci
 from oci.data_science import DataScienceClient
-from oci.data_science.models import CreateModelDetails, CreateProjectDetails
+from oci.data_science import models as oci_models
 
+from falconry.artifact.view import ArtifactView
+from falconry.cloud.artifact_upload import upload_artifact
+from falconry.cloud.creation import create_once
+from falconry.cloud.model_entry import ModelEntry
 from falconry.cloud.session import Session, cloud_errors_told
+from falconry.cloud.tags import ARTIFACT_TAG
 from falconry.errors import CloudError
+from falconry.pipeline import Report
 
-ARTIFACT_TAG = "falconry-artifact"
-_CHUNK = 1 << 20
+# Categories of custom metadata (oci 2.189.0, data_science.models.Metadata.category).
+_ENVIRONMENT, _OTHER = "Training Environment", "other"
+_USABLE = ("ACTIVE", "INACTIVE")
 
 
 class Catalog:
@@ -23,6 +32,7 @@ class Catalog:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._client: Any = session.client(DataScienceClient)
+        self._project: str | None = None
 
     def project(self) -> str:
         """The OCID of the project with the profile's name, made when there is none.
@@ -30,40 +40,44 @@ class Catalog:
         Raises:
             CloudError: it can be neither found nor made.
         """
+        self._project = self._project or self.find_project() or self._make_project()
+        return self._project
+
+    def find_project(self) -> str | None:
+        """The OCID of the project with the profile's name, if there is one."""
         name = self._session.settings.project
-        compartment = self._session.compartment_id
         with cloud_errors_told(f"finding the project '{name}'"):
             found = oci.pagination.list_call_get_all_results(
-                self._client.list_projects, compartment, display_name=name, lifecycle_state="ACTIVE"
+                self._client.list_projects,
+                self._session.compartment_id,
+                display_name=name,
+                lifecycle_state="ACTIVE",
             ).data
-            if found:
-                return str(found[0].id)
-            details = CreateProjectDetails(compartment_id=compartment, display_name=name)
-            return str(self._client.create_project(details).data.id)
+        oldest = min(found, key=_age, default=None)
+        return str(oldest.id) if oldest else None
 
-    def find(self, artifact_digest: str) -> str | None:
-        """The OCID of an active model that holds this artifact."""
-        compartment = self._session.compartment_id
+    def models(self) -> list[Any]:
+        """Summaries of the project's models that we made and that are not deleted, oldest first."""
+        self._project = self._project or self.find_project()
+        if self._project is None:
+            return []
         with cloud_errors_told("looking through the model catalog"):
-            models = oci.pagination.list_call_get_all_results(
-                self._client.list_models, compartment, lifecycle_state="ACTIVE"
+            found = oci.pagination.list_call_get_all_results(
+                self._client.list_models, self._session.compartment_id, project_id=self._project
             ).data
-            for model in models:
-                tags = model.freeform_tags or {}
-                if tags.get(ARTIFACT_TAG) == artifact_digest and self._has_artifact(model.id):
-                    return str(model.id)
-        return None
+        ours = (model for model in found if ARTIFACT_TAG in (model.freeform_tags or {}))
+        return sorted((each for each in ours if each.lifecycle_state in _USABLE), key=_age)
 
-    def add(
-        self, artifact: Path, artifact_digest: str, name: str, report: Callable[[float], None]
-    ) -> str:
-        """Makes a model and uploads its artifact.
+    def ensure(self, entry: ModelEntry, artifact: ArtifactView, report: Report) -> str:
+        """The model that holds an artifact: found, or made and filled.
+
+        One that was begun by a run that ended too early, or is being filled by another one, is
+        filled on; one that was deactivated is activated.
 
         Args:
-            artifact: the zip.
-            artifact_digest: `sha256:<hex>` of it, kept as a tag.
-            name: the model's display name.
-            report: called with the fraction uploaded.
+            entry: what the catalog is told of it.
+            artifact: the zip that it shall hold.
+            report: called with what goes on and the fraction done.
 
         Returns:
             The model's OCID.
@@ -71,59 +85,179 @@ class Catalog:
         Raises:
             CloudError: refused, or what arrived is not what was sent.
         """
-        details = CreateModelDetails(
-            compartment_id=self._session.compartment_id,
-            project_id=self.project(),
-            display_name=name,
-            freeform_tags={ARTIFACT_TAG: artifact_digest},
-        )
-        size = artifact.stat().st_size
-        with cloud_errors_told("creating the model"):
-            model_id = str(self._client.create_model(details).data.id)
-        with cloud_errors_told("uploading the artifact"), artifact.open("rb") as stream:
-            self._client.create_model_artifact(
-                model_id,
-                _Reported(stream, size, report),
-                content_length=size,
-                content_disposition=f'attachment; filename="{artifact.name}"',
-            )
-        with cloud_errors_told("checking the uploaded artifact"):
-            arrived = int(self._client.head_model_artifact(model_id).headers["content-length"])
-        if arrived != size:
-            raise CloudError(
-                f"{size} bytes were sent and {arrived} arrived", where=model_id, remedy="run again"
-            )
+        size = artifact.size
+        known = [
+            model
+            for model in self.models()
+            if model.freeform_tags[ARTIFACT_TAG] == entry.artifact_digest
+        ]
+        sizes = {model.id: self.artifact_size(model.id) for model in known}
+        whole = [model for model in known if sizes[model.id] == size]
+        if whole:
+            model_id = self._activated(whole)
+        else:
+            unfinished = [model.id for model in known if sizes[model.id] is None]
+            damaged = [model.id for model in known if sizes[model.id] not in (None, size)]
+            model_id = unfinished[0] if unfinished else self._create(entry, damaged)
+            self._fill(model_id, artifact, report)
+        self._tell_provenance(model_id, entry)
         return model_id
 
-    def _has_artifact(self, model_id: str) -> bool:
-        """Whether the upload of a model was ever finished."""
+    def artifact_size(self, model_id: str) -> int | None:
+        """The size of a model's artifact in bytes; None while it has none."""
+        with cloud_errors_told("looking at the model's artifact"):
+            try:
+                answer = self._client.head_model_artifact(model_id)
+            except oci.exceptions.ServiceError as error:
+                if error.status == 404:
+                    return None
+                raise
+        return int(answer.headers["content-length"])
+
+    def _make_project(self) -> str:
+        name, compartment = self._session.settings.project, self._session.compartment_id
+        details = oci_models.CreateProjectDetails(compartment_id=compartment, display_name=name)
+
+        def create(token: str) -> str:
+            return str(self._client.create_project(details, opc_retry_token=token).data.id)
+
+        def lives(project: str) -> bool:
+            return bool(self._client.get_project(project).data.lifecycle_state == "ACTIVE")
+
+        with cloud_errors_told(f"making the project '{name}'"):
+            made = create_once(("project", compartment, name), create, lives, self.find_project)
+        return str(made)
+
+    def _create(self, entry: ModelEntry, damaged: Iterable[str]) -> str:
+        """Makes a model without an artifact; `damaged` ones of its digest are not taken for it."""
+        project, compartment = self.project(), self._session.compartment_id
+        refused = set(damaged)
+        details = oci_models.CreateModelDetails(
+            compartment_id=compartment,
+            project_id=project,
+            display_name=entry.name,
+            description=entry.description,
+            custom_metadata_list=_metadata(entry),
+            freeform_tags={ARTIFACT_TAG: entry.artifact_digest},
+            model_version_set_id=self._version_set(project),
+            version_label=entry.version_label if self._session.settings.model_version_set else None,
+        )
+
+        def create(token: str) -> str:
+            return str(self._client.create_model(details, opc_retry_token=token).data.id)
+
+        def find() -> str | None:
+            same = (
+                str(model.id)
+                for model in self.models()
+                if model.freeform_tags[ARTIFACT_TAG] == entry.artifact_digest
+            )
+            return next((model for model in same if model not in refused), None)
+
+        def lives(model: str) -> bool:
+            return model not in refused and self._is_there(model)
+
+        parts = ("model", compartment, project, entry.artifact_digest)
+        with cloud_errors_told("creating the model"):
+            return str(create_once(parts, create, lives, find))
+
+    def _is_there(self, model_id: str) -> bool:
         try:
-            self._client.head_model_artifact(model_id)
+            return self._client.get_model(model_id).data.lifecycle_state in _USABLE
         except oci.exceptions.ServiceError as error:
             if error.status == 404:
                 return False
             raise
-        return True
+
+    def _version_set(self, project: str) -> str | None:
+        """The OCID of the profile's set of model versions, made when there is none."""
+        name, compartment = self._session.settings.model_version_set, self._session.compartment_id
+        if name is None:
+            return None
+        details = oci_models.CreateModelVersionSetDetails(
+            compartment_id=compartment, project_id=project, name=name
+        )
+
+        def find() -> str | None:
+            found = self._client.list_model_version_sets(compartment, name=name).data
+            standing = (each.id for each in found if each.lifecycle_state == "ACTIVE")
+            return next(standing, None)
+
+        with cloud_errors_told(f"finding the model version set '{name}'"):
+            if known := find():
+                return str(known)
+            try:
+                return str(self._client.create_model_version_set(details).data.id)
+            except oci.exceptions.ServiceError as error:
+                # Names are unique: another run made it meanwhile.
+                known = find() if error.status == 409 else None
+                if known is None:
+                    raise
+                return str(known)
+
+    def _fill(self, model_id: str, artifact: ArtifactView, report: Report) -> None:
+        """Uploads a model's artifact and checks that it arrived.
+
+        Raises:
+            CloudError: refused, or what arrived is not what was sent.
+        """
+        settings = self._session.settings.upload
+        try:
+            upload_artifact(self._session, model_id, artifact, settings, report)
+        except CloudError:
+            # Another run may have brought the same bytes meanwhile: artifacts never change.
+            if self.artifact_size(model_id) != artifact.size:
+                raise
+        arrived = self.artifact_size(model_id)
+        if arrived != artifact.size:
+            raise CloudError(
+                f"{artifact.size} bytes were sent and {arrived} arrived",
+                where=model_id,
+                remedy="run again",
+            )
+
+    def _activated(self, whole: list[Any]) -> str:
+        """One of the models that hold the artifact, which is active from now on."""
+        active = next((model for model in whole if model.lifecycle_state == "ACTIVE"), None)
+        if active is None:
+            with cloud_errors_told("activating the model"):
+                try:
+                    self._client.activate_model(whole[0].id)
+                except oci.exceptions.ServiceError as error:
+                    # Another run may have activated it, or a cut request have done it.
+                    state = self._client.get_model(whole[0].id).data.lifecycle_state
+                    if error.status != 409 or state != "ACTIVE":
+                        raise
+        return str((active or whole[0]).id)
+
+    def _tell_provenance(self, model_id: str, entry: ModelEntry) -> None:
+        """Writes where a model comes from, once: it comes from where it was first made."""
+        provenance = entry.provenance
+        if provenance.commit is None:
+            return
+        details = oci_models.CreateModelProvenanceDetails(
+            repository_url=provenance.repository_url,
+            git_branch=provenance.branch,
+            git_commit=provenance.commit,
+        )
+        with cloud_errors_told("writing the model's provenance"):
+            try:
+                self._client.get_model_provenance(model_id)
+            except oci.exceptions.ServiceError as error:
+                if error.status != 404:
+                    raise
+                self._client.create_model_provenance(model_id, details)
 
 
-class _Reported:
-    """A file that says how much of it has been read; seekable, so that a retry starts anew."""
+def _metadata(entry: ModelEntry) -> list[Any]:
+    items = [(entry.environment, _ENVIRONMENT), (entry.facts, _OTHER)]
+    return [
+        oci_models.Metadata(key=name, value=value, category=category)
+        for values, category in items
+        for name, value in values.items()
+    ]
 
-    def __init__(self, stream: BinaryIO, size: int, report: Callable[[float], None]) -> None:
-        self._stream = stream
-        self._size = size
-        self._report = report
 
-    def __len__(self) -> int:
-        return self._size
-
-    def read(self, size: int = -1) -> bytes:
-        chunk = self._stream.read(_CHUNK if size is None or size < 0 else size)
-        self._report(self._stream.tell() / max(self._size, 1))
-        return chunk
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._stream.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._stream.tell()
+def _age(resource: Any) -> tuple[Any, str]:
+    """Sorts resources from the oldest on, the same for everybody who lists them."""
+    return resource.time_created, resource.id

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from falconry.cloud import emulator
+from falconry.docker_engine.refusals import PassingError
 from falconry.errors import ImageError
 from falconry.files import write_text_whole
 from falconry.image.credentials import Credentials
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 _TOKEN_PATH = "/20180419/docker/token"
 _TOKEN_USER = "BEARER_TOKEN"
 _TIMEOUT_S = 30.0
+# Too many requests, and failures of the service: the next try may have none.
+_PASSING = frozenset({429, 500, 502, 503, 504})
+_CONFLICT = 409
 
 
 class OcirDoor:
@@ -53,11 +57,11 @@ class OcirDoor:
         Raises:
             FalconryError: the emulator does not start, or the cloud's configuration is missing.
         """
-        from falconry.cloud.session import Session
+        from falconry.cloud.session import session_of
 
         if self._cloud.emulator and not self.is_open():
             emulator.start(self._cloud.emulator, registry=True)
-        return Ocir(Session(self._cloud), self._settings, self._namespaces)
+        return Ocir(session_of(self._cloud), self._settings, self._namespaces)
 
 
 class Ocir:
@@ -144,7 +148,8 @@ class Ocir:
     def prepare(self, repository: str) -> None:
         """Makes a repository in the profile's compartment unless it is there.
 
-        Without this OCIR would make it in the root compartment on the first push, or refuse.
+        Without this OCIR would make it in the root compartment on the first push, or refuse. Its
+        name is unique in the tenancy, so one in another compartment is used as it is.
 
         Raises:
             CloudError: the cloud refuses.
@@ -168,7 +173,11 @@ class Ocir:
             compartment_id=compartment, display_name=name, is_public=False
         )
         with cloud_errors_told(f"making the repository '{name}'"):
-            client.create_container_repository(details)
+            try:
+                client.create_container_repository(details)
+            except oci.exceptions.ServiceError as error:
+                if error.status != _CONFLICT:
+                    raise
 
     def _full_user(self, user: str) -> str:
         """`<namespace>/<user>`, the form that OCIR wants; a user that has it keeps it."""
@@ -192,13 +201,14 @@ class Ocir:
                     self._token_url(), params=asked, auth=signer, timeout=_TIMEOUT_S
                 )
         except requests.RequestException as error:
-            raise ImageError(
+            raise PassingError(
                 f"the registry's token service cannot be reached ({error})",
                 where=self.host,
                 remedy="check the network, and image.registry.region",
             ) from None
         if not answer.ok:
-            raise ImageError(
+            kind = PassingError if answer.status_code in _PASSING else ImageError
+            raise kind(
                 f"the registry gives no token: status {answer.status_code} {answer.text[:300]}",
                 where=self.host,
                 remedy="check the API key of cloud.config_file, or set OCIR_AUTH_TOKEN and"

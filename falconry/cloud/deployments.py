@@ -1,45 +1,79 @@
-"""The model deployment: found by its name, made, updated one option group at a time, deleted."""
+"""The model deployment: found by its name, made, changed step by step, started, stopped, deleted.
+
+Each step follows from how the deployment stands, which is looked at anew before it. So a run goes
+on where another one ended, and two runs that want the same do it once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import contextlib
+import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Literal
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import oci
 from oci.data_science import DataScienceClient
 from oci.data_science import models as oci_models
 
-from falconry.cloud.logs import LogPlace
+from falconry.cloud.creation import create_once
+from falconry.cloud.deployment_changes import (
+    MAY_NEED_STOP,
+    Group,
+    differences,
+    irrevocable,
+    must_change_together,
+    update_of,
+)
+from falconry.cloud.deployment_target import Target
+from falconry.cloud.failures import remedy_for
+from falconry.cloud.logs import Logs
 from falconry.cloud.session import Session, cloud_errors_told
-from falconry.cloud.work_requests import wait_for
+from falconry.cloud.tags import KEY_TAG, MODEL_TAG, REFERENCE_TAG
+from falconry.cloud.work_requests import (
+    Operation,
+    OperationError,
+    Watch,
+    running_request,
+    wait_for,
+)
 from falconry.errors import CloudError
-from falconry.image.output import ImageOutput
-from falconry.repository.place import MODEL_REPOSITORY
-from falconry.settings import DeploymentSettings, ServingSettings
 
-KEY_TAG = "falconry-key"
-IMAGE_TAG = "falconry-image"
 _GONE = frozenset({"DELETING", "DELETED"})
 _MOVING = frozenset({"CREATING", "UPDATING", "DELETING"})
-_DEFAULT_TRITON_PORT = 8000
-_CONTAINER_OPTIONS = ("image", "image_digest", "cmd", "server_port", "health_check_port")
-_VARIABLES = "environment_variables"
-
-Report = Callable[[str, float | None], None]
+_SERVING = frozenset({"ACTIVE", "NEEDS_ATTENTION"})
+# Refusals for the state (IncorrectState, Conflict), the version, and after a deletion.
+_CONFLICTS = frozenset({404, 409, 412})
+# More than all groups of options, a stop and a start.
+_MOST_STEPS = 20
+_MOST_CONFLICTS = 6
+_CONFLICT_PAUSE_S = 0.5
+_SETTLE_PAUSE_S = 1.0
+_LOG_LINES = 15
+_CLOCK_SKEW = timedelta(minutes=1)
+_STOP_REMEDY = (
+    'allow it to be stopped for the change: SET="deployment.downtime=true", or run make down'
+    " and make deploy"
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a deployment shall be."""
+class _Request:
+    """A request that begins an operation on a deployment.
 
-    settings: DeploymentSettings
-    serving: ServingSettings
-    image: ImageOutput
-    model_id: str
-    project_id: str
-    log: LogPlace
-    tags: Mapping[str, str]
+    Attributes:
+        action: a clause for messages, as for `cloud_errors_told`.
+        operation: a noun for messages.
+        send: sends it.
+        starts: the OCID of the deployment, if a container is started by it: that one's log may say
+            why it failed.
+    """
+
+    action: str
+    operation: str
+    send: Callable[[], Any]
+    starts: str | None = None
 
 
 class Deployments:
@@ -51,249 +85,364 @@ class Deployments:
 
     def find(self, name: str) -> Any | None:
         """The summary of the newest deployment of this name that is not deleted, if any."""
+        standing = [each for each in self.named(name) if each.lifecycle_state not in _GONE]
+        return max(standing, key=lambda each: each.time_created, default=None)
+
+    def named(self, name: str) -> list[Any]:
+        """Summaries of all deployments of this name that the cloud remembers."""
         with cloud_errors_told(f"looking for the deployment '{name}'"):
             found = oci.pagination.list_call_get_all_results(
                 self._client.list_model_deployments,
                 self._session.compartment_id,
                 display_name=name,
             ).data
-        standing = [each for each in found if each.lifecycle_state not in _GONE]
-        return max(standing, key=lambda each: each.time_created, default=None)
+        return list(found)
 
     def get(self, name: str) -> Any | None:
         """The newest deployment of this name that is not deleted, in full, if any."""
         found = self.find(name)
-        if found is None:
-            return None
-        with cloud_errors_told(f"reading the deployment '{name}'"):
-            return self._client.get_model_deployment(found.id).data
+        return None if found is None else self.read(found.id)
 
-    def bring_about(self, wanted: Wanted, report: Report) -> Any:
+    def read(self, deployment_id: str) -> Any:
+        """A deployment in full."""
+        with cloud_errors_told("reading the deployment"):
+            return self._client.get_model_deployment(deployment_id).data
+
+    def bring_about(self, target: Target, watch: Watch) -> Any:
         """Makes or changes the deployment until it is ACTIVE and as wanted.
 
-        A running operation is waited for first; a failed deployment is deleted and made anew.
+        A running operation is waited for first; a failed deployment is deleted and made anew. The
+        tags that say what it is are written by `confirm`, once it has answered.
+
+        Returns:
+            The deployment in full.
 
         Raises:
             CloudError: the cloud refused or failed; what was serving before still is.
+            GoesOnError: the user interrupted a wait; the cloud goes on.
         """
-        name = wanted.settings.name
-        standing = self.settled(name, wanted.settings, report)
+        standing = self.settled(target.name, watch)
         if standing is not None and standing.lifecycle_state == "FAILED":
-            self.delete(standing, wanted.settings, report)
+            self.delete(standing, watch)
             standing = None
         if standing is None:
-            self._create(wanted, report)
-        else:
-            self._update(standing, wanted, report)
-        active = self.get(name)
-        if active is None or active.lifecycle_state != "ACTIVE":
-            state = active.lifecycle_state if active else "gone"
-            details = (active.lifecycle_details if active else "") or "no details given"
-            raise CloudError(f"the deployment is {state}: {details}", where=name)
-        return active
+            return self.reconcile(self._create(target, watch), target, watch)
+        if kept := irrevocable(standing, target):
+            raise CloudError(
+                f"OCI does not take back {' and '.join(kept)} of a deployment",
+                where=target.name,
+                remedy="set it again, or run make down and make deploy",
+            )
+        return self.reconcile(standing.id, target, watch)
 
-    def settled(self, name: str, settings: DeploymentSettings, report: Report) -> Any | None:
-        """The deployment once no operation is running on it."""
-        standing = self.get(name)
-        if standing is None or standing.lifecycle_state not in _MOVING:
-            return standing
-        with cloud_errors_told("looking for the running operation"):
-            requests = self._client.list_work_requests(
-                self._session.compartment_id, resource_id=standing.id
-            ).data
-        for request in requests:
-            if request.status in {"ACCEPTED", "IN_PROGRESS"}:
-                self._wait(request.id, "operation begun before", settings, report)
-        return self.get(name)
+    def reconcile(self, deployment_id: str, target: Target, watch: Watch) -> Any:
+        """Changes a deployment one option group at a time, as OCI demands while it serves.
 
-    def delete(self, deployment: Any, settings: DeploymentSettings, report: Report) -> None:
+        Returns:
+            The deployment in full.
+
+        Raises:
+            CloudError: the cloud refused or failed, or a change needs a stop that is not allowed.
+        """
+        conflicts, nudged = 0, False
+        for _ in range(_MOST_STEPS):
+            standing, etag = self._settled(deployment_id, watch)
+            groups = differences(standing, target)
+            if standing.lifecycle_state == "ACTIVE" and not groups:
+                return standing
+            if standing.lifecycle_state == "NEEDS_ATTENTION" and not groups:
+                # An update makes the service look again [inferred]; one that changes nothing will.
+                if nudged:
+                    raise _unusable(standing)
+                nudged = True
+            request = self._next(standing, etag, target, groups, refused=conflicts > 1)
+            conflicts = 0 if self._begin(request, watch) else conflicts + 1
+            if conflicts > _MOST_CONFLICTS:
+                break
+            time.sleep(conflicts * _CONFLICT_PAUSE_S)
+        raise CloudError(
+            "the deployment is being changed by somebody else as well",
+            where=target.name,
+            remedy="let one run end, then run again",
+        )
+
+    def confirm(self, deployment_id: str, target: Target, watch: Watch) -> None:
+        """Writes the tags that say what a deployment is, now that it has answered as such.
+
+        Raises:
+            CloudError: it is something else by now.
+        """
+        for attempt in range(_MOST_CONFLICTS):
+            standing, etag = self._settled(deployment_id, watch)
+            if differences(standing, target):
+                break
+            tags = {**(standing.freeform_tags or {}), **target.tags}
+            if tags == standing.freeform_tags:
+                return
+            details = oci_models.UpdateModelDeploymentDetails(freeform_tags=tags)
+            if self._begin(self._update_request(deployment_id, etag, details, "tags"), watch):
+                return
+            time.sleep(attempt * _CONFLICT_PAUSE_S)
+        raise CloudError(
+            "the deployment was changed by somebody else meanwhile",
+            where=target.name,
+            remedy="let one run end, then run again",
+        )
+
+    def settled(self, name: str, watch: Watch) -> Any | None:
+        """The deployment once no operation is running on it; None if there is none."""
+        found = self.find(name)
+        return None if found is None else self._settled(found.id, watch)[0]
+
+    def activate(self, name: str, watch: Watch) -> Any:
+        """Starts an inactive deployment; gives it in full.
+
+        Raises:
+            CloudError: there is none, or it is in a state that it cannot be started from.
+        """
+        return self._into(name, watch, _SERVING, {"INACTIVE"}, self._activation)
+
+    def deactivate(self, name: str, watch: Watch) -> Any:
+        """Stops a deployment, which keeps its URL and costs nothing; gives it in full.
+
+        Raises:
+            CloudError: there is none, or it is in a state that it cannot be stopped from.
+        """
+        return self._into(name, watch, {"INACTIVE"}, _SERVING, self._deactivation)
+
+    def delete(self, deployment: Any, watch: Watch) -> None:
         """Deletes a deployment and waits until it is gone.
 
         Raises:
             CloudError: the cloud refused or failed.
         """
-        with cloud_errors_told("deleting the deployment"):
-            response = self._client.delete_model_deployment(deployment.id)
-        self._wait(_work_request(response), "deletion of the deployment", settings, report)
-
-    def _create(self, wanted: Wanted, report: Report) -> None:
-        details = oci_models.CreateModelDeploymentDetails(
-            display_name=wanted.settings.name,
-            project_id=wanted.project_id,
-            compartment_id=self._session.compartment_id,
-            model_deployment_configuration_details=_configuration(wanted),
-            category_log_details=_logs(wanted),
-            freeform_tags=dict(wanted.tags),
+        request = _Request(
+            "deleting the deployment",
+            "deletion of the deployment",
+            lambda: self._client.delete_model_deployment(deployment.id),
         )
+        for attempt in range(_MOST_CONFLICTS):
+            if self._begin(request, watch):
+                return
+            # Another run may be deleting it, or a cut request have begun to.
+            standing, _ = self._settled(deployment.id, watch)
+            if standing.lifecycle_state in _GONE:
+                return
+            time.sleep(attempt * _CONFLICT_PAUSE_S)
+        raise CloudError("somebody else is at work on it", where=deployment.id, remedy="run again")
+
+    def _create(self, target: Target, watch: Watch) -> str:
+        """Makes the deployment, or finds the one that another run makes; gives its OCID."""
+        compartment = self._session.compartment_id
+        details = _creation(target, compartment)
+        # The cloud lists deleted deployments too [inferred]: the newest tells one life of a name
+        # from the next.
+        last = max(self.named(target.name), key=lambda each: each.time_created, default=None)
+        answers: dict[str, Any] = {}
+
+        def create(token: str) -> str:
+            answer = self._client.create_model_deployment(details, opc_retry_token=token)
+            answers[answer.data.id] = answer
+            return str(answer.data.id)
+
+        def lives(deployment_id: str) -> bool:
+            state = self._client.get_model_deployment(deployment_id).data.lifecycle_state
+            return state not in _GONE and deployment_id != getattr(last, "id", None)
+
+        def find() -> str | None:
+            found = self.find(target.name)
+            return str(found.id) if found and found.lifecycle_state != "FAILED" else None
+
+        parts = ("deployment", compartment, target.name, getattr(last, "id", ""))
+        started = datetime.now(UTC)
         with cloud_errors_told("creating the deployment"):
-            response = self._client.create_model_deployment(details)
-        operation = "creation of the deployment"
-        self._wait(_work_request(response), operation, wanted.settings, report)
+            made = str(create_once(parts, create, lives, find))
+        if made in answers:
+            name = "creation of the deployment"
+            self._wait(answers[made], name, watch, started, made)
+        return made
 
-    def _update(self, standing: Any, wanted: Wanted, report: Report) -> None:
-        """Changes one option group at a time, as OCI demands of an ACTIVE deployment.
+    def _next(
+        self, standing: Any, etag: str | None, target: Target, groups: list[Group], *, refused: bool
+    ) -> _Request:
+        """The request that brings a deployment a step nearer to its target.
 
-        The tags come last, so that they never claim what has not been reached.
+        Args:
+            standing: the deployment, with no operation running on it.
+            etag: its version.
+            target: what it shall be.
+            groups: what differs, in order.
+            refused: whether the cloud has refused the first of them, though nobody was at work.
+
+        Raises:
+            CloudError: there is none.
         """
-        for details in _changes(standing, wanted):
-            with cloud_errors_told("updating the deployment"):
-                response = self._client.update_model_deployment(standing.id, details)
-            self._wait(_work_request(response), "update", wanted.settings, report)
-        if standing.lifecycle_state == "INACTIVE":
-            with cloud_errors_told("activating the deployment"):
-                response = self._client.activate_model_deployment(standing.id)
-            self._wait(_work_request(response), "activation", wanted.settings, report)
+        state = standing.lifecycle_state
+        if state == "INACTIVE" and not groups:
+            return self._activation(standing)
+        if state not in _SERVING | {"INACTIVE"}:
+            raise _unusable(standing)
+        now = groups if state == "INACTIVE" else groups[:1]
+        must_stop = must_change_together(standing, target)
+        must_stop |= refused and not MAY_NEED_STOP.isdisjoint(now)
+        if state in _SERVING and must_stop:
+            if target.downtime:
+                return self._deactivation(standing)
+            raise CloudError(
+                f"the deployment would have to be stopped to change its {' and '.join(groups)}",
+                where=target.name,
+                remedy=_STOP_REMEDY,
+            )
+        details = update_of(standing, target, now)
+        return self._update_request(standing.id, etag, details, " and ".join(now))
+
+    def _update_request(
+        self, deployment_id: str, etag: str | None, details: Any, what: str
+    ) -> _Request:
+        return _Request(
+            "updating the deployment",
+            f"update of the {what}" if what else "update",
+            lambda: self._client.update_model_deployment(deployment_id, details, if_match=etag),
+            starts=deployment_id,
+        )
+
+    def _activation(self, standing: Any) -> _Request:
+        return _Request(
+            "activating the deployment",
+            "activation of the deployment",
+            lambda: self._client.activate_model_deployment(standing.id),
+            starts=standing.id,
+        )
+
+    def _deactivation(self, standing: Any) -> _Request:
+        return _Request(
+            "deactivating the deployment",
+            "deactivation of the deployment",
+            lambda: self._client.deactivate_model_deployment(standing.id),
+        )
+
+    def _into(
+        self,
+        name: str,
+        watch: Watch,
+        wanted: Collection[str],
+        source: Collection[str],
+        request: Callable[[Any], _Request],
+    ) -> Any:
+        """Brings a deployment from one state into another; one that is there is left alone."""
+        for attempt in range(_MOST_CONFLICTS):
+            standing = self.settled(name, watch)
+            if standing is None:
+                raise CloudError("nothing is deployed", where=name, remedy="run: make deploy")
+            if standing.lifecycle_state in wanted:
+                return standing
+            if standing.lifecycle_state not in source:
+                raise _unusable(standing)
+            self._begin(request(standing), watch)
+            time.sleep(attempt * _CONFLICT_PAUSE_S)
+        raise CloudError("somebody else is at work on it", where=name, remedy="run again")
+
+    def _begin(self, request: _Request, watch: Watch) -> bool:
+        """Begins an operation and waits for its end.
+
+        Returns:
+            False where the deployment is not in the state or the version that the request was
+            meant for: somebody else is at work on it, or a cut request has begun already.
+        """
+        started = datetime.now(UTC)
+        with cloud_errors_told(request.action):
+            try:
+                answer = request.send()
+            except oci.exceptions.ServiceError as error:
+                if error.status in _CONFLICTS:
+                    return False
+                raise
+        self._wait(answer, request.operation, watch, started, request.starts)
+        return True
 
     def _wait(
-        self, work_request_id: str, operation: str, settings: DeploymentSettings, report: Report
+        self, answer: Any, name: str, watch: Watch, started: datetime, starts: str | None
     ) -> None:
-        wait_for(self._client, work_request_id, operation, settings.timeout_minutes * 60, report)
+        """Waits for the operation that an answer names.
 
+        Raises:
+            CloudError: it failed, with everything that the cloud and the container say of it.
+        """
+        work_request = answer.headers.get("opc-work-request-id")
+        if work_request is None:
+            return
+        try:
+            wait_for(self._client, Operation(work_request, name), watch)
+        except OperationError as failure:
+            raise self._explained(failure, started, starts) from failure
 
-def environment(serving: ServingSettings) -> dict[str, str]:
-    """The variables that map OCI's `/predict` and health probe to Triton's routes.
+    def _settled(self, deployment_id: str, watch: Watch) -> tuple[Any, str | None]:
+        """A deployment on which no operation is running, and its version.
 
-    `CONTAINER_TYPE=TRITON` maps to `/infer` alone; the other two are those of Oracle's sample for
-    TensorRT-LLM images (oci-data-science-ai-samples, Triton_TensorRT).
-    """
-    if serving.route == "infer":
-        return {"CONTAINER_TYPE": "TRITON"}
-    return {
-        "MODEL_DEPLOY_PREDICT_ENDPOINT": "/v2/models/ensemble/versions/1/generate",
-        "MODEL_DEPLOY_HEALTH_ENDPOINT": "/v2/health/ready",
-    }
+        How an operation ends that somebody else began is seen by the deployment.
+        """
+        deadline = time.monotonic() + watch.timeout_s
+        while True:
+            with cloud_errors_told("reading the deployment"):
+                answer = self._client.get_model_deployment(deployment_id)
+            standing = answer.data
+            if standing.lifecycle_state not in _MOVING:
+                return standing, answer.headers.get("etag")
+            if time.monotonic() > deadline:
+                raise CloudError(
+                    f"the deployment has been {standing.lifecycle_state} for too long",
+                    where=standing.display_name,
+                    remedy="see make status, and run again",
+                )
+            request = running_request(self._client, self._session.compartment_id, deployment_id)
+            if request is None:
+                watch.report(f"waiting while it is {standing.lifecycle_state}", None)
+                time.sleep(_SETTLE_PAUSE_S)
+                continue
+            with contextlib.suppress(OperationError):
+                wait_for(self._client, Operation(request, "operation begun before"), watch)
 
-
-def route_of(deployment: Any) -> Literal["generate", "infer"]:
-    """What a standing deployment maps `/predict` to, whatever the profile says by now."""
-    details = deployment.model_deployment_configuration_details
-    variables = details.environment_configuration_details.environment_variables or {}
-    return "infer" if variables.get("CONTAINER_TYPE") == "TRITON" else "generate"
-
-
-def command(serving: ServingSettings) -> list[str]:
-    """What the container runs; 8000 is Triton's own default and needs no word."""
-    words = ["tritonserver", f"--model-repository={MODEL_REPOSITORY}"]
-    if serving.port != _DEFAULT_TRITON_PORT:
-        words.append(f"--http-port={serving.port}")
-    return words
-
-
-def _changes(standing: Any, wanted: Wanted) -> list[Any]:
-    """One update an option group that differs, and one for the tags at the end.
-
-    The groups are OCI's: container, variables, model (Oracle, "Editing Model Deployments"). Between
-    two updates the new model meets the old route or the other way round: `/generate` answers for
-    models of both kinds, `/infer` only for those that are not decoupled.
-    """
-    groups = [*_environment_changes(standing, wanted), *_model_changes(standing, wanted)]
-    if wanted.serving.route == "infer":
-        groups.reverse()
-    updates = [
-        oci_models.UpdateModelDeploymentDetails(
-            model_deployment_configuration_details=(
-                oci_models.UpdateSingleModelDeploymentConfigurationDetails(**group)
-            )
+    def _explained(
+        self, failure: OperationError, since: datetime, starts: str | None
+    ) -> CloudError:
+        """A failure with the deployment's own words, the end of its container's log, and advice."""
+        details, lines = "", []
+        with contextlib.suppress(CloudError):
+            if starts:
+                details = self.read(starts).lifecycle_details or ""
+                lines = Logs(self._session).container_lines(_LOG_LINES, starts, since - _CLOCK_SKEW)
+        said = [*failure.reasons, details, *lines]
+        told = {line for reason in failure.reasons for line in reason.splitlines()}
+        extra = [line for line in (*details.splitlines(), *lines) if line not in told]
+        known = any(details.partition("\n")[0] in reason for reason in failure.reasons)
+        return CloudError(
+            failure.problem if known or not details else f"{failure.problem} ({details})",
+            where=failure.where,
+            remedy=remedy_for(said),
+            details=[*failure.details, *extra],
         )
-        for group in groups
-    ]
-    if (standing.freeform_tags or {}) != dict(wanted.tags):
-        updates.append(oci_models.UpdateModelDeploymentDetails(freeform_tags=dict(wanted.tags)))
-    return updates
 
 
-def _environment_changes(standing: Any, wanted: Wanted) -> Iterator[dict[str, Any]]:
-    """First the container's own options, then its variables."""
-    now = standing.model_deployment_configuration_details.environment_configuration_details
-    new = _environment_configuration(wanted)
-    values = {name: getattr(now, name) for name in (*_CONTAINER_OPTIONS, _VARIABLES)}
-    for names in (_CONTAINER_OPTIONS, (_VARIABLES,)):
-        change = {name: getattr(new, name) for name in names}
-        if any(values[name] != change[name] for name in names):
-            values |= change
-            details = oci_models.UpdateOcirModelDeploymentEnvironmentConfigurationDetails(**values)
-            yield {"environment_configuration_details": details}
-
-
-def _model_changes(standing: Any, wanted: Wanted) -> Iterator[dict[str, Any]]:
-    """The change of model or shape, if there is one.
-
-    Raises:
-        CloudError: bandwidth or instance count differ, which OCI changes only while a deployment
-            is inactive (oci SDK 2.189.0, `UpdateModelDeploymentDetails`).
-    """
-    now = standing.model_deployment_configuration_details.model_configuration_details
-    new = _model_configuration(wanted)
-    if (now.bandwidth_mbps, now.scaling_policy.instance_count) != (
-        new.bandwidth_mbps,
-        new.scaling_policy.instance_count,
-    ):
-        raise CloudError(
-            "OCI changes bandwidth and instance count only of an inactive deployment",
-            where=wanted.settings.name,
-            remedy="run make down and then make deploy",
-        )
-    if now.model_id == new.model_id and _shape(now) == _shape(new):
-        return
-    details = oci_models.UpdateModelConfigurationDetails(
-        model_id=new.model_id,
-        bandwidth_mbps=new.bandwidth_mbps,
-        instance_configuration=new.instance_configuration,
-        scaling_policy=new.scaling_policy,
-    )
-    yield {"model_configuration_details": details}
-
-
-def _shape(model_configuration: Any) -> tuple[str, float | None, float | None]:
-    instance = model_configuration.instance_configuration
-    flexible = instance.model_deployment_instance_shape_config_details
-    if flexible is None:
-        return instance.instance_shape_name, None, None
-    return instance.instance_shape_name, flexible.ocpus, flexible.memory_in_gbs
-
-
-def _configuration(wanted: Wanted) -> Any:
-    return oci_models.SingleModelDeploymentConfigurationDetails(
-        model_configuration_details=_model_configuration(wanted),
-        environment_configuration_details=_environment_configuration(wanted),
+def _creation(target: Target, compartment: str) -> Any:
+    """What creates a deployment; it claims nothing before it has answered."""
+    claims = {KEY_TAG, MODEL_TAG, REFERENCE_TAG}
+    return oci_models.CreateModelDeploymentDetails(
+        display_name=target.name,
+        description=target.description,
+        project_id=target.project_id,
+        compartment_id=compartment,
+        model_deployment_configuration_details=target.configuration,
+        category_log_details=target.logs,
+        freeform_tags={name: value for name, value in target.tags.items() if name not in claims},
     )
 
 
-def _model_configuration(wanted: Wanted) -> Any:
-    settings = wanted.settings
-    flexible = None
-    if settings.ocpus is not None:
-        flexible = oci_models.ModelDeploymentInstanceShapeConfigDetails(
-            ocpus=settings.ocpus, memory_in_gbs=settings.memory_gib
-        )
-    return oci_models.ModelConfigurationDetails(
-        model_id=wanted.model_id,
-        bandwidth_mbps=settings.bandwidth_mbps,
-        instance_configuration=oci_models.InstanceConfiguration(
-            instance_shape_name=settings.shape,
-            model_deployment_instance_shape_config_details=flexible,
-        ),
-        scaling_policy=oci_models.FixedSizeScalingPolicy(instance_count=settings.instances),
+def _unusable(standing: Any) -> CloudError:
+    """What to say of a deployment in a state that nothing can be done from."""
+    details = standing.lifecycle_details or "no details given"
+    return CloudError(
+        f"the deployment is {standing.lifecycle_state}: {details.partition(chr(10))[0]}",
+        where=standing.display_name,
+        remedy=remedy_for([details]),
+        details=details.splitlines()[1:],
     )
-
-
-def _environment_configuration(wanted: Wanted) -> Any:
-    return oci_models.OcirModelDeploymentEnvironmentConfigurationDetails(
-        image=wanted.image.reference,
-        # The cloud then runs these very bytes, whatever the tag means by then. A process image
-        # comes from no registry and has no digest there.
-        image_digest=wanted.image.digest if wanted.image.kind == "container" else None,
-        cmd=command(wanted.serving),
-        server_port=wanted.serving.port,
-        health_check_port=wanted.serving.port,
-        environment_variables=environment(wanted.serving),
-    )
-
-
-def _logs(wanted: Wanted) -> Any:
-    log = oci_models.LogDetails(log_id=wanted.log.log_id, log_group_id=wanted.log.group_id)
-    return oci_models.CategoryLogDetails(access=log, predict=log)
-
-
-def _work_request(response: Any) -> str:
-    return str(response.headers["opc-work-request-id"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import oci
 
-from falconry.cloud.session import read_config
+from falconry.cloud.identity import identity_of, read_config
 from falconry.errors import CloudError
 from falconry.settings import CloudSettings
 
@@ -19,6 +19,8 @@ def account_of(settings: CloudSettings) -> str:
     Raises:
         CloudError: the configuration or the key cannot be used.
     """
+    if settings.auth.endswith("principal"):
+        return f"{settings.auth}, which is found out when the cloud is first asked"
     config = read_config(settings)
     if key_file := config.get("key_file"):
         _load_key(str(key_file), config.get("pass_phrase"))
@@ -31,7 +33,7 @@ def endpoint_of(settings: CloudSettings) -> str:
     Raises:
         CloudError: the configuration cannot be used.
     """
-    region = read_config(settings)["region"]
+    region = identity_of(settings).region
     return str(oci.regions.endpoint_for(_SERVICE, region, service_endpoint_template=_ENDPOINT))
 
 

@@ -25,9 +25,9 @@ from typing import Any
 import oci
 import urllib3
 from oci.object_storage import ObjectStorageClient, UploadManager
-from oci.object_storage.models import CreateBucketDetails
 from pydantic import ValidationError
 
+from falconry.cloud.buckets import ensure_bucket
 from falconry.cloud.session import Session, cloud_errors_told
 from falconry.engine.builder import Report
 from falconry.engine.manifest import (
@@ -121,7 +121,8 @@ class ObjectStorageMirror:
         present = self._manifest(key)
         if present is not None and present.etag != self._corrupt.get(key):
             return
-        self._make_bucket()
+        compartment = self._session.compartment_id
+        ensure_bucket(self._client, self._namespace, self._bucket, compartment)
         manifest = read_manifest(directory)
         total = sum(file.size for file in manifest.files.values())
         reported = _Counter(total, lambda part: report("leaving the engine in the mirror", part))
@@ -135,24 +136,6 @@ class ObjectStorageMirror:
                 )
         if not self._put_manifest(key, directory, present):
             self._remove_unnamed(key, manifest)
-
-    def _make_bucket(self) -> None:
-        with cloud_errors_told(f"looking for the bucket '{self._bucket}'"):
-            try:
-                self._client.get_bucket(self._namespace, self._bucket)
-                return
-            except oci.exceptions.ServiceError as error:
-                if error.status != 404:
-                    raise
-        details = CreateBucketDetails(
-            name=self._bucket, compartment_id=self._session.compartment_id
-        )
-        with cloud_errors_told(f"making the bucket '{self._bucket}'"):
-            try:
-                self._client.create_bucket(self._namespace, details)
-            except oci.exceptions.ServiceError as error:
-                if error.code != "BucketAlreadyExists":  # another runner was as quick
-                    raise
 
     # --- the manifest -----------------------------------------------------------------------
 

@@ -1,7 +1,12 @@
-"""The deployment's log: found or made by name, and read through OCI's log search."""
+"""The deployment's logs: found or made by name, and read or followed through OCI's log search.
+
+What OCI calls the predict log holds what the container writes; the access log its requests. Both
+may be one.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,92 +21,181 @@ from oci.loggingsearch.models import SearchLogsDetails
 from falconry.cloud.session import Session, cloud_errors_told
 from falconry.errors import CloudError
 
-# Log search looks at 14 days at most in one query (Oracle, Logging Query Language).
+# Log search looks at 14 days at most in one query (Oracle, Logging Query Language), and gives 1000
+# entries at most at a time (oracle/accelerated-data-science, ads/common/oci_logging.py).
 _WINDOW = timedelta(days=14)
+_MOST_RESULTS = 1000
 # The newest entries may bear a time that this machine's clock has not reached yet.
 _CLOCK_SKEW = timedelta(minutes=5)
+# How late an entry may come into the log and still be followed: OCI ingests in batches [inferred].
+_LATENESS = timedelta(minutes=2)
+_FOLLOW_PAUSE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class LogPlace:
-    """Where a deployment logs to."""
+    """Where a deployment logs to: what its container writes, and its requests."""
 
     group_id: str
     log_id: str
+    access_log_id: str
+
+    @property
+    def log_ids(self) -> list[str]:
+        """The logs' OCIDs, each once."""
+        return list(dict.fromkeys((self.log_id, self.access_log_id)))
 
 
 class Logs:
-    """The log group and the log that the profile names."""
+    """The log group and the logs that the profile names."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._client: Any = session.client(LoggingManagementClient)
 
     def find(self) -> LogPlace | None:
-        """The log, if it stands."""
-        settings, compartment = self._session.settings, self._session.compartment_id
-        with cloud_errors_told(f"looking for the log '{settings.log}'"):
-            groups = self._client.list_log_groups(compartment, display_name=settings.log_group).data
-            for group in groups:
-                logs = self._client.list_logs(group.id, display_name=settings.log).data
-                if logs:
-                    return LogPlace(group.id, logs[0].id)
-        return None
+        """The logs, if they stand."""
+        group_id = self._find_group()
+        if group_id is None:
+            return None
+        found = [self._find_log(group_id, name) for name in self._names()]
+        return LogPlace(group_id, found[0], found[1]) if found[0] and found[1] else None
 
     def ensure(self) -> LogPlace:
-        """The log, made when there is none.
+        """The logs, made when there are none.
 
         Raises:
-            CloudError: it can be neither found nor made.
+            CloudError: they can be neither found nor made.
         """
-        place = self.find()
-        return place or self._make()
+        return self.find() or self._make()
 
-    def read(self, newest: int) -> Iterator[str]:
-        """The newest lines of the log, oldest first: `time  text`.
+    def read(self, newest: int, source: str | None = None) -> Iterator[str]:
+        """The newest lines of the logs, oldest first.
+
+        Args:
+            newest: how many.
+            source: the OCID of the deployment whose lines they are; None for all.
 
         Raises:
             CloudError: there is no log, or the search was refused.
         """
+        yield from (_line(entry) for entry in self._newest(newest, source))
+
+    def container_lines(self, newest: int, source: str, since: datetime) -> list[str]:
+        """The newest lines that a deployment's container wrote, without their times."""
+        entries = self._newest(newest, source, since)
+        return [
+            str((entry.get("data") or {}).get("message", ""))
+            for entry in entries
+            if _category(entry) != "access"
+        ]
+
+    def follow(self, newest: int, source: str | None = None) -> Iterator[str]:
+        """The newest lines, and from then on each that comes; it does not end.
+
+        Entries are given in the order of their times, as far as they are there by then.
+        """
+        begun = datetime.now(UTC)
+        seen: dict[str, datetime] = {}
+        entries = self._newest(newest, source)
+        while True:
+            for entry in entries:
+                if entry.get("id") not in seen:
+                    yield _line(entry)
+                seen[str(entry.get("id"))] = datetime.now(UTC)
+            time.sleep(_FOLLOW_PAUSE_S)
+            now = datetime.now(UTC)
+            seen = {name: at for name, at in seen.items() if now - at < 2 * _LATENESS}
+            start = max(begun, now - _LATENESS)
+            entries = self._search(start, "asc", source, _MOST_RESULTS)
+
+    def _newest(
+        self, count: int, source: str | None, since: datetime | None = None
+    ) -> list[dict[str, Any]]:
+        return self._search(since, "desc", source, count)[::-1]
+
+    def _search(
+        self, since: datetime | None, order: str, source: str | None, count: int
+    ) -> list[dict[str, Any]]:
+        """Entries of all logs, sorted by time, their content alone."""
+        end = datetime.now(UTC) + _CLOCK_SKEW
         place = self.find()
         if place is None:
             raise CloudError("there is no log yet", remedy="run: make deploy")
-        client: Any = self._session.client(LogSearchClient)
-        end = datetime.now(UTC) + _CLOCK_SKEW
-        query = (
-            f'search "{self._session.compartment_id}/{place.group_id}/{place.log_id}" '
-            "| sort by datetime desc"
+        compartment = self._session.compartment_id
+        names = (f'"{compartment}/{place.group_id}/{log_id}"' for log_id in place.log_ids)
+        where = f" | where source = '{source}'" if source else ""
+        details = SearchLogsDetails(
+            time_start=since or end - _WINDOW,
+            time_end=end,
+            search_query=f"search {', '.join(names)}{where} | sort by datetime {order}",
         )
-        details = SearchLogsDetails(time_start=end - _WINDOW, time_end=end, search_query=query)
+        client: Any = self._session.client(LogSearchClient)
+        found: list[dict[str, Any]] = []
+        page: dict[str, str] = {}
         with cloud_errors_told("searching the log"):
-            results = client.search_logs(details, limit=newest).data.results or []
-        for result in reversed(results):
-            yield _line(result.data["logContent"])
+            while len(found) < count:
+                limit = min(count - len(found), _MOST_RESULTS)
+                answer = client.search_logs(details, limit=limit, **page)
+                found += [result.data["logContent"] for result in answer.data.results or []]
+                if not answer.next_page:
+                    break
+                page = {"page": answer.next_page}
+        return found
+
+    def _names(self) -> tuple[str, str]:
+        settings = self._session.settings
+        return settings.log, settings.access_log or settings.log
+
+    def _find_group(self) -> str | None:
+        settings, compartment = self._session.settings, self._session.compartment_id
+        with cloud_errors_told(f"looking for the log group '{settings.log_group}'"):
+            groups = self._client.list_log_groups(compartment, display_name=settings.log_group).data
+        return str(groups[0].id) if groups else None
+
+    def _find_log(self, group_id: str, name: str) -> str | None:
+        with cloud_errors_told(f"looking for the log '{name}'"):
+            logs = self._client.list_logs(group_id, display_name=name).data
+        return str(logs[0].id) if logs else None
 
     def _make(self) -> LogPlace:
-        settings, compartment = self._session.settings, self._session.compartment_id
+        """Makes what is missing; what another run makes at the same time is found and used."""
+        settings = self._session.settings
         composite = oci.logging.LoggingManagementClientCompositeOperations(self._client)
-        with cloud_errors_told(f"making the log '{settings.log}'"):
-            groups = self._client.list_log_groups(compartment, display_name=settings.log_group).data
-            if not groups:
-                composite.create_log_group_and_wait_for_state(
-                    CreateLogGroupDetails(
-                        compartment_id=compartment, display_name=settings.log_group
-                    ),
-                    wait_for_states=["SUCCEEDED", "FAILED"],
-                )
-                groups = self._client.list_log_groups(
-                    compartment, display_name=settings.log_group
-                ).data
-            composite.create_log_and_wait_for_state(
-                groups[0].id,
-                CreateLogDetails(display_name=settings.log, log_type="CUSTOM", is_enabled=True),
-                wait_for_states=["SUCCEEDED", "FAILED"],
+        ended = ["SUCCEEDED", "FAILED"]
+        if self._find_group() is None:
+            details = CreateLogGroupDetails(
+                compartment_id=self._session.compartment_id, display_name=settings.log_group
             )
+            with cloud_errors_told(f"making the log group '{settings.log_group}'"):
+                _unless_there(composite.create_log_group_and_wait_for_state, details, ended)
+        group_id = self._find_group()
+        for name in dict.fromkeys(self._names()):
+            if group_id is None or self._find_log(group_id, name):
+                continue
+            details = CreateLogDetails(display_name=name, log_type="CUSTOM", is_enabled=True)
+            with cloud_errors_told(f"making the log '{name}'"):
+                _unless_there(composite.create_log_and_wait_for_state, group_id, details, ended)
         place = self.find()
         if place is None:
             raise CloudError("could not be made", where=settings.log)
         return place
+
+
+def _unless_there(create: Any, *arguments: Any) -> None:
+    """Creates something, or leaves what was created by somebody else meanwhile."""
+    try:
+        create(*arguments)
+    except oci.exceptions.CompositeOperationError as error:
+        raise error.cause from None
+    except oci.exceptions.ServiceError as error:
+        if error.status != 409:
+            raise
+
+
+def _category(content: dict[str, Any]) -> str:
+    """`access`, or `predict` for what the container wrote: the end of the entry's type."""
+    return str(content.get("type", "")).rpartition(".")[2]
 
 
 def _line(content: dict[str, Any]) -> str:
@@ -110,4 +204,4 @@ def _line(content: dict[str, Any]) -> str:
     text = data.get("message", "")
     if "status" in data:
         text += f"  {data['status']}  {data.get('modelLatency', 0):.0f} ms"
-    return f"{content.get('time', '')}  {text}"
+    return f"{content.get('time', '')}  {_category(content):<8}{text}"

@@ -1,4 +1,4 @@
-"""Signed clients of the oci SDK for one profile: credentials, endpoint, retries.
+"""Signed clients of the oci SDK for one profile: identity, endpoint, retries.
 
 Nothing here is imported before a request is to be made: the SDK costs a third of a second.
 """
@@ -13,28 +13,21 @@ from urllib.parse import urlsplit
 
 import oci
 from oci.circuit_breaker import NoCircuitBreakerStrategy
-from oci.retry import RetryStrategyBuilder
 
 from falconry.cloud import emulator
+from falconry.cloud.identity import identity_of
+from falconry.cloud.retries import RetryPolicy
 from falconry.errors import CloudError
 from falconry.settings import CloudSettings
 
 _Client = TypeVar("_Client")
 
-# The SDK's own default waits up to ten minutes on 5xx; a build tool should say sooner that the
-# cloud is ill. The breaker is off because one of its kind is shared by all clients of a process.
-_RETRIES = (
-    RetryStrategyBuilder()
-    .add_max_attempts(5)
-    .add_total_elapsed_time(60)
-    .add_service_error_check(service_error_retry_on_any_5xx=True)
-    .get_retry_strategy()
-)
+_RETRIES = RetryPolicy()
 _TIMEOUT_S = (10.0, 120.0)
 
 
 class Session:
-    """One profile's way into the cloud.
+    """One profile's way into the cloud; `session_of` gives the one that a run shares.
 
     Args:
         settings: the profile's cloud section.
@@ -46,7 +39,8 @@ class Session:
     def __init__(self, settings: CloudSettings) -> None:
         self.settings = settings
         self._endpoint = emulator.require_endpoint(settings.emulator) if settings.emulator else None
-        self._config = read_config(settings)
+        self._identity = identity_of(settings)
+        self._clients: dict[type, Any] = {}
 
     @property
     def compartment_id(self) -> str:
@@ -56,15 +50,24 @@ class Session:
     @property
     def tenancy(self) -> str:
         """The tenancy's OCID."""
-        return str(self._config["tenancy"])
+        return self._identity.tenancy
 
     @property
     def region(self) -> str:
-        """The region that the configuration file names."""
-        return str(self._config["region"])
+        """The region that the configuration file names, or that this machine is in."""
+        return self._identity.region
 
     def client(self, kind: type[_Client]) -> _Client:
-        """A client of one service with this profile's credentials, endpoint and retries."""
+        """The client of one service with this profile's identity, endpoint and retries."""
+        if kind not in self._clients:
+            self._clients[kind] = self._make_client(kind)
+        return self._clients[kind]  # type: ignore[no-any-return]
+
+    def signer(self) -> Any:
+        """Signs requests that no client of the SDK makes."""
+        return self._identity.signer
+
+    def _make_client(self, kind: type) -> Any:
         options: dict[str, Any] = {
             "retry_strategy": _RETRIES,
             "circuit_breaker_strategy": NoCircuitBreakerStrategy(),
@@ -73,23 +76,28 @@ class Session:
         }
         if self._endpoint:
             options["service_endpoint"] = self._endpoint
-        client: Any = kind(self._config, **options)  # type: ignore[call-arg]
+        client: Any = kind(self._identity.config, **options)
         if self._endpoint and urlsplit(self._endpoint).hostname == "127.0.0.1":
             # A proxy named in the environment knows nothing of our loopback.
             client.base_client.session.trust_env = False
-        return client  # type: ignore[no-any-return]
-
-    def signer(self) -> oci.signer.Signer:
-        """Signs requests that no client of the SDK makes."""
-        names = ("tenancy", "user", "fingerprint", "key_file", "pass_phrase", "key_content")
-        return _signer(*(self._config.get(name) for name in names))
+        return client
 
 
-@functools.cache
-def _signer(*identity: str | None) -> oci.signer.Signer:
-    """A user's signer; reading and checking the key costs more than a local request."""
-    tenancy, user, fingerprint, key_file, pass_phrase, key_content = identity
-    return oci.signer.Signer(tenancy, user, fingerprint, key_file, pass_phrase, key_content)
+def session_of(settings: CloudSettings) -> Session:
+    """The session that everything in this process shares for these settings.
+
+    Raises:
+        CloudError: see `Session`.
+    """
+    local = settings.emulator
+    endpoint = emulator.require_endpoint(local) if local else None
+    return _shared_session(settings, endpoint, identity_of(settings).signer)
+
+
+@functools.lru_cache(maxsize=4)
+def _shared_session(settings: CloudSettings, endpoint: str | None, signer: object) -> Session:
+    """One session for a profile, until its emulator moves or its key changes."""
+    return Session(settings)
 
 
 @contextlib.contextmanager
@@ -124,23 +132,3 @@ def _remedy(error: oci.exceptions.ServiceError) -> str | None:
         429: "wait a little and run again",
     }
     return remedies.get(error.status)
-
-
-def read_config(settings: CloudSettings) -> dict[str, Any]:
-    """A profile's configuration file as the SDK takes it.
-
-    Raises:
-        CloudError: it is missing or not valid.
-    """
-    try:
-        config: dict[str, Any] = oci.config.from_file(
-            str(settings.config_file.expanduser()), settings.config_profile
-        )
-        oci.config.validate_config(config)
-    except (oci.exceptions.ClientError, ValueError) as error:
-        raise CloudError(
-            f"cannot be used: {error}",
-            where=settings.config_file,
-            remedy="see `oci setup config`, or choose another cloud.config_file",
-        ) from None
-    return config

@@ -1,24 +1,35 @@
-"""The deployment stage: an artifact becomes a catalog model and an ACTIVE deployment.
+"""The deployment stage: an artifact becomes a catalog model and an ACTIVE deployment that answers.
 
-The cloud is its own record: the deployment carries the stage's key as a tag, so a runner with an
-empty build directory finds what is deployed and does nothing.
+The cloud is its own record: the deployment carries the stage's key as a tag from its first answer
+on, so a runner with an empty build directory finds what is deployed and does nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
+from falconry.artifact.stage import ArtifactOutput
 from falconry.cloud import emulator
+from falconry.cloud.tags import ARTIFACT_TAG, ENGINE_TAG, IMAGE_TAG, KEY_TAG
+from falconry.engine.manifest import Manifest, read_manifest
 from falconry.image.output import ImageOutput
 from falconry.pipeline import Output, Report, Stage
 from falconry.settings import EmulatorSettings, Settings
 
+if TYPE_CHECKING:
+    from falconry.cloud.deployment_target import Target
+    from falconry.cloud.session import Session
+
 # The modules that import the oci SDK are imported where a request is made: it costs a third of a
 # second, which a run that stops before the cloud need not pay.
+
+# What decides how a run waits, and nothing of the deployment.
+_OF_THE_RUN = {"timeout_minutes", "downtime"}
 
 
 class DeploymentStage(Stage):
@@ -26,31 +37,41 @@ class DeploymentStage(Stage):
 
     Args:
         settings: the profile.
-        artifact: the artifact stage's output.
+        engine: the engine stage's output.
+        artifact: the artifact stage's.
         image: the image stage's.
+        rollback: whether a deployment that fails is followed by a return to what answered before.
     """
 
     name = "deployment"
-    version = 2
+    version = 3
 
-    def __init__(self, settings: Settings, artifact: Output, image: ImageOutput) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Output,
+        artifact: ArtifactOutput,
+        image: ImageOutput,
+        *,
+        rollback: bool = False,
+    ) -> None:
         self._settings = settings
+        self._engine = engine
         self._artifact = artifact
         self._image = image
+        self._rollback = rollback
 
     @override
     def ingredients(self) -> Mapping[str, str]:
         return {
             "artifact": self._artifact.digest,
             "image": self._image.pinned,
-            "deployment": self._settings.deployment.model_dump_json(),
+            "deployment": self._settings.deployment.model_dump_json(exclude=_OF_THE_RUN),
             "serving": self._settings.serving.model_dump_json(),
         }
 
     @override
     def find(self, key: str) -> Output | None:
-        from falconry.cloud.deployments import KEY_TAG
-
         standing = self._standing()
         if standing is None or standing.lifecycle_state != "ACTIVE":
             return None
@@ -58,9 +79,6 @@ class DeploymentStage(Stage):
 
     @override
     def reason(self, ingredients: Mapping[str, str]) -> str:
-        from falconry.cloud.catalog import ARTIFACT_TAG
-        from falconry.cloud.deployments import IMAGE_TAG
-
         if self._emulator_rests():
             return "the local cloud is not running"
         standing = self._standing()
@@ -71,48 +89,92 @@ class DeploymentStage(Stage):
         tags = standing.freeform_tags
         if tags.get(ARTIFACT_TAG) != ingredients["artifact"]:
             return "artifact changed"
-        same_image = tags.get(IMAGE_TAG) == self._image.digest
-        return "settings changed" if same_image else "image changed"
+        if tags.get(IMAGE_TAG) != self._image.digest:
+            return "image changed"
+        return "settings changed" if KEY_TAG in tags else "it has not answered yet"
 
     @override
     def make(self, key: str, ingredients: Mapping[str, str], report: Report) -> Output:
-        from falconry.cloud.catalog import ARTIFACT_TAG, Catalog
-        from falconry.cloud.deployments import IMAGE_TAG, KEY_TAG, Deployments, Wanted
-        from falconry.cloud.logs import Logs
-        from falconry.cloud.session import Session
-        from falconry.endpoint import Endpoint
+        from falconry.cloud.deployments import Deployments
+        from falconry.cloud.rollback import bring_about_verified
+        from falconry.cloud.session import session_of
+        from falconry.cloud.work_requests import Watch
 
         settings = self._settings
         if settings.cloud.emulator:
             report("starting the local cloud", None)
             self._start(settings.cloud.emulator)
-        session = Session(settings.cloud)
+        session = session_of(settings.cloud)
+        target = self._target(session, key, report)
+
+        def ask(active: Any) -> None:
+            from falconry.cloud.deployment_target import route_of
+            from falconry.endpoint import Endpoint
+
+            url = active.model_deployment_url
+            Endpoint(url, session.signer(), route_of(active)).smoke()
+
+        watch = Watch(target.timeout_s, report)
+        return _output(
+            bring_about_verified(Deployments(session), target, ask, watch, rollback=self._rollback)
+        )
+
+    def _target(self, session: Session, key: str, report: Report) -> Target:
+        """What shall be deployed, once its model is in the catalog and its logs are there."""
+        from falconry.cloud.catalog import Catalog
+        from falconry.cloud.deployment_target import Wanted, target_of
+        from falconry.cloud.logs import Logs
+
+        settings = self._settings
+        engine = read_manifest(self._engine.path)
         catalog = Catalog(session)
-        model_id = catalog.find(self._artifact.digest)
-        if model_id is None:
-            model_id = catalog.add(
-                self._artifact.path,
-                self._artifact.digest,
-                settings.deployment.name,
-                lambda fraction: report("uploading the artifact", fraction),
-            )
         wanted = Wanted(
             settings=settings.deployment,
             serving=settings.serving,
             image=self._image,
-            model_id=model_id,
+            model_id="",
             project_id=catalog.project(),
             log=Logs(session).ensure(),
             tags={
                 KEY_TAG: key,
                 ARTIFACT_TAG: self._artifact.digest,
                 IMAGE_TAG: self._image.digest,
+                ENGINE_TAG: engine.key,
             },
+            engine_bound=engine.gpu is not None,
         )
-        active = Deployments(session).bring_about(wanted, report)
-        report("asking it a first question", None)
-        Endpoint(active.model_deployment_url, session.signer(), settings.serving.route).smoke()
-        return _output(active)
+        self._check(session, target_of(wanted).configuration, engine, report)
+        return target_of(replace(wanted, model_id=self._model(catalog, engine, report)))
+
+    def _check(
+        self, session: Session, configuration: Any, engine: Manifest, report: Report
+    ) -> None:
+        """Refuses what the cloud would refuse or fail after a long upload."""
+        from falconry.cloud.allowances import read_account
+        from falconry.cloud.preflight import subject_of
+        from falconry.engine.toolchain import load_toolchains
+        from falconry.preflight import Artifact, Image, check_deployment
+
+        report("checking limits and sizes", None)
+        settings, image, contents = self._settings, self._image, self._artifact.contents()
+        release = engine.gpu.release if engine.gpu else None
+        subject = subject_of(
+            settings.deployment.name,
+            configuration,
+            Artifact([entry.name for entry in contents.layout().entries], contents.layout().size),
+            Image(image.reference, image.compressed_bytes, image.labels),
+            engine=engine,
+            toolchain=load_toolchains().row(release) if release else None,
+            account=read_account(session, settings.deployment.shape),
+        )
+        check_deployment(subject).refuse_problems()
+
+    def _model(self, catalog: Any, engine: Manifest, report: Report) -> str:
+        from falconry.cloud.model_entry import entry_of
+
+        digest = self._artifact.digest
+        entry = entry_of(self._settings, digest, engine, self._image.pinned)
+        return str(catalog.ensure(entry, self._artifact.view(), report))
 
     def _start(self, local: EmulatorSettings) -> None:
         """Starts the emulator with what it needs to run the image."""
@@ -123,11 +185,11 @@ class DeploymentStage(Stage):
 
     def _standing(self) -> Any | None:
         from falconry.cloud.deployments import Deployments
-        from falconry.cloud.session import Session
+        from falconry.cloud.session import session_of
 
         if self._emulator_rests():
             return None
-        session = Session(self._settings.cloud)
+        session = session_of(self._settings.cloud)
         return Deployments(session).find(self._settings.deployment.name)
 
     def _emulator_rests(self) -> bool:

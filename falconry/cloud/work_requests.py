@@ -4,60 +4,141 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import oci
 
+from falconry.cloud.retries import asked_pause, may_pass
 from falconry.cloud.session import cloud_errors_told
-from falconry.errors import CloudError
+from falconry.errors import CloudError, GoesOnError
+
+Report = Callable[[str, float | None], None]
 
 _POLL_S = (0.2, 5.0)
 _ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED"})
 
 
-def wait_for(
-    client: Any,
-    work_request_id: str,
-    operation: str,
-    timeout_s: float,
-    report: Callable[[str, float | None], None],
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A work request.
+
+    Attributes:
+        id: its OCID.
+        name: what it does, as a noun for messages: `creation of the deployment`.
+    """
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """How operations are waited for.
+
+    Attributes:
+        timeout_s: how long, in seconds, each of them; the operation itself goes on after that.
+        report: called with the step's text and the fraction done.
+    """
+
+    timeout_s: float
+    report: Report
+
+
+class OperationError(CloudError):
+    """An operation that the cloud did not finish.
+
+    Args:
+        operation: which.
+        status: how it ended.
+        step: its last step.
+        errors: what the work request gives, as `code: message`; what follows a message's first
+            line is told below the sentence.
+    """
+
+    def __init__(
+        self, operation: Operation, status: str, step: str, errors: tuple[str, ...]
+    ) -> None:
+        first = [error.partition("\n")[0] for error in errors]
+        super().__init__(
+            f"the {operation.name} {status.lower()} at '{step.partition(chr(10))[0]}': "
+            + ("; ".join(first) or "no error was given"),
+            where=operation.id,
+            details=[line for error in errors for line in error.splitlines()[1:]],
+        )
+        self.reasons = (*errors, step)
+
+
+def wait_for(client: Any, operation: Operation, watch: Watch) -> None:
     """Waits until a work request has succeeded.
+
+    A cloud that does not answer for a while ends no wait: only the time does.
 
     Args:
         client: a Data Science client.
-        work_request_id: its OCID.
-        operation: what it does, as a noun for messages: `creation of the deployment`.
-        timeout_s: how long to wait, in seconds; the operation itself goes on after that.
-        report: called with the step's text and the fraction done.
+        operation: what is waited for.
+        watch: how.
 
     Raises:
-        CloudError: it failed (with all of its errors and its last step) or the time is over.
+        OperationError: it failed, with all of its errors and its last step.
+        CloudError: the time is over, or the cloud refuses to tell.
+        GoesOnError: the user interrupted the wait; the operation goes on.
     """
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + watch.timeout_s
     pause, step = _POLL_S[0], "accepted"
-    while True:
-        with cloud_errors_told(f"following the {operation}"):
-            request = client.get_work_request(work_request_id).data
-            step = _last_step(client, work_request_id) or step
-        report(step, (request.percent_complete or 0) / 100)
-        if request.status in _ENDED:
-            break
-        if time.monotonic() > deadline:
-            raise CloudError(
-                f"the {operation} is still at '{step}' after {timeout_s / 60:.0f} minutes",
-                where=work_request_id,
-                remedy="it goes on in the cloud: follow it with make status and make logs",
-            )
-        time.sleep(pause)
-        pause = min(pause * 1.5, _POLL_S[1])
+    try:
+        while True:
+            request, newest = _look(client, operation, deadline)
+            step = newest or step
+            watch.report(step, (request.percent_complete or 0) / 100)
+            if request.status in _ENDED:
+                break
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise _late(operation, watch, step)
+            time.sleep(min(pause, left))
+            pause = min(pause * 1.5, _POLL_S[1])
+    except KeyboardInterrupt:
+        raise GoesOnError(
+            f"the {operation.name} goes on in the cloud ({operation.id}): follow it with make"
+            " status and make logs, or run the same again"
+        ) from None
     if request.status != "SUCCEEDED":
-        raise CloudError(
-            f"the {operation} {request.status.lower()} at '{step}': "
-            f"{_errors(client, work_request_id)}",
-            where=work_request_id,
-            remedy="see make logs for what the server said",
-        )
+        raise OperationError(operation, request.status, step, _errors(client, operation.id))
+
+
+def running_request(client: Any, compartment_id: str, resource_id: str) -> str | None:
+    """The work request that is at work on a resource, if there is one."""
+    with cloud_errors_told("looking for the running operation"):
+        requests = client.list_work_requests(
+            compartment_id, resource_id=resource_id, sort_by="timeAccepted", sort_order="DESC"
+        ).data
+    running = (each.id for each in requests if each.status not in _ENDED)
+    return next(running, None)
+
+
+def _look(client: Any, operation: Operation, deadline: float) -> tuple[Any, str | None]:
+    """A work request and its newest step."""
+    while True:
+        try:
+            with cloud_errors_told(f"following the {operation.name}"):
+                request = client.get_work_request(operation.id).data
+                return request, _last_step(client, operation.id)
+        except CloudError as error:
+            cause = error.__cause__
+            pause = (asked_pause(cause) if cause else None) or _POLL_S[1]
+            lasting = cause is None or not may_pass(cause)
+            if lasting or time.monotonic() + pause > deadline:
+                raise
+        time.sleep(pause)
+
+
+def _late(operation: Operation, watch: Watch, step: str) -> CloudError:
+    return CloudError(
+        f"the {operation.name} is still at '{step}' after {watch.timeout_s / 60:.0f} minutes",
+        where=operation.id,
+        remedy="it goes on in the cloud: follow it with make status and make logs",
+    )
 
 
 def _last_step(client: Any, work_request_id: str) -> str | None:
@@ -66,9 +147,9 @@ def _last_step(client: Any, work_request_id: str) -> str | None:
     return newest.message if newest else None
 
 
-def _errors(client: Any, work_request_id: str) -> str:
+def _errors(client: Any, work_request_id: str) -> tuple[str, ...]:
     with cloud_errors_told("reading the errors of the work request"):
         errors = oci.pagination.list_call_get_all_results(
             client.list_work_request_errors, work_request_id
         ).data
-    return "; ".join(f"{error.code}: {error.message}" for error in errors) or "no error was given"
+    return tuple(f"{error.code}: {error.message}" for error in errors)

@@ -29,7 +29,7 @@ def check_engine(manifest: Manifest, toolchain: Toolchain, shape: GpuShape) -> N
             f" {shape.name} has {shape.gpu} GPUs",
             remedy='build one with engine.builder = "tensorrt_llm", or choose a CPU shape',
         )
-    if problems := [*_of_image(engine, toolchain), *_of_shape(engine, shape)]:
+    if problems := [*image_problems(engine, toolchain), *shape_problems(engine, shape)]:
         raise EngineError(
             f"the engine {manifest.key[:12]} would not run in {toolchain.image} on {shape.name}:"
             f" {'; '.join(problems)}",
@@ -38,7 +38,8 @@ def check_engine(manifest: Manifest, toolchain: Toolchain, shape: GpuShape) -> N
         )
 
 
-def _of_image(engine: GpuEngine, toolchain: Toolchain) -> list[str]:
+def image_problems(engine: GpuEngine, toolchain: Toolchain) -> list[str]:
+    """What keeps an engine from running in a toolchain's image, as clauses."""
     problems = []
     if not toolchain.engine_backend:
         problems.append(f"TensorRT-LLM {toolchain.tensorrt_llm} no longer serves TensorRT engines")
@@ -47,18 +48,20 @@ def _of_image(engine: GpuEngine, toolchain: Toolchain) -> list[str]:
             f"it was built with TensorRT-LLM {engine.tensorrt_llm} and the image has"
             f" {toolchain.tensorrt_llm}"
         )
-    if _release(engine.tensorrt) != _release(toolchain.tensorrt):
+    if tensorrt_release(engine.tensorrt) != tensorrt_release(toolchain.tensorrt):
         problems.append(
             f"it was built with TensorRT {engine.tensorrt} and the image has {toolchain.tensorrt}"
         )
     return problems
 
 
-def _release(tensorrt: str) -> list[str]:
+def tensorrt_release(tensorrt: str) -> list[str]:
+    """The parts of a version that an engine is bound to."""
     return tensorrt.split(".")[:_PARTS_OF_TENSORRT]
 
 
-def _of_shape(engine: GpuEngine, shape: GpuShape) -> list[str]:
+def shape_problems(engine: GpuEngine, shape: GpuShape) -> list[str]:
+    """What keeps an engine from running on a shape, as clauses."""
     problems = []
     if engine.sm != shape.sm:
         problems.append(

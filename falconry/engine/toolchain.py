@@ -116,6 +116,11 @@ class Toolchain(_Table):
     notes: str = ""
     source: str
 
+    @property
+    def reference(self) -> str:
+        """The image's reference, with its digest where one was verified."""
+        return f"{self.image}@{self.digest}" if self.digest else self.image
+
 
 class ConvertFlags(_Table):
     """The converter's flags, by what they set; `weight_only` is a switch."""

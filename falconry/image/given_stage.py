@@ -63,14 +63,16 @@ class GivenImageStage(Stage):
         ours = place.host == wanted.host()
         login = place.credentials(wanted.repository) if ours else docker_login(wanted.host())
         client = RegistryClient(wanted.host(), login)
-        digest = client.digest(wanted.repository, wanted.version)
-        if digest is None:
+        stored = client.image(wanted.repository, wanted.version)
+        if stored is None:
             return None
         tagged = ImageReference(wanted.registry, wanted.repository, wanted.tag)
         return ImageOutput(
             path=Path(),
-            digest=digest,
-            summary=f"{tagged}  {digest[:15]}…  given",
+            digest=stored.digest,
+            summary=f"{tagged}  {stored.digest[:15]}…  given",
             reference=str(tagged),
             kind="container",
+            # An image of several platforms has a list in place of layers.
+            compressed_bytes=stored.size or None,
         )

@@ -17,10 +17,14 @@ class ImageOutput(Output):
         reference: its name with its tag.
         kind: a container image in a registry, pinned by `digest`; or a process image, its
             stand-in, whose directory is `path`.
+        compressed_bytes: in its registry; None where that was not read.
+        labels: what it says of itself; None where they were not read.
     """
 
     reference: str
     kind: Literal["container", "process"]
+    compressed_bytes: int | None = None
+    labels: Mapping[str, str] | None = None
 
     @property
     def pinned(self) -> str:

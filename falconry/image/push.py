@@ -44,17 +44,19 @@ def push(
         ImageError: the registry refuses, cannot be reached, or has another image afterwards.
         MachineError: the engine does not answer.
     """
-    for attempt in range(_TRIES):
-        login = credentials()
+    for attempt in range(_TRIES - 1):
         try:
-            digest = _push_once(client, reference, login, report)
-            break
+            return _push_and_read_back(client, reference, credentials(), report)
         except PassingError as error:
-            if attempt == _TRIES - 1:
-                raise
             report(f"pushing failed, trying again ({error.problem})", None)
             time.sleep(_FIRST_PAUSE_S * 2**attempt)
-    return _read_back(reference, digest, login)
+    return _push_and_read_back(client, reference, credentials(), report)
+
+
+def _push_and_read_back(
+    client: DockerClient, reference: str, login: Credentials | None, report: Report
+) -> StoredImage:
+    return _read_back(reference, _push_once(client, reference, login, report), login)
 
 
 def _push_once(

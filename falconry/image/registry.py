@@ -156,7 +156,7 @@ class RegistryClient:
             fields["realm"], params=asked, auth=self._authorize, timeout=_TIMEOUT_S
         )
         if not answer.ok:
-            raise explain(self._host, f"unauthorized: status {answer.status_code} {answer.text}")
+            raise explain(self._host, f"status {answer.status_code} {answer.text[:300]}")
         body: dict[str, Any] = answer.json()
         return f"{_BEARER}{body.get('token') or body.get('access_token')}"
 

@@ -173,6 +173,8 @@ class ContainerImageStage(Stage):
             summary=f"{reference}  {stored.digest[:15]}…  {human_size(stored.size)} compressed",
             reference=reference,
             kind="container",
+            compressed_bytes=stored.size,
+            labels=self._source.labels,
         )
 
     def _reference(self, place: Place, key: str) -> str:

@@ -22,13 +22,13 @@ from falconry.repository.config import (
     write_config,
 )
 from falconry.repository.ensemble import adapt_ensemble
+from falconry.repository.place import FRONT_MODEL
 from falconry.repository.surface import BackendSurface
 from falconry.repository.tensorrt_llm import backend_config
 from falconry.settings import ServingSettings
 
 ENGINE_MODEL = "tensorrt_llm"
 ENSEMBLE = "ensemble"
-FRONT_MODEL = "tensorrt_llm_bls"
 TOKENIZER = "tokenizer.json"
 # The models that turn text into tokens, and what a model needs of the engine's files, where the
 # engine has them.

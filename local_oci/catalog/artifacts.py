@@ -6,7 +6,6 @@ from local_oci.catalog.models import Artifact
 from local_oci.cloud import Cloud
 from local_oci.http.errors import ServiceError, conflict
 from local_oci.storage.blobs import Blob
-from local_oci.storage.ids import now
 
 
 def attach(cloud: Cloud, model_id: str, blob: Blob, content_disposition: str) -> Artifact:
@@ -36,7 +35,6 @@ def _attach(cloud: Cloud, model_id: str, blob: Blob, content_disposition: str) -
                 size=blob.size,
                 md5=blob.md5,
                 content_disposition=content_disposition,
-                last_modified=now(),
             )
         )
     if (present.size, present.md5) != (blob.size, blob.md5):

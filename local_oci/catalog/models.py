@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from datetime import datetime
+from email.utils import format_datetime
 from enum import StrEnum
 from typing import Any, ClassVar, Literal
 
-from local_oci.storage.records import NamedResource, Record, Tagged, WireModel
+from pydantic import Field
+
+from local_oci.catalog.metadata import CustomMetadata, DefinedMetadata
+from local_oci.storage.ids import now
+from local_oci.storage.records import (
+    FreeformTags,
+    NamedResource,
+    Record,
+    Resource,
+    Tagged,
+    WireModel,
+)
 
 MODEL_TYPE = "datasciencemodel"
 PROJECT_TYPE = "datascienceproject"
+VERSION_SET_TYPE = "datasciencemodelversionset"
 
 
 class ProjectState(StrEnum):
@@ -41,15 +54,56 @@ class Project(NamedResource):
     lifecycle_state: ProjectState = ProjectState.ACTIVE
 
 
-class Metadata(WireModel):
-    """One item of a model's metadata."""
+class UpdateProjectDetails(WireModel):
+    """Body of update_project; a field that is absent stays as it is."""
 
-    key: str | None = None
-    value: str | None = None
+    display_name: str | None = None
     description: str | None = None
-    category: str | None = None
-    keywords: tuple[str, ...] | None = None
-    has_artifact: bool | None = None
+    freeform_tags: FreeformTags | None = None
+    defined_tags: dict[str, dict[str, Any]] | None = None
+
+
+class VersionSetState(StrEnum):
+    """Values of ModelVersionSet.lifecycleState that are used here."""
+
+    ACTIVE = "ACTIVE"
+    DELETED = "DELETED"
+
+
+class CreateVersionSetDetails(Tagged):
+    """Body of create_model_version_set."""
+
+    compartment_id: str
+    project_id: str
+    name: str = Field(min_length=1)
+    description: str | None = None
+
+
+class UpdateVersionSetDetails(WireModel):
+    """Body of update_model_version_set; a field that is absent stays as it is."""
+
+    description: str | None = None
+    freeform_tags: FreeformTags | None = None
+    defined_tags: dict[str, dict[str, Any]] | None = None
+
+
+class VersionSet(Resource, Tagged):
+    """A model version set: models that follow each other. Its name cannot change.
+
+    `versions` counts the models that were ever in it.
+    """
+
+    INTERNAL: ClassVar[frozenset[str]] = frozenset({"etag", "versions"})
+
+    project_id: str
+    name: str
+    description: str | None = None
+    lifecycle_state: VersionSetState = VersionSetState.ACTIVE
+    created_by: str
+    time_created: datetime = Field(default_factory=now)
+    time_updated: datetime = Field(default_factory=now)
+    category: Literal["USER"] = "USER"
+    versions: int = 0
 
 
 class CreateModelDetails(Tagged):
@@ -59,11 +113,14 @@ class CreateModelDetails(Tagged):
     project_id: str
     display_name: str | None = None
     description: str | None = None
-    custom_metadata_list: tuple[Metadata, ...] = ()
-    defined_metadata_list: tuple[Metadata, ...] = ()
+    custom_metadata_list: CustomMetadata = ()
+    defined_metadata_list: DefinedMetadata = ()
     input_schema: str | None = None
     output_schema: str | None = None
+    model_version_set_id: str | None = None
     version_label: str | None = None
+    retention_setting: dict[str, Any] | None = None
+    backup_setting: dict[str, Any] | None = None
 
 
 class UpdateModelDetails(WireModel):
@@ -71,11 +128,14 @@ class UpdateModelDetails(WireModel):
 
     display_name: str | None = None
     description: str | None = None
-    freeform_tags: dict[str, str] | None = None
+    freeform_tags: FreeformTags | None = None
     defined_tags: dict[str, dict[str, Any]] | None = None
-    custom_metadata_list: tuple[Metadata, ...] | None = None
-    defined_metadata_list: tuple[Metadata, ...] | None = None
+    custom_metadata_list: CustomMetadata | None = None
+    defined_metadata_list: DefinedMetadata | None = None
+    model_version_set_id: str | None = None
     version_label: str | None = None
+    retention_setting: dict[str, Any] | None = None
+    backup_setting: dict[str, Any] | None = None
 
 
 class Provenance(WireModel):
@@ -96,25 +156,64 @@ class Model(NamedResource):
 
     project_id: str
     lifecycle_state: ModelState = ModelState.ACTIVE
-    custom_metadata_list: tuple[Metadata, ...] = ()
-    defined_metadata_list: tuple[Metadata, ...] = ()
+    custom_metadata_list: CustomMetadata = ()
+    defined_metadata_list: DefinedMetadata = ()
     input_schema: str | None = None
     output_schema: str | None = None
+    model_version_set_id: str | None = None
+    model_version_set_name: str | None = None
+    version_id: int | None = None
     version_label: str | None = None
+    retention_setting: dict[str, Any] | None = None
+    backup_setting: dict[str, Any] | None = None
     category: Literal["USER"] = "USER"
     is_model_by_reference: Literal[False] = False
     provenance: Provenance | None = None
 
 
-class Artifact(Record):
-    """A model's artifact: one blob. Never on the wire as JSON."""
+class StoredFile(Record):
+    """One blob with what HTTP says about it. Never on the wire as JSON."""
 
-    model_id: str
     blob: str
     size: int
     md5: str
     content_disposition: str
-    last_modified: datetime
+    last_modified: datetime = Field(default_factory=now)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of its content."""
+        return {
+            "etag": self.etag,
+            "content-type": "application/octet-stream",
+            "content-md5": self.md5,
+            "content-disposition": self.content_disposition,
+            "last-modified": format_datetime(self.last_modified, usegmt=True),
+        }
+
+
+class Artifact(StoredFile):
+    """A model's artifact."""
+
+    model_id: str
+
+
+class MetadatumArtifact(StoredFile):
+    """The artifact of one item of a model's metadata.
+
+    Args:
+        kind: "custom" or "defined".
+        metadatum: key of the item.
+    """
+
+    model_id: str
+    kind: str
+    metadatum: str
+
+    @property
+    def key(self) -> str:
+        """Its key among all of them; a model's have a common beginning."""
+        return f"{self.model_id}/{self.kind}/{self.metadatum}"
 
 
 class ObjectStorageSource(WireModel):

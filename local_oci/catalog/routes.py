@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from email.utils import format_datetime
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from local_oci.catalog.artifacts import attach
+from local_oci.catalog.deletion import check_unused, delete
 from local_oci.catalog.models import (
     MODEL_TYPE,
     PROJECT_TYPE,
@@ -24,16 +23,18 @@ from local_oci.catalog.models import (
     ProjectState,
     Provenance,
     UpdateModelDetails,
+    UpdateProjectDetails,
 )
+from local_oci.catalog.versions import place, updated
 from local_oci.catalog.workflows import accept_export, accept_import
 from local_oci.cloud import Cloud, cloud_of
-from local_oci.deployments.models import uses_model
 from local_oci.http.bodies import blob_response, receive_blob
 from local_oci.http.errors import incorrect_state, not_found
 from local_oci.http.middleware import UnsignedBody
 from local_oci.http.pages import list_response
 from local_oci.http.requests import (
     check_if_match,
+    given_fields,
     parse_details,
     read_details,
     required_query,
@@ -86,6 +87,17 @@ async def list_projects(request: Request) -> Response:
             "displayName": lambda project: project.display_name,
         },
     )
+
+
+async def update_project(request: Request) -> Response:
+    """Change a project's names and tags."""
+    details = await read_details(request, UpdateProjectDetails)
+    project = _project(request)
+    check_if_match(request, project)
+    if project.lifecycle_state is not ProjectState.ACTIVE:
+        raise not_found()
+    changed = cloud_of(request).catalog.projects.change(project, **given_fields(details))
+    return record_response(changed)
 
 
 async def delete_project(request: Request) -> Response:
@@ -141,7 +153,7 @@ def create_model(request: Request, body: bytes) -> Response:
         display_name=details.display_name or _default_name(MODEL_TYPE),
         created_by=cloud.identity.user,
     )
-    return record_response(cloud.catalog.models.put(model))
+    return record_response(cloud.catalog.models.put(place(cloud.catalog, model)))
 
 
 async def get_model(request: Request) -> Response:
@@ -167,6 +179,7 @@ async def list_models(request: Request) -> Response:
             "displayName": lambda model: model.display_name,
             "lifecycleState": lambda model: model.lifecycle_state,
             "createdBy": lambda model: model.created_by,
+            "modelVersionSetName": lambda model: model.model_version_set_name,
             "versionLabel": lambda model: model.version_label,
             "category": lambda model: model.category,
         },
@@ -183,9 +196,8 @@ async def update_model(request: Request) -> Response:
     details = await read_details(request, UpdateModelDetails)
     model = _model(request)
     check_if_match(request, model)
-    given = {name: getattr(details, name) for name in details.model_fields_set}
-    changed = {name: value for name, value in given.items() if value is not None}
-    return record_response(cloud_of(request).catalog.models.change(model, **changed))
+    catalog = cloud_of(request).catalog
+    return record_response(catalog.models.change(updated(catalog, model, given_fields(details))))
 
 
 async def delete_model(request: Request) -> Response:
@@ -193,13 +205,8 @@ async def delete_model(request: Request) -> Response:
     cloud = cloud_of(request)
     model = _model(request)
     check_if_match(request, model)
-    if any(uses_model(deployment, model.id) for deployment in cloud.deployments.scan()):
-        raise incorrect_state("A model deployment uses the model; delete the deployment first.")
-    artifact = cloud.catalog.artifacts.get(model.id)
-    cloud.catalog.models.change(model, lifecycle_state=ModelState.DELETED)
-    if artifact is not None:
-        cloud.catalog.artifacts.delete(model.id)
-        await asyncio.to_thread(cloud.blobs.delete, artifact.blob)
+    check_unused(cloud, model)
+    await delete(cloud, model)
     return empty_response()
 
 
@@ -243,19 +250,13 @@ async def get_model_artifact_content(request: Request) -> Response:
     """Send a model's artifact or a range of it; a HEAD gets the headers only."""
     cloud = cloud_of(request)
     artifact = cloud.catalog.artifact(request.path_params["model_id"])
-    headers = {
-        "etag": artifact.etag,
-        "content-type": "application/octet-stream",
-        "content-md5": artifact.md5,
-        "content-disposition": artifact.content_disposition,
-        "last-modified": format_datetime(artifact.last_modified, usegmt=True),
-    }
-    return blob_response(request, cloud.blobs, artifact.blob, artifact.size, headers)
+    return blob_response(request, cloud.blobs, artifact.blob, artifact.size, artifact.headers)
 
 
-async def export_model_artifact(request: Request) -> Response:
+@once
+def export_model_artifact(request: Request, body: bytes) -> Response:
     """From a bucket into the catalog."""
-    details = await read_details(request, ExportArtifactDetails)
+    details = parse_details(ExportArtifactDetails, body)
     model = _model(request)
     check_if_match(request, model)
     work_request = accept_export(cloud_of(request), model, details.artifact_export_details)
@@ -282,9 +283,18 @@ async def get_model_provenance(request: Request) -> Response:
     return _provenance_response(model)
 
 
-async def put_model_provenance(request: Request) -> Response:
-    """Say where a model comes from, for the first time (POST) or again (PUT)."""
-    provenance = await read_details(request, Provenance)
+@once
+def create_model_provenance(request: Request, body: bytes) -> Response:
+    """Say where a model comes from; a second time is an update [inferred]."""
+    return _put_provenance(request, parse_details(Provenance, body))
+
+
+async def update_model_provenance(request: Request) -> Response:
+    """Say it anew."""
+    return _put_provenance(request, await read_details(request, Provenance))
+
+
+def _put_provenance(request: Request, provenance: Provenance) -> Response:
     model = _model(request)
     check_if_match(request, model)
     return _provenance_response(
@@ -306,6 +316,7 @@ ROUTES = [
     Route("/20190101/projects", create_project, methods=["POST"]),
     Route("/20190101/projects", list_projects, methods=["GET"]),
     Route("/20190101/projects/{project_id}", get_project, methods=["GET"]),
+    Route("/20190101/projects/{project_id}", update_project, methods=["PUT"]),
     Route("/20190101/projects/{project_id}", delete_project, methods=["DELETE"]),
     Route("/20190101/models", create_model, methods=["POST"]),
     Route("/20190101/models", list_models, methods=["GET"]),
@@ -319,5 +330,6 @@ ROUTES = [
     Route(f"{_MODEL}/actions/exportArtifact", export_model_artifact, methods=["POST"]),
     Route(f"{_MODEL}/actions/importArtifact", import_model_artifact, methods=["POST"]),
     Route(f"{_MODEL}/provenance", get_model_provenance, methods=["GET"]),
-    Route(f"{_MODEL}/provenance", put_model_provenance, methods=["POST", "PUT"]),
+    Route(f"{_MODEL}/provenance", create_model_provenance, methods=["POST"]),
+    Route(f"{_MODEL}/provenance", update_model_provenance, methods=["PUT"]),
 ]

@@ -1,4 +1,4 @@
-"""Artifacts between Object Storage and the catalog, as work requests.
+"""What takes time in the catalog: artifacts from and to Object Storage, and a version set's end.
 
 The names are Oracle's: "export" brings an object into the catalog, "import" takes an artifact out
 of it (oci 2.189.0, export_model_artifact and import_model_artifact).
@@ -10,6 +10,7 @@ import asyncio
 import json
 
 from local_oci.catalog.artifacts import attach
+from local_oci.catalog.deletion import delete
 from local_oci.catalog.models import (
     MODEL_TYPE,
     Model,
@@ -68,6 +69,14 @@ async def import_artifact(cloud: Cloud, work: Work) -> None:
     blob = await asyncio.to_thread(cloud.blobs.join, [artifact.blob])
     cloud.objects.store(destination.destination_bucket, destination.destination_object_name, blob)
     work.step("The artifact is in Object Storage", 100)
+
+
+async def delete_models_of_version_set(cloud: Cloud, work: Work) -> None:
+    """The work of a version set's end."""
+    models = cloud.catalog.models_of(work.record.subject)
+    for model in models:
+        await delete(cloud, model)
+    work.step(f"Deleted with {len(models)} models", 100)
 
 
 def _accept(cloud: Cloud, operation: Operation, model: Model, parameters: str) -> WorkRequest:

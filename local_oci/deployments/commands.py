@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Set
 
 from local_oci.cloud import Cloud
+from local_oci.deployments.compute_rules import check_network_change
 from local_oci.deployments.fleet import service_variables
 from local_oci.deployments.models import (
     DEPLOYMENT_TYPE,
@@ -14,7 +15,7 @@ from local_oci.deployments.models import (
     ModelDeployment,
     UpdateDeploymentDetails,
 )
-from local_oci.deployments.rules import check_configuration, check_logs
+from local_oci.deployments.rules import check_capacity, check_configuration, check_logs
 from local_oci.deployments.updates import changed_groups, check_groups, plan
 from local_oci.http.errors import incorrect_state
 from local_oci.storage.ids import new_ocid, now
@@ -33,6 +34,7 @@ def create(cloud: Cloud, details: CreateDeploymentDetails) -> tuple[ModelDeploym
     """
     cloud.catalog.check_project(details.project_id)
     check_configuration(cloud, details.model_deployment_configuration_details)
+    check_capacity(cloud, details.model_deployment_configuration_details)
     check_logs(cloud, details.category_log_details)
     deployment_id = new_ocid(DEPLOYMENT_TYPE)
     fields = details.model_dump(exclude={"display_name", "model_deployment_configuration_details"})
@@ -62,6 +64,9 @@ def update(
     check_groups(deployment, changed_groups(deployment, target))
     configuration = target.model_deployment_configuration_details
     check_configuration(cloud, configuration)
+    check_network_change(deployment.instance, target.instance)
+    if deployment.lifecycle_state in _SERVING:
+        check_capacity(cloud, configuration, deployment.id)
     check_logs(cloud, target.category_log_details)
     target = target.model_copy(
         update={
@@ -83,6 +88,7 @@ def activate(cloud: Cloud, deployment: ModelDeployment) -> WorkRequest:
     """
     _check_state(deployment, {DeploymentState.INACTIVE})
     check_configuration(cloud, deployment.model_deployment_configuration_details)
+    check_capacity(cloud, deployment.model_deployment_configuration_details, deployment.id)
     cloud.deployments.change(deployment, lifecycle_state=DeploymentState.UPDATING)
     return _accept(cloud, Operation.ACTIVATE_DEPLOYMENT, deployment)
 

@@ -51,6 +51,8 @@ class Order:
         container: what to run.
         artifact: the model's artifact.
         output: receives the container's lines.
+        sick_seconds: when to give it up as never healthy, whatever its health check says; None to
+            believe the health check.
     """
 
     deployment_id: str
@@ -58,6 +60,7 @@ class Order:
     container: ContainerConfiguration
     artifact: Path
     output: OutputSink
+    sick_seconds: float | None = None
 
 
 class Running:
@@ -99,6 +102,10 @@ class Running:
             await asyncio.wait_for(self._idle.wait(), PREDICT_TIMEOUT_SECONDS)
         except TimeoutError:
             _log.warning("stopping a container with %d requests in it", self._in_flight)
+
+    async def break_down(self) -> None:
+        """End the container as if it had ended by itself."""
+        await self._container.stop()
 
     async def stop(self) -> None:
         """Stop the container and remove its files."""
@@ -164,7 +171,7 @@ class Fleet:
             raise WorkError("ContainerStartFailed", f"{_BOOTSTRAP}: {error}.") from error
         step("Waiting for the container to be healthy", 60)
         try:
-            await self._wait_until_healthy(container, order.container)
+            await self._wait_until_healthy(container, order)
         except BaseException:
             await container.stop()
             raise
@@ -205,11 +212,13 @@ class Fleet:
         """Where people find what a deployment's containers wrote."""
         return self._home.outputs / f"{deployment_id}.log"
 
-    async def _wait_until_healthy(
-        self, container: Container, configuration: ContainerConfiguration
-    ) -> None:
+    async def _wait_until_healthy(self, container: Container, order: Order) -> None:
+        configuration = order.container
         path = health_path(configuration.environment_variables)
         try:
+            if order.sick_seconds is not None:
+                await asyncio.sleep(order.sick_seconds)
+                raise UnhealthyError("an injected fault")
             await wait_until_healthy(container, path, self._start_timeout)
         except EndedError as ended:
             raise _exited(str(ended), container.last_stderr) from None

@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from local_oci.storage.records import NamedResource, Tagged, WireModel
+from local_oci.deployments.scaling import FixedSizePolicy, ScalingPolicy
+from local_oci.storage.records import FreeformTags, NamedResource, Tagged, WireModel
 
 DEPLOYMENT_TYPE = "datasciencemodeldeployment"
 
@@ -51,19 +52,13 @@ class InstanceConfiguration(WireModel):
     capacity_reservation_ids: tuple[str, ...] | None = None
 
 
-class FixedSizePolicy(WireModel):
-    """A number of instances."""
-
-    policy_type: Literal["FIXED_SIZE"] = "FIXED_SIZE"
-    instance_count: int = Field(default=1, ge=1)
-
-
 class ModelConfiguration(WireModel):
     """Which model runs, on what."""
 
     model_id: str
+    model_artifact_signature_id: str | None = None
     instance_configuration: InstanceConfiguration
-    scaling_policy: FixedSizePolicy = FixedSizePolicy()
+    scaling_policy: ScalingPolicy = FixedSizePolicy()
     bandwidth_mbps: int = Field(default=10, ge=1)
     maximum_bandwidth_mbps: int | None = None
 
@@ -132,15 +127,15 @@ class UpdateDeploymentDetails(WireModel):
     description: str | None = None
     model_deployment_configuration_details: dict[str, Any] | None = None
     category_log_details: CategoryLogs | None = None
-    freeform_tags: dict[str, str] | None = None
+    freeform_tags: FreeformTags | None = None
     defined_tags: dict[str, dict[str, Any]] | None = None
 
 
 class SystemData(WireModel):
-    """InstancePoolModelDeploymentSystemData. One process runs, whatever instanceCount says."""
+    """InstancePoolModelDeploymentSystemData. One process runs, whatever the count says."""
 
     system_infra_type: Literal["INSTANCE_POOL"] = "INSTANCE_POOL"
-    current_instance_count: int = 1
+    current_instance_count: int = 0
 
 
 class ModelDeployment(NamedResource):
@@ -166,6 +161,18 @@ class ModelDeployment(NamedResource):
     def model_id(self) -> str:
         """OCID of the deployed model."""
         return self.model_deployment_configuration_details.model_configuration_details.model_id
+
+    @property
+    def instance(self) -> InstanceConfiguration:
+        """The shape and the network."""
+        model = self.model_deployment_configuration_details.model_configuration_details
+        return model.instance_configuration
+
+    @property
+    def instance_count(self) -> int:
+        """How many instances there are; none while it does not serve [inferred]."""
+        model = self.model_deployment_configuration_details.model_configuration_details
+        return model.scaling_policy.first_instance_count if self.serving else 0
 
     @property
     def exists(self) -> bool:

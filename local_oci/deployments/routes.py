@@ -15,13 +15,14 @@ from local_oci.deployments.models import (
     ContainerConfiguration,
     CreateDeploymentDetails,
     ModelDeployment,
+    SystemData,
     UpdateDeploymentDetails,
 )
 from local_oci.deployments.rules import check_emulated, check_image
 from local_oci.deployments.shapes import all_shapes
 from local_oci.deployments.updates import Target, plan
 from local_oci.http.errors import invalid_parameter, not_found
-from local_oci.http.pages import list_response
+from local_oci.http.pages import list_response, page_response
 from local_oci.http.requests import (
     check_if_match,
     parse_json,
@@ -32,7 +33,6 @@ from local_oci.http.responses import (
     WORK_REQUEST_HEADER,
     empty_response,
     record_response,
-    records_response,
 )
 from local_oci.http.retry_tokens import once
 from local_oci.work_requests.models import WorkRequest
@@ -114,9 +114,10 @@ async def delete_model_deployment(request: Request) -> Response:
 
 
 async def list_model_deployment_shapes(request: Request) -> Response:
-    """All shapes."""
+    """All shapes, by name."""
     required_query(request, "compartmentId")
-    return records_response(all_shapes().values(), None)
+    shapes = sorted(all_shapes().values(), key=lambda shape: shape.name)
+    return page_response(request, shapes, key=lambda shape: (shape.name, ""))
 
 
 def _deployment(request: Request) -> ModelDeployment:
@@ -154,9 +155,15 @@ def _accepted(
 
 
 def _addressed(cloud: Cloud, deployment: ModelDeployment) -> ModelDeployment:
-    """With its URL, which is not stored: the cloud may listen on another port next time."""
-    url = f"{cloud.endpoint}/{deployment.id}"
-    return deployment.model_copy(update={"model_deployment_url": url})
+    """With what is not stored: its URL, for the cloud may listen on another port next time."""
+    return deployment.model_copy(
+        update={
+            "model_deployment_url": f"{cloud.endpoint}/{deployment.id}",
+            "model_deployment_system_data": SystemData(
+                current_instance_count=deployment.instance_count
+            ),
+        }
+    )
 
 
 _ONE = "/20190101/modelDeployments/{deployment_id}"

@@ -7,6 +7,7 @@ from typing import Any
 
 from local_oci.catalog.models import ModelState
 from local_oci.cloud import Cloud
+from local_oci.deployments.compute_rules import check_compute
 from local_oci.deployments.container_rules import (
     check_command,
     check_custom_endpoints,
@@ -17,16 +18,14 @@ from local_oci.deployments.models import (
     CategoryLogs,
     Configuration,
     ContainerConfiguration,
-    InstanceConfiguration,
-    ModelConfiguration,
 )
-from local_oci.deployments.shapes import all_shapes
 from local_oci.http.errors import (
     incorrect_state,
     invalid_parameter,
     not_emulated,
     related_resource_not_found,
 )
+from local_oci.service_limits.usage import check_limits
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -43,8 +42,6 @@ def check_emulated(body: Any) -> None:
     match body:
         case {"deploymentType": "MODEL_GROUP" | "SINGLE_MODEL_FLEX" as kind}:
             raise not_emulated(f"deploymentType {kind}")
-        case {"modelConfigurationDetails": {"scalingPolicy": {"policyType": "AUTOSCALING"}}}:
-            raise not_emulated("policyType AUTOSCALING")
         case {
             "deploymentType": "SINGLE_MODEL",
             "environmentConfigurationDetails": {"environmentConfigurationType": "DEFAULT"},
@@ -59,7 +56,7 @@ def check_configuration(cloud: Cloud, configuration: Configuration) -> None:
         ServiceError: 400, or 409 if the model is not ACTIVE.
     """
     _check_model(cloud, configuration.model_configuration_details.model_id)
-    _check_compute(configuration.model_configuration_details)
+    check_compute(configuration.model_configuration_details)
     _check_container(configuration.environment_configuration_details)
 
 
@@ -84,6 +81,20 @@ async def check_image(cloud: Cloud, container: ContainerConfiguration) -> None:
         )
 
 
+def check_capacity(
+    cloud: Cloud, configuration: Configuration, deployment_id: str | None = None
+) -> None:
+    """Refuse what is beyond the tenancy's limits: 400.
+
+    Args:
+        cloud: the cloud.
+        configuration: what is asked for.
+        deployment_id: the deployment that it is for, if that is there already.
+    """
+    others = (other for other in cloud.deployments.scan() if other.id != deployment_id)
+    check_limits(configuration, others)
+
+
 def check_logs(cloud: Cloud, logs: CategoryLogs | None) -> None:
     """Refuse references to logs that are not there: 400."""
     if logs is None:
@@ -104,35 +115,6 @@ def _check_model(cloud: Cloud, model_id: str) -> None:
         raise incorrect_state(f"Model {model_id} is {model.lifecycle_state}, not ACTIVE.")
     if cloud.catalog.artifacts.get(model_id) is None:
         raise invalid_parameter(f"modelId: model {model_id} has no artifact.")
-
-
-def _check_compute(configuration: ModelConfiguration) -> None:
-    _check_shape(configuration.instance_configuration)
-    maximum = configuration.maximum_bandwidth_mbps
-    minimum = configuration.bandwidth_mbps
-    if maximum is not None and not minimum <= maximum <= 2 * minimum:
-        raise invalid_parameter(
-            f"maximumBandwidthMbps: {maximum} is not between bandwidthMbps, {minimum}, and twice "
-            "that."
-        )
-
-
-def _check_shape(instance: InstanceConfiguration) -> None:
-    shape = all_shapes().get(instance.instance_shape_name)
-    if shape is None:
-        raise invalid_parameter(
-            f"instanceShapeName: '{instance.instance_shape_name}' is not a supported shape."
-        )
-    size = instance.model_deployment_instance_shape_config_details
-    if size is None or not shape.flexible:
-        return
-    if size.ocpus is not None and not 1 <= size.ocpus <= shape.core_count:
-        raise invalid_parameter(f"ocpus: {shape.name} has 1 to {shape.core_count}.")
-    memory = size.memory_in_gbs
-    if memory is not None and not shape.memory_minimum <= memory <= shape.memory_in_gbs:
-        raise invalid_parameter(
-            f"memoryInGBs: {shape.name} has {shape.memory_minimum} to {shape.memory_in_gbs}."
-        )
 
 
 def _check_container(container: ContainerConfiguration) -> None:

@@ -14,25 +14,26 @@ _FILE = "shapes.toml"
 
 
 class Shape(Record):
-    """ModelDeploymentShapeSummary, and whether its size can be chosen."""
+    """ModelDeploymentShapeSummary, with what it does not tell.
 
-    INTERNAL = frozenset({"etag", "flexible", "memory_minimum"})
+    Args:
+        flexible: whether its size can be chosen.
+        gpus: how many GPUs it has.
+    """
+
+    INTERNAL = frozenset({"etag", "flexible", "gpus"})
 
     name: str
     core_count: int
     memory_in_gbs: int = Field(alias="memoryInGBs")
     shape_series: str
     flexible: bool = False
-    memory_minimum: int
+    gpus: int = 0
 
 
 @cache
 def all_shapes() -> dict[str, Shape]:
     """Every shape, by name, in the order of the file."""
     content = tomllib.loads(files(__package__).joinpath(_FILE).read_text())
-    minimum = content["defaults"]["memory_minimum"]
-    shapes = (
-        Shape(shape_series=row.pop("series"), memory_minimum=minimum, **row)
-        for row in content["shape"]
-    )
+    shapes = (Shape(shape_series=row.pop("series"), **row) for row in content["shape"])
     return {shape.name: shape for shape in shapes}

@@ -13,6 +13,7 @@ from local_oci.deployments.models import (
     CategoryLogs,
     Configuration,
     DeploymentState,
+    InstanceConfiguration,
     ModelDeployment,
     UpdateDeploymentDetails,
 )
@@ -57,6 +58,12 @@ class Target(WireModel):
     category_log_details: CategoryLogs | None
     freeform_tags: dict[str, str]
     defined_tags: dict[str, dict[str, Any]]
+
+    @property
+    def instance(self) -> InstanceConfiguration:
+        """The shape and the network."""
+        model = self.model_deployment_configuration_details.model_configuration_details
+        return model.instance_configuration
 
     def fields(self) -> dict[str, Any]:
         """The values to give the deployment."""

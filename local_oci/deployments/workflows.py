@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from dataclasses import replace
 
 from local_oci.cloud import Cloud
 from local_oci.deployments.fleet import Order, Running
@@ -147,9 +148,26 @@ class DeploymentWorkflows:
         self, deployment_id: str, configuration: Configuration, work: Work
     ) -> Running:
         work.step("Creating compute resource configuration", 5)
-        self._cloud.faults.check_bootstrap(work.record.operation_type)
+        faults = self._cloud.faults.bring_up(work.record.operation_type)
         step: Step = work.step
-        return await self._cloud.fleet.launch(self._order(deployment_id, configuration), step)
+        order = self._order(deployment_id, configuration)
+        running = await self._cloud.fleet.launch(
+            replace(order, sick_seconds=faults.sick_seconds), step
+        )
+        if faults.life_seconds is not None:
+            self._watch_over(asyncio.create_task(self._break_down(running, faults.life_seconds)))
+        return running
+
+    async def _break_down(self, running: Running, seconds: float) -> None:
+        """End a container after a while, for an injected fault."""
+        await asyncio.sleep(seconds)
+        if not running.stopping:
+            await running.break_down()
+
+    def _watch_over(self, task: asyncio.Task[None]) -> None:
+        """Keep a task until it is done."""
+        self._watching.add(task)
+        task.add_done_callback(self._watching.discard)
 
     def _order(self, deployment_id: str, configuration: Configuration) -> Order:
         model_id = configuration.model_configuration_details.model_id
@@ -178,9 +196,7 @@ class DeploymentWorkflows:
         return bool(changed_groups(deployment, target) & NEEDS_NEW_CONTAINER)
 
     async def _install(self, deployment_id: str, running: Running) -> None:
-        task = asyncio.create_task(self._watch(deployment_id, running))
-        self._watching.add(task)
-        task.add_done_callback(self._watching.discard)
+        self._watch_over(asyncio.create_task(self._watch(deployment_id, running)))
         await self._cloud.fleet.install(deployment_id, running)
 
     async def _watch(self, deployment_id: str, running: Running) -> None:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from local_oci.faults.models import WORKFLOW_KINDS, Fault, Kind
+from local_oci.faults.network import (
+    CutError,
+    cut_request,
+    cut_response,
+    slow_receive,
+    slow_send,
+)
 from local_oci.faults.plan import FaultPlan
+from local_oci.faults.refusals import REFUSING_KINDS, headers_of, refusal_of
 from local_oci.http.connection import CUT, SENDFILE
-from local_oci.http.errors import ServiceError
 from local_oci.http.middleware import LOCAL_PREFIX
 from local_oci.http.responses import error_response
+from local_oci.storage.ids import now
 
 _REQUEST_KINDS = frozenset(Kind) - WORKFLOW_KINDS
 
-
-class _CutError(Exception):
-    """Unwinds a request whose connection was cut."""
+_log = logging.getLogger("local_oci.faults")
 
 
 class Faults:
@@ -35,6 +42,7 @@ class Faults:
         self._app = app
         self._plan = plan
         self._routes = routes
+        self._late: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request, see the ASGI specification."""
@@ -47,7 +55,7 @@ class Faults:
             return
         try:
             await self._with_faults(faults, scope, receive, send)
-        except _CutError:
+        except CutError:
             await asyncio.sleep(0)  # lets the server notice that the connection is closed
 
     def _happening(self, scope: Scope) -> list[Fault]:
@@ -63,59 +71,52 @@ class Faults:
     ) -> None:
         cut: Callable[[], None] = scope["extensions"][CUT]
         for fault in faults:
+            _log.info("%s %s: %s", scope["method"], scope["path"], fault.kind)
+            if fault.kind in REFUSING_KINDS:
+                response = error_response(refusal_of(fault), headers_of(fault, now()))
+                await response(scope, receive, send)
+                return
             match fault.kind:
-                case Kind.STATUS:
-                    error = ServiceError(fault.status, fault.code, fault.message)
-                    await error_response(error)(scope, receive, send)
-                    return
                 case Kind.DELAY:
                     await asyncio.sleep(fault.seconds)
+                case Kind.RESET:
+                    cut()
+                    raise CutError
+                case Kind.LATE_EFFECT:
+                    await self._let_happen_later(fault.seconds, scope, receive)
+                    cut()
+                    raise CutError
                 case Kind.TIMEOUT:
                     scope["deadline_seconds"] = fault.seconds
                 case Kind.CUT_REQUEST:
-                    receive = _cut_request(receive, cut, fault.after_bytes)
+                    receive = cut_request(receive, cut, fault.after_bytes)
                 case Kind.CUT_RESPONSE:
                     # What the kernel sends by itself cannot be counted.
                     scope["extensions"].pop(SENDFILE, None)
-                    send = _cut_response(send, cut, fault.after_bytes)
+                    send = cut_response(send, cut, fault.after_bytes)
+                case Kind.SLOW_BODY:
+                    scope["extensions"].pop(SENDFILE, None)
+                    receive = slow_receive(receive, fault.bytes_per_second)
+                    send = slow_send(send, fault.bytes_per_second)
         await self._app(scope, receive, send)
 
+    async def _let_happen_later(self, seconds: float, scope: Scope, receive: Receive) -> None:
+        """Take a request whole and carry it out when its client has gone."""
+        messages = [await receive()]
+        while messages[-1].get("more_body", False):
+            messages.append(await receive())
+        scope["extensions"].clear()
 
-def _cut_request(receive: Receive, cut: Callable[[], None], after_bytes: int) -> Receive:
-    left = after_bytes
+        async def replay() -> Message:
+            return messages.pop(0) if messages else {"type": "http.disconnect"}
 
-    async def cutting_receive() -> Message:
-        nonlocal left
-        message = await receive()
-        left -= len(message.get("body", b""))
-        if left < 0 or (left == 0 and message.get("more_body", False)):
-            cut()
-            raise _CutError
-        return message
+        async def nobody_listens(_message: Message) -> None:
+            """The answer goes nowhere."""
 
-    return cutting_receive
+        async def happen() -> None:
+            await asyncio.sleep(seconds)
+            await self._app(scope, replay, nobody_listens)
 
-
-def _cut_response(send: Send, cut: Callable[[], None], after_bytes: int) -> Send:
-    left = after_bytes
-    start: Message | None = None
-
-    async def cutting_send(message: Message) -> None:
-        nonlocal left, start
-        if message["type"] == "http.response.start":
-            start = message  # held back: with nothing of the body, there is no head either
-            return
-        body = message.get("body", b"")
-        if start is not None and after_bytes > 0:
-            await send(start)
-            start = None
-        if len(body) < left:
-            left -= len(body)
-            await send(message)
-            return
-        if left > 0:
-            await send({**message, "body": body[:left], "more_body": True})
-        cut()
-        raise _CutError
-
-    return cutting_send
+        task = asyncio.create_task(happen())
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)

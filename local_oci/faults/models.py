@@ -1,10 +1,10 @@
-"""What a fault is, as JSON of `/_local/faults`."""
+"""What a fault is, as JSON of `/_local/faults` and of the directory's `faults.json`."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, TypeAdapter, model_validator
 
 from local_oci.storage.records import WireModel
 
@@ -12,16 +12,31 @@ from local_oci.storage.records import WireModel
 class Kind(StrEnum):
     """What happens."""
 
-    STATUS = "status"  # answer `status`, `code`, `message` in the service's place
+    # Refusals in the service's place.
+    STATUS = "status"  # `status`, `code`, `message`
+    THROTTLE = "throttle"  # 429, with a Retry-After of `retry_after` seconds if that is given
+    POLICY = "policy"  # 404: no policy allows it
+    EXPIRED_TOKEN = "expired_token"  # 401: the session is over
+    CLOCK_SKEW = "clock_skew"  # 401: the clocks are `seconds` apart, as the Date header shows
+    # What the network does.
     DELAY = "delay"  # wait `seconds` first
-    CUT_REQUEST = "cut_request"  # close the connection after `after_bytes` of the request's body
+    RESET = "reset"  # close the connection before anything happens
+    CUT_REQUEST = "cut_request"  # close it after `after_bytes` of the request's body
     CUT_RESPONSE = "cut_response"  # close it after `after_bytes` of the response's body
+    LATE_EFFECT = "late_effect"  # close it at once; what was asked happens `seconds` later
+    SLOW_BODY = "slow_body"  # both bodies pass at `bytes_per_second`
     TIMEOUT = "timeout"  # let the gateway's deadline be `seconds`
-    NO_CAPACITY = "no_capacity"  # fail a deployment: no machine of this shape
-    BOOTSTRAP = "bootstrap"  # fail a deployment while it starts
+    # What becomes of a deployment.
+    NO_CAPACITY = "no_capacity"  # it fails: no machine of this shape
+    BOOTSTRAP = "bootstrap"  # it fails while it starts
+    IMAGE_PULL = "image_pull"  # it fails: the image cannot be pulled
+    NEVER_HEALTHY = "never_healthy"  # it fails: after `seconds` its container was never healthy
+    DIES_LATER = "dies_later"  # its container ends by itself, `seconds` after it was healthy
 
 
-WORKFLOW_KINDS = frozenset({Kind.NO_CAPACITY, Kind.BOOTSTRAP})
+WORKFLOW_KINDS = frozenset(
+    {Kind.NO_CAPACITY, Kind.BOOTSTRAP, Kind.IMAGE_PULL, Kind.NEVER_HEALTHY, Kind.DIES_LATER}
+)
 
 
 class Fault(WireModel):
@@ -36,8 +51,10 @@ class Fault(WireModel):
         status: HTTP status of a STATUS fault.
         code: Oracle's error code of a STATUS fault.
         message: its message.
-        seconds: of a DELAY or a TIMEOUT.
+        retry_after: seconds in the Retry-After header of a STATUS or THROTTLE fault.
+        seconds: of the kinds that take a time.
         after_bytes: of a CUT_REQUEST or CUT_RESPONSE.
+        bytes_per_second: of a SLOW_BODY.
     """
 
     model_config = ConfigDict(**{**WireModel.model_config, "extra": "forbid"})
@@ -50,11 +67,18 @@ class Fault(WireModel):
     status: int = Field(default=500, ge=400, le=599)
     code: str = "InternalServerError"
     message: str = "An injected fault."
+    retry_after: int | None = Field(default=None, ge=0)
     seconds: float = Field(default=0.0, ge=0)
     after_bytes: int = Field(default=0, ge=0)
+    bytes_per_second: int = Field(default=1024, ge=1)
 
     @model_validator(mode="after")
     def _must_match_something(self) -> Fault:
         if self.operation is None and self.path is None:
             raise ValueError("a fault needs an operation, a path, or both")
+        if self.kind in WORKFLOW_KINDS and self.operation is None:
+            raise ValueError(f"a fault of the kind {self.kind} needs an operation")
         return self
+
+
+FAULTS: TypeAdapter[list[Fault]] = TypeAdapter(list[Fault])

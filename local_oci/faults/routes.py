@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from local_oci.cloud import cloud_of
-from local_oci.faults.models import Fault
+from local_oci.faults.models import FAULTS
 from local_oci.http.errors import invalid_parameter
 from local_oci.http.loopback import from_here
 from local_oci.http.middleware import LOCAL_PREFIX
 from local_oci.http.responses import empty_response, json_response
-
-_FAULTS = TypeAdapter(list[Fault])
 
 
 @from_here
@@ -34,7 +32,7 @@ async def list_faults(request: Request) -> Response:
 async def add_faults(request: Request) -> Response:
     """Let faults happen: a JSON list of them."""
     try:
-        faults = _FAULTS.validate_json(await request.body())
+        faults = FAULTS.validate_json(await request.body())
     except ValidationError as error:
         raise invalid_parameter(str(error)) from error
     cloud_of(request).faults.add(faults)

@@ -107,6 +107,11 @@ def payload_too_large() -> ServiceError:
     return ServiceError(413, "PayloadTooLarge", "The payload size limit is 10 MB.")
 
 
+def too_many_requests() -> ServiceError:
+    """429: a service's throttle. The text is [inferred]; the gateway has its own."""
+    return ServiceError(429, "TooManyRequests", "User-rate limit exceeded.")
+
+
 def not_emulated(what: str) -> ServiceError:
     """501: the cloud has it, this program does not. SDKs never retry a 501."""
     return ServiceError(501, "MethodNotImplemented", f"local_oci does not emulate {what}.")

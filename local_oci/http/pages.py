@@ -20,7 +20,7 @@ from local_oci.http.errors import invalid_parameter
 from local_oci.http.requests import integer_query
 from local_oci.http.responses import json_response, next_page_header, records_response
 from local_oci.limits import DEFAULT_PAGE, MAX_PAGE
-from local_oci.storage.records import Record, Resource
+from local_oci.storage.records import Record, Resource, WireModel
 
 RecordT = TypeVar("RecordT", bound=Record)
 ResourceT = TypeVar("ResourceT", bound=Resource)
@@ -112,6 +112,24 @@ def page_response(
     shown, remaining = rest[:limit], len(rest[limit:])
     token = make_token(key(shown[-1])) if remaining else None
     return respond(Page(shown, remaining, token))
+
+
+def entries_response(request: Request, entries: Sequence[WireModel]) -> Response:
+    """One page of what has no key but its place, such as the steps of a work request."""
+    limit = integer_query(request, "limit", DEFAULT_PAGE, MAX_PAGE)
+    token = request.query_params.get("page")
+    first = _place(token) if token else 0
+    last = first + limit
+    content = [entry.model_dump(mode="json", by_alias=True) for entry in entries[first:last]]
+    following = make_token((str(last), "")) if last < len(entries) else None
+    return json_response(content, headers=next_page_header(following))
+
+
+def _place(token: str) -> int:
+    text = read_token(token)[0]
+    if not text.isdecimal():
+        raise invalid_parameter("page: this is not a token from opc-next-page.")
+    return int(text)
 
 
 def make_token(key: SortKey) -> str:

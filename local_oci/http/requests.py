@@ -59,7 +59,8 @@ def _refusal(error: ValidationError) -> ServiceError:
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "missing":
         return missing_parameter(place)
-    return invalid_parameter(f"{place or 'body'}: {first['msg']}.")
+    problem = first["msg"].removeprefix("Value error, ")
+    return invalid_parameter(f"{place or 'body'}: {problem}.")
 
 
 async def read_details(request: Request, model: type[DetailsT]) -> DetailsT:
@@ -83,6 +84,12 @@ def integer_query(request: Request, name: str, default: int, maximum: int) -> in
     if not text.isdecimal() or int(text) < 1:
         raise invalid_parameter(f"{name}: '{text}' is not a positive whole number.")
     return min(int(text), maximum)
+
+
+def given_fields(details: WireModel) -> dict[str, Any]:
+    """What an update's body names; what it leaves out, or names as null, stays as it is."""
+    given = {name: getattr(details, name) for name in details.model_fields_set}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def check_if_match(request: Request, record: Record) -> None:

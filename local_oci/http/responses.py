@@ -45,6 +45,6 @@ def empty_response(status: int = 204, headers: Mapping[str, str] | None = None) 
     return Response(None, status, headers)
 
 
-def error_response(error: ServiceError) -> Response:
+def error_response(error: ServiceError, headers: Mapping[str, str] | None = None) -> Response:
     """A refusal: `{"code", "message"}`."""
-    return json_response({"code": error.code, "message": error.message}, error.status)
+    return json_response({"code": error.code, "message": error.message}, error.status, headers)

@@ -10,18 +10,19 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from local_oci.http.errors import ServiceError, not_authenticated
 from local_oci.identity import Identity
 from local_oci.limits import MAX_CLOCK_SKEW
+from local_oci.sessions.tokens import KEY_ID_PREFIX, session_key
 
 _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
 _ALWAYS_SIGNED = frozenset({"(request-target)", "host"})
@@ -50,8 +51,26 @@ def verify(request: SignedRequest, identity: Identity, now: datetime) -> None:
 
     Args:
         request: what arrived.
-        identity: the one user of this cloud.
+        identity: the one user of this cloud, who vouches for sessions as well.
         now: the server's clock, with a time zone.
+
+    Raises:
+        ServiceError: 401 NotAuthenticated.
+    """
+    required = _ALWAYS_SIGNED | (_BODY_HEADERS if request.body_is_signed else frozenset())
+    verify_with(request, _key(key_id_of(request), identity, now), now, required)
+
+
+def verify_with(
+    request: SignedRequest, key: rsa.RSAPublicKey, now: datetime, required: Set[str]
+) -> None:
+    """Check that a request's head is as the holder of a key signed it.
+
+    Args:
+        request: what arrived.
+        key: verifies the signature.
+        now: the server's clock, with a time zone.
+        required: what the signature must cover besides the date.
 
     Raises:
         ServiceError: 401 NotAuthenticated.
@@ -59,12 +78,26 @@ def verify(request: SignedRequest, identity: Identity, now: datetime) -> None:
     parameters = _authorization(request.headers)
     if parameters.get("algorithm") != "rsa-sha256" or parameters.get("version", "1") != "1":
         raise not_authenticated("the signature must be rsa-sha256, version 1")
-    if parameters.get("keyId") != identity.key_id:
-        raise not_authenticated("the keyId is not the key in this directory's config file")
     names = parameters.get("headers", "").lower().split()
-    _check_coverage(names, request)
+    absent = sorted(required - set(names))
+    if absent:
+        raise not_authenticated(f"the signature does not cover {', '.join(absent)}")
     _check_clock(request.headers, names, now)
-    _check_signature(parameters.get("signature", ""), _signing_string(names, request), identity)
+    _check_signature(parameters.get("signature", ""), _signing_string(names, request), key)
+
+
+def key_id_of(request: SignedRequest) -> str | None:
+    """The keyId of a request's signature."""
+    return _authorization(request.headers).get("keyId")
+
+
+def _key(key_id: str | None, identity: Identity, now: datetime) -> rsa.RSAPublicKey:
+    """The key that a keyId means: the user's API key, or that of a session."""
+    if key_id == identity.key_id:
+        return identity.public_key
+    if key_id is not None and key_id.startswith(KEY_ID_PREFIX):
+        return session_key(key_id.removeprefix(KEY_ID_PREFIX), identity.public_key, now)
+    raise not_authenticated("the keyId is not the key in this directory's config file")
 
 
 def check_body(body: bytes, headers: Mapping[str, str]) -> None:
@@ -83,13 +116,6 @@ def _authorization(headers: Mapping[str, str]) -> dict[str, str]:
     if scheme.lower() != "signature":
         raise not_authenticated("there is no Signature in the authorization header")
     return dict(_PARAMETER.findall(rest))
-
-
-def _check_coverage(names: list[str], request: SignedRequest) -> None:
-    required = _ALWAYS_SIGNED | (_BODY_HEADERS if request.body_is_signed else frozenset())
-    absent = sorted(required - set(names))
-    if absent:
-        raise not_authenticated(f"the signature does not cover {', '.join(absent)}")
 
 
 def _check_clock(headers: Mapping[str, str], names: list[str], now: datetime) -> None:
@@ -119,10 +145,10 @@ def _signing_string(names: list[str], request: SignedRequest) -> bytes:
     return "\n".join(lines).encode("latin-1", "replace")
 
 
-def _check_signature(signature: str, message: bytes, identity: Identity) -> None:
+def _check_signature(signature: str, message: bytes, key: rsa.RSAPublicKey) -> None:
     refused: ServiceError = not_authenticated("the signature does not fit the request")
     try:
         raw = base64.b64decode(signature, validate=True)
-        identity.public_key.verify(raw, message, padding.PKCS1v15(), hashes.SHA256())
+        key.verify(raw, message, padding.PKCS1v15(), hashes.SHA256())
     except (InvalidSignature, binascii.Error) as error:
         raise refused from error

@@ -4,23 +4,47 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from local_oci.limits import (
+    DEFAULT_LOG_RETENTION_DAYS,
+    LOG_NAME_CHARACTERS,
+    LOG_RETENTION_DAYS,
+)
 from local_oci.storage.ids import now
-from local_oci.storage.records import Resource, Tagged, WireModel
+from local_oci.storage.records import FreeformTags, Resource, Tagged, WireModel
 
 LOG_GROUP_TYPE = "loggroup"
 LOG_TYPE = "log"
+
+
+def _in_steps(days: int) -> int:
+    if days not in LOG_RETENTION_DAYS:
+        raise ValueError(f"{days} is not one of {sorted(LOG_RETENTION_DAYS)}")
+    return days
+
+
+LogName = Annotated[str, Field(min_length=1, max_length=LOG_NAME_CHARACTERS)]
+RetentionDays = Annotated[int, AfterValidator(_in_steps)]
 
 
 class CreateLogGroupDetails(Tagged):
     """Body of create_log_group."""
 
     compartment_id: str
-    display_name: str
+    display_name: LogName
     description: str | None = None
+
+
+class UpdateLogGroupDetails(WireModel):
+    """Body of update_log_group; a field that is absent stays as it is."""
+
+    display_name: LogName | None = None
+    description: str | None = None
+    freeform_tags: FreeformTags | None = None
+    defined_tags: dict[str, dict[str, Any]] | None = None
 
 
 class LogGroup(Resource, Tagged):
@@ -36,11 +60,22 @@ class LogGroup(Resource, Tagged):
 class CreateLogDetails(Tagged):
     """Body of create_log."""
 
-    display_name: str
+    display_name: LogName
     log_type: Literal["CUSTOM", "SERVICE"]
     is_enabled: bool = True
     configuration: dict[str, Any] | None = None
-    retention_duration: int = 30
+    retention_duration: RetentionDays = DEFAULT_LOG_RETENTION_DAYS
+
+
+class UpdateLogDetails(WireModel):
+    """Body of update_log; a field that is absent stays as it is."""
+
+    display_name: LogName | None = None
+    is_enabled: bool | None = None
+    retention_duration: RetentionDays | None = None
+    configuration: dict[str, Any] | None = None
+    freeform_tags: FreeformTags | None = None
+    defined_tags: dict[str, dict[str, Any]] | None = None
 
 
 class Log(Resource, Tagged):
@@ -62,15 +97,17 @@ class LoggingOperation(StrEnum):
     """Values of the Logging service's WorkRequest.operationType that are used here."""
 
     CREATE_LOG_GROUP = "CREATE_LOG_GROUP"
+    UPDATE_LOG_GROUP = "UPDATE_LOG_GROUP"
     DELETE_LOG_GROUP = "DELETE_LOG_GROUP"
     CREATE_LOG = "CREATE_LOG"
+    UPDATE_LOG = "UPDATE_LOG"
     DELETE_LOG = "DELETE_LOG"
 
 
 class LoggingWorkRequestResource(WireModel):
     """What a work request of the Logging service is about."""
 
-    action_type: Literal["CREATED", "DELETED"]
+    action_type: Literal["CREATED", "UPDATED", "DELETED"]
     entity_type: str
     identifier: str
 
@@ -95,3 +132,28 @@ class SearchLogsDetails(WireModel):
     time_start: str
     time_end: str
     search_query: str
+
+
+class PushEntry(WireModel):
+    """LogEntry of loggingingestion.models."""
+
+    id: str
+    data: str
+    time: str | None = None
+
+
+class PushBatch(WireModel):
+    """LogEntryBatch; `defaultlogentrytime` is written so on the wire as well."""
+
+    source: str
+    type: str
+    subject: str | None = None
+    defaultlogentrytime: str
+    entries: tuple[PushEntry, ...]
+
+
+class PutLogsDetails(WireModel):
+    """Body of put_logs."""
+
+    specversion: Literal["1.0"]
+    log_entry_batches: tuple[PushBatch, ...] = Field(min_length=1)

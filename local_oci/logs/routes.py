@@ -1,32 +1,25 @@
-"""HTTP of the Logging service and of its search."""
+"""HTTP of the Logging service: groups, logs, and its work requests."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from typing import Literal
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from local_oci.cloud import Cloud, cloud_of
-from local_oci.http.errors import conflict, incorrect_state, invalid_parameter, not_found
-from local_oci.http.pages import list_response, make_token, read_token
+from local_oci.http.errors import conflict, incorrect_state, not_found
+from local_oci.http.pages import entries_response, list_response
 from local_oci.http.requests import (
     check_if_match,
-    integer_query,
+    given_fields,
     parse_details,
-    parse_time,
     read_details,
     required_query,
 )
-from local_oci.http.responses import (
-    WORK_REQUEST_HEADER,
-    empty_response,
-    json_response,
-    record_response,
-)
+from local_oci.http.responses import WORK_REQUEST_HEADER, empty_response, record_response
 from local_oci.http.retry_tokens import once
-from local_oci.limits import DEFAULT_PAGE, MAX_SEARCH_RESULTS, MAX_SEARCH_WINDOW
 from local_oci.logs.models import (
     LOG_GROUP_TYPE,
     LOG_TYPE,
@@ -37,10 +30,11 @@ from local_oci.logs.models import (
     LoggingWorkRequest,
     LoggingWorkRequestResource,
     LogGroup,
-    SearchLogsDetails,
+    UpdateLogDetails,
+    UpdateLogGroupDetails,
 )
-from local_oci.logs.search import Query, names, parse
-from local_oci.storage.ids import new_ocid
+from local_oci.storage.ids import new_ocid, now
+from local_oci.work_requests.models import LogEntry
 
 # --- log groups -------------------------------------------------------------------------------
 
@@ -81,6 +75,16 @@ async def list_log_groups(request: Request) -> Response:
             "displayName": lambda group: group.display_name,
         },
     )
+
+
+async def update_log_group(request: Request) -> Response:
+    """Change a log group's name, description and tags."""
+    details = await read_details(request, UpdateLogGroupDetails)
+    cloud = cloud_of(request)
+    group = _group(request)
+    check_if_match(request, group)
+    changed = cloud.logs.groups.change(group, time_last_modified=now(), **given_fields(details))
+    return _accepted(cloud, LoggingOperation.UPDATE_LOG_GROUP, changed)
 
 
 async def delete_log_group(request: Request) -> Response:
@@ -150,6 +154,16 @@ async def list_logs(request: Request) -> Response:
     )
 
 
+async def update_log(request: Request) -> Response:
+    """Change a log's name, tags and retention, or switch it on and off."""
+    details = await read_details(request, UpdateLogDetails)
+    cloud = cloud_of(request)
+    log = _log(request)
+    check_if_match(request, log)
+    changed = cloud.logs.logs.change(log, time_last_modified=now(), **given_fields(details))
+    return _accepted(cloud, LoggingOperation.UPDATE_LOG, changed)
+
+
 async def delete_log(request: Request) -> Response:
     """Delete a log and what was written into it."""
     cloud = cloud_of(request)
@@ -168,11 +182,19 @@ def _log(request: Request) -> Log:
 
 # --- work requests ----------------------------------------------------------------------------
 
+_ACTIONS: dict[LoggingOperation, Literal["CREATED", "UPDATED", "DELETED"]] = {
+    LoggingOperation.CREATE_LOG_GROUP: "CREATED",
+    LoggingOperation.UPDATE_LOG_GROUP: "UPDATED",
+    LoggingOperation.DELETE_LOG_GROUP: "DELETED",
+    LoggingOperation.CREATE_LOG: "CREATED",
+    LoggingOperation.UPDATE_LOG: "UPDATED",
+    LoggingOperation.DELETE_LOG: "DELETED",
+}
+
 
 def _accepted(cloud: Cloud, operation: LoggingOperation, subject: LogGroup | Log) -> Response:
-    created = operation in (LoggingOperation.CREATE_LOG, LoggingOperation.CREATE_LOG_GROUP)
     resource = LoggingWorkRequestResource(
-        action_type="CREATED" if created else "DELETED",
+        action_type=_ACTIONS[operation],
         entity_type=LOG_GROUP_TYPE if isinstance(subject, LogGroup) else LOG_TYPE,
         identifier=subject.id,
     )
@@ -188,71 +210,46 @@ def _accepted(cloud: Cloud, operation: LoggingOperation, subject: LogGroup | Log
 
 async def get_logging_work_request(request: Request) -> Response:
     """One work request of the Logging service."""
+    return record_response(_work_request(request))
+
+
+async def list_logging_work_requests(request: Request) -> Response:
+    """Work requests of a compartment."""
+    required_query(request, "compartmentId")
+    return list_response(
+        request,
+        cloud_of(request).logs.work_requests.scan(),
+        filters={
+            "compartmentId": lambda record: record.compartment_id,
+            "id": lambda record: record.id,
+            "status": lambda record: record.status,
+        },
+        sort_fields={"timeAccepted": lambda record: record.time_accepted.isoformat()},
+    )
+
+
+async def list_logging_work_request_logs(request: Request) -> Response:
+    """What a work request did, in one line: it was done when it was accepted."""
+    record = _work_request(request)
+    return entries_response(request, [LogEntry(message="Done", timestamp=record.time_finished)])
+
+
+async def list_logging_work_request_errors(request: Request) -> Response:
+    """There are none."""
+    _work_request(request)
+    return entries_response(request, [])
+
+
+def _work_request(request: Request) -> LoggingWorkRequest:
     record = cloud_of(request).logs.work_requests.get(request.path_params["work_request_id"])
     if record is None:
         raise not_found()
-    return record_response(record)
-
-
-# --- search -----------------------------------------------------------------------------------
-
-
-async def search_logs(request: Request) -> Response:
-    """Find log entries in a window of time."""
-    details = await read_details(request, SearchLogsDetails)
-    query = parse(details.search_query)
-    start, end = _window(details)
-    limit = integer_query(request, "limit", DEFAULT_PAGE, MAX_SEARCH_RESULTS)
-    cloud = cloud_of(request)
-    entries = [
-        (sequence, entry)
-        for sequence, entry in cloud.logs.read(_log_ids(cloud, query), start, end)
-        if all(condition.holds(entry) for condition in query.conditions)
-    ]
-    if query.descending:
-        entries.reverse()
-    if token := request.query_params.get("page"):
-        last = int(read_token(token)[0])
-        entries = [
-            (sequence, entry)
-            for sequence, entry in entries
-            if (sequence < last if query.descending else sequence > last)
-        ]
-    page = entries[:limit]
-    more = len(entries) > limit
-    headers = {"opc-next-page": make_token((str(page[-1][0]), ""))} if more else {}
-    results = [{"data": entry} for _, entry in page]
-    summary = {"resultCount": len(results), "fieldCount": 0}
-    return json_response({"results": results, "fields": [], "summary": summary}, headers=headers)
-
-
-def _window(details: SearchLogsDetails) -> tuple[datetime, datetime]:
-    start = parse_time(details.time_start, "timeStart")
-    end = parse_time(details.time_end, "timeEnd")
-    if start >= end:
-        raise invalid_parameter("timeStart: it is not before timeEnd.")
-    if end - start > MAX_SEARCH_WINDOW:
-        raise invalid_parameter(f"timeStart: more than {MAX_SEARCH_WINDOW.days} days to timeEnd.")
-    return start, end
-
-
-def _log_ids(cloud: Cloud, query: Query) -> list[str]:
-    """The logs that a query names; 404 if it names none that is there [inferred]."""
-    groups = {group.id: group for group in cloud.logs.groups.scan()}
-    found = [
-        log.id
-        for log in cloud.logs.logs.scan()
-        for stream in query.streams
-        if log.compartment_id == stream.compartment
-        and names(stream.group, log.log_group_id, groups[log.log_group_id].display_name)
-        and names(stream.log, log.id, log.display_name)
-    ]
-    if not found:
-        raise not_found()
-    return found
+    return record
 
 
 _GROUP = "/20200531/logGroups/{log_group_id}"
+_WORK_REQUESTS = "/20200531/workRequests"
+_WORK_REQUEST = f"{_WORK_REQUESTS}/{{work_request_id}}"
 ROUTES = [
     Route("/20200531/logGroups", create_log_group, methods=["POST"]),
     Route("/20200531/logGroups", list_log_groups, methods=["GET"]),
@@ -262,6 +259,10 @@ ROUTES = [
     Route(f"{_GROUP}/logs", list_logs, methods=["GET"]),
     Route(f"{_GROUP}/logs/{{log_id}}", get_log, methods=["GET"]),
     Route(f"{_GROUP}/logs/{{log_id}}", delete_log, methods=["DELETE"]),
-    Route("/20200531/workRequests/{work_request_id}", get_logging_work_request, methods=["GET"]),
-    Route("/20190909/search", search_logs, methods=["POST"]),
+    Route(f"{_GROUP}/logs/{{log_id}}", update_log, methods=["PUT"]),
+    Route(_GROUP, update_log_group, methods=["PUT"]),
+    Route(_WORK_REQUESTS, list_logging_work_requests, methods=["GET"]),
+    Route(_WORK_REQUEST, get_logging_work_request, methods=["GET"]),
+    Route(f"{_WORK_REQUEST}/logs", list_logging_work_request_logs, methods=["GET"]),
+    Route(f"{_WORK_REQUEST}/errors", list_logging_work_request_errors, methods=["GET"]),
 ]

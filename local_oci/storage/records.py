@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from local_oci.limits import MAX_FREEFORM_TAGS, TAG_KEY_CHARACTERS, TAG_VALUE_CHARACTERS
 from local_oci.storage.database import Database
 from local_oci.storage.ids import new_etag, now
 
@@ -52,10 +53,26 @@ class Resource(Record):
     compartment_id: str
 
 
+def _within_limits(tags: dict[str, str]) -> dict[str, str]:
+    """Refuse more or longer tags than a resource can have."""
+    if len(tags) > MAX_FREEFORM_TAGS:
+        raise ValueError(f"{len(tags)} tags, a resource can have {MAX_FREEFORM_TAGS}")
+    for key, value in tags.items():
+        if not 0 < len(key) <= TAG_KEY_CHARACTERS or len(value) > TAG_VALUE_CHARACTERS:
+            raise ValueError(
+                f"the tag '{key}' has more than {TAG_KEY_CHARACTERS} characters in its key or "
+                f"{TAG_VALUE_CHARACTERS} in its value, or no key"
+            )
+    return tags
+
+
+FreeformTags = Annotated[dict[str, str], AfterValidator(_within_limits)]
+
+
 class Tagged(WireModel):
     """Something with tags."""
 
-    freeform_tags: dict[str, str] = Field(default_factory=dict)
+    freeform_tags: FreeformTags = Field(default_factory=dict)
     defined_tags: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 

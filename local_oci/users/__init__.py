@@ -1,1 +1,1 @@
-"""The Identity service's one user, and the auth tokens that are the user's passwords."""
+"""The Identity service: the tenancy, its one user, and the auth tokens that are passwords."""

@@ -8,9 +8,9 @@ from starlette.routing import Route
 
 from local_oci.cloud import cloud_of
 from local_oci.http.errors import incorrect_state, not_found
-from local_oci.http.pages import list_response
+from local_oci.http.pages import entries_response, list_response
 from local_oci.http.requests import check_if_match, required_query
-from local_oci.http.responses import json_response, record_response
+from local_oci.http.responses import record_response
 from local_oci.work_requests.models import WorkRequest
 
 
@@ -49,14 +49,12 @@ async def list_work_requests(request: Request) -> Response:
 
 async def list_work_request_logs(request: Request) -> Response:
     """The steps of a work request, oldest first."""
-    logs = _work_request(request).logs
-    return json_response([entry.model_dump(mode="json", by_alias=True) for entry in logs])
+    return entries_response(request, _work_request(request).logs)
 
 
 async def list_work_request_errors(request: Request) -> Response:
     """Why a work request failed."""
-    errors = _work_request(request).errors
-    return json_response([error.model_dump(mode="json", by_alias=True) for error in errors])
+    return entries_response(request, _work_request(request).errors)
 
 
 async def cancel_work_request(request: Request) -> Response:

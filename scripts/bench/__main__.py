@@ -33,8 +33,8 @@ MEASUREMENTS: dict[str, tuple[Measure, int, int]] = {
     "engine": (measure_engine_builds, 5, 1),
     "store": (measure_engine_store, 5, 1),
     "generation": (measure_generation, 3, 1),
-    "front": (measure_front_model, 3, 1),
     "preprocessing": (measure_preprocessing, 15, 3),
+    "front": (measure_front_model, 3, 1),
     "noop": (measure_nothing_to_do, 10, 3),
 }
 

@@ -1,25 +1,17 @@
 """The TensorRT-LLM server image on a stand-in for NVIDIA's: its ranks start and stop well."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from tests.docker_images import build_context, built, container, curl, stop, wait_until_ready
 
-STAND_IN = Path(__file__).parent / "stand_in_trtllm"
-
 
 @pytest.fixture(scope="module")
-def image(docker_client, base_image, private_ca_marker):
-    files = {
-        str(path.relative_to(STAND_IN)): path.read_bytes()
-        for path in STAND_IN.rglob("*")
-        if path.is_file()
-    }
-    base = built(docker_client, "falconry-test/stand-in-trtllm", files, base_image)
+def image(docker_client, stand_in_trtllm_image, private_ca_marker):
     context = build_context("triton-trtllm", private_ca_marker)
-    return built(docker_client, "falconry-test/triton-trtllm-on-stand-in", context, base)
+    repository = "falconry-test/triton-trtllm-on-stand-in"
+    return built(docker_client, repository, context, stand_in_trtllm_image)
 
 
 @pytest.fixture

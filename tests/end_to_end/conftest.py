@@ -17,6 +17,7 @@ PARTS = [
     "pyproject.toml",
     "requirements.lock",
     "scripts/make_venv.sh",
+    "scripts/base_image.sh",
     "profiles",
     "engine",
     "docker",
@@ -25,6 +26,7 @@ PARTS = [
     "falconry",
     "local_oci",
 ]
+NO_DOCKER = "unix:///nowhere/docker.sock"
 _NO_CACHES = shutil.ignore_patterns("__pycache__")
 
 
@@ -50,15 +52,19 @@ class Result:
 
 
 class Clone:
-    """A project directory of its own, with more environment variables if need be."""
+    """A project directory of its own, with more environment variables if need be.
+
+    Its deployments are processes on every machine, unless it is given an engine's DOCKER_HOST.
+    """
 
     def __init__(self, directory, **environment):
         self.directory = directory
-        self._environment = {
+        kept = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("FALCONRY_", "MAKE", "MFLAGS", "PYTEST"))
-        } | environment
+            if not name.startswith(("FALCONRY_", "MAKE", "MFLAGS", "PYTEST", "OCIR_"))
+        }
+        self._environment = {**kept, "DOCKER_HOST": NO_DOCKER, **environment}
 
     @classmethod
     def make(cls, directory, **environment):

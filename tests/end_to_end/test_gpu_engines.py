@@ -225,7 +225,7 @@ def test_an_engine_for_another_gpu_than_the_deployments_is_refused(empty, image)
 def test_another_runner_takes_the_engine_from_the_bucket(empty, image, tmp_path):
     """The mirror is in local_oci, a stand-in for Object Storage; the second runner has no GPU."""
     # Any deployment starts the local cloud, and its configuration file is all that a runner needs.
-    empty.ok("deploy")
+    empty.ok("deploy", "SET=image.run=process")
     cloud = empty.directory / "build/local/cloud"
     mirror = (
         f"cloud.config_file={cloud}/config cloud.emulator.directory={cloud} "

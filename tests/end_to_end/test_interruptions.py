@@ -36,7 +36,7 @@ def writable_and_again(function, path, _):
         "store/*",
         "local/repository/*/ensemble/config.pbtxt",
         "local/repository",
-        "local/artifact/*.zip",
+        "local/artifact/*.json",
         "local/receipts/repository.json",
         "local/receipts",
         "digests.json",
@@ -71,7 +71,7 @@ def test_a_lost_or_damaged_output_is_made_again(clone, whole, victim, damage):
         "assembling",
         "verifying",
         "repository   made",
-        "packing",
+        "computing checksums",
     ],
 )
 def test_a_killed_build_ends_in_the_same_state_when_run_again(clone, whole, moment):

@@ -57,29 +57,6 @@ def echo(sdk: Sdk) -> str:
     return str(sdk.deploy(custom_http_endpoints=endpoints).id)
 
 
-@pytest.fixture(scope="session")
-def registry_cloud(
-    docker_registry: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[LocalCloud]:
-    """A cloud with a container registry, for tests that do not stop it."""
-    cloud = LocalCloud(tmp_path_factory.mktemp("registry") / "d", "--registry").start()
-    yield cloud
-    cloud.stop()
-
-
-@pytest.fixture(scope="session")
-def registry_sdk(registry_cloud: LocalCloud) -> Sdk:
-    """The SDK, speaking to the cloud with a container registry."""
-    return Sdk(registry_cloud)
-
-
-@pytest.fixture
-def auth_token(registry_sdk: Sdk) -> Iterator[str]:
-    """An auth token of the cloud with a container registry."""
-    with registry_sdk.auth_token() as token:
-        yield token
-
-
 @pytest.fixture(autouse=True)
 def _no_fault_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     yield

@@ -74,8 +74,6 @@ def zipped(files: dict[str, bytes]) -> bytes:
 class LocalCloud:
     """A cloud that runs `serve` in the foreground of a process of its own."""
 
-    module: tuple[str, ...] = ("local_oci", "serve")
-
     def __init__(self, directory: Path, *arguments: str) -> None:
         self.directory = directory
         self.arguments = arguments
@@ -86,7 +84,7 @@ class LocalCloud:
         with (self.directory.parent / f"{self.directory.name}.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", *self.module),
+                    *(sys.executable, "-m", "local_oci", "serve"),
                     *(f"--directory={self.directory}", *self.arguments),
                 ],
                 cwd=REPOSITORY,
@@ -186,6 +184,25 @@ class Sdk:
             model.id, content, content_disposition='attachment; filename="artifact.zip"'
         )
         return str(model.id)
+
+    def log(self) -> tuple[str, str]:
+        """OCIDs of a new log group and of a log in it."""
+        name = f"group-{uuid.uuid4().hex[:8]}"
+        made = self.logging.create_log_group(
+            oci.logging.models.CreateLogGroupDetails(
+                compartment_id=self.compartment, display_name=name
+            )
+        )
+        group = self._logging_subject(made)
+        made = self.logging.create_log(
+            group, oci.logging.models.CreateLogDetails(display_name="log", log_type="CUSTOM")
+        )
+        return group, self._logging_subject(made)
+
+    def _logging_subject(self, answer: Any) -> str:
+        """What the composite operations of the SDK look at."""
+        work_request = self.logging.get_work_request(answer.headers["opc-work-request-id"]).data
+        return str(work_request.resources[0].identifier)
 
     def deployment_details(
         self,

@@ -19,8 +19,8 @@ import pytest
 
 from local_oci.contract_check.sockets import ListeningSocket, parse
 from tests.docker_engine import DockerEngine
+from tests.docker_registry import Registry
 from tests.local_oci.container_images import container_image
-from tests.local_oci.plain_registry import running_registry
 from tests.local_oci.support import REPOSITORY, wait_until, zipped
 
 Check = Callable[..., dict[str, Any]]
@@ -155,17 +155,16 @@ def test_an_image_of_root_that_needs_no_root_passes_as_another_user(
 
 
 def test_an_image_that_the_engine_does_not_have_is_pulled(
-    check: Check, client: Any, good: str, tmp_path: Path
+    check: Check, client: Any, good: str, open_registry: Registry
 ) -> None:
-    with running_registry(tmp_path) as registry:
-        reference = f"{registry.host}/good:2"
-        client.images.get(good).tag(reference)
-        client.images.push(reference)
-        client.images.remove(reference)
-        try:
-            assert check(reference)["passed"] is True
-        finally:
-            client.images.remove(reference, force=True)
+    reference = f"{open_registry.host}/good:2"
+    client.images.get(good).tag(reference)
+    client.images.push(reference)
+    client.images.remove(reference)
+    try:
+        assert check(reference)["passed"] is True
+    finally:
+        client.images.remove(reference, force=True)
 
 
 # --- before it runs ---------------------------------------------------------------------------

@@ -518,3 +518,47 @@ def test_the_artifact_is_what_the_container_finds(sdk: Sdk) -> None:
     (name,) = MODEL_FILES
     assert name in sdk.post(deployment).json()["files"]
     sdk.delete(deployment)
+
+
+def test_the_steps_of_a_work_request_come_in_pages(sdk: Sdk) -> None:
+    _, work_request = sdk.begin_deployment(sdk.model())
+    sdk.finished(work_request)
+    steps = sdk.steps(work_request)
+    assert len(steps) > 2
+    first = sdk.data_science.list_work_request_logs(work_request, limit=2)
+    assert [entry.message for entry in first.data] == steps[:2]
+    pages = oci.pagination.list_call_get_all_results(
+        sdk.data_science.list_work_request_logs, work_request, limit=2
+    )
+    assert [entry.message for entry in pages.data] == steps
+    assert refusal(
+        lambda: sdk.data_science.list_work_request_logs(work_request, page="bm9uc2Vuc2U=")
+    ) == (400, "InvalidParameter")
+
+
+def test_the_work_requests_of_one_resource_are_listed(sdk: Sdk) -> None:
+    deployment, created = sdk.begin_deployment(sdk.model())
+    sdk.finished(created)
+    stopped = sdk.data_science.deactivate_model_deployment(deployment)
+    stopping = stopped.headers["opc-work-request-id"]
+    sdk.finished(stopping)
+    listed = sdk.data_science.list_work_requests(
+        sdk.compartment, resource_id=deployment, sort_by="timeAccepted", sort_order="ASC"
+    ).data
+    assert [found.id for found in listed] == [created, stopping]
+    by_status = sdk.data_science.list_work_requests(
+        sdk.compartment, resource_id=deployment, status="FAILED"
+    ).data
+    assert by_status == []
+
+
+def test_a_change_meant_for_another_version_of_a_deployment_is_refused(sdk: Sdk) -> None:
+    deployment = sdk.deploy().id
+    etag = sdk.data_science.get_model_deployment(deployment).headers["etag"]
+    assert sdk.update(deployment, description="x").status == "SUCCEEDED"
+    for call in (
+        sdk.data_science.deactivate_model_deployment,
+        sdk.data_science.delete_model_deployment,
+    ):
+        assert refusal(lambda call=call: call(deployment, if_match=etag)) == (412, "NoEtagMatch")
+    sdk.delete(deployment)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,6 @@ import pytest
 from local_oci.runtime.docker_container import describe_end
 from tests.docker_engine import DockerEngine
 from tests.local_oci.container_images import container_image
-from tests.local_oci.plain_registry import (
-    PlainRegistry,
-    delete_image,
-    forget_last_layer,
-    running_registry,
-)
 from tests.local_oci.support import (
     IMAGE,
     MODEL_FILES,
@@ -33,19 +29,27 @@ from tests.local_oci.support import (
 MODEL = "/opt/ds/model/deployed_model"
 PROGRAM = Path(__file__).with_name("image_server.py")
 SERVE = ["/usr/bin/python3", "-S", "/app/serve.py"]
-NAME = "tests/echo"
+REPOSITORY = "tests/echo"
+NAME = f"localoci/{REPOSITORY}"
 USER = 4321
 WRITE = ds.InferenceHttpEndpoint(endpoint_uri_suffix="/write", http_methods=["POST"])
 DIE = ds.InferenceHttpEndpoint(endpoint_uri_suffix="/die", http_methods=["POST"])
 INVALID = (400, "InvalidParameter")
+START_SECONDS = 20
 
 
-class CloudWithRegistry(LocalCloud):
-    """A cloud whose registry and engine are the tests'."""
+class RegistryCloud(LocalCloud):
+    """A cloud with a container registry, and a process image beside it."""
 
-    def __init__(self, directory: Path, registry: PlainRegistry, image: Path) -> None:
-        super().__init__(directory, f"--image={IMAGE}={image}")
-        self.module = ("tests.local_oci.cloud_with_registry", registry.host)
+    def __init__(self, directory: Path, image: Path) -> None:
+        super().__init__(
+            directory, f"--image={IMAGE}={image}", "--registry", f"--start-timeout={START_SECONDS}"
+        )
+
+    @property
+    def registry(self) -> str:
+        """The registry's host."""
+        return (self.directory / "registry-host").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -66,28 +70,66 @@ def client(engine: DockerEngine) -> Iterator[Any]:
         yield client
 
 
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlainRegistry]:
-    with running_registry(tmp_path_factory.mktemp("registry")) as registry:
-        yield registry
-
-
-def _push(client: Any, registry: PlainRegistry, tag: str, *instructions: str) -> tuple[str, str]:
+def _push(client: Any, cloud: RegistryCloud, tag: str, *instructions: str) -> tuple[str, str]:
     """Reference and digest of an image that only the registry has."""
-    reference = f"{registry.host}/{NAME}:{tag}"
-    with container_image(client, reference, PROGRAM, list(instructions)):
-        client.images.push(reference)
+    reference = f"{cloud.registry}/{NAME}:{tag}"
+    with (
+        container_image(client, reference, PROGRAM, list(instructions)),
+        Sdk(cloud).auth_token() as token,
+    ):
+        login = {"username": "localoci/local_oci", "password": token}
+        for event in client.images.push(reference, auth_config=login, stream=True, decode=True):
+            assert "error" not in event, event
         (named,) = client.images.get(reference).attrs["RepoDigests"]
         digest = named.partition("@")[2]
     return reference, digest
 
 
+def _remove_pulled(client: Any, registry: str) -> None:
+    for image in client.images.list(name=f"{registry}/{NAME}"):
+        client.images.remove(image.id, force=True)
+
+
+def _delete_image(sdk: Sdk, digest: str) -> None:
+    """Take an image out of the registry."""
+    images = sdk.artifacts.list_container_images(
+        sdk.compartment, repository_name=REPOSITORY
+    ).data.items
+    (image,) = (image for image in images if image.digest == digest)
+    sdk.artifacts.delete_container_image(image.id)
+
+
+def _forget_last_layer(cloud: RegistryCloud, digest: str) -> None:
+    """Damage an image: its last layer is gone from the registry's disk."""
+    blobs = cloud.directory / "registry/storage/docker/registry/v2/blobs/sha256"
+
+    def blob(digest: str) -> Path:
+        name = digest.removeprefix("sha256:")
+        return blobs / name[:2] / name / "data"
+
+    layers = json.loads(blob(digest).read_bytes())["layers"]
+    blob(layers[-1]["digest"]).unlink()
+
+
 @pytest.fixture(scope="module")
-def pushed(client: Any, registry: PlainRegistry) -> Iterator[tuple[str, str]]:
+def cloud(
+    docker_registry: Path, image: Path, client: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RegistryCloud]:
+    cloud = RegistryCloud(tmp_path_factory.mktemp("cloud") / "d", image)
+    cloud.start()
+    registry = cloud.registry
+    yield cloud
+    cloud.stop()
+    assert not _containers(client, cloud.directory)
+    _remove_pulled(client, registry)
+
+
+@pytest.fixture(scope="module")
+def pushed(client: Any, cloud: RegistryCloud) -> tuple[str, str]:
     """An image with everything that a deployment can override, and its digest."""
-    reference, digest = _push(
+    return _push(
         client,
-        registry,
+        cloud,
         "1",
         'ENTRYPOINT ["/usr/bin/python3", "-S", "/app/serve.py"]',
         'CMD ["8000", "0.0.0.0"]',
@@ -96,28 +138,10 @@ def pushed(client: Any, registry: PlainRegistry) -> Iterator[tuple[str, str]]:
         "STOPSIGNAL SIGUSR1",
         "VOLUME /data",
     )
-    yield reference, digest
-    for image in client.images.list(name=f"{registry.host}/{NAME}"):
-        client.images.remove(image.id, force=True)
 
 
 @pytest.fixture(scope="module")
-def cloud(
-    pushed: tuple[str, str],
-    registry: PlainRegistry,
-    image: Path,
-    client: Any,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[CloudWithRegistry]:
-    cloud = CloudWithRegistry(tmp_path_factory.mktemp("cloud") / "d", registry, image)
-    cloud.start()
-    yield cloud
-    cloud.stop()
-    assert not _containers(client, cloud.directory)
-
-
-@pytest.fixture(scope="module")
-def docker_sdk(cloud: CloudWithRegistry) -> Sdk:
+def docker_sdk(cloud: RegistryCloud) -> Sdk:
     return Sdk(cloud)
 
 
@@ -262,29 +286,29 @@ def test_a_process_image_is_run_as_before(docker_sdk: Sdk, client: Any, cloud: L
 
 
 def test_an_image_that_the_registry_does_not_have_is_refused(
-    docker_sdk: Sdk, registry: PlainRegistry
+    docker_sdk: Sdk, cloud: RegistryCloud, pushed: tuple[str, str]
 ) -> None:
-    assert refusal(_create(docker_sdk, f"{registry.host}/{NAME}:no")) == INVALID
-    assert refusal(_create(docker_sdk, f"{registry.host}/other:1")) == INVALID
+    assert refusal(_create(docker_sdk, f"{cloud.registry}/{NAME}:no")) == INVALID
+    assert refusal(_create(docker_sdk, f"{cloud.registry}/other:1")) == INVALID
 
 
 def test_a_digest_that_is_not_the_references_is_refused(
-    docker_sdk: Sdk, client: Any, registry: PlainRegistry, pushed: tuple[str, str]
+    docker_sdk: Sdk, client: Any, cloud: RegistryCloud, pushed: tuple[str, str]
 ) -> None:
-    _, other = _push(client, registry, "2", 'ENTRYPOINT ["/usr/bin/python3"]')
+    _, other = _push(client, cloud, "2", 'ENTRYPOINT ["/usr/bin/python3"]')
     assert refusal(_create(docker_sdk, pushed[0], image_digest=other)) == INVALID
     assert refusal(_create(docker_sdk, pushed[0], image_digest="sha256:12")) == INVALID
     docker_sdk.delete(_deploy(docker_sdk, pushed[0], image_digest=pushed[1]))
 
 
 def test_an_image_that_is_gone_is_refused_by_update_and_activate(
-    docker_sdk: Sdk, client: Any, registry: PlainRegistry, pushed: tuple[str, str]
+    docker_sdk: Sdk, client: Any, cloud: RegistryCloud, pushed: tuple[str, str]
 ) -> None:
     reference, digest = _push(
-        client, registry, "gone", f"ENTRYPOINT {SERVE!r}".replace("'", '"'), "LABEL is=another"
+        client, cloud, "gone", f"ENTRYPOINT {SERVE!r}".replace("'", '"'), "LABEL is=another"
     )
     deployment = _deploy(docker_sdk, reference, cmd=["8000", "0.0.0.0"])
-    delete_image(registry, NAME, digest)
+    _delete_image(docker_sdk, digest)
     assert (
         refusal(
             lambda: docker_sdk.data_science.update_model_deployment(
@@ -300,10 +324,10 @@ def test_an_image_that_is_gone_is_refused_by_update_and_activate(
 
 
 def test_an_image_that_cannot_be_pulled_fails_the_work_request(
-    docker_sdk: Sdk, client: Any, registry: PlainRegistry
+    docker_sdk: Sdk, client: Any, cloud: RegistryCloud
 ) -> None:
-    reference, digest = _push(client, registry, "damaged", "LABEL is=damaged", "COPY curl /third")
-    forget_last_layer(registry, NAME, digest)
+    reference, digest = _push(client, cloud, "damaged", "LABEL is=damaged", "COPY curl /third")
+    _forget_last_layer(cloud, digest)
     deployment, work_request = docker_sdk.begin_deployment(
         docker_sdk.model(), image=reference, cmd=None
     )
@@ -393,30 +417,57 @@ def test_the_end_of_a_container_is_put_in_words(
 
 
 @pytest.fixture
-def other_cloud(
-    registry: PlainRegistry, image: Path, tmp_path: Path
-) -> Iterator[CloudWithRegistry]:
+def other_cloud(cloud: RegistryCloud, image: Path, tmp_path: Path) -> Iterator[RegistryCloud]:
     """A cloud that a test may stop and kill."""
-    cloud = CloudWithRegistry(tmp_path / "d", registry, image)
-    cloud.start()
-    yield cloud
-    cloud.stop()
-    run_cli("stop", f"--directory={cloud.directory}")
+    other = RegistryCloud(tmp_path / "d", image)
+    other.start()
+    yield other
+    other.stop()
+    run_cli("stop", f"--directory={other.directory}")
+
+
+@pytest.fixture
+def pushed_there(
+    client: Any, cloud: RegistryCloud, other_cloud: RegistryCloud, pushed: tuple[str, str]
+) -> Iterator[str]:
+    """The reference of the same image in that cloud's registry."""
+    yield _copied(cloud, pushed[0], other_cloud)
+    other_cloud.stop()
+    run_cli("stop", f"--directory={other_cloud.directory}")
+    _remove_pulled(client, _last_host(other_cloud))
+
+
+def _copied(cloud: RegistryCloud, reference: str, other: RegistryCloud) -> str:
+    """Put a cloud's images into another one's registry by its disk, which takes no time."""
+    stored = "registry/storage"
+    shutil.copytree(
+        cloud.directory / stored,
+        other.directory / stored,
+        copy_function=os.link,
+        dirs_exist_ok=True,
+    )
+    Sdk(other).repository(display_name=REPOSITORY)
+    return f"{other.registry}/{reference.partition('/')[2]}"
+
+
+def _last_host(cloud: RegistryCloud) -> str:
+    """The host of a registry that may be gone."""
+    return f"127.0.0.1:{(cloud.directory / 'registry/port').read_text()}"
 
 
 def test_a_stopped_cloud_leaves_no_container(
-    other_cloud: CloudWithRegistry, client: Any, pushed: tuple[str, str]
+    other_cloud: RegistryCloud, client: Any, pushed_there: str
 ) -> None:
-    _deploy(Sdk(other_cloud), pushed[0])
+    _deploy(Sdk(other_cloud), pushed_there)
     assert len(_containers(client, other_cloud.directory)) == 1
     other_cloud.stop()
     assert not _containers(client, other_cloud.directory)
 
 
 def test_a_killed_cloud_removes_what_it_left_at_its_next_start_and_serves_again(
-    other_cloud: CloudWithRegistry, client: Any, pushed: tuple[str, str]
+    other_cloud: RegistryCloud, client: Any, pushed_there: str
 ) -> None:
-    deployment = _deploy(Sdk(other_cloud), pushed[0])
+    deployment = _deploy(Sdk(other_cloud), pushed_there)
     (left,) = _containers(client, other_cloud.directory)
     other_cloud.kill()
     assert _containers(client, other_cloud.directory) == [left]
@@ -428,12 +479,12 @@ def test_a_killed_cloud_removes_what_it_left_at_its_next_start_and_serves_again(
 
 
 def test_stop_removes_what_a_killed_cloud_left_whatever_docker_host_says(
-    other_cloud: CloudWithRegistry,
+    other_cloud: RegistryCloud,
     client: Any,
-    pushed: tuple[str, str],
+    pushed_there: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    _deploy(Sdk(other_cloud), pushed[0])
+    _deploy(Sdk(other_cloud), pushed_there)
     other_cloud.kill()
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere.sock")
     stopped = run_cli("stop", f"--directory={other_cloud.directory}")
@@ -442,17 +493,18 @@ def test_stop_removes_what_a_killed_cloud_left_whatever_docker_host_says(
 
 
 def test_without_an_engine_a_launch_says_so(
-    registry: PlainRegistry,
+    cloud: RegistryCloud,
     image: Path,
     pushed: tuple[str, str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nowhere.sock")
-    cloud = CloudWithRegistry(tmp_path / "d", registry, image)
+    other = RegistryCloud(tmp_path / "d", image)
     try:
-        sdk = Sdk(cloud.start())
-        _, work_request = sdk.begin_deployment(sdk.model(), image=pushed[0], cmd=None)
+        sdk = Sdk(other.start())
+        reference = _copied(cloud, pushed[0], other)
+        _, work_request = sdk.begin_deployment(sdk.model(), image=reference, cmd=None)
         assert sdk.finished(work_request).status == "FAILED"
         ((_, message),) = sdk.errors(work_request)
         assert message == (
@@ -460,4 +512,4 @@ def test_without_an_engine_a_launch_says_so(
             f"unix://{tmp_path}/nowhere.sock; start Docker, or name its engine in DOCKER_HOST."
         )
     finally:
-        cloud.stop()
+        other.stop()

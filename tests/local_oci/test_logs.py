@@ -153,3 +153,93 @@ def test_a_window_that_is_too_wide_or_turned_around_is_refused(sdk: Sdk) -> None
     for start in (now - timedelta(days=20), now + timedelta(days=20)):
         call = {"query": 'search "a/b/c"', "start": start, "end": now}
         assert refusal(lambda call=call: _search(sdk, **call)) == (400, "InvalidParameter")
+
+
+def test_a_group_and_a_log_are_updated_for_their_version_only(
+    sdk: Sdk, group: str, log: str
+) -> None:
+    etag = sdk.logging.get_log(group, log).headers["etag"]
+    update = log_models.UpdateLogDetails(is_enabled=False, retention_duration=60)
+    sdk.logging.update_log(group, log, update, if_match=etag)
+    read = sdk.logging.get_log(group, log).data
+    assert (read.is_enabled, read.retention_duration, read.display_name) == (False, 60, "predict")
+    assert refusal(lambda: sdk.logging.update_log(group, log, update, if_match=etag)) == (
+        412,
+        "NoEtagMatch",
+    )
+    name = f"new-{uuid.uuid4().hex[:8]}"
+    sdk.logging.update_log_group(group, log_models.UpdateLogGroupDetails(display_name=name))
+    assert sdk.logging.get_log_group(group).data.display_name == name
+
+
+# oci 2.189.0, CreateLogDetails.retention_duration: 30-day steps up to 180
+@pytest.mark.parametrize("days", [0, 31, 210])
+def test_a_retention_outside_the_steps_is_refused(sdk: Sdk, group: str, days: int) -> None:
+    details = log_models.CreateLogDetails(
+        display_name="x", log_type="CUSTOM", retention_duration=days
+    )
+    assert refusal(lambda: sdk.logging.create_log(group, details)) == (400, "InvalidParameter")
+
+
+def test_the_work_requests_of_logging_are_listed_with_what_they_did(sdk: Sdk, group: str) -> None:
+    listed = sdk.logging.list_work_requests(sdk.compartment).data
+    (found,) = [
+        record
+        for record in (sdk.logging.get_work_request(each.id).data for each in listed)
+        if record.resources[0].identifier == group
+    ]
+    assert found.operation_type == "CREATE_LOG_GROUP"
+    assert sdk.logging.list_work_request_logs(found.id).data
+    assert sdk.logging.list_work_request_errors(found.id).data == []
+
+
+def _push(sdk: Sdk, log: str, *entries: tuple[datetime, str]) -> None:
+    client = sdk.client(oci.loggingingestion.LoggingClient)
+    models = oci.loggingingestion.models
+    client.put_logs(
+        log,
+        models.PutLogsDetails(
+            specversion="1.0",
+            log_entry_batches=[
+                models.LogEntryBatch(
+                    source="a-test",
+                    type="test",
+                    defaultlogentrytime=datetime.now(UTC),
+                    entries=[
+                        models.LogEntry(id=str(uuid.uuid4()), time=time, data=data)
+                        for time, data in entries
+                    ],
+                )
+            ],
+        ),
+    )
+
+
+def test_entries_are_pushed_and_found_by_their_own_time(sdk: Sdk, group: str, log: str) -> None:
+    now = datetime.now(UTC)
+    _push(sdk, log, (now - timedelta(minutes=1), "second"), (now - timedelta(hours=1), "first"))
+    _push(sdk, log, (now - timedelta(days=2), "early"), (now, '{"message": "third", "level": 3}'))
+    stream = f'search "{sdk.compartment}/{group}/{log}"'
+    found = _search(sdk, f"{stream} | sort by datetime asc")
+    assert [entry["data"]["message"] for entry in found] == ["first", "second", "third"]
+    assert found[-1]["data"]["level"] == 3
+    assert {entry["source"] for entry in found} == {"a-test"}
+
+
+def test_a_search_result_can_be_too_large(sdk: Sdk, group: str, log: str) -> None:
+    now = datetime.now(UTC)
+    for _ in range(2):
+        _push(sdk, log, (now, "x" * 6_000_000))
+    query = f'search "{sdk.compartment}/{group}/{log}"'
+    with pytest.raises(oci.exceptions.ServiceError) as refused:
+        _search(sdk, query)
+    # what ADS looks for: ads/common/oci_logging.py
+    assert refused.value.status == 400
+    assert "search result is too large" in refused.value.message
+    assert len(_search(sdk, query, limit=1)) == 1
+
+
+def test_a_log_that_is_off_takes_no_entries(sdk: Sdk, group: str, log: str) -> None:
+    sdk.logging.update_log(group, log, log_models.UpdateLogDetails(is_enabled=False))
+    call = (datetime.now(UTC), "x")
+    assert refusal(lambda: _push(sdk, log, call)) == (409, "IncorrectState")

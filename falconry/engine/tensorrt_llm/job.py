@@ -144,18 +144,7 @@ class TensorRtLlmJob:
         refuse([*spec_checks(spec), *machine_checks(spec, machine)])
 
     def _spec(self, facts: ModelFacts) -> GpuEngineSpec:
-        return GpuEngineSpec(
-            architecture=facts.architecture,
-            num_parameters=facts.num_parameters,
-            checkpoint_bytes=facts.checkpoint_bytes,
-            end_id=facts.end_id,
-            pad_id=facts.pad_id,
-            recipe=self._recipe,
-            toolchain=self._toolchain,
-            image=self._image_reference(),
-            image_replaced=self._image is not None,
-            shape=self._shape,
-        )
+        return GpuEngineSpec.of(facts, self._recipe, self._toolchain, self._shape, self._image)
 
     def _run(
         self, key: str, spec: GpuEngineSpec, checkpoint: Path, output: Path, scratch: Path
@@ -179,10 +168,7 @@ class TensorRtLlmJob:
         )
 
     def _image_reference(self) -> str:
-        row = self._toolchain
-        if self._image:
-            return self._image
-        return f"{row.image}@{row.digest}" if row.digest else row.image
+        return self._image or self._toolchain.reference
 
     def _missing_commit(self) -> str:
         hub = self._recipe.model.hub

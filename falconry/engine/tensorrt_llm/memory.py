@@ -90,6 +90,10 @@ class MemoryEstimate:
         """What a GPU needs at least: everything, and the cache of one longest request."""
         return self.without_cache + self.kv_cache_request
 
+    def bytes_for(self, requests: int) -> int:
+        """What a GPU needs so that the cache's share of it holds a number of longest requests."""
+        return self.without_cache + math.ceil(requests * self.kv_cache_request / _CACHE_SHARE)
+
     def longest_requests(self, gpu_memory_bytes: int) -> int:
         """How many longest requests are answered at a time; shorter ones take less cache."""
         cache = max(0, gpu_memory_bytes - self.without_cache) * _CACHE_SHARE

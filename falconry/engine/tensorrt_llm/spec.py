@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from falconry.checkpoint import FalconArchitecture
 from falconry.engine.shapes import GpuShape
+from falconry.engine.tensorrt_llm.model import ModelFacts
 from falconry.engine.tensorrt_llm.recipe import GpuRecipe
 from falconry.engine.toolchain import Toolchain
 
@@ -38,3 +39,26 @@ class GpuEngineSpec:
     image: str
     image_replaced: bool
     shape: GpuShape
+
+    @classmethod
+    def of(
+        cls,
+        facts: ModelFacts,
+        recipe: GpuRecipe,
+        toolchain: Toolchain,
+        shape: GpuShape,
+        image: str | None,
+    ) -> GpuEngineSpec:
+        """The spec of a checkpoint; `image` is the profile's in place of the row's."""
+        return cls(
+            architecture=facts.architecture,
+            num_parameters=facts.num_parameters,
+            checkpoint_bytes=facts.checkpoint_bytes,
+            end_id=facts.end_id,
+            pad_id=facts.pad_id,
+            recipe=recipe,
+            toolchain=toolchain,
+            image=image or toolchain.reference,
+            image_replaced=image is not None,
+            shape=shape,
+        )

@@ -1,17 +1,33 @@
 """A local_oci of the tests' own, whose process image is a small server that starts at once."""
 
+import dataclasses
 import shlex
 import sys
 from pathlib import Path
 
 import pytest
+import requests
 
+from falconry.artifact.contents import describe
+from falconry.artifact.stage import ArtifactOutput
+from falconry.artifact.view import ArtifactView
+from falconry.cloud import deployments as deployments_module
+from falconry.cloud import session as session_module
+from falconry.cloud import work_requests
+from falconry.cloud.catalog import Catalog
+from falconry.cloud.deployment_target import Wanted, target_of
+from falconry.cloud.deployments import Deployments
+from falconry.cloud.logs import Logs
+from falconry.cloud.model_entry import ModelEntry, Provenance
 from falconry.cloud.session import Session
+from falconry.cloud.work_requests import Watch
+from falconry.digests import DigestCache
+from falconry.image.output import ImageOutput
 from falconry.settings import load_settings
 from tests.local_oci.support import LocalCloud
 
 ROOT = Path(__file__).parents[3]
-SERVER = ROOT / "tests/local_oci/image_server.py"
+SERVER = Path(__file__).with_name("answering_server.py")
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +37,7 @@ def cloud(tmp_path_factory):
     launcher = base / "image" / "bin" / "tritonserver"
     launcher.parent.mkdir(parents=True)
     command = shlex.join([sys.executable, "-S", str(SERVER), "8000"])
-    launcher.write_text(f"#!/bin/sh\nexec {command}\n")
+    launcher.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
     launcher.chmod(0o755)
     image = load_settings(ROOT).image.process_image
     running = LocalCloud(base / "d", f"--image={image}={base / 'image'}", "--start-timeout=20")
@@ -31,16 +47,162 @@ def cloud(tmp_path_factory):
         running.stop()
 
 
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch):
+    """Retries and looks follow each other quickly."""
+    policy = dataclasses.replace(session_module._RETRIES, first_pause_s=0.02)
+    monkeypatch.setattr(session_module, "_RETRIES", policy)
+    monkeypatch.setattr(work_requests, "_POLL_S", (0.05, 0.2))
+    monkeypatch.setattr(deployments_module, "_CONFLICT_PAUSE_S", 0.05)
+    monkeypatch.setattr(deployments_module, "_SETTLE_PAUSE_S", 0.05)
+
+
+@pytest.fixture(autouse=True)
+def no_faults_left(request):
+    """Faults that a test asked for end with it."""
+    yield
+    if "cloud" in request.fixturenames:
+        cloud = request.getfixturevalue("cloud")
+        requests.delete(f"{cloud.endpoint}/_local/faults", timeout=5)
+
+
 @pytest.fixture
-def settings(cloud, request):
-    """The default profile, for this cloud, with a deployment name of the test's own."""
-    return load_settings(
-        ROOT,
-        overrides=f"cloud.config_file={cloud.directory}/config "
-        f"cloud.emulator.directory={cloud.directory} deployment.name={request.node.name[:60]}",
-    )
+def make_settings(cloud, request):
+    """Makes the default profile, for this cloud, with names of the test's own."""
+
+    def make(words=""):
+        return load_settings(
+            ROOT,
+            overrides=f"cloud.config_file={cloud.directory}/config "
+            f"cloud.emulator.directory={cloud.directory} deployment.name={request.node.name[:60]} "
+            + words,
+        )
+
+    return make
+
+
+@pytest.fixture
+def settings(make_settings):
+    return make_settings()
 
 
 @pytest.fixture
 def session(settings):
     return Session(settings.cloud)
+
+
+@pytest.fixture
+def make_artifact(tmp_path, request):
+    """Makes an artifact whose model behaves as a word says, see `answering_server`."""
+
+    def make(behaviour, name="artifact"):
+        repository = tmp_path / name
+        repository.mkdir(exist_ok=True)
+        (repository / "behaviour").write_text(behaviour)
+        (repository / "test").write_text(request.node.name)
+        digests = DigestCache(tmp_path / f"{name}-digests.json")
+        contents = describe(repository, digests, {}, quiet)
+        place = tmp_path / f"{name}.json"
+        place.write_bytes(contents.encoded())
+        return ArtifactOutput(place, contents.digest, "", repository=repository, digests=digests)
+
+    return make
+
+
+def content(artifact):
+    """The bytes of an artifact."""
+    view = artifact.view()
+    return bytes(view.read(0, view.size))
+
+
+def quiet(step, fraction):
+    pass
+
+
+def entry(artifact, **values):
+    """A catalog entry for an artifact."""
+    return ModelEntry(
+        **{
+            "artifact_digest": artifact.digest,
+            "name": "a model",
+            "description": "for a test",
+            "environment": {"openvino": "2025.4"},
+            "facts": {"license": "apache-2.0"},
+            "provenance": Provenance(),
+            **values,
+        }
+    )
+
+
+WATCH = Watch(60, quiet)
+
+
+@pytest.fixture
+def make_model(session, make_artifact):
+    """Makes a catalog model with an artifact of its own; its server answers with the word."""
+
+    def make(behaviour):
+        artifact = make_artifact(behaviour, behaviour)
+        return Catalog(session).ensure(entry(artifact), artifact.view(), quiet)
+
+    return make
+
+
+@pytest.fixture
+def make_wanted(settings, session, make_model):
+    """Makes what a deployment shall be; values replace those of the profile."""
+
+    def make(model="first", **values):
+        return Wanted(
+            **{
+                "settings": settings.deployment,
+                "serving": settings.serving,
+                "image": ImageOutput(
+                    path=Path(),
+                    digest="sha256:" + "0" * 64,
+                    summary="",
+                    reference=settings.image.process_image,
+                    kind="process",
+                ),
+                "model_id": make_model(model),
+                "project_id": Catalog(session).project(),
+                "log": Logs(session).ensure(),
+                "tags": {"falconry-key": model},
+                **values,
+            }
+        )
+
+    return make
+
+
+@pytest.fixture
+def make_target(make_wanted):
+    def make(model="first", **values):
+        return target_of(make_wanted(model, **values))
+
+    return make
+
+
+@pytest.fixture
+def deployments(session, settings):
+    """The deployments; those of the test are deleted at the end."""
+    made = Deployments(session)
+    yield made
+    requests.delete(f"{session._endpoint}/_local/faults", timeout=5)
+    while left := made.settled(settings.deployment.name, WATCH):
+        made.delete(left, WATCH)
+
+
+@pytest.fixture
+def make_view(tmp_path):
+    """Makes artifacts of repositories with one file."""
+
+    def make(name, content):
+        repository = tmp_path / name
+        repository.mkdir()
+        (repository / "name").write_bytes(content)
+        digests = DigestCache(tmp_path / f"{name}.json")
+        contents = describe(repository, digests, {}, lambda step, fraction: None)
+        return ArtifactView.open(repository, contents, digests)
+
+    return make

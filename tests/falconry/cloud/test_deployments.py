@@ -1,169 +1,323 @@
+"""Deployments of a running local_oci: made, changed and ended, whatever goes wrong meanwhile."""
+
 import threading
-import zipfile
 from dataclasses import replace
-from pathlib import Path
 
+import oci
 import pytest
+import requests
 
-from falconry.cloud.catalog import Catalog
-from falconry.cloud.deployments import Deployments, Wanted, command, environment
-from falconry.cloud.logs import Logs
-from falconry.digests import bytes_digest
-from falconry.errors import CloudError
-from falconry.image.output import ImageOutput
-
-
-def quiet(step, fraction):
-    pass
+from falconry.cloud.deployment_target import target_of
+from falconry.cloud.deployments import Deployments
+from falconry.cloud.session import Session
+from falconry.cloud.work_requests import Watch
+from falconry.errors import CloudError, GoesOnError
+from tests.falconry.cloud.conftest import WATCH
 
 
-@pytest.fixture
-def make_model(session, tmp_path):
-    """Makes a catalog model with an artifact of its own."""
-
-    def make(name):
-        path = tmp_path / f"{name}.zip"
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("model_repository/name", str(path))
-        digest = bytes_digest(path.read_bytes())
-        return Catalog(session).add(path, digest, name, lambda fraction: None)
-
-    return make
+def model_of(deployment):
+    details = deployment.model_deployment_configuration_details
+    return details.model_configuration_details.model_id
 
 
-@pytest.fixture
-def wanted(settings, session, make_model):
-    return Wanted(
-        settings=settings.deployment,
-        serving=settings.serving,
-        image=ImageOutput(
-            path=Path(),
-            digest="sha256:",
-            summary="",
-            reference=settings.image.process_image,
-            kind="process",
-        ),
-        model_id=make_model("first"),
-        project_id=Catalog(session).project(),
-        log=Logs(session).ensure(),
-        tags={"falconry-key": "one"},
-    )
+def standing(deployments, name):
+    """All deployments of a name that are not deleted."""
+    return [each for each in deployments.named(name) if each.lifecycle_state != "DELETED"]
 
 
-@pytest.fixture
-def deployments(session, settings):
-    """The deployments; the test's own is deleted at the end."""
-    made = Deployments(session)
-    yield made
-    left = made.settled(settings.deployment.name, settings.deployment, quiet)
-    if left:
-        made.delete(left, settings.deployment, quiet)
-
-
-def test_a_deployment_is_made_with_its_steps_told(deployments, wanted):
+def test_a_deployment_is_made_with_its_steps_told(deployments, make_target):
     steps = []
-    active = deployments.bring_about(wanted, lambda step, fraction: steps.append((step, fraction)))
+    watch = Watch(60, lambda step, fraction: steps.append((step, fraction)))
+    active = deployments.bring_about(make_target(), watch)
     assert active.lifecycle_state == "ACTIVE"
-    assert active.freeform_tags == {"falconry-key": "one"}
     assert steps[-1][1] == 1.0
     assert len({step for step, _ in steps}) > 1
 
 
-def test_what_is_as_wanted_is_left_alone(deployments, wanted):
-    deployments.bring_about(wanted, quiet)
+def test_it_says_that_it_is_as_wanted_only_when_that_is_confirmed(deployments, make_target):
+    target = make_target()
+    active = deployments.bring_about(target, WATCH)
+    assert "falconry-key" not in active.freeform_tags
+    deployments.confirm(active.id, target, WATCH)
+    assert deployments.read(active.id).freeform_tags["falconry-key"] == "first"
+
+
+def test_what_is_as_wanted_is_left_alone(deployments, make_target):
+    target = make_target()
+    deployments.bring_about(target, WATCH)
     steps = []
-    deployments.bring_about(wanted, lambda step, fraction: steps.append(step))
+    deployments.bring_about(target, Watch(60, lambda step, fraction: steps.append(step)))
     assert steps == []
 
 
 def test_everything_that_differs_is_changed_on_the_same_deployment(
-    deployments, wanted, settings, make_model
+    deployments, make_target, make_settings
 ):
-    first = deployments.bring_about(wanted, quiet)
-    changed = replace(
-        wanted,
-        model_id=make_model("second"),
-        serving=settings.serving.model_copy(update={"route": "infer"}),
-        tags={"falconry-key": "two"},
+    first = deployments.bring_about(make_target(), WATCH)
+    other = make_settings(
+        "serving.route=infer deployment.instances=2 deployment.memory_gib=32"
+        " deployment.bandwidth_mbps=20 deployment.maximum_bandwidth_mbps=40"
+        " deployment.environment.LEVEL=2 deployment.description=other"
     )
-    second = deployments.bring_about(changed, quiet)
+    target = make_target("second", settings=other.deployment, serving=other.serving)
+    second = deployments.bring_about(target, WATCH)
     assert second.id == first.id
     details = second.model_deployment_configuration_details
-    assert details.model_configuration_details.model_id == changed.model_id
-    variables = details.environment_configuration_details.environment_variables
-    assert variables == {"CONTAINER_TYPE": "TRITON"}
-    assert second.freeform_tags == {"falconry-key": "two"}
+    model = details.model_configuration_details
+    assert model.model_id == target.model_id
+    assert model.scaling_policy.instance_count == 2
+    assert (model.bandwidth_mbps, model.maximum_bandwidth_mbps) == (20, 40)
+    size = model.instance_configuration.model_deployment_instance_shape_config_details
+    assert size.memory_in_gbs == 32
+    container = details.environment_configuration_details
+    assert container.environment_variables == {"CONTAINER_TYPE": "TRITON", "LEVEL": "2"}
+    assert second.description == "other"
 
 
-def test_a_failed_creation_raises_with_what_the_cloud_says_and_the_next_succeeds(
-    deployments, wanted, cloud
+def test_a_deployment_that_changes_claims_nothing_until_it_is_confirmed(deployments, make_target):
+    first = make_target()
+    deployments.confirm(deployments.bring_about(first, WATCH).id, first, WATCH)
+    changed = deployments.bring_about(make_target("second"), WATCH)
+    assert "falconry-key" not in changed.freeform_tags
+    assert changed.freeform_tags["falconry-model"] == first.model_id
+
+
+def test_an_update_that_ended_in_the_middle_is_finished_by_another_run(
+    deployments, make_target, make_settings, session, cloud
 ):
+    deployments.bring_about(make_target(), WATCH)
+    other = make_settings("serving.route=infer")
+    target = make_target("second", serving=other.serving)
+    # The second of three updates is refused for good, as if the run had been killed there.
+    cloud.fault(kind="status", operation="update_model_deployment", status=400, skip=1)
+    with pytest.raises(CloudError, match="400"):
+        deployments.bring_about(target, WATCH)
+    assert deployments.get(target.name).lifecycle_state == "ACTIVE"
+    done = Deployments(Session(session.settings)).bring_about(target, WATCH)
+    assert model_of(done) == target.model_id
+    variables = done.model_deployment_configuration_details.environment_configuration_details
+    assert variables.environment_variables == {"CONTAINER_TYPE": "TRITON"}
+
+
+def test_a_failed_creation_says_what_the_cloud_says_and_what_to_do_and_the_next_succeeds(
+    deployments, make_target, cloud
+):
+    target = make_target()
     cloud.fault(kind="no_capacity", operation="create_model_deployment")
     with pytest.raises(CloudError) as failure:
-        deployments.bring_about(wanted, quiet)
-    assert "no capacity for the specified shape" in str(failure.value)
+        deployments.bring_about(target, WATCH)
+    # Oracle's words, as users quote them.
+    assert "There is currently no capacity for the specified shape" in str(failure.value)
     assert "ocid1.datascienceworkrequest" in str(failure.value)
-    assert deployments.bring_about(wanted, quiet).lifecycle_state == "ACTIVE"
+    assert "deployment.shape" in failure.value.remedy
+    assert deployments.bring_about(target, WATCH).lifecycle_state == "ACTIVE"
+    assert len(standing(deployments, target.name)) == 1
 
 
-def test_a_failed_update_raises_keeps_the_old_tags_and_the_next_succeeds(
-    deployments, wanted, cloud, make_model
+def test_a_container_that_ends_is_quoted_with_what_it_said(deployments, make_target):
+    with pytest.raises(CloudError) as failure:
+        deployments.bring_about(make_target("exit"), WATCH)
+    assert "\n" not in str(failure.value)
+    said = "\n".join(failure.value.details)
+    assert "deserialization failed: the engine is for another GPU" in said
+    assert "loading exit" in said
+    assert "toolchain of the image" in failure.value.remedy
+
+
+def test_a_failed_update_raises_keeps_the_old_claims_and_the_next_succeeds(
+    deployments, make_target, cloud
 ):
-    deployments.bring_about(wanted, quiet)
-    changed = replace(wanted, model_id=make_model("second"), tags={"falconry-key": "two"})
+    first = make_target()
+    deployments.confirm(deployments.bring_about(first, WATCH).id, first, WATCH)
+    second = make_target("second")
     cloud.fault(kind="bootstrap", operation="update_model_deployment")
     with pytest.raises(CloudError, match="Errors occurred while bootstrapping"):
-        deployments.bring_about(changed, quiet)
-    standing = deployments.get(wanted.settings.name)
-    assert standing.lifecycle_state == "NEEDS_ATTENTION"
-    assert standing.freeform_tags == {"falconry-key": "one"}
-    assert deployments.bring_about(changed, quiet).lifecycle_state == "ACTIVE"
+        deployments.bring_about(second, WATCH)
+    left = deployments.get(first.name)
+    assert left.lifecycle_state == "NEEDS_ATTENTION"
+    assert left.freeform_tags["falconry-key"] == "first"
+    assert deployments.bring_about(second, WATCH).lifecycle_state == "ACTIVE"
 
 
-def test_a_creation_that_somebody_else_began_is_waited_for(deployments, wanted):
-    began = threading.Event()
-    other = threading.Thread(
-        target=deployments.bring_about, args=(wanted, lambda step, fraction: began.set())
-    )
+def test_a_deployment_that_needs_attention_and_nothing_else_is_looked_at_again(
+    deployments, make_target, cloud
+):
+    first = make_target()
+    deployments.bring_about(first, WATCH)
+    cloud.fault(kind="bootstrap", operation="update_model_deployment")
+    with pytest.raises(CloudError):
+        deployments.bring_about(make_target("second"), WATCH)
+    assert deployments.bring_about(first, WATCH).lifecycle_state == "ACTIVE"
+
+
+def test_a_creation_that_somebody_else_began_is_waited_for(deployments, make_target):
+    target, began = make_target(), threading.Event()
+    watch = Watch(60, lambda step, fraction: began.set())
+    other = threading.Thread(target=deployments.bring_about, args=(target, watch))
     other.start()
     assert began.wait(20)
-    active = deployments.bring_about(wanted, quiet)
+    active = deployments.bring_about(target, WATCH)
     other.join()
     assert active.lifecycle_state == "ACTIVE"
+    assert len(standing(deployments, target.name)) == 1
 
 
-def test_bandwidth_is_not_changed_while_active(deployments, wanted):
-    deployments.bring_about(wanted, quiet)
-    settings = wanted.settings.model_copy(update={"bandwidth_mbps": 50})
-    with pytest.raises(CloudError, match="only of an inactive deployment"):
-        deployments.bring_about(replace(wanted, settings=settings), quiet)
+def test_an_inactive_deployment_is_changed_at_once_and_started(
+    deployments, make_target, make_settings, session
+):
+    first = deployments.bring_about(make_target(), WATCH)
+    assert deployments.deactivate(first.display_name, WATCH).lifecycle_state == "INACTIVE"
+    other = make_settings("deployment.bandwidth_mbps=20 deployment.instances=2")
+    active = deployments.bring_about(make_target("second", settings=other.deployment), WATCH)
+    assert active.lifecycle_state == "ACTIVE"
+    assert operations(session, first.id).count("MODEL_DEPLOYMENT_UPDATE") == 1
 
 
-def test_an_unknown_image_is_refused_in_one_sentence(deployments, wanted):
+def operations(session, deployment_id):
+    client = session.client(oci.data_science.DataScienceClient)
+    requests = client.list_work_requests(session.compartment_id, resource_id=deployment_id).data
+    return [each.operation_type for each in requests]
+
+
+def refuse_while_active(cloud):
+    """Lets the cloud refuse what UpdateModelDeploymentDetails calls possible only when inactive."""
+    cloud.fault(
+        kind="status",
+        operation="update_model_deployment",
+        status=409,
+        code="IncorrectState",
+        times=2,
+    )
+
+
+def test_a_change_that_needs_a_stop_is_refused_unless_a_stop_is_allowed(
+    deployments, make_target, make_settings, cloud
+):
+    first = deployments.bring_about(make_target(), WATCH)
+    other = make_settings("deployment.bandwidth_mbps=20")
+    refuse_while_active(cloud)
+    with pytest.raises(CloudError) as failure:
+        deployments.bring_about(make_target(settings=other.deployment), WATCH)
+    assert "bandwidth" in str(failure.value)
+    assert "deployment.downtime=true" in str(failure.value)
+    assert deployments.read(first.id).lifecycle_state == "ACTIVE"
+
+
+def test_a_change_that_needs_a_stop_is_made_with_one_where_that_is_allowed(
+    deployments, make_target, make_settings, session, cloud
+):
+    first = deployments.bring_about(make_target(), WATCH)
+    other = make_settings("deployment.bandwidth_mbps=20 deployment.downtime=true")
+    refuse_while_active(cloud)
+    active = deployments.bring_about(make_target(settings=other.deployment), WATCH)
+    details = active.model_deployment_configuration_details.model_configuration_details
+    assert (active.id, details.bandwidth_mbps) == (first.id, 20)
+    assert "MODEL_DEPLOYMENT_DEACTIVATE" in operations(session, first.id)
+
+
+def test_an_engine_and_the_image_that_it_is_bound_to_change_together_or_not_at_all(
+    deployments, make_wanted, session, make_settings
+):
+    first = deployments.bring_about(target_of(make_wanted(engine_bound=True)), WATCH)
+    other = make_wanted("second", engine_bound=True)
+    image = replace(other.image, reference=f"{other.image.reference}-other")
+    with pytest.raises(CloudError, match=r"image.*deployment\.downtime=true"):
+        deployments.bring_about(target_of(replace(other, image=image)), WATCH)
+    assert operations(session, first.id) == ["MODEL_DEPLOYMENT_CREATE"]
+
+
+def test_a_setting_that_cannot_be_taken_back_is_named(deployments, make_target, make_settings):
+    open_to_all = make_settings("deployment.openai=true")
+    deployments.bring_about(make_target(settings=open_to_all.deployment), WATCH)
+    with pytest.raises(CloudError, match="does not take back predict_api_specification"):
+        deployments.bring_about(make_target(), WATCH)
+
+
+def test_an_unknown_image_is_refused_in_one_sentence(deployments, make_wanted):
+    wanted = make_wanted()
     image = replace(wanted.image, reference="local.ocir.io/nobody/nothing:1")
     with pytest.raises(CloudError) as failure:
-        deployments.bring_about(replace(wanted, image=image), quiet)
+        deployments.bring_about(target_of(replace(wanted, image=image)), WATCH)
     assert "creating the deployment was refused: 400" in str(failure.value)
     assert "nobody/nothing" in str(failure.value)
     assert "\n" not in str(failure.value)
 
 
-def test_a_cloud_that_throttles_for_a_while_is_waited_for(deployments, wanted, cloud):
-    cloud.fault(kind="status", operation="create_model_deployment", status=429, times=2)
-    assert deployments.bring_about(wanted, quiet).lifecycle_state == "ACTIVE"
+def test_starting_and_stopping_twice_is_as_once(deployments, make_target):
+    first = deployments.bring_about(make_target(), WATCH)
+    for _ in range(2):
+        assert deployments.deactivate(first.display_name, WATCH).lifecycle_state == "INACTIVE"
+    for _ in range(2):
+        assert deployments.activate(first.display_name, WATCH).lifecycle_state == "ACTIVE"
 
 
-def test_the_default_command_is_the_documents(settings):
-    assert command(settings.serving) == [
-        "tritonserver",
-        "--model-repository=/opt/ds/model/deployed_model/model_repository",
-    ]
-    other = settings.serving.model_copy(update={"port": 9000})
-    assert command(other)[-1] == "--http-port=9000"
+def test_a_deployment_is_made_again_after_each_deletion(deployments, make_target):
+    target, made = make_target(), []
+    for _ in range(3):
+        active = deployments.bring_about(target, WATCH)
+        made.append(active.id)
+        deployments.delete(active, WATCH)
+    assert len(set(made)) == 3
+    assert deployments.find(target.name) is None
 
 
-def test_the_routes_are_oracles_variables(settings):
-    assert environment(settings.serving) == {
-        "MODEL_DEPLOY_PREDICT_ENDPOINT": "/v2/models/ensemble/versions/1/generate",
-        "MODEL_DEPLOY_HEALTH_ENDPOINT": "/v2/health/ready",
-    }
+def test_an_interrupted_wait_leaves_the_operation_running_and_says_so(deployments, make_target):
+    target = make_target()
+
+    def interrupt(step, fraction):
+        raise KeyboardInterrupt
+
+    with pytest.raises(GoesOnError, match="make status and make logs"):
+        deployments.bring_about(target, Watch(60, interrupt))
+    assert deployments.settled(target.name, WATCH).lifecycle_state == "ACTIVE"
+
+
+# Each call that a deployment's life makes, and what may befall it.
+READS = [
+    "list_model_deployments",
+    "get_model_deployment",
+    "get_work_request",
+    "list_work_request_logs",
+]
+CHANGES = [
+    "create_model_deployment",
+    "update_model_deployment",
+    "activate_model_deployment",
+    "deactivate_model_deployment",
+    "delete_model_deployment",
+]
+FAULTS = {
+    "throttled": {"kind": "status", "status": 429, "code": "TooManyRequests"},
+    "ill": {"kind": "status", "status": 503},
+    "cut before the effect": {"kind": "cut_request"},
+    "cut after the effect": {"kind": "cut_response"},
+    "locked": {"kind": "status", "status": 409, "code": "LockConflict"},
+    "refused": {"kind": "status", "status": 400, "code": "InvalidParameter"},
+}
+ALL_THAT_PASS = [name for name in FAULTS if name != "refused"]
+CASES = [
+    *((call, [fault]) for call in CHANGES for fault in FAULTS),
+    *((call, faults) for call in READS for faults in (ALL_THAT_PASS, ["refused"])),
+]
+
+
+@pytest.mark.parametrize(("call", "faults"), CASES)
+def test_a_fault_at_any_call_ends_well_or_in_one_clear_error_and_nothing_is_there_twice(
+    deployments, make_target, cloud, call, faults
+):
+    first, second = make_target("first"), make_target("second")
+    for place, fault in enumerate(faults):
+        cloud.fault(operation=call, skip=place, **FAULTS[fault])
+    try:
+        active = deployments.bring_about(first, WATCH)
+        deployments.confirm(active.id, first, WATCH)
+        deployments.deactivate(first.name, WATCH)
+        deployments.bring_about(second, WATCH)
+        deployments.delete(deployments.get(first.name), WATCH)
+        failed = False
+    except CloudError as failure:
+        assert "\n" not in str(failure)
+        failed = True
+    assert failed is (faults == ["refused"])
+    assert requests.get(f"{cloud.endpoint}/_local/faults", timeout=5).json() == []
+    assert len(standing(deployments, first.name)) <= (1 if failed else 0)

@@ -1,14 +1,8 @@
 """Subjects to examine: the shipped profiles, with what a test changes of them."""
 
-import contextlib
 import http.server
-import os
-import shutil
 import socket
-import subprocess
 import threading
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -57,30 +51,9 @@ def closed_port():
 
 
 @pytest.fixture(scope="session")
-def registry_host(tmp_path_factory):
+def registry_host(open_registry):
     """A real registry without password, as `127.0.0.1:<port>`."""
-    program = shutil.which("docker-registry")
-    if program is None:
-        pytest.skip("needs a registry: apt-get install docker-registry")
-    directory = tmp_path_factory.mktemp("registry")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        host = f"127.0.0.1:{probe.getsockname()[1]}"
-    config = directory / "config.yml"
-    config.write_text(
-        f"version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {directory}/data\n"
-        f"http:\n  addr: {host}\n"
-    )
-    with (directory / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [program, "serve", config], stdout=log, stderr=subprocess.STDOUT, env=os.environ
-        )
-    try:
-        _wait_until_it_answers(f"http://{host}/v2/", process, directory / "log")
-        yield host
-    finally:
-        process.terminate()
-        process.wait(10)
+    return open_registry.host
 
 
 @pytest.fixture
@@ -113,13 +86,3 @@ def server():
     for made in running:
         made.shutdown()
         made.server_close()
-
-
-def _wait_until_it_answers(url, process, log):
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError):
-            if urllib.request.urlopen(url, timeout=2).status == 200:
-                return
-        time.sleep(0.05)
-    raise AssertionError(f"the registry did not start: {log.read_text(errors='replace')[-2000:]}")

@@ -5,7 +5,6 @@ import io
 import json
 import re
 import shlex
-import shutil
 import tarfile
 import uuid
 from pathlib import Path
@@ -24,7 +23,7 @@ from falconry.image.compose import (
     parse_composition,
     require_composable,
 )
-from tests.stand_in_toolchain.image import python_image, shared_libraries
+from tests.stand_in_compose import stand_in_images
 
 ROOT = Path(__file__).parents[3]
 DATA = ROOT / "tests" / "data" / "compose"
@@ -218,39 +217,10 @@ def test_the_image_starts_as_the_one_with_tensorrt_llm_does():
 
 # --- A build, with stand-ins for NVIDIA's images -------------------------------------------------
 
-# STAND-IN for tritonserver: says what it sees of its image and ends.
-TRITONSERVER = """\
-#!/usr/bin/python3
-import json, os, sys
-parts = {kind: sorted(os.listdir(f"/opt/tritonserver/{kind}"))
-         for kind in ("backends", "repoagents", "caches", "lib") if os.path.isdir(kind)}
-print(json.dumps({"parts": parts, "arguments": sys.argv[1:], "user": os.getuid(),
-                  "group": os.getgid(), "top": sorted(os.listdir("."))}))
-"""
 # STAND-IN for docker/server/entrypoint.py: only that the image starts it, and it the server.
 ENTRYPOINT = """\
 import os, sys
 os.execvp("tritonserver", ["tritonserver", *sys.argv[1:]])
-"""
-# STAND-IN for a tool of the minimum image: notes how it was called.
-NOTING_TOOL = """\
-#!/usr/bin/python3
-import sys
-open("/called", "a").write(" ".join(sys.argv).rpartition("/")[2] + "\\n")
-"""
-# STAND-INS for two modules of its Python: an environment that is the same Python, and a package
-# that says how it was asked for.
-VENV = """\
-import os, sys
-os.makedirs(f"{sys.argv[1]}/bin")
-os.makedirs(f"{sys.argv[1]}/lib")
-os.symlink("/usr/bin/python3", f"{sys.argv[1]}/bin/python")
-"""
-PIP = """\
-import os, sys
-if "--root" in sys.argv:
-    os.makedirs("/python/usr/local/lib/packages")
-    open("/python/usr/local/lib/packages/installed", "w").write(sys.argv[-1])
 """
 
 
@@ -297,31 +267,8 @@ def built(client):
 
 @pytest.fixture(scope="module")
 def stand_ins(client, built):
-    """Small images in place of NVIDIA's: the release's directories, and no server in them."""
-    base, shell = python_image(client), _host_files("sh", "cp", "mkdir", "rm")
-    composable = row("25.10").compose
-    parts = {f"root/opt/tritonserver/{name}": (b"", 0o644) for name in ("LICENSE", "include/a.h")}
-    for name in ("TRITON_VERSION", "NVIDIA_Deep_Learning_Container_License.pdf"):
-        parts[f"root/opt/tritonserver/{name}"] = (b"", 0o644)
-    parts["root/opt/tritonserver/lib/libtritonserver.so"] = (b"", 0o644)
-    parts["root/opt/tritonserver/bin/tritonserver"] = (TRITONSERVER.encode(), 0o755)
-    parts["root/usr/lib/x86_64-linux-gnu/libdcgm.so.4.1"] = (b"stand-in", 0o644)
-    for kind in ("backends", "repoagents", "caches"):
-        for name in getattr(composable, kind):
-            parts[f"root/opt/tritonserver/{kind}/{name}/libtriton_{name}.so"] = (b"", 0o644)
-    linked = "RUN cp -s libdcgm.so.4.1 /usr/lib/x86_64-linux-gnu/libdcgm.so.4"
-    tools = {
-        "root/usr/bin/apt-get": (NOTING_TOOL.encode(), 0o755),
-        "root/usr/bin/ldconfig": (NOTING_TOOL.encode(), 0o755),
-        "root/stand-in/venv.py": (VENV.encode(), 0o644),
-        "root/stand-in/pip.py": (PIP.encode(), 0o644),
-        "root/opt/tritonserver/stale/file": (b"", 0o644),
-    }
-    start = f"FROM {base}\nCOPY root/ /\n"
-    return BaseImages(
-        full=built(f"{start}WORKDIR /usr/lib/x86_64-linux-gnu\n{linked}\n", shell | parts),
-        minimum=built(f"{start}ENV PYTHONPATH=/stand-in\n", shell | tools),
-    )
+    """Small images in place of NVIDIA's."""
+    return stand_in_images(client, built, row("25.10").compose)
 
 
 def test_exactly_the_chosen_parts_arrive_and_the_entrypoint_starts_the_server(
@@ -388,14 +335,6 @@ def _instructions(dockerfile, names):
     lines = dockerfile.replace("\\\n", "").splitlines()
     found = {line.partition(" ")[0]: line.split() for line in lines}
     return {name: found[name] for name in names}
-
-
-def _host_files(*programs):
-    """Programs of this machine with their libraries, below `root/`."""
-    paths = [shutil.which(program) for program in programs]
-    files = {path: Path(path) for path in (*paths, *shared_libraries(paths))}
-    found = {f"root{path}": (source.read_bytes(), 0o755) for path, source in files.items()}
-    return found | {"root/bin/sh": (Path("/bin/sh").read_bytes(), 0o755)}
 
 
 def _tar(files):

@@ -1,8 +1,11 @@
 """What the client makes of answers, against a small HTTP server that gives them."""
 
+import email.utils
 import http.server
 import json
+import socket
 import threading
+import time
 
 import pytest
 
@@ -11,11 +14,19 @@ from falconry.errors import EndpointError
 
 
 class Answering(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def setup(self):
+        self.server.connections += 1
+        super().setup()
+
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
         self.server.seen.append((self.path, dict(self.headers), json.loads(body)))
-        status, answer = self.server.answers.pop(0)
+        status, answer, *headers = self.server.answers.pop(0)
         self.send_response(status)
+        for name, value in (headers[0] if headers else {}).items():
+            self.send_header(name, value)
         self.send_header("content-length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)
@@ -27,8 +38,8 @@ class Answering(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server():
     running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answering)
-    running.answers, running.seen = [], []
-    threading.Thread(target=running.serve_forever, daemon=True).start()
+    running.answers, running.seen, running.connections = [], [], 0
+    threading.Thread(target=running.serve_forever, args=(0.05,), daemon=True).start()
     yield running
     running.shutdown()
     running.server_close()
@@ -111,3 +122,68 @@ def test_a_first_question_that_is_refused_fails_at_once(server, endpoint):
 def test_nobody_there_is_one_sentence():
     with pytest.raises(EndpointError, match="no answer"):
         Endpoint("http://127.0.0.1:9", signed, "generate").answer("hello", 5)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_question_is_asked_again_when_the_server_says_when(server, endpoint, status):
+    server.answers += [(status, b"", {"retry-after": "0"}), (200, b'{"text_output": "hi"}')]
+    assert endpoint().answer("hello", 5) == "hi"
+    first, second = server.seen
+    assert first[2] == second[2]
+
+
+def test_a_date_says_when_as_well(server, endpoint):
+    soon = email.utils.formatdate(time.time(), usegmt=True)
+    server.answers += [(503, b"", {"retry-after": soon}), (200, b'{"text_output": "hi"}')]
+    assert endpoint().answer("hello", 5) == "hi"
+
+
+@pytest.mark.parametrize("after", ["3600", "soon", "Mon, 99 Foo 2026 10:00:00 GMT"])
+def test_a_wait_that_is_too_long_or_no_time_is_not_made(server, endpoint, after):
+    server.answers += [(503, b"", {"retry-after": after}), (200, b"{}")]
+    with pytest.raises(EndpointError, match="503"):
+        endpoint().answer("hello", 5)
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("status", [400, 408, 409, 500, 502, 504])
+def test_what_may_have_been_carried_out_is_not_asked_again(server, endpoint, status):
+    server.answers += [(status, b"", {"retry-after": "0"}), (200, b"{}")]
+    with pytest.raises(EndpointError):
+        endpoint().answer("hello", 5)
+    assert len(server.seen) == 1
+
+
+def test_one_connection_serves_many_questions(server, endpoint):
+    server.answers += [(200, b'{"text_output": "hi"}')] * 3
+    asking = endpoint()
+    assert [asking.answer("hello", 5) for _ in range(3)] == ["hi"] * 3
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"\x00\xff\x00\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nshort",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\nx: " + b"y" * 200_000,
+    ],
+)
+def test_bytes_that_are_no_answer_are_one_sentence(sent):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve():
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(sent)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/ocid1.x"
+        with pytest.raises(EndpointError, match="no whole answer") as told:
+            Endpoint(url, signed, "generate").answer("hello", 5)
+        thread.join()
+    assert "\n" not in str(told.value)

@@ -1,0 +1,78 @@
+"""What can be read of a tenancy before a deployment: the shape's limit, and policies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import oci
+from oci.identity import IdentityClient
+from oci.limits import LimitsClient
+
+from falconry.cloud.session import Session
+from falconry.preflight.limits import load_limits
+from falconry.preflight.subject import Account, ServiceLimit
+
+_WRONG_SCOPE = 400
+_UNREACHED = (oci.exceptions.RequestException, oci.exceptions.ConnectTimeout)
+
+
+def read_account(session: Session, shape: str) -> Account:
+    """What this user may see of the tenancy. Nothing is refused for what cannot be read.
+
+    Args:
+        session: whose tenancy.
+        shape: that the deployment asks for.
+    """
+    name = load_limits().account.limit_of(shape)
+    limit = None if name is None else _limit(session, name)
+    try:
+        return Account(limit, _statements(session))
+    except (oci.exceptions.ServiceError, *_UNREACHED) as error:
+        return Account(limit, None, _reason(error))
+
+
+def _limit(session: Session, name: str) -> ServiceLimit:
+    """What is left of a limit: in the region, or in the availability domain with most of it.
+
+    Which of the two a limit is for is not documented for this service; the API answers 400 to the
+    wrong question (oci 2.189.0, `get_resource_availability`).
+    """
+    client: Any = session.client(LimitsClient)
+    service = load_limits().account.service
+
+    def left(**scope: str) -> float | None:
+        answer = client.get_resource_availability(service, name, session.tenancy, **scope).data
+        return None if answer.available is None else float(answer.available)
+
+    try:
+        try:
+            found = [left()]
+        except oci.exceptions.ServiceError as error:
+            if error.status != _WRONG_SCOPE:
+                raise
+            found = [left(availability_domain=domain) for domain in _domains(session)]
+    except (oci.exceptions.ServiceError, *_UNREACHED) as error:
+        return ServiceLimit(name, None, _reason(error))
+    told = [each for each in found if each is not None]
+    return ServiceLimit(name, max(told, default=None), "" if told else "no number is told")
+
+
+def _domains(session: Session) -> list[str]:
+    client: Any = session.client(IdentityClient)
+    return [each.name for each in client.list_availability_domains(session.tenancy).data]
+
+
+def _statements(session: Session) -> list[str]:
+    """Of the policies of the compartment and the tenancy's root."""
+    client: Any = session.client(IdentityClient)
+    statements: list[str] = []
+    for compartment in dict.fromkeys((session.compartment_id, session.tenancy)):
+        policies = oci.pagination.list_call_get_all_results(client.list_policies, compartment).data
+        statements += [line for policy in policies for line in policy.statements]
+    return statements
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, oci.exceptions.ServiceError):
+        return f"{error.status} {error.code}"
+    return "the service does not answer"

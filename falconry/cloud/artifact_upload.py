@@ -1,0 +1,242 @@
+"""An artifact's way into the model catalog: a small one by itself, a large one by a bucket."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import oci
+from oci.data_science import DataScienceClient
+from oci.data_science.models import ArtifactExportDetailsObjectStorage, ExportModelArtifactDetails
+from oci.object_storage import ObjectStorageClient
+
+from falconry.artifact.view import ArtifactView
+from falconry.cloud.buckets import ensure_bucket
+from falconry.cloud.multipart import Place, StagedObject
+from falconry.cloud.pages import all_objects, all_records
+from falconry.cloud.patience import patiently
+from falconry.cloud.session import Session, cloud_errors_told
+from falconry.cloud.transfer import SEND_BYTES, Bandwidth, Body, Meter, send_in_large_pieces
+from falconry.cloud.work_requests import Operation, Watch, wait_for
+from falconry.errors import CloudError
+from falconry.pipeline import Report
+from falconry.settings import UploadSettings
+
+_STEP = "uploading the artifact"
+_PREFIX = "artifacts/"
+# No run takes as long, so what is older was left by one that was killed.
+_LEFT_BEHIND_AFTER = timedelta(days=7)
+_EXPORT_TIMEOUT_S = 4 * 3600.0
+# How often another runner may remove the staged object before this one's copy of it is done.
+_ROUNDS = 3
+_ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED"})
+_NO_RETRY = oci.retry.NoneRetryStrategy()
+
+
+def upload_artifact(
+    session: Session, model_id: str, view: ArtifactView, settings: UploadSettings, report: Report
+) -> None:
+    """Makes an artifact a model's.
+
+    Args:
+        session: the way into the cloud.
+        model_id: OCID of a model that has none yet.
+        view: the artifact.
+        settings: where it is staged, from what size on, and how fast it may go.
+        report: called with the step, its rate and the time left, and the fraction sent.
+
+    Raises:
+        CloudError: refused, no answer for a while, or what arrived is not what was sent.
+        RepositoryError: a file changed while it was sent.
+    """
+    upload = _ArtifactUpload(session, model_id, view, settings, report)
+    report(_STEP, 0.0)
+    if view.size <= settings.staged_above_mib << 20:
+        upload.send()
+    else:
+        upload.stage_and_copy()
+
+
+class _ArtifactUpload:
+    """One artifact on its way to one model."""
+
+    def __init__(
+        self,
+        session: Session,
+        model_id: str,
+        view: ArtifactView,
+        settings: UploadSettings,
+        report: Report,
+    ) -> None:
+        self._session = session
+        self._model_id = model_id
+        self._view = view
+        self._settings = settings
+        self._report = report
+        self._catalog: Any = session.client(DataScienceClient)
+        send_in_large_pieces(self._catalog)
+        self._bandwidth = Bandwidth(settings.megabytes_per_second)
+
+    # --- by itself ------------------------------------------------------------------------
+
+    def send(self) -> None:
+        """One request with all of it."""
+        with cloud_errors_told(_STEP):
+            md5 = patiently(self._send_once)
+            self._check_arrived(md5)
+
+    def _send_once(self) -> str:
+        """Sends it; gives the Base64 of its MD5."""
+        digest = hashlib.md5(usedforsecurity=False)
+        buffer = memoryview(bytearray(SEND_BYTES))
+
+        def piece(offset: int, count: int) -> memoryview:
+            self._view.read_into(buffer[:count], offset)
+            digest.update(buffer[:count])
+            return buffer[:count]
+
+        meter = Meter(_STEP, self._view.size, self._report)
+        body = Body(self._view.size, piece, self._bandwidth, meter)
+        self._catalog.create_model_artifact(
+            self._model_id,
+            body,
+            content_length=self._view.size,
+            content_disposition=f'attachment; filename="{self._file_name}"',
+            retry_strategy=_NO_RETRY,
+        )
+        return base64.b64encode(digest.digest()).decode()
+
+    # --- by a bucket ----------------------------------------------------------------------
+
+    def stage_and_copy(self) -> None:
+        """An object in parts, and the catalog's copy of it."""
+        with cloud_errors_told("asking for the tenancy's namespace"):
+            storage: Any = self._session.client(ObjectStorageClient)
+            send_in_large_pieces(storage)
+            namespace = str(storage.get_namespace().data)
+        bucket = self._settings.bucket
+        ensure_bucket(storage, namespace, bucket, self._session.compartment_id)
+        place = Place(namespace, bucket, f"{_PREFIX}{self._file_name}")
+        for _ in range(_ROUNDS):
+            meter = Meter(_STEP, self._view.size, self._report)
+            staged = StagedObject(storage, place, self._view, self._bandwidth, meter)
+            with _going_on_told(), cloud_errors_told(_STEP):
+                etag = staged.bring_about()
+            if self._copied(staged, place, etag):
+                break
+        else:
+            raise CloudError(
+                "other runs kept removing the staged artifact",
+                where=f"{bucket}/{place.name}",
+                remedy="run again when they are done",
+            )
+        with cloud_errors_told("checking the uploaded artifact"):
+            self._check_arrived(None)
+        _sweep(storage, place)
+
+    def _copied(self, staged: StagedObject, place: Place, etag: str) -> bool:
+        """Lets the catalog copy the object, and removes it unless the copying still goes on.
+
+        Returns:
+            Whether it was copied; otherwise another runner removed it meanwhile.
+
+        Raises:
+            CloudError: the copying failed for another reason.
+        """
+        goes_on = False
+        try:
+            with cloud_errors_told("copying the artifact into the catalog"):
+                work_request_id = self._begin_copy(place)
+                goes_on = True
+            copy = Operation(work_request_id, "copy of the artifact into the catalog")
+            wait_for(self._catalog, copy, Watch(_EXPORT_TIMEOUT_S, self._report))
+            goes_on = False
+        except CloudError:
+            with cloud_errors_told("looking for the staged artifact"):
+                goes_on = goes_on and not self._ended(work_request_id)
+                was_there = staged.is_present(etag)
+            if goes_on or was_there:
+                raise
+            return False
+        finally:
+            if not goes_on:
+                with cloud_errors_told("removing the staged artifact"):
+                    staged.remove(etag)
+        return True
+
+    def _begin_copy(self, place: Place) -> str:
+        """Oracle calls the way from a bucket into the catalog an export."""
+        details = ExportModelArtifactDetails(
+            artifact_export_details=ArtifactExportDetailsObjectStorage(
+                namespace=place.namespace,
+                source_bucket=place.bucket,
+                source_object_name=place.name,
+                source_region=self._session.region,
+            )
+        )
+        answer = self._catalog.export_model_artifact(self._model_id, details)
+        return str(answer.headers["opc-work-request-id"])
+
+    def _ended(self, work_request_id: str) -> bool:
+        return self._catalog.get_work_request(work_request_id).data.status in _ENDED
+
+    # --- both -----------------------------------------------------------------------------
+
+    @property
+    def _file_name(self) -> str:
+        return f"{self._view.digest.removeprefix('sha256:')}.zip"
+
+    def _check_arrived(self, md5: str | None) -> None:
+        """Compares the catalog's artifact with what was sent.
+
+        Args:
+            md5: Base64 of its MD5 where it is known; the catalog need not tell its own.
+
+        Raises:
+            CloudError: it is something else.
+        """
+        headers = self._catalog.head_model_artifact(self._model_id).headers
+        size, stored_md5 = int(headers["content-length"]), headers.get("content-md5")
+        if size != self._view.size:
+            problem = f"{self._view.size} bytes were sent and {size} arrived"
+        elif md5 and stored_md5 and stored_md5 != md5:
+            problem = f"other bytes arrived than were sent (MD5 {stored_md5}, not {md5})"
+        else:
+            return
+        raise CloudError(problem, where=self._model_id, remedy="run again")
+
+
+@contextlib.contextmanager
+def _going_on_told() -> Iterator[None]:
+    """Adds to a failure that a later run goes on where this one ended."""
+    try:
+        yield
+    except CloudError as error:
+        going_on = "run again to send what is missing"
+        remedy = going_on if error.remedy is None else f"{error.remedy}; then {going_on}"
+        raise CloudError(error.problem, where=error.where, remedy=remedy) from error
+
+
+def _sweep(storage: Any, place: Place) -> None:
+    """Removes what killed runs left in the bucket long ago, as far as that is allowed."""
+    oldest = datetime.now(UTC) - _LEFT_BEHIND_AFTER
+    with contextlib.suppress(CloudError), cloud_errors_told("tidying up the bucket"):
+        uploads = all_records(storage.list_multipart_uploads, place.namespace, place.bucket)
+        for upload in uploads:
+            if upload.object.startswith(_PREFIX) and upload.time_created < oldest:
+                storage.abort_multipart_upload(
+                    *(place.namespace, place.bucket, upload.object, upload.upload_id)
+                )
+        objects = all_objects(
+            storage.list_objects,
+            *(place.namespace, place.bucket),
+            prefix=_PREFIX,
+            fields="timeCreated",
+        )
+        for found in objects:
+            if found.time_created < oldest:
+                storage.delete_object(place.namespace, place.bucket, found.name)

@@ -1,0 +1,214 @@
+"""What has to be changed of a deployment, in the groups and the order in which OCI lets it change.
+
+Pure: from what stands and what shall be, the next update follows. So any run goes on where another
+one ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from enum import StrEnum
+from typing import Any
+
+from oci.data_science import models as oci_models
+
+from falconry.cloud.deployment_target import Target, configured_route
+from falconry.cloud.tags import KEY_TAG
+
+
+class Group(StrEnum):
+    """Options that a running deployment changes together and alone.
+
+    They are those of Oracle's "Editing a Model Deployment" (model-dep-edit.htm). It names the
+    load balancer and the container in one breath; here they are two, the stricter reading.
+    """
+
+    LOGGING = "logs"
+    BANDWIDTH = "bandwidth"
+    COMPUTE = "shape, network or number of instances"
+    CONTAINER = "image, command or endpoints"
+    ENVIRONMENT = "environment"
+    MODEL = "model"
+    DESCRIPTION = "description"
+
+
+_MODEL_FIELDS = {
+    Group.MODEL: ("model_id",),
+    Group.COMPUTE: ("instance_configuration", "scaling_policy"),
+    Group.BANDWIDTH: ("bandwidth_mbps", "maximum_bandwidth_mbps"),
+}
+_CONTAINER_FIELDS = {
+    Group.CONTAINER: (
+        "image",
+        "image_digest",
+        "cmd",
+        "entrypoint",
+        "server_port",
+        "health_check_port",
+        "predict_api_specification",
+        "custom_http_endpoints",
+    ),
+    Group.ENVIRONMENT: ("environment_variables",),
+}
+# ADS's default and the console's; the API's own is not published [inferred].
+_DEFAULT_MBPS = 10
+
+MAY_NEED_STOP = frozenset({Group.BANDWIDTH, Group.COMPUTE})
+"""What `update_model_deployment` changes of a running deployment and `UpdateModelDeploymentDetails`
+of an inactive one alone, both in the words of oci 2.189.0: the cloud itself has to decide."""
+
+
+def differences(standing: Any, target: Target) -> list[Group]:
+    """The groups in which a deployment differs from what it shall be, in the order to change them.
+
+    Between two updates the new model meets the old route or the other way round: `/generate`
+    answers for models of both kinds, `/infer` only for those that are not decoupled. More memory
+    comes before the model that may need it, less of it after.
+    """
+    now, new = _parts(standing.model_deployment_configuration_details), _parts(target.configuration)
+    differ = {
+        group
+        for fields, old, wanted in zip((_MODEL_FIELDS, _CONTAINER_FIELDS), now, new, strict=True)
+        for group, names in fields.items()
+        if not all(_same(_stated(old, name), getattr(wanted, name)) for name in names)
+    }
+    if not _same(standing.category_log_details, target.logs):
+        differ.add(Group.LOGGING)
+    if not _same(standing.description, target.description):
+        differ.add(Group.DESCRIPTION)
+    return [group for group in _order(standing, target) if group in differ]
+
+
+def must_change_together(standing: Any, target: Target) -> bool:
+    """Whether a running deployment would not start with only one of its changes.
+
+    An engine for GPUs runs with the TensorRT-LLM release and on the GPU that it was built for.
+    """
+    if not target.engine_bound:
+        return False
+    (old_model, old_container) = _parts(standing.model_deployment_configuration_details)
+    (new_model, new_container) = _parts(target.configuration)
+    changes = [
+        old_model.model_id != new_model.model_id,
+        (old_container.image, old_container.image_digest)
+        != (new_container.image, new_container.image_digest),
+        old_model.instance_configuration.instance_shape_name
+        != new_model.instance_configuration.instance_shape_name,
+    ]
+    return sum(bool(change) for change in changes) > 1
+
+
+def irrevocable(standing: Any, target: Target) -> list[str]:
+    """Settings that stand and are not wanted any more, which an update has no word for."""
+    (old_model, old_container) = _parts(standing.model_deployment_configuration_details)
+    (new_model, new_container) = _parts(target.configuration)
+    pairs = {
+        "subnet_id": (old_model.instance_configuration, new_model.instance_configuration),
+        "private_endpoint_id": (old_model.instance_configuration, new_model.instance_configuration),
+        "maximum_bandwidth_mbps": (old_model, new_model),
+        "predict_api_specification": (old_container, new_container),
+    }
+    return [
+        name
+        for name, (old, new) in pairs.items()
+        if getattr(old, name) is not None and getattr(new, name) is None
+    ]
+
+
+def update_of(standing: Any, target: Target, groups: Collection[Group]) -> Any:
+    """The update that changes these groups and leaves the others.
+
+    It also takes the tag that says that the deployment is as some run wanted it.
+    """
+    now, new = _parts(standing.model_deployment_configuration_details), _parts(target.configuration)
+    model = _mixed(now[0], new[0], _MODEL_FIELDS, groups)
+    container = _mixed(now[1], new[1], _CONTAINER_FIELDS, groups)
+    tags = dict(standing.freeform_tags or {})
+    configuration = oci_models.UpdateSingleModelDeploymentConfigurationDetails(
+        model_configuration_details=(
+            oci_models.UpdateModelConfigurationDetails(**model) if model else None
+        ),
+        environment_configuration_details=(
+            oci_models.UpdateOcirModelDeploymentEnvironmentConfigurationDetails(**container)
+            if container
+            else None
+        ),
+    )
+    return oci_models.UpdateModelDeploymentDetails(
+        description=target.description if Group.DESCRIPTION in groups else None,
+        category_log_details=_log_update(target.logs) if Group.LOGGING in groups else None,
+        model_deployment_configuration_details=configuration if model or container else None,
+        freeform_tags={name: value for name, value in tags.items() if name != KEY_TAG},
+    )
+
+
+def _order(standing: Any, target: Target) -> list[Group]:
+    container = [Group.CONTAINER, Group.ENVIRONMENT, Group.MODEL]
+    if configured_route(target.configuration) == "infer":
+        container.reverse()
+    before, after = [Group.LOGGING, Group.BANDWIDTH], [Group.DESCRIPTION]
+    (before if not _shrinks(standing, target) else after).append(Group.COMPUTE)
+    return [*before, *container, *after]
+
+
+def _shrinks(standing: Any, target: Target) -> bool:
+    """Whether a flexible shape gets less memory."""
+    sizes = [
+        configuration.model_configuration_details.instance_configuration.model_deployment_instance_shape_config_details
+        for configuration in (
+            standing.model_deployment_configuration_details,
+            target.configuration,
+        )
+    ]
+    old, new = (size.memory_in_gbs if size else None for size in sizes)
+    return old is not None and new is not None and new < old
+
+
+def _parts(configuration: Any) -> tuple[Any, Any]:
+    return (
+        configuration.model_configuration_details,
+        configuration.environment_configuration_details,
+    )
+
+
+def _mixed(
+    old: Any, new: Any, fields: Mapping[Group, tuple[str, ...]], groups: Collection[Group]
+) -> dict[str, Any]:
+    """The new values of the groups among the old ones of the others; empty without such groups."""
+    if not any(group in groups for group in fields):
+        return {}
+    return {
+        name: getattr(new if group in groups else old, name)
+        for group, names in fields.items()
+        for name in names
+    }
+
+
+def _log_update(logs: Any) -> Any:
+    return oci_models.UpdateCategoryLogDetails(access=logs.access, predict=logs.predict)
+
+
+def _stated(configuration: Any, name: str) -> Any:
+    """An option as the cloud shows it, or its default where it shows none."""
+    value = getattr(configuration, name)
+    if value is None and name == "scaling_policy":
+        return oci_models.FixedSizeScalingPolicy(instance_count=1)
+    return _DEFAULT_MBPS if value is None and name == "bandwidth_mbps" else value
+
+
+def _same(now: Any, new: Any) -> bool:
+    """Whether what stands is what is wanted; what nobody asked for may be anything."""
+    if new is None:
+        return True
+    if hasattr(new, "swagger_types"):
+        return type(now) is type(new) and all(
+            _same(getattr(now, name), getattr(new, name)) for name in new.swagger_types
+        )
+    if isinstance(new, list):
+        old = now or []
+        return len(old) == len(new) and all(
+            _same(one, other) for one, other in zip(old, new, strict=True)
+        )
+    if isinstance(new, dict):
+        return bool((now or {}) == new)
+    return bool(now == new)

@@ -1,0 +1,167 @@
+"""What is deployed, in one look: model, image, engine, shape, state, since when, what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import oci
+from oci.data_science import DataScienceClient
+
+from falconry.cloud.deployments import Deployments
+from falconry.cloud.session import Session, cloud_errors_told
+from falconry.cloud.tags import ARTIFACT_TAG, ENGINE_TAG, IMAGE_TAG, KEY_TAG
+
+_ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED"})
+# As init scripts' `status` has it: 0 running, 3 not running, 1 otherwise not right (Linux Standard
+# Base 5.0, "Init Script Actions").
+_EXIT_ACTIVE, _EXIT_ILL, _EXIT_ABSENT = 0, 1, 3
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentStatus:
+    """A deployment as it stands; None where there is nothing to say.
+
+    Attributes:
+        state: Oracle's lifecycle state; None when nothing is deployed.
+        verified: whether it has answered a question as it is now.
+        since: when it came into this state, in ISO 8601.
+        engine: the engine's key.
+        instances: a number, or `1 to 4` with the number at present.
+        operation: the operation at work, or else the last one: its kind, status and OCID.
+        error: what is wrong.
+    """
+
+    deployment: str
+    state: str | None = None
+    verified: bool = False
+    since: str | None = None
+    url: str | None = None
+    id: str | None = None
+    model: str | None = None
+    artifact: str | None = None
+    image: str | None = None
+    engine: str | None = None
+    shape: str | None = None
+    instances: str | None = None
+    operation: str | None = None
+    error: str | None = None
+
+    @property
+    def exit_status(self) -> int:
+        """0 when it is ACTIVE, 3 when nothing is deployed, 1 in every other state."""
+        if self.state is None:
+            return _EXIT_ABSENT
+        return _EXIT_ACTIVE if self.state == "ACTIVE" else _EXIT_ILL
+
+    def facts(self) -> Mapping[str, Any]:
+        """For a program."""
+        return asdict(self)
+
+    def table(self) -> list[str]:
+        """For people, a fact a line."""
+        rows = {**asdict(self), "state": self.state or "nothing is deployed"}
+        verified = rows.pop("verified")
+        if self.state == "ACTIVE" and not verified:
+            rows["state"] = "ACTIVE, and has not answered yet as it is"
+        return [f"{name:<12}{value}" for name, value in rows.items() if value is not None]
+
+
+def status_of(session: Session, name: str) -> DeploymentStatus:
+    """The newest deployment of a name, in whatever state; a deleted one is none.
+
+    Raises:
+        CloudError: the cloud refuses to tell.
+    """
+    known = [each for each in Deployments(session).named(name) if each.lifecycle_state != "DELETED"]
+    # One that goes counts only while no other one is there.
+    newest = max(
+        known,
+        key=lambda each: (each.lifecycle_state != "DELETING", each.time_created),
+        default=None,
+    )
+    if newest is None:
+        return DeploymentStatus(name, error="run: make deploy")
+    return _Look(session, newest.id).status()
+
+
+class _Look:
+    def __init__(self, session: Session, deployment_id: str) -> None:
+        self._session = session
+        self._client: Any = session.client(DataScienceClient)
+        self._deployment = Deployments(session).read(deployment_id)
+        self._requests = self._work_requests()
+
+    def status(self) -> DeploymentStatus:
+        deployment = self._deployment
+        configuration = deployment.model_deployment_configuration_details
+        model = configuration.model_configuration_details
+        tags = deployment.freeform_tags or {}
+        newest = next(iter(self._requests), None)
+        return DeploymentStatus(
+            deployment=deployment.display_name,
+            state=deployment.lifecycle_state,
+            verified=KEY_TAG in tags,
+            since=self._since(),
+            url=deployment.model_deployment_url,
+            id=deployment.id,
+            model=model.model_id,
+            artifact=tags.get(ARTIFACT_TAG),
+            image=_image(configuration.environment_configuration_details, tags),
+            engine=tags.get(ENGINE_TAG),
+            shape=_shape(model.instance_configuration),
+            instances=_instances(model.scaling_policy, deployment.model_deployment_system_data),
+            operation=newest and f"{newest.operation_type} {newest.status}  {newest.id}",
+            error=self._error(),
+        )
+
+    def _since(self) -> str:
+        ended = (each.time_finished for each in self._requests if each.time_finished)
+        begun = (each.time_accepted for each in self._requests if each.status not in _ENDED)
+        moment = next(begun, None) or next(ended, None) or self._deployment.time_created
+        return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+    def _error(self) -> str | None:
+        """The deployment's own words, and those of its last operation if that failed."""
+        newest = next(iter(self._requests), None)
+        said = [self._deployment.lifecycle_details or ""]
+        if newest is not None and newest.status == "FAILED":
+            with cloud_errors_told("reading the errors of the work request"):
+                errors = oci.pagination.list_call_get_all_results(
+                    self._client.list_work_request_errors, newest.id
+                ).data
+            said += [f"{error.code}: {error.message}" for error in errors]
+        lines = [text.partition("\n")[0] for text in said if text]
+        return "; ".join(dict.fromkeys(lines)) or None
+
+    def _work_requests(self) -> list[Any]:
+        """The deployment's operations, the newest first."""
+        with cloud_errors_told("looking for its operations"):
+            found = oci.pagination.list_call_get_all_results(
+                self._client.list_work_requests,
+                self._session.compartment_id,
+                resource_id=self._deployment.id,
+            ).data
+        return sorted(found, key=lambda each: each.time_accepted, reverse=True)
+
+
+def _image(container: Any, tags: Mapping[str, str]) -> str:
+    digest = container.image_digest or tags.get(IMAGE_TAG)
+    return f"{container.image}@{digest}" if digest else str(container.image)
+
+
+def _shape(instance: Any) -> str:
+    size = instance.model_deployment_instance_shape_config_details
+    if size is None or size.ocpus is None:
+        return str(instance.instance_shape_name)
+    return f"{instance.instance_shape_name}, {size.ocpus:g} OCPU, {size.memory_in_gbs:g} GB"
+
+
+def _instances(policy: Any, system: Any) -> str:
+    present = getattr(system, "current_instance_count", None)
+    if policy is None or policy.policy_type == "FIXED_SIZE":
+        return str(policy.instance_count if policy else present or 1)
+    limits = policy.auto_scaling_policies[0]
+    span = f"{limits.minimum_instance_count} to {limits.maximum_instance_count}"
+    return span if present is None else f"{span}, {present} now"

@@ -1,0 +1,133 @@
+"""What a deployment's failure means and what to do about it, by the words that the cloud used.
+
+The cloud gives reasons in its work request's errors, in the deployment's lifecycle details, and the
+container in its log. Each row is a pattern in any of them; the first that is found decides.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A known reason.
+
+    Attributes:
+        pattern: a regular expression, case ignored.
+        remedy: what to do, as an imperative clause.
+        source: where the words come from; "inferred" where nobody published them.
+    """
+
+    pattern: str
+    remedy: str
+    source: str
+
+
+KNOWN = (
+    Failure(
+        r"no capacity for the specified shape|out ?of ?(host )?capacity",
+        "choose another deployment.shape or region, name a capacity reservation"
+        " (deployment.capacity_reservation_ids), or try again later",
+        "Oracle's words, as users quote them",
+    ),
+    Failure(
+        r"deserialization|incompatible.{0,40}(engine|tensorrt)|engine.{0,60}(different|mismatch)"
+        r"|compute capability",
+        "build the engine with the toolchain of the image and for the GPU of the shape:"
+        " make plan shows both",
+        "TensorRT's and TensorRT-LLM's messages (NVIDIA/TensorRT-LLM issues)",
+    ),
+    Failure(
+        r"CUDA out of memory|out of memory|OOM ?killed|exit(ed)? .{0,20}137",
+        "choose a larger shape, or a recipe with smaller limits",
+        "CUDA's and the kernel's words",
+    ),
+    Failure(
+        r"no space left on device",
+        "give the instance more storage: deployment.environment.STORAGE_SIZE_IN_GB=<GB>",
+        "oci-data-science-ai-samples, model-deployment/containers/llm/llama2",
+    ),
+    Failure(
+        r"(shm|shared memory).{0,60}(size|increase|insufficient|no space)|bus error",
+        "give it more shared memory: deployment.environment.SHM_SIZE=5g",
+        "oci-data-science-ai-samples, model-deployment/containers/llm/llama2",
+    ),
+    Failure(
+        r"failed to (stat|poll|load).{0,80}model|no such file.{0,80}model_repository"
+        r"|model_repository.{0,80}(no such file|not found|does not exist)",
+        "check that the artifact has model_repository/ at its root: make artifact makes it so",
+        "Triton's words; Oracle, mod-dep-byoc.htm, on the mounted path",
+    ),
+    Failure(
+        r"image.{0,60}(could not be pulled|pull.{0,20}(timed out|timeout|failed))"
+        r"|(timed out|timeout).{0,40}pull|pull.{0,40}20 minutes",
+        "make the image smaller or the pull shorter: it has to be within 16 GB and be pulled within"
+        " 20 minutes; see make image",
+        "Oracle, tshoot-model-deploy-byoc.htm",
+    ),
+    Failure(
+        r"imageDigest|image.{0,40}(does not exist|not found|cannot be read|denied|unauthorized)",
+        "push the image with make image, and let the deployment read it: allow any-user to read"
+        " repos in compartment <name> where request.principal.type='datasciencemodeldeployment'",
+        "Oracle, model-dep-policies-auth.htm and mod-dep-byoc.htm",
+    ),
+    Failure(
+        r"NotAuthorizedOrNotFound|not authorized|RelatedResourceNotAuthorized",
+        "check the OCIDs, and the policies for the resources it uses: model, image, logs, subnet",
+        "Oracle, model-dep-policies-auth.htm",
+    ),
+    Failure(
+        r"LimitExceeded|QuotaExceeded|service limit",
+        "ask for a higher service limit for the shape, or delete deployments that are not needed",
+        "Oracle, API errors",
+    ),
+    Failure(
+        r"subnet|VNIC|127 free IP",
+        "give the subnet at least 127 free addresses and a route to Oracle's services",
+        "Oracle, model-dep-create.htm on custom networking",
+    ),
+    Failure(
+        r"InvalidArtifact|artifact.{0,40}(invalid|no longer|any more|not a zip|bad)",
+        "upload the artifact anew: make prune-models KEEP=1 DELETE=1 removes old ones, then make"
+        " deploy",
+        "inferred",
+    ),
+    Failure(
+        r"(not|never|did not become) (be )?(healthy|ready)|health ?check|unhealthy"
+        r"|within 10 minutes|start.{0,20}timed? ?out",
+        "see make logs for what the server waits for: it has to answer its health path within 10"
+        " minutes",
+        "Oracle, tshoot-model-deploy-byoc.htm",
+    ),
+    Failure(
+        r"the container exited|exited with|terminated by|killed by",
+        "see make logs for what the server said before it ended",
+        "inferred",
+    ),
+    Failure(
+        r"workflow timed out",
+        "see make logs for what the server waits for: it has to be healthy within 10 minutes; for a"
+        " large image or artifact set DEPLOYMENT_TIMEOUT_IN_MINUTES (240 at most) in"
+        " deployment.environment",
+        "Oracle's words; oci-data-science-ai-samples, model-deployment/containers/llm/llama2",
+    ),
+)
+
+
+def remedy_for(texts: Iterable[str]) -> str:
+    """What to do about a failure.
+
+    Args:
+        texts: what the cloud and the container said, the most telling first.
+
+    Returns:
+        An imperative clause, which sends to the logs where the reason is not known.
+    """
+    said = "\n".join(texts)
+    for failure in KNOWN:
+        if re.search(failure.pattern, said, re.IGNORECASE):
+            return failure.remedy
+    return "see make logs for what the server said"

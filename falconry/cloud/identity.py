@@ -1,0 +1,171 @@
+"""As whom requests are signed: a user's API key or session token, an instance, or a resource."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import oci
+
+from falconry.errors import CloudError
+from falconry.settings import CloudSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who asks, and from where.
+
+    Attributes:
+        config: what the SDK's clients take beside the signer.
+        signer: signs a request, as an authentication of `requests`.
+        tenancy: its OCID.
+        region: such as `us-ashburn-1`.
+    """
+
+    config: dict[str, Any]
+    signer: Any
+    tenancy: str
+    region: str
+
+
+def identity_of(settings: CloudSettings) -> Identity:
+    """The identity that a profile chooses; made once a process, and again when its file changes.
+
+    Raises:
+        CloudError: the configuration, the key or the token cannot be used, or this machine is
+            neither an instance nor a resource of Oracle's cloud.
+    """
+    if settings.auth == "instance_principal":
+        return _instance()
+    if settings.auth == "resource_principal":
+        return _resource()
+    file = settings.config_file.expanduser()
+    stamp = file.stat().st_mtime_ns if file.is_file() else 0
+    return _configured(settings.auth, file, settings.config_profile, stamp)
+
+
+def read_config(settings: CloudSettings) -> dict[str, Any]:
+    """A profile's configuration file as the SDK takes it.
+
+    Raises:
+        CloudError: it is missing or not valid.
+    """
+    token = settings.auth == "session_token"
+    return _read(settings.config_file.expanduser(), settings.config_profile, token=token)
+
+
+@functools.cache
+def _configured(auth: str, file: Path, profile: str, stamp: int) -> Identity:
+    if auth == "session_token":
+        config = _read(file, profile, token=True)
+        signer: Any = _SessionTokenSigner(config)
+    else:
+        config = _read(file, profile, token=False)
+        signer = _key_signer(config, file)
+    return Identity(config, signer, str(config["tenancy"]), str(config["region"]))
+
+
+@functools.cache
+def _instance() -> Identity:
+    signer = _principal(
+        oci.auth.signers.InstancePrincipalsSecurityTokenSigner,
+        "instance_principal works on an instance of Oracle's cloud alone",
+    )
+    return Identity({"region": signer.region}, signer, str(signer.tenancy_id), str(signer.region))
+
+
+@functools.cache
+def _resource() -> Identity:
+    signer = _principal(
+        oci.auth.signers.get_resource_principals_signer,
+        "resource_principal works in a resource of Oracle's cloud, such as a job or a function",
+    )
+    # The claim of resource principals' tokens (oci 2.189.0,
+    # auth/signers/ephemeral_resource_principals_signer.py).
+    tenancy = signer.get_claim("res_tenant")
+    return Identity({"region": signer.region}, signer, str(tenancy), str(signer.region))
+
+
+def _principal(make: Callable[[], Any], hint: str) -> Any:
+    """A signer that finds out by itself who this machine is."""
+    try:
+        return make()
+    except Exception as error:  # of many kinds: the environment's, the network's, the service's
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CloudError(
+            f"this machine has no such identity ({reason})", where="cloud.auth", remedy=hint
+        ) from error
+
+
+class _SessionTokenSigner(oci.auth.signers.SecurityTokenSigner):  # type: ignore[misc]
+    """Signs with a session's token, which `oci session refresh` may renew at any time.
+
+    Args:
+        config: with `security_token_file` and `key_file`.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self._config = config
+        self._file = Path(config["security_token_file"]).expanduser()
+        self._stamp = 0
+        self._renew()
+
+    def __call__(self, request: Any, enforce_content_headers: bool = True) -> Any:
+        self._renew()
+        return super().__call__(request, enforce_content_headers)
+
+    def _renew(self) -> None:
+        try:
+            stamp = self._file.stat().st_mtime_ns
+            if stamp == self._stamp:
+                return
+            token = self._file.read_text(encoding="utf-8").strip()
+            key = oci.signer.load_private_key_from_file(
+                self._config["key_file"], self._config.get("pass_phrase")
+            )
+        except OSError as error:
+            raise CloudError(
+                f"cannot be read ({error.strerror})",
+                where=error.filename,
+                remedy="run: oci session authenticate",
+            ) from None
+        super().__init__(token, key)
+        self._stamp = stamp
+
+
+def _key_signer(config: dict[str, Any], file: Path) -> oci.signer.Signer:
+    try:
+        return oci.signer.Signer.from_config(config)
+    except OSError as error:
+        raise CloudError(
+            f"the key cannot be read ({error.strerror})", where=error.filename
+        ) from None
+    except oci.exceptions.ClientError as error:
+        raise CloudError(f"the key cannot be used: {error}", where=file) from None
+
+
+def _read(file: Path, profile: str, *, token: bool) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = oci.config.from_file(str(file), profile)
+        if token:
+            _check_session(config)
+        else:
+            oci.config.validate_config(config)
+    except (oci.exceptions.ClientError, ValueError) as error:
+        raise CloudError(
+            f"cannot be used: {error}",
+            where=file,
+            remedy="see `oci setup config`, or choose another cloud.config_file",
+        ) from None
+    return config
+
+
+def _check_session(config: dict[str, Any]) -> None:
+    """A session's profile has a token in place of a user and a fingerprint."""
+    needed = ("security_token_file", "key_file", "tenancy", "region")
+    missing = [name for name in needed if not config.get(name)]
+    if missing:
+        raise ValueError(f"{' and '.join(missing)} missing, see `oci session authenticate`")

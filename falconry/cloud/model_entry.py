@@ -1,0 +1,137 @@
+"""What the catalog is told of a model: where it comes from, what made it, and its licence."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from falconry.checkpoint.licence import licence_of
+from falconry.checkpoint.source import CheckpointSource
+from falconry.engine.manifest import Manifest
+from falconry.settings import Settings, read_toml
+
+_ROOT = Path(__file__).parents[2]
+_LICENCES = _ROOT / "engine" / "published" / "licences.toml"
+# The catalog's limit for a metadata item's value (Oracle, "Model Catalog", custom metadata).
+_VALUE_CHARACTERS = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """The source tree that a model was made with, as far as git tells.
+
+    Attributes:
+        repository_url: without a user or a password.
+    """
+
+    repository_url: str | None = None
+    branch: str | None = None
+    commit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """A model for the catalog.
+
+    Attributes:
+        artifact_digest: `sha256:<hex>` of its artifact, which it is found again by.
+        name: its display name.
+        description: a line for people.
+        environment: what made it, by name.
+        facts: what else is known of it, by name.
+        provenance: the source tree.
+    """
+
+    artifact_digest: str
+    name: str
+    description: str
+    environment: Mapping[str, str]
+    facts: Mapping[str, str]
+    provenance: Provenance
+
+    @property
+    def version_label(self) -> str:
+        """A label of its own in a set of versions."""
+        return self.artifact_digest.removeprefix("sha256:")[:12]
+
+
+def entry_of(settings: Settings, artifact_digest: str, engine: Manifest, image: str) -> ModelEntry:
+    """The entry of an artifact.
+
+    Args:
+        settings: the profile.
+        artifact_digest: of the artifact.
+        engine: the manifest of the engine in it.
+        image: the server image that it was made for, with its digest.
+    """
+    facts = {
+        "engine": engine.key,
+        "recipe": settings.recipe,
+        "checkpoint": _checkpoint(settings) or "the recipe's",
+        "license": licence(settings) or "not known",
+        "image": image,
+    }
+    return ModelEntry(
+        artifact_digest=artifact_digest,
+        name=settings.deployment.name,
+        description=f"{settings.recipe}: {engine.description}",
+        environment={"builder": engine.builder, **engine.toolchain},
+        facts={name: value[:_VALUE_CHARACTERS] for name, value in facts.items()},
+        provenance=provenance_of(_ROOT),
+    )
+
+
+def licence(settings: Settings) -> str | None:
+    """The checkpoint's licence: its own word, or that of the published model it is."""
+    text = _checkpoint(settings)
+    if text is None:
+        return None
+    source = CheckpointSource.parse(text)
+    directory = source.at_hand()
+    told = licence_of(directory) if directory else None
+    known = read_toml(_LICENCES)
+    return told or (known.get(source.hub.repository) if source.hub else None)
+
+
+def provenance_of(directory: Path) -> Provenance:
+    """What git says of a source tree; nothing outside of git."""
+    commit = _git(directory, "rev-parse", "HEAD")
+    if commit is None:
+        return Provenance()
+    url = _git(directory, "remote", "get-url", "origin")
+    branch = _git(directory, "symbolic-ref", "--short", "-q", "HEAD")
+    return Provenance(_without_secrets(url) if url else None, branch, commit)
+
+
+def _checkpoint(settings: Settings) -> str | None:
+    """The checkpoint as the profile or its recipe names it."""
+    if settings.checkpoint:
+        return settings.checkpoint
+    path = _ROOT / "engine" / "recipes" / f"{settings.recipe}.toml"
+    model = read_toml(path).get("model", {})
+    if model.get("path"):
+        return str(model["path"])
+    named = model.get("hub") and model.get("revision")
+    return f"hub:{model['hub']}@{model['revision']}" if named else None
+
+
+def _git(directory: Path, *words: str) -> str | None:
+    try:
+        result = subprocess.run(
+            ["git", *words], cwd=directory, capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return None
+    return result.stdout.strip() or None if result.returncode == 0 else None
+
+
+def _without_secrets(url: str) -> str:
+    """A remote's URL as anybody may see it: tokens stand before the host's name."""
+    parts = urlsplit(url)
+    if not parts.scheme or parts.hostname is None:
+        return url  # git@host:path, whose user is no secret
+    host = f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))

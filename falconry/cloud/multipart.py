@@ -1,0 +1,376 @@
+"""An artifact as an object of Object Storage, sent in parts that are each checked by their MD5.
+
+The object's name carries the artifact's digest, and an artifact's parts are the same everywhere. So
+what a killed upload left is found and gone on with, also from another machine, and two runners that
+send one artifact at once work on one upload, of which the first commit counts.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
+
+import oci
+from oci.object_storage.models import (
+    CommitMultipartUploadDetails,
+    CommitMultipartUploadPartDetails,
+    CreateMultipartUploadDetails,
+)
+
+from falconry.artifact.view import ArtifactView
+from falconry.cloud.pages import all_records
+from falconry.cloud.patience import patiently
+from falconry.cloud.transfer import Bandwidth, Body, Meter
+from falconry.errors import CloudError
+
+_MIB = 1 << 20
+# Large enough that a request's round trip and signature do not count, small enough that several
+# fit into memory and that a broken connection costs little.
+_PART_BYTES = 32 * _MIB
+# Oracle, "Object Storage Service Limits": parts of one upload.
+_MOST_PARTS = 10_000
+# Parts are hashed and sent from memory, so that what is sent is what was hashed.
+_BUFFERS_BYTES = 128 * _MIB
+_MOST_PARALLEL = 4
+# How often another runner may end the upload that this one works on.
+_ROUNDS = 3
+# What an upload answers that another runner has committed, or whose parts it replaced. Oracle does
+# not publish the codes: they are local_oci's, and the second is the one of a missing resource.
+_SUPERSEDED = ("NoSuchUpload", "NotAuthorizedOrNotFound", "InvalidUploadPart")
+_NO_RETRY = oci.retry.NoneRetryStrategy()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an object is or shall be."""
+
+    namespace: str
+    bucket: str
+    name: str
+
+    def as_arguments(self) -> tuple[str, str, str]:
+        """As the SDK's operations take it."""
+        return self.namespace, self.bucket, self.name
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A part as it has to be: its number from 1 on, and its bytes' place in the artifact."""
+
+    number: int
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrived:
+    """A part as the service has it."""
+
+    etag: str
+    md5: str
+
+
+class _SupersededError(Exception):
+    """Another runner ended the upload, by its commit or otherwise.
+
+    Args:
+        refusal: what the service answered.
+    """
+
+    def __init__(self, refusal: oci.exceptions.ServiceError) -> None:
+        super().__init__(str(refusal))
+        self.refusal = refusal
+
+
+class _StoppedError(Exception):
+    """Ends a thread whose work nobody wants any more."""
+
+
+class StagedObject:
+    """The object that an artifact is, on its way to the model catalog.
+
+    Args:
+        client: an Object Storage client.
+        place: where the object shall be.
+        view: the artifact.
+        bandwidth: how fast it may be sent.
+        meter: counts what was sent.
+    """
+
+    def __init__(
+        self, client: Any, place: Place, view: ArtifactView, bandwidth: Bandwidth, meter: Meter
+    ) -> None:
+        self._client = client
+        self._place = place
+        self._view = view
+        self._bandwidth = bandwidth
+        self._meter = meter
+        self._parts = _parts_of(view.size)
+
+    def bring_about(self) -> str:
+        """Sends what is missing.
+
+        Returns:
+            The object's entity tag.
+
+        Raises:
+            CloudError: the service stored something else than was sent.
+            RepositoryError: a file changed.
+            oci.exceptions.ServiceError: refused.
+            oci.exceptions.RequestException: no answer.
+        """
+        for rounds_left in reversed(range(_ROUNDS)):
+            present = self._present()
+            if present is not None:
+                return present
+            try:
+                return self._upload()
+            except _SupersededError as superseded:
+                if not rounds_left:
+                    raise superseded.refusal from None
+        raise AssertionError("the last round ends the loop")
+
+    def is_present(self, etag: str) -> bool:
+        """Whether the object is still the one with this entity tag."""
+        head = self._head()
+        return head is not None and head["etag"] == etag
+
+    def remove(self, etag: str) -> None:
+        """Removes the object, unless it is gone or another one by now."""
+        try:
+            self._client.delete_object(*self._place.as_arguments(), if_match=etag)
+        except oci.exceptions.ServiceError as error:
+            if error.status not in (404, 412):
+                raise
+
+    # --- an object that is there already --------------------------------------------------
+
+    def _present(self) -> str | None:
+        """The entity tag of a committed object that is this artifact; another one is removed."""
+        head = self._head()
+        if head is None:
+            return None
+        etag = str(head["etag"])
+        if int(head["content-length"]) == self._view.size:
+            md5s = self._each_part(self._hashed)
+            if head.get("opc-multipart-md5") == _multipart_md5(md5s):
+                self._meter.skip(self._view.size)
+                return etag
+        self.remove(etag)
+        return None
+
+    def _head(self) -> Mapping[str, str] | None:
+        try:
+            headers: Mapping[str, str] = self._client.head_object(
+                *self._place.as_arguments()
+            ).headers
+            return headers
+        except oci.exceptions.ServiceError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    # --- an upload ------------------------------------------------------------------------
+
+    def _upload(self) -> str:
+        upload_id = self._open_upload()
+        with _superseded_told():
+            listed = all_records(
+                self._client.list_multipart_upload_parts, *self._place.as_arguments(), upload_id
+            )
+        present = {part.part_number: part for part in listed}
+        arrived = self._each_part(
+            lambda part, buffer, go_on: self._bring_part(
+                upload_id, part, present.get(part.number), buffer, go_on
+            )
+        )
+        etag = self._commit(upload_id, arrived, present.keys() - {p.number for p in self._parts})
+        for other in self._open_uploads():  # of a run that began when this one did
+            self._abort(other)
+        return etag
+
+    def _open_upload(self) -> str:
+        """The upload to go on with: of several the oldest, which other runners choose as well."""
+        uploads = self._open_uploads()
+        if not uploads:
+            details = CreateMultipartUploadDetails(
+                object=self._place.name, content_type="application/zip"
+            )
+            made = self._client.create_multipart_upload(
+                self._place.namespace, self._place.bucket, details
+            ).data
+            # Another runner may have made one at the same time; ours may have been committed since.
+            uploads = self._open_uploads() or [made]
+        oldest = min(uploads, key=lambda upload: (upload.time_created, upload.upload_id))
+        return str(oldest.upload_id)
+
+    def _open_uploads(self) -> list[Any]:
+        uploads = all_records(
+            self._client.list_multipart_uploads, self._place.namespace, self._place.bucket
+        )
+        return [upload for upload in uploads if upload.object == self._place.name]
+
+    def _abort(self, upload: Any) -> None:
+        try:
+            self._client.abort_multipart_upload(*self._place.as_arguments(), upload.upload_id)
+        except oci.exceptions.ServiceError as error:
+            if error.status != 404:
+                raise
+
+    def _commit(self, upload_id: str, arrived: list[_Arrived], excluded: set[int]) -> str:
+        details = CommitMultipartUploadDetails(
+            parts_to_commit=[
+                CommitMultipartUploadPartDetails(part_num=part.number, etag=each.etag)
+                for part, each in zip(self._parts, arrived, strict=True)
+            ],
+            parts_to_exclude=sorted(excluded) or None,
+        )
+        with _superseded_told():
+            headers = self._client.commit_multipart_upload(
+                *self._place.as_arguments(), upload_id, details, if_none_match="*"
+            ).headers
+        etag = str(headers["etag"])
+        md5 = _multipart_md5([each.md5 for each in arrived])
+        if headers["opc-multipart-md5"] != md5:
+            self.remove(etag)
+            raise _corrupt(self._place, headers["opc-multipart-md5"], md5)
+        return etag
+
+    # --- parts ----------------------------------------------------------------------------
+
+    def _each_part(self, work: Callable[[_Part, memoryview, Callable[[], None]], Any]) -> list[Any]:
+        """Does something with each part's bytes, several parts at a time, in bounded memory."""
+        largest = self._parts[0].size
+        parallel = max(1, min(_MOST_PARALLEL, _BUFFERS_BYTES // largest, len(self._parts)))
+        buffers: SimpleQueue[memoryview] = SimpleQueue()
+        for _ in range(parallel):
+            buffers.put(memoryview(bytearray(largest)))
+        stopped = threading.Event()
+
+        def go_on() -> None:
+            if stopped.is_set():
+                raise _StoppedError
+
+        def read_and_work(part: _Part) -> Any:
+            go_on()
+            buffer = buffers.get()
+            try:
+                content = buffer[: part.size]
+                self._view.read_into(content, part.offset)
+                return work(part, content, go_on)
+            finally:
+                buffers.put(buffer)
+
+        with ThreadPoolExecutor(parallel) as pool:
+            futures = [pool.submit(read_and_work, part) for part in self._parts]
+            try:
+                done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+                for future in done:
+                    future.result()
+                return [future.result() for future in futures]
+            finally:
+                stopped.set()
+                pool.shutdown(cancel_futures=True)
+
+    def _hashed(self, part: _Part, content: memoryview, go_on: Callable[[], None]) -> str:
+        return _md5(content)
+
+    def _bring_part(
+        self,
+        upload_id: str,
+        part: _Part,
+        present: Any,
+        content: memoryview,
+        go_on: Callable[[], None],
+    ) -> _Arrived:
+        """Sends a part, unless the service has just these bytes."""
+        md5 = _md5(content)
+        if present is not None and (present.size, present.md5) == (part.size, md5):
+            self._meter.skip(part.size)
+            return _Arrived(str(present.etag), md5)
+        headers = patiently(lambda: self._send(upload_id, part, content, md5, go_on), go_on)
+        if headers["opc-content-md5"] != md5:
+            raise _corrupt(self._place, headers["opc-content-md5"], md5)
+        return _Arrived(str(headers["etag"]), md5)
+
+    def _send(
+        self,
+        upload_id: str,
+        part: _Part,
+        content: memoryview,
+        md5: str,
+        go_on: Callable[[], None],
+    ) -> Mapping[str, str]:
+        def piece(offset: int, count: int) -> memoryview:
+            go_on()
+            return content[offset : offset + count]
+
+        body = Body(part.size, piece, self._bandwidth, self._meter)
+        try:
+            with _superseded_told():
+                answer = self._client.upload_part(
+                    *self._place.as_arguments(),
+                    upload_id,
+                    part.number,
+                    body,
+                    content_length=part.size,
+                    content_md5=md5,
+                    retry_strategy=_NO_RETRY,
+                )
+        except BaseException:
+            self._meter.add(-body.sent)
+            raise
+        headers: Mapping[str, str] = answer.headers
+        return headers
+
+
+@contextlib.contextmanager
+def _superseded_told() -> Iterator[None]:
+    """Tells what another runner's end of the upload looks like from all other refusals.
+
+    Raises:
+        _SupersededError: the upload is gone, its parts are others, or the object is there.
+    """
+    try:
+        yield
+    except oci.exceptions.ServiceError as error:
+        if error.code in _SUPERSEDED or error.status == 412:
+            raise _SupersededError(error) from error
+        raise
+
+
+def _parts_of(size: int) -> list[_Part]:
+    """The same parts for the same size everywhere."""
+    least = -(-size // _MOST_PARTS)
+    step = _PART_BYTES if least <= _PART_BYTES else -(-least // _MIB) * _MIB
+    return [
+        _Part(number, offset, min(step, size - offset))
+        for number, offset in enumerate(range(0, size, step), start=1)
+    ]
+
+
+def _md5(content: memoryview) -> str:
+    """Base64 of the MD5, as Object Storage writes it."""
+    return base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
+
+
+def _multipart_md5(md5s: list[str]) -> str:
+    """Object Storage's `opc-multipart-md5`: the MD5 of the parts' MD5 digests, and their number."""
+    digests = b"".join(map(base64.b64decode, md5s))
+    digest = hashlib.md5(digests, usedforsecurity=False).digest()
+    return f"{base64.b64encode(digest).decode()}-{len(md5s)}"
+
+
+def _corrupt(place: Place, stored: str, sent: str) -> CloudError:
+    return CloudError(
+        f"Object Storage received other bytes than were sent (MD5 {stored}, not {sent})",
+        where=place.name,
+        remedy="run again",
+    )

@@ -1,0 +1,165 @@
+"""Bytes on their way into the cloud: how fast they may go, how far they are, how they are read."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from falconry.pipeline import Report
+from falconry.progress import human_size
+
+# Handed to the connection in one go: few enough calls that Python does not slow it down.
+SEND_BYTES = 1 << 20
+_MEGABYTE = 1_000_000
+_LEAST_SEND_BYTES = 16 << 10
+# A thread that was held up may send that much of a second's bytes at once, to make up for it.
+_BURST_S = 0.25
+_REPORT_INTERVAL_S = 0.5
+_RATE_WINDOW_S = 10.0
+
+
+class Bandwidth:
+    """A token bucket that all threads of an upload draw from.
+
+    Args:
+        megabytes_per_second: the limit, in 10^6 bytes; None for none.
+        now: the clock, in seconds.
+        sleep: waits some seconds.
+    """
+
+    def __init__(
+        self,
+        megabytes_per_second: float | None,
+        now: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._rate = megabytes_per_second * _MEGABYTE if megabytes_per_second else None
+        self._now = now
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._spent_until = 0.0
+
+    @property
+    def piece_bytes(self) -> int:
+        """How much to send at once: little where the limit is low, so that nothing stalls."""
+        if self._rate is None:
+            return SEND_BYTES
+        return max(_LEAST_SEND_BYTES, min(SEND_BYTES, int(self._rate * _BURST_S)))
+
+    def take(self, count: int) -> None:
+        """Waits until that many bytes more may be sent."""
+        if self._rate is None:
+            return
+        with self._lock:
+            now = self._now()
+            self._spent_until = max(self._spent_until, now - _BURST_S) + count / self._rate
+            pause = self._spent_until - now
+        if pause > 0:
+            self._sleep(pause)
+
+
+class Meter:
+    """Counts bytes for several threads, and tells how far they are, how fast, and for how long.
+
+    Args:
+        step: what is being done.
+        total: the bytes that there are.
+        report: told of it, by one thread at a time.
+        now: the clock, in seconds.
+    """
+
+    def __init__(
+        self, step: str, total: int, report: Report, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._step = step
+        self._total = max(total, 1)
+        self._report = report
+        self._now = now
+        self._lock = threading.Lock()
+        self._count = 0
+        self._told = float("-inf")
+        self._past: deque[tuple[float, int]] = deque([(now(), 0)])
+
+    def skip(self, count: int) -> None:
+        """Counts bytes that need not be sent, which says nothing about the rate."""
+        with self._lock:
+            self._count += count
+            self._past = deque((time, before + count) for time, before in self._past)
+
+    def add(self, count: int) -> None:
+        """Counts bytes that were sent; less than 0 for those that have to be sent again."""
+        with self._lock:
+            self._count += count
+            now = self._now()
+            if now - self._told >= _REPORT_INTERVAL_S or self._count >= self._total:
+                self._told = now
+                self._tell(now)
+
+    def _tell(self, now: float) -> None:
+        while len(self._past) > 1 and now - self._past[0][0] > _RATE_WINDOW_S:
+            self._past.popleft()
+        since, before = self._past[0]
+        self._past.append((now, self._count))
+        words = [self._step]
+        rate = (self._count - before) / (now - since) if now > since else 0.0
+        if rate > 0 and self._count < self._total:
+            left = _duration((self._total - self._count) / rate)
+            words += [f"{human_size(int(rate))}/s", f"{left} left"]
+        self._report(" · ".join(words), min(max(self._count, 0) / self._total, 1.0))
+
+
+class Body:
+    """A request's body that is read in pieces, as `requests` and http.client read files.
+
+    It is no iterator and has no file descriptor, so nothing copies it or asks for its size.
+
+    Args:
+        size: bytes of the whole.
+        piece: gives up to a number of bytes from an offset on; the memory may be used again by the
+            next call.
+        bandwidth: how fast it may be read.
+        meter: counts what was read.
+    """
+
+    def __init__(
+        self, size: int, piece: Callable[[int, int], Any], bandwidth: Bandwidth, meter: Meter
+    ) -> None:
+        self._size = size
+        self._piece = piece
+        self._bandwidth = bandwidth
+        self._meter = meter
+        self.sent = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def read(self, size: int = -1) -> Any:
+        """The next piece; empty at the end."""
+        left = self._size - self.sent
+        wanted = min(left, self._bandwidth.piece_bytes, size if size > 0 else left)
+        if wanted == 0:
+            return b""
+        piece = self._piece(self.sent, wanted)
+        self._bandwidth.take(wanted)
+        self.sent += wanted
+        self._meter.add(wanted)
+        return piece
+
+
+def send_in_large_pieces(client: Any) -> None:
+    """Lets a new client of the SDK read bodies a mebibyte at a time, not 16 KiB (urllib3 2.8)."""
+    for adapter in client.base_client.session.adapters.values():
+        adapter.poolmanager.connection_pool_kw["blocksize"] = SEND_BYTES
+
+
+def _duration(seconds: float) -> str:
+    """A time to wait, as people say it: `40 s`, `12 min`, `3 h 05 min`."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{max(round(seconds), 1)} s"
+    if minutes < 90:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02} min"

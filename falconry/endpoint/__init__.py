@@ -1,0 +1,7 @@
+"""Questions to a deployment: signed requests, whole answers and streams, refusals explained."""
+
+from falconry.endpoint.endpoint import Endpoint
+from falconry.endpoint.errors import RefusedError, StreamFailureError
+from falconry.endpoint.openai_api import openai_client
+
+__all__ = ["Endpoint", "RefusedError", "StreamFailureError", "openai_client"]

@@ -1,0 +1,113 @@
+"""The official OpenAI client, pointed at a profile's deployment."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from typing_extensions import override
+
+from falconry.endpoint.client import DeploymentClient, Patience
+from falconry.endpoint.endpoint import PREDICT, STREAM
+from falconry.endpoint.signing import RequestSigner
+from falconry.errors import CloudError, EndpointError
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+_ROOT = Path(__file__).parents[2]
+# Where OpenAI's routes are below a deployment: Oracle's `predictApiSpecification: openai` opens
+# them under their own names (oci-data-science-ai-samples, multiple_inference_endpoints).
+_API = "v1"
+
+
+def openai_client(profile: str = "oci", *, patience: Patience | None = None) -> OpenAI:
+    """The OpenAI client of a profile's deployment.
+
+    Requests are signed as the profile's user. Those with `stream=True` go to
+    `/predictWithResponseStream`, all others to `/predict`. None is sent again but after a 429 or
+    503 with `Retry-After`. A stream that the gateway breaks off raises `StreamFailureError`.
+
+    Args:
+        profile: `profiles/<name>.toml`.
+        patience: how long to wait.
+
+    Raises:
+        EndpointError: the package `openai` is not installed.
+        SettingsError: there is no such profile.
+        CloudError: nothing is deployed.
+    """
+    from falconry.cloud.deployments import Deployments
+    from falconry.cloud.session import Session
+    from falconry.settings import load_settings
+
+    require_openai()
+    settings = load_settings(_ROOT, profile)
+    session = Session(settings.cloud)
+    deployment = Deployments(session).get(settings.deployment.name)
+    if deployment is None:
+        raise CloudError(
+            "nothing is deployed",
+            where=settings.deployment.name,
+            remedy=f"run: make deploy PROFILE={profile}",
+        )
+    return openai_client_of(deployment.model_deployment_url, session.signer(), patience)
+
+
+def openai_client_of(url: str, signer: RequestSigner, patience: Patience | None = None) -> OpenAI:
+    """The OpenAI client of a deployment; see `openai_client`.
+
+    Args:
+        url: the deployment's URL, without `/predict`.
+        signer: signs the requests.
+        patience: how long to wait.
+
+    Raises:
+        EndpointError: the package `openai` is not installed.
+    """
+    kind = require_openai()
+    patience = patience or Patience()
+    client: OpenAI = kind(
+        base_url=f"{url.rstrip('/')}/{PREDICT}/{_API}",
+        api_key="signed",  # never sent: the signature takes its place
+        max_retries=0,
+        timeout=httpx.Timeout(patience.read, connect=patience.connect),
+        http_client=_StreamsElsewhere(signer, patience),
+    )
+    return client
+
+
+def require_openai() -> Any:
+    """The class `OpenAI`.
+
+    Raises:
+        EndpointError: the package is not installed.
+    """
+    try:
+        from openai import OpenAI
+    except ImportError:
+        raise EndpointError(
+            "the package openai is not installed", remedy="install it: pip install openai"
+        ) from None
+    return OpenAI
+
+
+class _StreamsElsewhere(DeploymentClient):
+    """Sends what asks for a stream to the route that gives streams."""
+
+    @override
+    def send(self, request: httpx.Request, *, stream: bool = False, **_: Any) -> httpx.Response:
+        if _asks_for_stream(request):
+            path = request.url.path.replace(f"/{PREDICT}/", f"/{STREAM}/", 1)
+            request.url = request.url.copy_with(path=path)
+        return super().send(request, stream=stream)
+
+
+def _asks_for_stream(request: httpx.Request) -> bool:
+    try:
+        body = json.loads(request.read())
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(body, dict) and body.get("stream") is True

@@ -1,0 +1,24 @@
+"""What would keep a deployment from being made or from serving, found before anything is sent."""
+
+from falconry.preflight.check import Preflight, check_deployment
+from falconry.preflight.subject import (
+    Account,
+    Artifact,
+    Compute,
+    Container,
+    DeploymentSubject,
+    Image,
+    ServiceLimit,
+)
+
+__all__ = [
+    "Account",
+    "Artifact",
+    "Compute",
+    "Container",
+    "DeploymentSubject",
+    "Image",
+    "Preflight",
+    "ServiceLimit",
+    "check_deployment",
+]

@@ -1,0 +1,91 @@
+"""A price table: a TOML file of the user's, for Oracle's prices change and differ by contract.
+
+currency = "USD"
+source = "price list of 2026-11"
+[shape_hour]                    # of a whole shape; wins over the others
+"BM.GPU.H100.8" = 80.0
+[gpu_hour]                      # of a GPU, by the GPU's name or a shape's
+"NVIDIA A10" = 2.0
+[ocpu_hour]                     # of flexible shapes, with [gib_hour]
+"VM.Standard.E4.Flex" = 0.025
+[gib_hour]
+"VM.Standard.E4.Flex" = 0.0015
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from falconry.engine.shapes import CpuShape, GpuShape, load_cpu_shapes, load_shapes
+from falconry.errors import SettingsError
+from falconry.settings import read_toml, validation_problem
+
+_Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Prices(BaseModel):
+    """Prices an hour, in one currency.
+
+    Attributes:
+        source: where they come from, for people.
+        shape_hour: of whole shapes.
+        gpu_hour: of a GPU, by its name or its shape's.
+        ocpu_hour, gib_hour: of flexible shapes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    currency: str
+    source: str = ""
+    shape_hour: Mapping[str, _Price] = {}
+    gpu_hour: Mapping[str, _Price] = {}
+    ocpu_hour: Mapping[str, _Price] = {}
+    gib_hour: Mapping[str, _Price] = {}
+
+    def of_gpus(self, shape: GpuShape) -> float | None:
+        """A GPU shape's price an hour, if it can be told."""
+        whole = self.shape_hour.get(shape.name)
+        if whole is not None:
+            return whole
+        each = self.gpu_hour.get(shape.name, self.gpu_hour.get(shape.gpu))
+        return None if each is None else each * shape.gpus
+
+    def of_cpus(self, shape: CpuShape, ocpus: float, memory_gib: float) -> float | None:
+        """A CPU shape's price an hour, if it can be told."""
+        whole = self.shape_hour.get(shape.name)
+        if whole is not None or not shape.flexible:
+            return whole
+        ocpu, gib = self.ocpu_hour.get(shape.name), self.gib_hour.get(shape.name)
+        return None if ocpu is None or gib is None else ocpu * ocpus + gib * memory_gib
+
+
+def read_prices(path: Path) -> Prices:
+    """A price table.
+
+    Raises:
+        SettingsError: it cannot be read, is not valid, or prices a shape or GPU that is not known.
+    """
+    try:
+        prices = Prices.model_validate(read_toml(path))
+    except ValidationError as error:
+        raise SettingsError(validation_problem(error), where=path) from None
+    gpus = load_shapes()
+    cpus = {shape.name for shape in load_cpu_shapes()}
+    flexible = {shape.name for shape in load_cpu_shapes() if shape.flexible}
+    names = {shape.name for shape in gpus}
+    unknown = {
+        *(set(prices.shape_hour) - names - cpus),
+        *(set(prices.gpu_hour) - names - {shape.gpu for shape in gpus}),
+        *((set(prices.ocpu_hour) | set(prices.gib_hour)) - flexible),
+    }
+    if unknown:
+        raise SettingsError(
+            f"prices what is not in engine/shapes.toml: {', '.join(sorted(unknown))}",
+            where=path,
+            remedy="spell names as they stand there",
+        )
+    return prices

@@ -1,0 +1,84 @@
+import io
+import os
+import zipfile
+
+import pytest
+
+from falconry.artifact import contents as contents_module
+from falconry.artifact.contents import Contents
+from falconry.artifact.stage import ArtifactStage
+from falconry.digests import bytes_digest
+from falconry.errors import RepositoryError
+from falconry.pipeline import Output, Step, Workspace, bring_up_to_date
+from falconry.progress import Progress
+
+
+@pytest.fixture
+def run(repository, tmp_path):
+    """Brings the artifact of a repository up to date."""
+
+    def run_(digest="sha256:1"):
+        workspace = Workspace.open(tmp_path / "build" / "local", Progress(io.StringIO()))
+        given = Output(repository, digest, "")
+        return bring_up_to_date(
+            [Step("artifact", lambda _: ArtifactStage(given, workspace))], workspace
+        )
+
+    return run_
+
+
+def test_no_zip_is_written(run, tmp_path):
+    output = run()
+    assert [path.suffix for path in (tmp_path / "build/local/artifact").iterdir()] == [".json"]
+    view = output.view()
+    with zipfile.ZipFile(io.BytesIO(view.read(0, view.size))) as archive:
+        assert archive.testzip() is None
+
+
+def test_the_artifacts_digest_is_that_of_the_list_of_its_files(run):
+    output = run()
+    assert output.digest == bytes_digest(output.path.read_bytes()) == output.view().digest
+
+
+def test_an_artifact_is_up_to_date_without_reading_a_file(run, monkeypatch):
+    first = run()
+    monkeypatch.setattr(contents_module, "crc32_of", None)
+    assert run() == first
+
+
+def test_only_files_that_are_new_are_read_for_their_checksum(run, repository, monkeypatch):
+    run()
+    (repository / "a/config.pbtxt").write_bytes(b"new")
+    read, compute = [], contents_module.crc32_of
+
+    def recorded(paths, report):
+        read.extend(paths)
+        return compute(paths, report)
+
+    monkeypatch.setattr(contents_module, "crc32_of", recorded)
+    view = run("sha256:2").view()
+    assert read == [repository / "a/config.pbtxt"]
+    with zipfile.ZipFile(io.BytesIO(view.read(0, view.size))) as archive:
+        assert archive.testzip() is None
+
+
+def test_a_file_that_changes_while_it_is_described_is_told(run, repository, monkeypatch):
+    compute = contents_module.crc32_of
+
+    def with_a_change(paths, report):
+        found = compute(paths, report)
+        (repository / "a/config.pbtxt").write_bytes(b"new")
+        return found
+
+    monkeypatch.setattr(contents_module, "crc32_of", with_a_change)
+    with pytest.raises(RepositoryError, match=r"a/config\.pbtxt: changed while"):
+        run()
+
+
+def test_a_damaged_list_is_made_again(run):
+    output = run()
+    whole = output.path.read_bytes()
+    output.path.write_bytes(b"damaged")
+    os.utime(output.path)
+    assert run().path.read_bytes() == whole
+    assert Contents.read(output.path).encoded() == whole

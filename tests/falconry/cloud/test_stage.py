@@ -1,0 +1,309 @@
+"""The deployment stage as `make deploy` runs it: it answers, or goes back to what did."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+
+import pytest
+import requests
+from oci._vendor.requests.adapters import HTTPAdapter
+from oci.data_science import DataScienceClient
+
+from falconry.cloud.catalog import Catalog
+from falconry.cloud.session import session_of
+from falconry.cloud.stage import DeploymentStage
+from falconry.digests import bytes_digest
+from falconry.endpoint import Endpoint
+from falconry.engine.manifest import BuildRecord, write_manifest
+from falconry.errors import CloudError, EndpointError, GoesOnError
+from falconry.image.output import ImageOutput
+from falconry.pipeline import Output
+from tests.engine_manifests import manifest_of
+from tests.falconry.cloud.conftest import WATCH, quiet
+
+
+@pytest.fixture
+def engine(tmp_path):
+    directory = tmp_path / "engine"
+    files = {"rank0.engine": b"weights"}
+    directory.mkdir()
+    (directory / "rank0.engine").write_bytes(files["rank0.engine"])
+    record = BuildRecord(built_at="2026-01-01T00:00:00+00:00", seconds=1.0, host="here")
+    write_manifest(directory, manifest_of("e" * 64, files), record)
+    return directory
+
+
+@pytest.fixture
+def make_stage(settings, engine, make_artifact, cloud):
+    """Makes the stage for an artifact whose server answers with a word."""
+    image = cloud.directory.parent / "image"
+
+    def make(behaviour, **options):
+        return DeploymentStage(
+            options.pop("settings", settings),
+            Output(engine, bytes_digest((engine / "manifest.json").read_bytes()), ""),
+            make_artifact(behaviour, behaviour),
+            ImageOutput(
+                path=image,
+                digest="sha256:" + "1" * 64,
+                summary="",
+                reference=settings.image.process_image,
+                kind="process",
+            ),
+            **options,
+        )
+
+    return make
+
+
+def run(stage, report=quiet):
+    """Runs a stage as the pipeline does."""
+    ingredients = stage.ingredients()
+    key = stage.key(ingredients)
+    return stage.find(key) or stage.make(key, ingredients, report)
+
+
+def reason(stage):
+    return stage.reason(stage.ingredients())
+
+
+def up_to_date(stage):
+    return stage.find(stage.key(stage.ingredients())) is not None
+
+
+@pytest.fixture
+def answer(session, settings, deployments):
+    """Asks the deployment, and gives the text of its answer."""
+
+    def ask():
+        url = deployments.get(settings.deployment.name).model_deployment_url
+        return Endpoint(url, session.signer(), "generate").answer("who?", 1)
+
+    return ask
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """The requests that this process sends, by the SDK or without it."""
+    urls = []
+    for adapter in (HTTPAdapter, requests.adapters.HTTPAdapter):
+        original = adapter.send
+
+        def send(self, request, *arguments, original=original, **named):
+            urls.append((request.method, request.url))
+            return original(self, request, *arguments, **named)
+
+        monkeypatch.setattr(adapter, "send", send)
+    return urls
+
+
+def test_what_is_in_place_costs_one_request(make_stage, answer, sent):
+    run(make_stage("hello"))
+    assert answer() == "hello"
+    sent.clear()
+    assert up_to_date(make_stage("hello"))
+    assert [method for method, _ in sent] == ["GET"]
+
+
+def test_the_deployment_says_what_it_is(make_stage, deployments, settings):
+    stage = make_stage("hello")
+    output = run(stage)
+    tags = deployments.get(settings.deployment.name).freeform_tags
+    assert tags["falconry-key"] == stage.key(stage.ingredients())
+    assert tags["falconry-artifact"] == stage.ingredients()["artifact"]
+    assert tags["falconry-engine"] == "e" * 64
+    assert output.summary.startswith("ACTIVE")
+
+
+def test_how_a_run_waits_is_no_reason_to_deploy_again(make_stage, make_settings, deployments):
+    run(make_stage("hello"))
+    patient = make_settings("deployment.timeout_minutes=90 deployment.downtime=true")
+    assert up_to_date(make_stage("hello", settings=patient))
+
+
+def test_what_is_active_and_does_not_answer_is_not_reported_as_up_to_date(
+    make_stage, deployments, settings
+):
+    with pytest.raises(EndpointError, match="the model cannot answer"):
+        run(make_stage("mute"))
+    assert deployments.get(settings.deployment.name).lifecycle_state == "ACTIVE"
+    assert not up_to_date(make_stage("mute"))
+    assert reason(make_stage("mute")) == "it has not answered yet"
+
+
+@pytest.mark.parametrize("bad", ["exit", "mute"])
+def test_a_new_model_that_fails_is_followed_by_the_old_one_where_that_is_asked(
+    make_stage, answer, bad, deployments, settings
+):
+    run(make_stage("good"))
+    before = deployments.get(settings.deployment.name)
+    with pytest.raises(CloudError) as failure:
+        run(make_stage(bad, rollback=True))
+    model = before.freeform_tags["falconry-model"]
+    assert f"returned to model {model}" in str(failure.value)
+    assert "which answers" in str(failure.value)
+    after = deployments.get(settings.deployment.name)
+    assert (after.id, after.lifecycle_state) == (before.id, "ACTIVE")
+    assert after.freeform_tags == before.freeform_tags
+    assert answer() == "good"
+    assert up_to_date(make_stage("good"))
+
+
+def test_the_reason_of_the_failure_is_told_with_the_return(make_stage, deployments):
+    run(make_stage("good"))
+    with pytest.raises(CloudError) as failure:
+        run(make_stage("exit", rollback=True))
+    assert "deserialization failed" in "\n".join(failure.value.details)
+    assert "toolchain of the image" in failure.value.remedy
+
+
+def test_without_being_asked_nothing_returns(make_stage, deployments, settings):
+    run(make_stage("good"))
+    with pytest.raises(EndpointError):
+        run(make_stage("mute"))
+    standing = deployments.get(settings.deployment.name)
+    model = standing.model_deployment_configuration_details.model_configuration_details.model_id
+    assert model != standing.freeform_tags["falconry-model"]
+
+
+def test_a_run_that_finds_a_half_made_change_returns_to_what_answered_last(
+    make_stage, answer, deployments
+):
+    run(make_stage("good"))
+    with pytest.raises(EndpointError):
+        run(make_stage("mute"))  # ends here, as if it had been killed after the change
+    with pytest.raises(CloudError, match="which answers"):
+        run(make_stage("mute", rollback=True))
+    assert answer() == "good"
+
+
+def test_a_first_deployment_has_nothing_to_return_to(make_stage, deployments):
+    with pytest.raises(CloudError, match="nothing to return to"):
+        run(make_stage("exit", rollback=True))
+
+
+def test_a_return_that_fails_is_told_with_both_reasons(make_stage, deployments, cloud):
+    run(make_stage("good"))
+    cloud.fault(kind="bootstrap", operation="update_model_deployment", times=9)
+    with pytest.raises(CloudError) as failure:
+        run(make_stage("other", rollback=True))
+    assert "Errors occurred while bootstrapping" in str(failure.value)
+
+
+def test_a_new_model_takes_over_while_eight_clients_ask_and_no_request_fails(
+    make_stage, deployments, settings, session
+):
+    run(make_stage("A"))
+    url = deployments.get(settings.deployment.name).model_deployment_url
+    answers, failures, over = [], [], threading.Event()
+
+    def ask():
+        endpoint = Endpoint(url, session.signer(), "generate")
+        while not over.is_set():
+            try:
+                answers.append(endpoint.answer("who?", 1))
+            except EndpointError as failure:
+                failures.append(str(failure))
+
+    clients = [threading.Thread(target=ask) for _ in range(8)]
+    for client in clients:
+        client.start()
+    try:
+        run(make_stage("B"))
+        time.sleep(0.5)
+    finally:
+        over.set()
+        for client in clients:
+            client.join()
+    assert failures == []
+    assert answers[0] == "A"
+    assert answers[-1] == "B"
+    # Once the new model answers, the old one answers no more, but for questions on their way.
+    assert "A" not in answers[answers.index("B") + 16 :]
+
+
+def deploy_in_a_process(stage, results):
+    """What one of two runners does."""
+    try:
+        results.put(run(stage).digest)
+    except CloudError as failure:
+        results.put(str(failure))
+
+
+def test_two_runners_that_deploy_the_same_make_one_deployment_and_one_model(
+    make_stage, deployments, settings, session
+):
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    runners = [
+        context.Process(target=deploy_in_a_process, args=(make_stage("same"), results))
+        for _ in range(2)
+    ]
+    for runner in runners:
+        runner.start()
+    found = {results.get(timeout=90) for _ in runners}
+    for runner in runners:
+        runner.join()
+    standing = [
+        each.id
+        for each in deployments.named(settings.deployment.name)
+        if each.lifecycle_state != "DELETED"
+    ]
+    assert found == set(standing)
+    assert len(standing) == 1
+    made = make_stage("same").ingredients()["artifact"]
+    tags = [model.freeform_tags["falconry-artifact"] for model in Catalog(session).models()]
+    assert tags.count(made) == 1
+
+
+def interrupted_in_a_process(stage, waiting, results):
+    """Waits for a deployment until Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def report(step, fraction):
+        if step == "Waiting for the container to be healthy":
+            waiting.set()
+
+    try:
+        run(stage, report)
+        results.put("it ended by itself")
+    except GoesOnError as interrupt:
+        results.put(str(interrupt))
+
+
+def test_ctrl_c_ends_the_wait_and_the_cloud_goes_on(
+    make_stage, make_settings, deployments, settings
+):
+    slow = make_settings("deployment.environment.START_SECONDS=3")
+    context = multiprocessing.get_context("spawn")
+    waiting, results = context.Event(), context.Queue()
+    runner = context.Process(
+        target=interrupted_in_a_process, args=(make_stage("hi", settings=slow), waiting, results)
+    )
+    runner.start()
+    assert waiting.wait(60)
+    os.kill(runner.pid, signal.SIGINT)
+    said = results.get(timeout=10)
+    runner.join()
+    assert "the creation of the deployment goes on in the cloud" in said
+    assert "make status and make logs" in said
+    assert deployments.find(settings.deployment.name).lifecycle_state == "CREATING"
+    assert deployments.settled(settings.deployment.name, WATCH).lifecycle_state == "ACTIVE"
+    run(make_stage("hi", settings=slow))
+    assert up_to_date(make_stage("hi", settings=slow))
+
+
+def test_everything_in_a_run_shares_one_session(settings):
+    assert session_of(settings.cloud) is session_of(settings.cloud)
+
+
+def test_the_catalog_names_the_licence_and_the_engine(make_stage, deployments, session, settings):
+    run(make_stage("licensed"))
+    model_id = deployments.get(settings.deployment.name).freeform_tags["falconry-model"]
+    model = session.client(DataScienceClient).get_model(model_id).data
+    items = {item.key: item.value for item in model.custom_metadata_list}
+    # checkpoints/tiny-falcon/README.md, in its front matter.
+    assert items["license"] == "apache-2.0"
+    assert items["engine"] == "e" * 64

@@ -1,0 +1,303 @@
+"""The image stage with a real engine and real registries: built, pushed, pinned, and then not."""
+
+import io
+import secrets
+import time
+import uuid
+
+import pytest
+
+from falconry.cloud.container_registry import OcirDoor
+from falconry.errors import ImageError
+from falconry.image.elsewhere import AnyRegistry
+from falconry.image.given_stage import GivenImageStage
+from falconry.image.source import KEY_LABEL, ImageSource
+from falconry.image.stage import ContainerImageStage
+from falconry.pipeline import Step, Workspace, bring_up_to_date, plan
+from falconry.progress import Progress
+from falconry.settings import CloudSettings, EmulatorSettings, RegistrySettings
+from tests.docker_engine import engine_events
+from tests.falconry.image.preflight.small_image import SmallImages
+from tests.registry_proxy import proxy_of
+
+DOCKERFILE = """
+ARG BASE
+FROM ${BASE}
+COPY server/ /opt/server/
+USER 10001
+ENTRYPOINT ["/opt/server/run"]
+"""
+LABELS = {
+    "org.opencontainers.image.title": "an image of the tests",
+    "org.opencontainers.image.licenses": "Apache-2.0",
+}
+NOWHERE = "unix:///nowhere/docker.sock"
+
+
+@pytest.fixture(scope="module")
+def base(docker_client):
+    """A small image that could be a server's base."""
+    images = SmallImages(docker_client)
+    tag = f"falconry-test/stage-base:{secrets.token_hex(4)}"
+    images.build("LABEL stand-in=yes", tag=tag)
+    yield tag
+    images.remove()
+
+
+@pytest.fixture(scope="module")
+def source(base, docker_client):
+    """What is built: a small image that no other run builds; it is removed in the end."""
+    name = f"image-{secrets.token_hex(4)}"
+    yield ImageSource(
+        name=name,
+        version="1.0",
+        dockerfile=DOCKERFILE,
+        files={"server/run": uuid.uuid4().bytes},
+        bases={"BASE": base},
+        labels=LABELS,
+    )
+    for image in docker_client.images.list():
+        for tag in image.tags:
+            if f"/{name}" in tag:
+                docker_client.images.remove(tag)
+
+
+@pytest.fixture(scope="module")
+def builds(tmp_path_factory):
+    """The directory of all profiles' outputs, with what was learned of layers."""
+    return tmp_path_factory.mktemp("build")
+
+
+@pytest.fixture
+def workspace(builds):
+    """Makes workspaces, each of a profile that never ran."""
+
+    def make(build=None):
+        return Workspace.open((build or builds) / secrets.token_hex(4), Progress(io.StringIO()))
+
+    return make
+
+
+def stage(source, door, workspace):
+    return ContainerImageStage(source, door, workspace, None)
+
+
+def run(source, door, workspace):
+    """Brings the image up to date as `make image` does."""
+    step = Step("image", lambda _: stage(source, door, workspace))
+    return bring_up_to_date([step], workspace)
+
+
+def planned(source, door, workspace):
+    """Whether it would run, and why, as `make plan` says."""
+    step = Step("image", lambda _: stage(source, door, workspace))
+    (found,) = plan([step], workspace)
+    return found.runs, found.why
+
+
+@pytest.fixture
+def locked_door(locked_registry, docker_login):
+    """The registry that asks for a password, logged in to by `docker login`."""
+    docker_login(locked_registry.host, *locked_registry.login)
+    prefix = f"tests/{secrets.token_hex(4)}"
+    return AnyRegistry(RegistrySettings(host=locked_registry.host, prefix=prefix))
+
+
+def test_an_image_is_pushed_and_pinned_by_the_digest_that_the_registry_has(
+    docker_host, docker_client, source, locked_door, locked_registry, workspace
+):
+    made = run(source, locked_door, workspace())
+    repository = locked_door.repository(source.name)
+    assert made.reference.startswith(f"{locked_registry.host}/{repository}:1.0-")
+    tag = made.reference.rpartition(":")[2]
+    assert made.digest == locked_registry.digest(repository, tag)
+    assert (made.kind, made.pinned) == ("container", f"{made.reference}@{made.digest}")
+    key = docker_client.images.get(made.reference).labels[KEY_LABEL]
+    assert tag == f"1.0-{key[:12]}"
+
+
+def test_with_the_image_in_the_registry_nothing_is_done_and_no_engine_is_needed(
+    docker_host, source, open_registry, docker_login, workspace, tmp_path, monkeypatch
+):
+    with proxy_of(open_registry) as proxy:
+        door = AnyRegistry(RegistrySettings(host=proxy.host, prefix="tests"))
+        here = workspace()
+        made = run(source, door, here)
+        asked = len(proxy.asked)
+        monkeypatch.setenv("DOCKER_HOST", NOWHERE)
+        # Here, and from an empty directory, as a fresh runner has it.
+        for place in (here, workspace(tmp_path)):
+            assert run(source, door, place) == made
+            runs, _ = planned(source, door, place)
+            assert not runs
+        assert {method for method, *_ in proxy.asked[asked:]} == {"GET"}
+
+
+def test_a_second_run_changes_nothing_in_the_engine(
+    docker_host, docker_client, source, locked_door, workspace
+):
+    here = workspace()
+    made = run(source, locked_door, here)
+    with engine_events(docker_client, source.name) as events:
+        assert run(source, locked_door, here) == made
+    assert events == []
+
+
+def test_another_image_under_the_tag_is_not_taken_for_ours(
+    docker_host, source, locked_door, locked_registry, workspace
+):
+    here = workspace()
+    made = run(source, locked_door, here)
+    repository, tag = locked_door.repository(source.name), made.reference.rpartition(":")[2]
+    other = locked_registry.push(repository, tag, b"another")
+    assert planned(source, locked_door, here) == (True, "the registry does not show it")
+    assert run(source, locked_door, here).digest == made.digest != other
+    assert locked_registry.digest(repository, tag) == made.digest
+
+
+def test_an_image_that_the_registry_lost_is_pushed_again(
+    docker_host, source, locked_door, locked_registry, workspace
+):
+    here = workspace()
+    made = run(source, locked_door, here)
+    repository = locked_door.repository(source.name)
+    assert locked_registry.ask("DELETE", f"{repository}/manifests/{made.digest}").ok
+    assert run(source, locked_door, here).digest == made.digest
+    assert locked_registry.digest(repository, made.digest) == made.digest
+
+
+def test_a_wrong_password_is_told_before_anything_is_built(
+    docker_host, docker_client, source, locked_registry, workspace, docker_login
+):
+    user, password = locked_registry.login
+    docker_login(locked_registry.host, user, f"{password}x")
+    door = AnyRegistry(RegistrySettings(host=locked_registry.host, prefix="elsewhere"))
+    started = time.monotonic()
+    with pytest.raises(ImageError, match="the registry does not accept the login") as raised:
+        run(source, door, workspace())
+    assert time.monotonic() - started < 5
+    assert "\n" not in str(raised.value)
+    assert password not in str(raised.value)
+    assert docker_client.images.list(f"{locked_registry.host}/elsewhere/{source.name}") == []
+
+
+def test_a_token_of_the_environment_wins_over_docker_login(
+    docker_host, source, locked_registry, workspace, docker_login, monkeypatch
+):
+    user, password = locked_registry.login
+    docker_login(locked_registry.host, user, "wrong")
+    monkeypatch.setenv("OCIR_AUTH_TOKEN", password)
+    settings = RegistrySettings(host=locked_registry.host, prefix="tests", username=user)
+    assert run(source, AnyRegistry(settings), workspace()).digest.startswith("sha256:")
+
+
+def test_an_image_that_fails_the_preflight_is_not_pushed(
+    docker_host, source, locked_door, locked_registry, workspace, monkeypatch
+):
+    planted = f"planted-{secrets.token_hex(12)}"
+    monkeypatch.setenv("HF_TOKEN", planted)
+    bad = ImageSource(
+        name=f"{source.name}-bad",
+        version="1.0",
+        dockerfile=source.dockerfile,
+        files={"server/run": planted.encode()},
+        bases=source.bases,
+        labels=LABELS,
+    )
+    with pytest.raises(ImageError) as raised:
+        run(bad, locked_door, workspace())
+    assert planted not in str(raised.value)
+    answer = locked_registry.ask("GET", f"{locked_door.repository(bad.name)}/tags/list")
+    assert answer.status_code == 404
+
+
+# --- the cloud's registry ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def cloud(registry_cloud):
+    """The settings of the cloud with a container registry."""
+    return CloudSettings(
+        config_file=registry_cloud.directory / "config",
+        project="tests",
+        log_group="tests",
+        log="tests",
+        emulator=EmulatorSettings(directory=registry_cloud.directory),
+    )
+
+
+def test_the_clouds_registry_has_the_image_in_the_profiles_compartment(
+    docker_host, source, cloud, registry_sdk, workspace
+):
+    compartment = f"ocid1.compartment.oc1..{uuid.uuid4().hex}"
+    door = OcirDoor(cloud, RegistrySettings(prefix="tests", compartment_id=compartment))
+    made = run(source, door, workspace())
+    (image,) = registry_sdk.artifacts.list_container_images(
+        compartment, repository_name=f"tests/{source.name}"
+    ).data.items
+    assert image.digest == made.digest
+    assert run(source, door, workspace()) == made
+
+
+def test_a_cloud_that_does_not_run_is_not_started_to_plan(source, tmp_path, workspace):
+    cloud = CloudSettings(
+        config_file=tmp_path / "config",
+        project="tests",
+        log_group="tests",
+        log="tests",
+        emulator=EmulatorSettings(directory=tmp_path / "cloud"),
+    )
+    door = OcirDoor(cloud, RegistrySettings(prefix="tests"))
+    assert planned(source, door, workspace())[0] is True
+    assert not (tmp_path / "cloud").exists()
+
+
+# --- an image of the user's own ---------------------------------------------------------------
+
+
+def given(reference, door, workspace):
+    step = Step("image", lambda _: GivenImageStage(reference, door))
+    return bring_up_to_date([step], workspace)
+
+
+@pytest.fixture
+def stored(locked_registry):
+    """Reference and digest of an image that somebody pushed."""
+    repository = f"somebody/{secrets.token_hex(4)}"
+    digest = locked_registry.push(repository, "3", b"a layer")
+    return f"{locked_registry.host}/{repository}:3", digest
+
+
+def test_a_given_image_is_pinned_and_no_engine_is_needed(
+    stored, locked_door, workspace, monkeypatch
+):
+    monkeypatch.setenv("DOCKER_HOST", NOWHERE)
+    reference, digest = stored
+    found = given(reference, locked_door, workspace())
+    assert (found.reference, found.digest, found.kind) == (reference, digest, "container")
+
+
+def test_a_given_image_may_be_pinned_already(stored, locked_door, workspace):
+    reference, digest = stored
+    found = given(f"{reference}@{digest}", locked_door, workspace())
+    assert (found.reference, found.digest) == (reference, digest)
+    other = f"sha256:{64 * 'a'}"
+    with pytest.raises(ImageError, match="no such image"):
+        given(f"{reference}@{other}", locked_door, workspace())
+
+
+def test_a_given_image_that_is_not_there_is_told(stored, locked_door, workspace):
+    with pytest.raises(ImageError, match="the registry has no such image") as raised:
+        given(f"{stored[0]}0", locked_door, workspace())
+    assert "image.reference" in raised.value.remedy
+
+
+def test_a_given_image_of_another_registry_has_that_ones_login(
+    stored, locked_registry, docker_login, workspace, open_registry
+):
+    docker_login(locked_registry.host, *locked_registry.login)
+    elsewhere = AnyRegistry(RegistrySettings(host=open_registry.host, prefix="tests"))
+    assert given(stored[0], elsewhere, workspace()).digest == stored[1]
+    docker_login(locked_registry.host, "nobody", "wrong")
+    with pytest.raises(ImageError, match="does not accept the login"):
+        given(stored[0], elsewhere, workspace())

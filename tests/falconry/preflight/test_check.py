@@ -1,0 +1,293 @@
+"""Deployments that Oracle would refuse, or that could not serve, are found before any upload.
+
+Numbers are Oracle's, each with its document, and not read from our own limits.toml.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from falconry.engine.tensorrt_llm.memory import estimate
+from falconry.errors import PreflightError
+from falconry.preflight import Account, Artifact, Compute, Image, ServiceLimit, check_deployment
+from tests.falconry.engine.tensorrt_llm.specs import spec
+from tests.falconry.engine.test_preflight import manifest
+from tests.falconry.preflight.subjects import MODELS, REPOSITORY, container, subject
+
+
+def problems(**changes: Any) -> list[str]:
+    return [str(each.problem) for each in check_deployment(subject(**changes)).problems]
+
+
+def facts(check: str, **changes: Any) -> list[str]:
+    found = check_deployment(subject(**changes)).findings
+    return [each.fact for each in found if each.check == check]
+
+
+def test_a_deployment_that_is_well_made_has_no_problem() -> None:
+    preflight = check_deployment(subject())
+    assert preflight.problems == ()
+    preflight.refuse_problems()
+
+
+def test_every_problem_is_told_in_one_error() -> None:
+    wrong = subject(
+        artifact=Artifact(MODELS, 500 * 10**9),
+        container=container(server_port=80, environment={"TENANCY_OCID": "x"}),
+        compute=Compute("BM.GPU.H100.8"),
+    )
+    with pytest.raises(PreflightError) as told:
+        check_deployment(wrong).refuse_problems()
+    text = str(told.value)
+    assert "\n" not in text
+    for word in ("500.0 GB", "server port is 80", "TENANCY_OCID", "SM 86", "SM 90"):
+        assert word in text
+
+
+# models-about.htm: "Large models have artifacts limitations of up to 400 GB".
+@pytest.mark.parametrize(("size", "fits"), [(400 * 10**9, True), (400 * 10**9 + 1, False)])
+def test_the_catalog_takes_400_gb(size: int, fits: bool) -> None:
+    assert (problems(artifact=Artifact(MODELS, size)) == []) is fits
+
+
+# ads/model/datascience_model.py: 2 GiB and less are sent as they are.
+@pytest.mark.parametrize(("size", "way"), [(2 << 30, "catalog itself"), ((2 << 30) + 1, "bucket")])
+def test_the_way_of_an_artifact_is_told(size: int, way: str) -> None:
+    assert way in facts("artifact size", artifact=Artifact(MODELS, size))[0]
+
+
+@pytest.mark.parametrize(
+    "words", [[f"--model-repository={REPOSITORY}"], ["--model-store", f"{REPOSITORY}/"]]
+)
+def test_the_repository_is_looked_for_where_the_command_says(words: list[str]) -> None:
+    command = container(command=["tritonserver", *words])
+    assert facts("model repository", container=command) == [
+        f"2 models in {words[-1].rpartition('=')[2]}"
+    ]
+
+
+def test_a_repository_that_was_zipped_without_its_folder_is_found() -> None:
+    # mod-dep-byoc.htm: zipping the files or the folder gives other paths.
+    names = [name.removeprefix("model_repository/") for name in MODELS]
+    (told,) = problems(artifact=Artifact(names, 1))
+    assert "no models in model_repository/" in told
+    assert "it has ensemble, tensorrt_llm" in told
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("/models", "is /models, and the artifact is unpacked at /opt/ds/model/deployed_model"),
+        ("/opt/ds/model/deployed_model/models", "no models in models/"),
+        ("/opt/ds/model/deployed_modelx", "the artifact is unpacked at"),
+    ],
+)
+def test_a_command_that_looks_elsewhere_is_refused(place: str, said: str) -> None:
+    (told,) = problems(container=container(command=["tritonserver", "--model-repository", place]))
+    assert said in told
+
+
+def test_a_command_that_names_no_repository_is_told() -> None:
+    assert "not checked" in facts("model repository", container=container(command=["serve"]))[0]
+
+
+def test_a_model_without_configuration_or_version_is_refused() -> None:
+    names = [*MODELS, "model_repository/bare/1/model.py", "model_repository/empty/config.pbtxt"]
+    (told,) = problems(artifact=Artifact(names, 1))
+    assert "the model bare has no config.pbtxt" in told
+    assert "the model empty has no version directory" in told
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../x", "a/../../x", "a\\b"])
+def test_an_entry_that_leaves_the_directory_is_refused(name: str) -> None:
+    (told,) = problems(artifact=Artifact([*MODELS, name], 1))
+    assert name in told
+
+
+# oci 2.189.0, OcirModelDeploymentEnvironmentConfigurationDetails.server_port.
+@pytest.mark.parametrize(
+    ("port", "allowed"),
+    [(1023, False), (1024, True), (65535, True), (65536, False)]
+    + [(reserved, False) for reserved in (24224, 8446, 8447)],
+)
+def test_ports_are_those_that_oracle_takes(port: int, allowed: bool) -> None:
+    for name in ("server_port", "health_check_port"):
+        assert (problems(container=container(**{name: port})) == []) is allowed
+
+
+# The same class, cmd: "The combined size of `CMD` and `ENTRYPOINT` must be less than 2048 bytes".
+@pytest.mark.parametrize(("size", "fits"), [(2047, True), (2048, False)])
+def test_command_and_entrypoint_have_fewer_than_2048_bytes_together(size: int, fits: bool) -> None:
+    whole = container(
+        command=["x" * 47], entrypoint=["ü" * ((size - 47) // 2), "y" * (size % 2 == 0)]
+    )
+    assert (problems(container=whole) == []) is fits
+
+
+# The same class, environment_variables.
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        ("AB", True),
+        ("A", False),
+        ("A" * 31, True),
+        ("A" * 32, False),
+        ("1A", False),
+        ("_A", False),
+        ("TEST_", False),
+        ("A-B", False),
+        ("", False),
+        ("Ä1", False),
+        ("MODEL_DEPLOYMENT_OCID", False),
+        ("MODEL_SERVING_PYTHON_VERSION", False),
+        ("CONTAINER_CUSTOM_IMAGE", False),
+    ],
+)
+def test_names_of_variables_are_those_that_oracle_takes(name: str, allowed: bool) -> None:
+    assert (problems(container=container(environment={name: "x"})) == []) is allowed
+
+
+@pytest.mark.parametrize(("size", "fits"), [(2047, True), (2048, False)])
+def test_variables_have_fewer_than_2048_bytes_together(size: int, fits: bool) -> None:
+    variables = {"AB": "x" * (size - 4), "CD": ""}
+    assert (problems(container=container(environment=variables)) == []) is fits
+
+
+def test_custom_endpoints_are_those_that_oracle_takes() -> None:
+    # oci-data-science-ai-samples, multiple_inference_endpoints: 15 at most.
+    def told(*endpoints: tuple[str, list[str]]) -> list[str]:
+        return problems(container=container(endpoints=list(endpoints)))
+
+    assert told(*[(f"/{number}", ["GET"]) for number in range(15)]) == []
+    assert "16 custom endpoints" in told(*[(f"/{number}", ["GET"]) for number in range(16)])[0]
+    assert "'v2'" in told(("v2", ["GET"]))[0]
+    assert "PATCH" in told(("/v2", ["PATCH"]))[0]
+    assert "none" in told(("/v2", []))[0]
+
+
+@pytest.mark.parametrize(("name", "known"), [("openai", True), ("OpenAI", True), ("tgi", False)])
+def test_the_api_specification_is_one_that_oracle_has(name: str, known: bool) -> None:
+    assert (problems(container=container(specification=name)) == []) is known
+
+
+# tshoot-model-deploy-byoc.htm: "the image size must be within 16 GB".
+@pytest.mark.parametrize(("size", "fits"), [(16 * 10**9, True), (16 * 10**9 + 1, False)])
+def test_an_image_has_at_most_16_gb(size: int, fits: bool) -> None:
+    assert (problems(image=Image("x", size, None)) == []) is fits
+
+
+def test_an_image_of_unknown_size_is_told() -> None:
+    assert "not known" in facts("image size", image=Image("x"))[0]
+
+
+def test_an_image_of_another_release_is_refused() -> None:
+    labels = {"io.falconry.tensorrt-llm": "0.5.0", "io.falconry.tensorrt": "9.1.0.4"}
+    told = problems(image=Image("x", 1, labels))
+    assert told == [
+        "the engine was built with TensorRT-LLM 1.0.0 and the image has 0.5.0",
+        "the engine was built with TensorRT 10.11.0.33 and the image has 9.1.0.4",
+    ]
+
+
+def test_an_image_without_labels_is_told_and_not_refused() -> None:
+    for image in (Image("x", 1, {}), Image("x", 1)):
+        assert problems(image=image) == []
+        assert facts("image versions", image=image)
+
+
+def test_more_ranks_than_the_shape_has_gpus_are_refused() -> None:
+    (told,) = problems(engine=manifest(tensor_parallel=2))
+    assert "it takes 2 GPUs" in told
+
+
+def test_a_gpu_engine_on_a_shape_without_gpus_is_refused() -> None:
+    compute = Compute("VM.Standard.E4.Flex", 2, 16)
+    (told,) = problems(compute=compute)
+    assert "VM.Standard.E4.Flex has none" in told
+
+
+def test_a_cpu_engine_on_gpus_is_refused() -> None:
+    engine = manifest().model_copy(update={"gpu": None, "builder": "openvino"})
+    (told,) = problems(engine=engine)
+    assert "in vain" in told
+
+
+def test_weights_and_cache_have_to_fit_the_gpu_for_as_many_as_are_asked_for() -> None:
+    # tensorrtllm_backend#299: Falcon-7B in float16 has an engine of 13,768 MiB; an A10 gives
+    # 23,028 MiB, and a request of 2,048 tokens takes 16 MiB of cache.
+    memory = estimate(spec("falcon-7b", limits={"max_batch_size": 4096, "max_num_tokens": 8192}))
+    assert "13.4" in facts("GPU memory", memory=memory)[0]
+    (told,) = problems(memory=memory, concurrency=4096)
+    assert "4096 are asked for" in told and "estimated" in told
+
+
+# Oracle, supported-shapes.htm: 6 to 64 GB an OCPU; SDK: 1 to 64 OCPUs and 6 to 1,024 GB.
+@pytest.mark.parametrize(
+    ("ocpus", "memory", "fits"),
+    [
+        (1, 6, True),
+        (2, 11, False),
+        (2, 128, True),
+        (2, 129, False),
+        (64, 1024, True),
+        (64, 1025, False),
+        (65, 500, False),
+        (None, None, False),
+    ],
+)
+def test_a_flexible_shape_has_the_sizes_that_oracle_gives(
+    ocpus: float | None, memory: float | None, fits: bool
+) -> None:
+    engine = manifest().model_copy(update={"gpu": None})
+    compute = Compute("VM.Standard.E4.Flex", ocpus, memory)
+    assert (problems(engine=engine, compute=compute) == []) is fits
+
+
+def test_a_fixed_shape_has_one_size() -> None:
+    (told,) = problems(compute=Compute("VM.GPU.A10.1", 15, 240))
+    assert "one size" in told
+
+
+@pytest.mark.parametrize(("most", "fits"), [(10, True), (20, True), (21, False), (9, False)])
+def test_the_bandwidth_is_at_most_doubled(most: int, fits: bool) -> None:
+    compute = Compute("VM.GPU.A10.1", maximum_bandwidth_mbps=most)
+    assert (problems(compute=compute) == []) is fits
+
+
+def test_a_shape_that_is_not_known_here_is_told() -> None:
+    assert problems(compute=Compute("VM.GPU.NEW.1")) == []
+    assert "not known here" in facts("shape", compute=Compute("VM.GPU.NEW.1"))[0]
+
+
+@pytest.mark.parametrize(("available", "fits"), [(4, True), (3, False), (None, True)])
+def test_a_limit_that_can_be_read_counts_gpus(available: float | None, fits: bool) -> None:
+    account = Account(ServiceLimit("ds-gpu-a10-count", available, "404"), [])
+    compute = Compute("VM.GPU.A10.2", instances=2)
+    told = problems(account=account, compute=compute)
+    assert (told == []) is fits
+    assert not told or "leaves 3" in told[0]
+
+
+def test_what_cannot_be_read_of_a_tenancy_is_told_and_refuses_nothing() -> None:
+    account = Account(
+        ServiceLimit("ds-gpu-a10-count", None, "404 NotAuthorizedOrNotFound"), None, "404"
+    )
+    assert problems(account=account) == []
+    assert "cannot be read: 404" in facts("service limit", account=account)[0]
+    assert facts("policies", account=account) == ["cannot be read: 404"]
+
+
+def test_statements_that_are_missing_are_told_with_one_that_would_do() -> None:
+    # Statements of model-dep-policies-auth.htm and model-large-artifacts.htm.
+    statements = [
+        "Allow any-user to use log-content in tenancy where ALL"
+        " {request.principal.type = 'datasciencemodeldeployment'}",
+        "allow service datascience to manage object-family in compartment c",
+    ]
+    told = facts("policies", account=Account(None, statements))
+    assert [": a statement allows it" in each for each in told] == [True, False, True]
+    assert "read repos" in told[1]
+    small = facts("policies", account=Account(None, statements), artifact=Artifact(MODELS, 10**9))
+    assert len(small) == 2

@@ -1,0 +1,106 @@
+"""What a user of oracle-ads does, from a model's files to an answer. Run by test_ads.py.
+
+It runs in a virtual environment of its own, on what ads_requirements.lock pins. Nothing of ADS is
+changed; the cloud's address comes from OCI_ODSC_SERVICE_ENDPOINT. The arguments are one JSON
+object; the last line of the output is another.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+import ads
+from ads.model.datascience_model import DataScienceModel
+from ads.model.deployment import (
+    ModelDeployment,
+    ModelDeploymentContainerRuntime,
+    ModelDeploymentInfrastructure,
+)
+
+
+def main() -> None:
+    """Create, deploy, watch, predict, read the logs, and take everything down again."""
+    given = json.loads(sys.argv[1])
+    ads.set_auth("api_key", oci_config_location=given["config"])
+    model = _model(given)
+    deployment = _deployment(given, model.id)
+    deployment.deploy(poll_interval=1)
+    told: dict[str, Any] = {
+        "model": model.id,
+        "deployment": deployment.model_deployment_id,
+        "state": deployment.state.name,
+        "listed": list(ModelDeployment.list_df(compartment_id=given["compartment"]).iloc[:, 0]),
+        "answer": deployment.predict(data={"prompt": "hello"}),
+    }
+    # The Logging service's address has no variable of its own.
+    endpoint = os.environ["OCI_ODSC_SERVICE_ENDPOINT"]
+    ads.set_auth(
+        "api_key",
+        oci_config_location=given["config"],
+        client_kwargs={"service_endpoint": endpoint},
+    )
+    deployment.logs("access").tail(source=deployment.model_deployment_id)  # it prints them
+    told["failure"] = _failure(given, model.id)
+    told["deactivated"] = deployment.deactivate(poll_interval=1).state.name
+    told["activated"] = deployment.activate(poll_interval=1).state.name
+    told["deleted"] = deployment.delete(poll_interval=1).state.name
+    print(json.dumps(told))
+
+
+def _model(given: dict[str, Any]) -> Any:
+    return (
+        DataScienceModel()
+        .with_compartment_id(given["compartment"])
+        .with_project_id(given["project"])
+        .with_display_name("of ads")
+        .with_description("made by oracle-ads")
+        .with_freeform_tags(made_by="ads")
+        .with_artifact(given["artifact"])
+        .create()
+    )
+
+
+def _deployment(given: dict[str, Any], model: str, **variables: str) -> Any:
+    log = {"log_group_id": given["log_group"], "log_id": given["log"]}
+    infrastructure = (
+        ModelDeploymentInfrastructure()
+        .with_compartment_id(given["compartment"])
+        .with_project_id(given["project"])
+        .with_shape_name("VM.Standard.E4.Flex")
+        .with_shape_config_details(ocpus=1, memory_in_gbs=16)
+        .with_replica(1)
+        .with_bandwidth_mbps(10)
+        .with_access_log(**log)
+        .with_predict_log(**log)
+    )
+    runtime = (
+        ModelDeploymentContainerRuntime()
+        .with_image(given["image"])
+        .with_cmd(["serve", "8000"])
+        .with_server_port(8000)
+        .with_health_check_port(8000)
+        .with_env(variables)
+        .with_model_uri(model)
+    )
+    return (
+        ModelDeployment()
+        .with_display_name("of ads")
+        .with_infrastructure(infrastructure)
+        .with_runtime(runtime)
+    )
+
+
+def _failure(given: dict[str, Any], model: str) -> dict[str, str]:
+    """What ADS makes of a deployment whose container ends at once."""
+    deployment = _deployment(given, model, EXIT_EARLY="3")
+    deployment.deploy(poll_interval=1)
+    told = {"state": deployment.state.name, "details": deployment.sync().lifecycle_details}
+    deployment.delete(poll_interval=1)
+    return told
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Unmodified oracle-ads, Oracle's own client, takes a model to an answering deployment here."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.local_oci.support import IMAGE, MODEL_FILES, REPOSITORY, LocalCloud, Sdk, zipped
+
+LOCK = Path(__file__).with_name("ads_requirements.lock")
+CLIENT = Path(__file__).with_name("ads_client.py")
+# What pip says when it finds no registry, in the order in which it comes to that.
+UNREACHABLE = (
+    "Could not find a version that satisfies",
+    "No matching distribution found",
+    "Max retries exceeded",
+    "Temporary failure in name resolution",
+)
+
+
+@pytest.fixture(scope="session")
+def ads_python() -> Path:
+    """Python with what the lock pins; made once, in build/, and again for another lock."""
+    place = REPOSITORY / "build" / "oracle-ads"
+    stamp, python = place / "installed.lock", place / "bin" / "python"
+    if stamp.is_file() and stamp.read_bytes() == LOCK.read_bytes():
+        return python
+    subprocess.run([sys.executable, "-m", "venv", "--clear", place], check=True)
+    installing = subprocess.run(
+        [
+            *(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+            # It imports a small part of what it brings, and compiles that by itself.
+            *("--no-compile", "--no-deps", "--require-hashes", "--requirement", LOCK),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    if installing.returncode != 0:
+        reason = f"oracle-ads cannot be installed:\n{installing.stderr}"
+        if os.environ.get("CI") or not any(words in reason for words in UNREACHABLE):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    shutil.copyfile(LOCK, stamp)
+    return python
+
+
+@pytest.fixture(scope="session")
+def run(
+    ads_python: Path,
+    sdk: Sdk,
+    shared_cloud: LocalCloud,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> subprocess.CompletedProcess[str]:
+    """One run of the client."""
+    directory = tmp_path_factory.mktemp("ads")
+    artifact = directory / "model.zip"
+    artifact.write_bytes(zipped(MODEL_FILES))
+    group, log = sdk.log()
+    given = {
+        "config": str(shared_cloud.directory / "config"),
+        "compartment": sdk.compartment,
+        "project": sdk.project(),
+        "artifact": str(artifact),
+        "image": IMAGE,
+        "log_group": group,
+        "log": log,
+    }
+    finished = subprocess.run(
+        [ads_python, CLIENT, json.dumps(given)],
+        env={
+            **os.environ,
+            "OCI_ODSC_SERVICE_ENDPOINT": shared_cloud.endpoint,
+            "MPLCONFIGDIR": str(directory),
+        },
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished
+
+
+@pytest.fixture(scope="session")
+def told(run: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """What the client found."""
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def test_it_creates_a_model_with_an_artifact(sdk: Sdk, told: dict[str, Any]) -> None:
+    model = sdk.data_science.get_model(told["model"]).data
+    assert (model.display_name, model.description) == ("of ads", "made by oracle-ads")
+    assert model.freeform_tags == {"made_by": "ads"}
+    content = sdk.data_science.get_model_artifact_content(told["model"]).data.content
+    with zipfile.ZipFile(io.BytesIO(content)) as package:
+        assert {name: package.read(name) for name in package.namelist()} == MODEL_FILES
+
+
+def test_it_deploys_and_watches_the_work_request_to_its_end(
+    run: subprocess.CompletedProcess[str], told: dict[str, Any]
+) -> None:
+    assert told["state"] == "ACTIVE"
+    assert told["deployment"] in told["listed"]
+    # ADS shows the last step of the work request as the label of its progress bar.
+    assert "Model Deployment is Active." in run.stdout + run.stderr
+
+
+def test_it_predicts(told: dict[str, Any]) -> None:
+    assert json.loads(told["answer"]["body"]) == {"prompt": "hello"}
+    assert told["answer"]["files"] == [
+        "model_repository",
+        "model_repository/echo",
+        "model_repository/echo/config.pbtxt",
+    ]
+
+
+def test_it_shows_the_access_log(run: subprocess.CompletedProcess[str]) -> None:
+    assert "POST /predict 1.1" in run.stdout
+
+
+def test_it_tells_of_a_container_that_ends_at_once(told: dict[str, Any]) -> None:
+    assert told["failure"]["state"] == "FAILED"
+    assert "the container exited with status 3" in told["failure"]["details"]
+
+
+def test_it_takes_the_deployment_down_again(sdk: Sdk, told: dict[str, Any]) -> None:
+    states = told["deactivated"], told["activated"], told["deleted"]
+    assert states == ("INACTIVE", "ACTIVE", "DELETED")
+    assert sdk.state(told["deployment"]) == "DELETED"

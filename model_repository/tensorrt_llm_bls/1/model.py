@@ -157,7 +157,7 @@ class TritonPythonModel:
 
     def _cancel_left_ones(self):
         for conversation in self._conversations:
-            if conversation.client.gone():
+            if conversation.left():
                 self._loop.call_soon_threadsafe(conversation.cancel)
 
 

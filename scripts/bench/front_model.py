@@ -10,6 +10,7 @@ import re
 import socket
 import subprocess
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,7 +164,14 @@ async def _through_the_front_model(port: int) -> Speeds:
 
 
 async def _stream(port: int, prompt: str, new_tokens: int) -> _Streamed:
-    body = {"text_input": prompt, "max_tokens": new_tokens, "end_id": -1, "stream": True}
+    body = {
+        "text_input": prompt,
+        "max_tokens": new_tokens,
+        "end_id": -1,
+        "stream": True,
+        # As docker/server/front.py asks, whose port this is not.
+        "connection": uuid.uuid4().hex,
+    }
     content = json.dumps(body).encode()
     started = time.perf_counter()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)

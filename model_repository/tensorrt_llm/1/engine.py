@@ -29,6 +29,10 @@ from .tokens import GeneratedTokens, SentTokens, Token, VisibleTokens
 
 _RUNNING = genai.GenerationStatus.RUNNING
 _IGNORED = genai.GenerationStatus.IGNORED
+# A response costs about 0.6 ms of CPU on its way to a client, and a step of many requests brings as
+# many tokens. So the more requests run, the more tokens go together: one up to 15 requests, two up
+# to 31, three with 32 (TensorRT-LLM has the like, `stream_interval`). A first token goes alone.
+_REQUESTS_A_TOKEN = 16
 _RESTARTED = "the engine failed at another request and was started again; send this one again"
 
 
@@ -59,6 +63,7 @@ class _Running:
     unsent: list[Token] = field(default_factory=list)
     cumulative: float = 0.0
     generated: int = 0
+    has_sent: bool = False
 
 
 class Engine:
@@ -174,13 +179,18 @@ class Engine:
             running.sink.fail("the engine has no room in its cache for this request")
             return False
         elif status == _RUNNING:
-            if running.request.streaming and running.unsent:
+            if running.request.streaming and self._enough(running):
                 self._send(running, final=False)
             return True
         else:
             running.unsent += running.tokens.finish()
         self._send(running, final=True)
         return False
+
+    def _enough(self, running: _Running) -> bool:
+        """Whether there are as many tokens as shall go together."""
+        together = 1 + len(self._running) // _REQUESTS_A_TOKEN if running.has_sent else 1
+        return len(running.unsent) >= together
 
     def _take(self, running: _Running, ids: Sequence[int], log_probs: Sequence[float]) -> None:
         for token_id, log_prob in zip(ids, log_probs, strict=True):
@@ -195,6 +205,7 @@ class Engine:
     def _send(self, running: _Running, final: bool) -> None:
         running.sink.send(running.unsent, running.cumulative, final)
         running.unsent = []
+        running.has_sent = True
 
     def _start_again(self, error: RuntimeError) -> None:
         """Opens a new pipeline: one that has failed in a step fails in every step after it."""

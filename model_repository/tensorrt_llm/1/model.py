@@ -24,8 +24,9 @@ ALL_TOKENS = "all_tokens"
 
 # To ask Triton whether a client has gone is a round trip that the next step waits for. The C++
 # backend asks every 100 ms (TensorRT-LLM 1.0.0, `cancellation_check_period_ms`); a request with
-# `stop` is obeyed at once.
-_CANCELLATION_CHECK_PERIOD_S = 0.05
+# `stop` is obeyed at once. The front model says `stop` whenever a request of its own shall end.
+_CHECK_PERIOD_S = 0.05
+_CHECK_PERIOD_OF_FRONT_MODEL_S = 1.0
 
 
 class TritonPythonModel:
@@ -126,6 +127,7 @@ class Responses:
         self._echo = [] if wanted.exclude_input else list(wanted.input_ids)
         # The ensemble's steps need every tensor; the front model those that say something.
         self._needs_all = wanted.return_log_probs or not wanted.all_tokens
+        self._period = _CHECK_PERIOD_OF_FRONT_MODEL_S if wanted.all_tokens else _CHECK_PERIOD_S
         self._next_check = 0.0
         self._gone = False
 
@@ -133,7 +135,7 @@ class Responses:
         """Whether nobody wants the rest of the answer."""
         now = time.monotonic()
         if now >= self._next_check:
-            self._next_check = now + _CANCELLATION_CHECK_PERIOD_S
+            self._next_check = now + self._period
             self._gone = self._request.is_cancelled()
         return self.stopped or self._gone
 

@@ -98,6 +98,10 @@ class Conversation:
             f"total_s {time.perf_counter() - self.arrived:.3f}"
         )
 
+    def left(self) -> bool:
+        """Whether the client has gone; of a named connection somebody else will say so."""
+        return not self.connection and self.client.gone()
+
     def cancel(self) -> None:
         """Ends the conversation; to be called in the event loop's thread."""
         self._cancelled = True
@@ -149,7 +153,7 @@ class Conversation:
         if now < self._next_look:
             return False
         self._next_look = now + _GONE_PERIOD_S
-        return self.client.gone()
+        return self.left()
 
     def _count(self, new: int, record: Record) -> None:
         if new and self.body["streaming"] and self.first_token is None:

@@ -93,7 +93,8 @@ class TritonPythonModel:
         self._end.set()
         self._loop.call_soon_threadsafe(self._loop.stop)
         for thread in self._threads:
-            thread.join()
+            # One that asks a Triton that has crashed waits for ever.
+            thread.join(timeout=1)
 
     def _read(self, request):
         check_parameters(request.parameters(), CONNECTION)
@@ -157,7 +158,7 @@ class TritonPythonModel:
 
     def _cancel_left_ones(self):
         for conversation in self._conversations:
-            if conversation.client.gone():
+            if conversation.left():
                 self._loop.call_soon_threadsafe(conversation.cancel)
 
 

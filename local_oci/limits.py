@@ -29,6 +29,14 @@ MAX_REQUESTS_PER_SECOND = 150
 # [inferred] OCI keeps retry tokens for 24 hours.
 RETRY_TOKEN_LIFETIME = timedelta(hours=24)
 
+# --- objects ----------------------------------------------------------------------------------
+
+# [read] Content/Object/Tasks/usingmultipartuploads.htm: "Object parts must be no larger than
+# 50 GiB", and "Part numbers can range from 1 to 10,000". It names no least size of a part; earlier
+# versions of it said 10 MiB for all but the last, so that is not enforced.
+MAX_PART_BYTES = 50 << 30
+MAX_PART_NUMBER = 10_000
+
 # --- containers -------------------------------------------------------------------------------
 
 # [read] mod-dep-byoc.htm: where the unpacked artifact is mounted, read-only.

@@ -107,12 +107,15 @@ class Model(NamedResource):
 
 
 class Artifact(Record):
-    """A model's artifact: one blob. Never on the wire as JSON."""
+    """A model's artifact: one blob. Never on the wire as JSON.
+
+    Its MD5 is not known where it came from an object that was uploaded in parts.
+    """
 
     model_id: str
     blob: str
     size: int
-    md5: str
+    md5: str | None
     content_disposition: str
     last_modified: datetime
 

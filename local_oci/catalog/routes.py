@@ -246,10 +246,11 @@ async def get_model_artifact_content(request: Request) -> Response:
     headers = {
         "etag": artifact.etag,
         "content-type": "application/octet-stream",
-        "content-md5": artifact.md5,
         "content-disposition": artifact.content_disposition,
         "last-modified": format_datetime(artifact.last_modified, usegmt=True),
     }
+    if artifact.md5 is not None:
+        headers["content-md5"] = artifact.md5
     return blob_response(request, cloud.blobs, artifact.blob, artifact.size, headers)
 
 

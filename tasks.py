@@ -396,7 +396,7 @@ def test(c: Context, arguments: str = "") -> None:
 
 
 @target(
-    only="engine, generation, noop or store",
+    only="engine, generation, noop, store or upload; the last not without being asked for",
     quick="fewer repetitions",
 )
 def bench(c: Context, only: str = "", quick: bool = False) -> None:

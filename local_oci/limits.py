@@ -60,6 +60,14 @@ MAX_FREEFORM_TAGS = 10
 TAG_KEY_CHARACTERS = 100
 TAG_VALUE_CHARACTERS = 256
 
+# --- objects ----------------------------------------------------------------------------------
+
+# [read] Content/Object/Tasks/usingmultipartuploads.htm: "Object parts must be no larger than
+# 50 GiB", and "Part numbers can range from 1 to 10,000". It names no least size of a part; earlier
+# versions of it said 10 MiB for all but the last, so that is not enforced.
+MAX_PART_BYTES = 50 << 30
+MAX_PART_NUMBER = 10_000
+
 # --- containers -------------------------------------------------------------------------------
 
 # [read] mod-dep-byoc.htm: where the unpacked artifact is mounted, read-only.

@@ -32,7 +32,7 @@ _PREFIX = "artifacts/"
 _LEFT_BEHIND_AFTER = timedelta(days=7)
 _EXPORT_TIMEOUT_S = 4 * 3600.0
 # How often another runner may remove the staged object before this one's copy of it is done.
-_ROUNDS = 3
+_ROUNDS = 8
 _ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED"})
 _NO_RETRY = oci.retry.NoneRetryStrategy()
 

@@ -39,8 +39,8 @@ _MOST_PARTS = 10_000
 # Parts are hashed and sent from memory, so that what is sent is what was hashed.
 _BUFFERS_BYTES = 128 * _MIB
 _MOST_PARALLEL = 4
-# How often another runner may end the upload that this one works on.
-_ROUNDS = 3
+# How often another runner may end the upload that this one works on; each time it got further.
+_ROUNDS = 8
 # What an upload answers that another runner has committed, or whose parts it replaced. Oracle does
 # not publish the codes: they are local_oci's, and the second is the one of a missing resource.
 _SUPERSEDED = ("NoSuchUpload", "NotAuthorizedOrNotFound", "InvalidUploadPart")
@@ -91,6 +91,26 @@ class _SupersededError(Exception):
 
 class _StoppedError(Exception):
     """Ends a thread whose work nobody wants any more."""
+
+
+class _Stop:
+    """Ends threads whose work nobody wants any more."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        """Lets them end."""
+        self._event.set()
+
+    def go_on(self) -> None:
+        """Goes on, unless the thread shall end."""
+        self.pause(0.0)
+
+    def pause(self, seconds: float) -> None:
+        """Waits, unless the thread shall end."""
+        if self._event.wait(seconds):
+            raise _StoppedError
 
 
 class StagedObject:
@@ -187,8 +207,8 @@ class StagedObject:
             )
         present = {part.part_number: part for part in listed}
         arrived = self._each_part(
-            lambda part, buffer, go_on: self._bring_part(
-                upload_id, part, present.get(part.number), buffer, go_on
+            lambda part, buffer, stop: self._bring_part(
+                upload_id, part, present.get(part.number), buffer, stop
             )
         )
         etag = self._commit(upload_id, arrived, present.keys() - {p.number for p in self._parts})
@@ -245,26 +265,22 @@ class StagedObject:
 
     # --- parts ----------------------------------------------------------------------------
 
-    def _each_part(self, work: Callable[[_Part, memoryview, Callable[[], None]], Any]) -> list[Any]:
+    def _each_part(self, work: Callable[[_Part, memoryview, _Stop], Any]) -> list[Any]:
         """Does something with each part's bytes, several parts at a time, in bounded memory."""
         largest = self._parts[0].size
         parallel = max(1, min(_MOST_PARALLEL, _BUFFERS_BYTES // largest, len(self._parts)))
         buffers: SimpleQueue[memoryview] = SimpleQueue()
         for _ in range(parallel):
             buffers.put(memoryview(bytearray(largest)))
-        stopped = threading.Event()
-
-        def go_on() -> None:
-            if stopped.is_set():
-                raise _StoppedError
+        stop = _Stop()
 
         def read_and_work(part: _Part) -> Any:
-            go_on()
+            stop.go_on()
             buffer = buffers.get()
             try:
                 content = buffer[: part.size]
                 self._view.read_into(content, part.offset)
-                return work(part, content, go_on)
+                return work(part, content, stop)
             finally:
                 buffers.put(buffer)
 
@@ -276,10 +292,10 @@ class StagedObject:
                     future.result()
                 return [future.result() for future in futures]
             finally:
-                stopped.set()
+                stop.set()
                 pool.shutdown(cancel_futures=True)
 
-    def _hashed(self, part: _Part, content: memoryview, go_on: Callable[[], None]) -> str:
+    def _hashed(self, part: _Part, content: memoryview, stop: _Stop) -> str:
         return _md5(content)
 
     def _bring_part(
@@ -288,14 +304,14 @@ class StagedObject:
         part: _Part,
         present: Any,
         content: memoryview,
-        go_on: Callable[[], None],
+        stop: _Stop,
     ) -> _Arrived:
         """Sends a part, unless the service has just these bytes."""
         md5 = _md5(content)
         if present is not None and (present.size, present.md5) == (part.size, md5):
             self._meter.skip(part.size)
             return _Arrived(str(present.etag), md5)
-        headers = patiently(lambda: self._send(upload_id, part, content, md5, go_on), go_on)
+        headers = patiently(lambda: self._send(upload_id, part, content, md5, stop), stop.pause)
         if headers["opc-content-md5"] != md5:
             raise _corrupt(self._place, headers["opc-content-md5"], md5)
         return _Arrived(str(headers["etag"]), md5)
@@ -306,10 +322,10 @@ class StagedObject:
         part: _Part,
         content: memoryview,
         md5: str,
-        go_on: Callable[[], None],
+        stop: _Stop,
     ) -> Mapping[str, str]:
         def piece(offset: int, count: int) -> memoryview:
-            go_on()
+            stop.go_on()
             return content[offset : offset + count]
 
         body = Body(part.size, piece, self._bandwidth, self._meter)

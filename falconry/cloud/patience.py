@@ -21,7 +21,9 @@ _LONGEST_PAUSE_S = 15.0
 _PASSING_CODES = ("ConcurrentObjectUpdate", "UnmatchedContentMD5")
 
 
-def patiently(request: Callable[[], _Answer], go_on: Callable[[], None] = lambda: None) -> _Answer:
+def patiently(
+    request: Callable[[], _Answer], pause: Callable[[float], None] = time.sleep
+) -> _Answer:
     """Makes a request, again where its failure may pass, within a budget of time.
 
     Repeated are timeouts, broken connections, 429 and 5xx. So the request must be one that may
@@ -29,14 +31,14 @@ def patiently(request: Callable[[], _Answer], go_on: Callable[[], None] = lambda
 
     Args:
         request: makes it.
-        go_on: called before each repetition; raises where nobody wants the answer any more.
+        pause: waits some seconds; may raise where nobody wants the answer any more.
 
     Raises:
         oci.exceptions.ServiceError: refused, or still refused when the budget was used up.
         oci.exceptions.RequestException: still no answer.
         oci.exceptions.ConnectTimeout: still no connection.
     """
-    deadline, pause = None, _FIRST_PAUSE_S
+    deadline, longest = None, _FIRST_PAUSE_S
     while True:
         try:
             return request()
@@ -47,12 +49,11 @@ def patiently(request: Callable[[], _Answer], go_on: Callable[[], None] = lambda
         ) as error:
             now = time.monotonic()
             deadline = deadline or now + _BUDGET_S
-            if not _passes(error) or now + pause > deadline:
+            if not _passes(error) or now + longest > deadline:
                 raise
-        # Anything up to the whole pause, so that threads that failed together do not come together.
-        time.sleep(pause * random.uniform(0.5, 1.0))
-        pause = min(pause * 2, _LONGEST_PAUSE_S)
-        go_on()
+        # Not all of it, so that threads that failed together do not come back together.
+        pause(longest * random.uniform(0.5, 1.0))
+        longest = min(longest * 2, _LONGEST_PAUSE_S)
 
 
 def _passes(error: Exception) -> bool:

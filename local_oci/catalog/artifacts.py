@@ -37,10 +37,19 @@ def _attach(cloud: Cloud, model_id: str, blob: Blob, content_disposition: str) -
                 content_disposition=content_disposition,
             )
         )
-    if (present.size, present.md5) != (blob.size, blob.md5):
+    if not _same(cloud, present, blob):
         raise conflict(
             f"Model {model_id} has an artifact already, and artifacts are immutable. Create a new "
             "model for a new artifact."
         )
     cloud.blobs.delete(blob.name)
     return present
+
+
+def _same(cloud: Cloud, present: Artifact, blob: Blob) -> bool:
+    """Whether a blob is the artifact that is there; what came in parts has no MD5 of its own."""
+    if present.size != blob.size:
+        return False
+    if present.md5 is None or blob.md5 is None:
+        return cloud.blobs.same(present.blob, blob.name)
+    return present.md5 == blob.md5

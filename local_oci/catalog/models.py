@@ -172,24 +172,27 @@ class Model(NamedResource):
 
 
 class StoredFile(Record):
-    """One blob with what HTTP says about it. Never on the wire as JSON."""
+    """One blob with what HTTP says about it. Never on the wire as JSON.
+
+    Its MD5 is not known where it came from an object that was uploaded in parts.
+    """
 
     blob: str
     size: int
-    md5: str
+    md5: str | None
     content_disposition: str
     last_modified: datetime = Field(default_factory=now)
 
     @property
     def headers(self) -> dict[str, str]:
         """The headers of its content."""
-        return {
+        headers = {
             "etag": self.etag,
             "content-type": "application/octet-stream",
-            "content-md5": self.md5,
             "content-disposition": self.content_disposition,
             "last-modified": format_datetime(self.last_modified, usegmt=True),
         }
+        return headers if self.md5 is None else {**headers, "content-md5": self.md5}
 
 
 class Artifact(StoredFile):

@@ -50,7 +50,10 @@ async def export_artifact(cloud: Cloud, work: Work) -> None:
     stored = cloud.objects.find(source.source_bucket, source.source_object_name)
     if stored is None:
         raise WorkError("ObjectNotFound", f"{source.source_object_name} was deleted meanwhile.")
-    blob = await asyncio.to_thread(cloud.blobs.join, [stored.blob])
+    blob = await asyncio.to_thread(cloud.blobs.join, [stored.blob], stored.md5)
+    if blob.size != stored.size:
+        cloud.blobs.delete(blob.name)
+        raise WorkError("InternalServerError", f"{source.source_object_name} is damaged.")
     file_name = source.source_object_name.rpartition("/")[2]
     try:
         attach(cloud, work.record.subject, blob, f'attachment; filename="{file_name}"')
@@ -66,7 +69,7 @@ async def import_artifact(cloud: Cloud, work: Work) -> None:
     artifact = cloud.catalog.artifacts.get(work.record.subject)
     if artifact is None:
         raise WorkError("ArtifactNotFound", "The model was deleted meanwhile.")
-    blob = await asyncio.to_thread(cloud.blobs.join, [artifact.blob])
+    blob = await asyncio.to_thread(cloud.blobs.join, [artifact.blob], artifact.md5)
     cloud.objects.store(destination.destination_bucket, destination.destination_object_name, blob)
     work.step("The artifact is in Object Storage", 100)
 

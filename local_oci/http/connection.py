@@ -3,6 +3,7 @@
 * Trailers after a chunked body (ASGI extension `http.response.trailers`): the cloud reports a
   failure in the middle of a stream in the trailer `StreamFailure`.
 * Cutting the connection, for injected faults (extension `local_oci.cut`).
+* A large body of a request that a thread takes from the socket (extension `local_oci.take_body`).
 * A body that the kernel sends from a file (extension `local_oci.sendfile`): a cloud's storage is
   as fast as the network, so ours must not be slower than this machine's disk.
 """
@@ -20,9 +21,12 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from local_oci.http.taking import BodyTaking
+
 TRAILERS = "http.response.trailers"
 CUT = "local_oci.cut"
 SENDFILE = "local_oci.sendfile"
+TAKE_BODY = "local_oci.take_body"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +56,15 @@ class GatewayProtocol(H11Protocol):
         self.app = self._run
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["extensions"] = {TRAILERS: {}, CUT: self._cut, SENDFILE: self._send_file}
-        await self._application(scope, receive, _TrailerSend(send, self._end_with_trailers))
+        taking = BodyTaking(self.transport, self.flow, self.cycle, receive)
+        scope["extensions"] = {
+            TRAILERS: {},
+            CUT: self._cut,
+            SENDFILE: self._send_file,
+            TAKE_BODY: taking,
+        }
+        trailing = _TrailerSend(taking.closing(send), self._end_with_trailers)
+        await self._application(scope, receive, trailing)
 
     def _cut(self) -> None:
         """Send what is buffered, then close without finishing the response."""

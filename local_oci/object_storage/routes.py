@@ -20,6 +20,7 @@ from local_oci.http.middleware import UnsignedBody
 from local_oci.http.pages import page_response
 from local_oci.http.requests import check_if_match, read_details, required_query
 from local_oci.http.responses import empty_response, json_response, record_response
+from local_oci.limits import MAX_PART_BYTES, MAX_PART_NUMBER
 from local_oci.object_storage.errors import (
     bucket_exists,
     bucket_not_empty,
@@ -47,7 +48,6 @@ from local_oci.storage.ids import new_ocid
 
 UNSIGNED_BODIES = [UnsignedBody("PUT", re.compile(r"/n/[^/]+/b/[^/]+/[ou]/.+", re.DOTALL))]
 
-_MAX_PART_NUMBER = 10_000
 _META = "opc-meta-"
 
 
@@ -234,8 +234,11 @@ async def upload_part(request: Request) -> Response:
     """Store a part. The SDK's UploadManager needs exactly 200, `etag` and `opc-content-md5`."""
     cloud, upload = _cloud(request), _upload(request)
     number = request.query_params.get("uploadPartNum", "")
-    if not number.isdecimal() or not 1 <= int(number) <= _MAX_PART_NUMBER:
-        raise invalid_parameter(f"uploadPartNum: '{number}' is not in 1 to {_MAX_PART_NUMBER}.")
+    if not number.isdecimal() or not 1 <= int(number) <= MAX_PART_NUMBER:
+        raise invalid_parameter(f"uploadPartNum: '{number}' is not in 1 to {MAX_PART_NUMBER}.")
+    length = request.headers.get("content-length", "0")
+    if length.isdecimal() and int(length) > MAX_PART_BYTES:
+        raise invalid_parameter(f"content-length: a part of {length} bytes is too large.")
     blob = await receive_blob(request, cloud.blobs)
     if cloud.uploads.find(upload.upload_id) is None:  # ended while the part was on its way
         cloud.blobs.delete(blob.name)

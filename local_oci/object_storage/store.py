@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from local_oci.object_storage.models import ObjectHeaders, Part, StoredObject, Upload
-from local_oci.storage.blobs import Blob, Blobs
+from local_oci.storage.blobs import Blob, Blobs, WrittenBlob
 from local_oci.storage.database import Database
 from local_oci.storage.ids import now
 from local_oci.storage.records import Collection
@@ -107,7 +107,7 @@ class Uploads:
         """The open uploads of a bucket."""
         return [upload for upload in self._uploads.scan() if upload.bucket == bucket]
 
-    def add_part(self, upload: Upload, number: int, blob: Blob) -> Part:
+    def add_part(self, upload: Upload, number: int, blob: WrittenBlob) -> Part:
         """Store a part, in the place of an earlier one with the same number."""
         earlier = self._parts.get(_part_key(upload.upload_id, number))
         part = self._parts.put(

@@ -7,6 +7,8 @@ import stat
 import zipfile
 from pathlib import Path, PurePosixPath
 
+from local_oci.storage.segments import open_content
+
 _UNIX_MODE_SHIFT = 16  # ZIP application note 4.5.7: upper half of the external attributes
 _COPY_BYTES = 1 << 20
 # A container's user is seldom the one who unpacks, whatever that one's umask is.
@@ -22,7 +24,7 @@ def unpack(archive: Path, target: Path) -> None:
     """Unpack a zip archive into a new directory. Blocks.
 
     Args:
-        archive: the artifact.
+        archive: the artifact, a file or as `local_oci.storage.segments` has it.
         target: directory to make; removed again after a failure.
 
     Raises:
@@ -31,7 +33,7 @@ def unpack(archive: Path, target: Path) -> None:
     target.mkdir()
     try:
         target.chmod(_DIRECTORY_MODE)
-        with zipfile.ZipFile(archive) as package:
+        with open_content(archive) as file, zipfile.ZipFile(file) as package:
             for member in package.infolist():
                 _unpack_member(package, member, target)
     except (zipfile.BadZipFile, EOFError) as error:

@@ -1,36 +1,50 @@
 """Bytes in files: written under a temporary name, then renamed, never changed again.
 
-Everything here blocks; the event loop calls it through `asyncio.to_thread`.
+Everything here blocks; the event loop calls it through threads.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
+import errno
 import hashlib
+import mmap
+import os
 import shutil
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from local_oci.home import Home
+from local_oci.storage import segments
 
-_COPY_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 20
+# Where O_DIRECT may begin and end on any usual file system.
+_BLOCK_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A file that is complete.
+    """A content that is complete.
 
     Args:
         name: its name among the blobs.
         size: bytes.
-        md5: Base64 of the MD5 digest, as Oracle writes it.
+        md5: Base64 of the MD5 digest, as Oracle writes it; None of what was put together.
     """
 
     name: str
     size: int
+    md5: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenBlob(Blob):
+    """A blob that was written as a whole, so that its MD5 is known."""
+
     md5: str
 
 
@@ -51,11 +65,37 @@ class BlobWriter:
         self._digest.update(data)
         self._size += len(data)
 
-    def finish(self) -> Blob:
+    def fill(self, read_into: Callable[[memoryview], None], size: int) -> None:
+        """Take the whole of a large content, hash it and bring it to the disk.
+
+        The bytes go past the page cache, which spares a copy and the pages for it, and lets the
+        disk work while the rest arrives.
+
+        Args:
+            read_into: fills a buffer.
+            size: bytes of the whole.
+        """
+        descriptor = self._file.fileno()
+        os.posix_fallocate(descriptor, 0, size)
+        buffer = memoryview(mmap.mmap(-1, _CHUNK_BYTES))  # begins with a page, for O_DIRECT
+        with _direct(self._path) as direct:
+            for offset in range(0, size, _CHUNK_BYTES):
+                piece = buffer[: min(_CHUNK_BYTES, size - offset)]
+                read_into(piece)
+                self._digest.update(piece)
+                whole = len(piece) - len(piece) % _BLOCK_BYTES if direct is not None else 0
+                if direct is not None:
+                    _write_at(direct, piece[:whole], offset)
+                _write_at(descriptor, piece[whole:], offset + whole)
+        self._size = size
+        os.fdatasync(descriptor)
+
+    def finish(self) -> WrittenBlob:
         """Make the blob whole and visible."""
         self._file.close()
         self._path.replace(self._blobs / self._name)
-        return Blob(self._name, self._size, base64.b64encode(self._digest.digest()).decode())
+        md5 = base64.b64encode(self._digest.digest()).decode()
+        return WrittenBlob(self._name, self._size, md5)
 
     def abandon(self) -> None:
         """Throw away what was written; after `finish` it does nothing."""
@@ -74,28 +114,45 @@ class Blobs:
         return BlobWriter(self._home)
 
     def path(self, name: str) -> Path:
-        """Where a blob's bytes are."""
+        """Where a blob's bytes are: a file, or a directory (see `segments`)."""
         return self._home.blobs / name
 
     def open(self, name: str) -> BinaryIO:
-        """Open a blob; its bytes stay readable although it be deleted meanwhile."""
-        return self.path(name).open("rb")
+        """Open a blob."""
+        return segments.open_content(self.path(name))
 
-    def join(self, names: Iterable[str]) -> Blob:
-        """Write several blobs, one after the other, into a new one."""
-        writer = self.writer()
+    def join(self, names: Iterable[str], md5: str | None = None) -> Blob:
+        """Make a new blob of several, one after the other; they may be deleted then.
+
+        Args:
+            names: the blobs.
+            md5: Base64 of the MD5 of the whole, where it is known.
+        """
+        name = uuid.uuid4().hex
+        files = [file for part in names for file in segments.segments(self.path(part))]
+        temporary = self._home.uploads / name
         try:
-            for name in names:
-                with self.open(name) as part:
-                    while data := part.read(_COPY_BYTES):
-                        writer.write(data)
-            return writer.finish()
-        finally:
-            writer.abandon()
+            segments.link(files, temporary)
+            temporary.rename(self.path(name))
+        except OSError:
+            _remove(temporary)
+            raise
+        return Blob(name, segments.size_of(self.path(name)), md5)
+
+    def same(self, first: str, second: str) -> bool:
+        """Whether two blobs are the same bytes; links to the same files are known to be."""
+        ones, others = (segments.segments(self.path(name)) for name in (first, second))
+        if len(ones) == len(others) and all(map(Path.samefile, ones, others)):
+            return True
+        with self.open(first) as one, self.open(second) as other:
+            while (data := one.read(_CHUNK_BYTES)) == other.read(_CHUNK_BYTES):
+                if not data:
+                    return True
+        return False
 
     def delete(self, name: str) -> None:
         """Remove a blob."""
-        self.path(name).unlink(missing_ok=True)
+        _remove(self.path(name))
 
     def sweep(self, wanted: set[str]) -> None:
         """Remove unfinished uploads and every blob that nothing refers to."""
@@ -103,4 +160,33 @@ class Blobs:
         self._home.uploads.mkdir()
         for path in self._home.blobs.iterdir():
             if path.name not in wanted:
-                path.unlink()
+                _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _direct(path: Path) -> Iterator[int | None]:
+    """A file, open for writing past the page cache; None where a file system has no such thing."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_DIRECT)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        yield None
+        return
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _write_at(descriptor: int, data: memoryview, offset: int) -> None:
+    while data:
+        written = os.pwrite(descriptor, data, offset)
+        data, offset = data[written:], offset + written

@@ -24,6 +24,7 @@ from scripts.bench.nothing_to_do import measure_nothing_to_do
 from scripts.bench.preprocessing import measure_preprocessing
 from scripts.bench.processes import BenchError
 from scripts.bench.results import Result, table
+from scripts.bench.upload import measure_upload
 from scripts.bench.workplace import Workplace
 
 Measure = Callable[[Workplace, int], Iterator[Result]]
@@ -36,7 +37,10 @@ MEASUREMENTS: dict[str, tuple[Measure, int, int]] = {
     "preprocessing": (measure_preprocessing, 15, 3),
     "front": (measure_front_model, 3, 1),
     "noop": (measure_nothing_to_do, 10, 3),
+    "upload": (measure_upload, 5, 1),
 }
+# 30 GB are written and deflated for it, so it has to be asked for.
+ONLY_WHEN_ASKED = {"upload"}
 
 
 def main() -> int:
@@ -45,7 +49,8 @@ def main() -> int:
     workplace = Workplace(Path(__file__).resolve().parents[2])
     before = machine()
     results: list[Result] = []
-    for name in [arguments.only] if arguments.only else MEASUREMENTS:
+    chosen = [arguments.only] if arguments.only else MEASUREMENTS.keys() - ONLY_WHEN_ASKED
+    for name in sorted(chosen, key=list(MEASUREMENTS).index):
         measure, rounds, quick_rounds = MEASUREMENTS[name]
         results += measure(workplace, quick_rounds if arguments.quick else rounds)
     report = {

@@ -59,13 +59,27 @@ def peak_anonymous_mib(command: Command, directory: Path) -> float:
     Raises:
         BenchError: it fails.
     """
+    return _peak_mib(command, directory, b"RssAnon:")
+
+
+def peak_resident_mib(command: Command, directory: Path) -> float:
+    """The most resident memory a program and its children hold, files that they map included.
+
+    Raises:
+        BenchError: it fails.
+    """
+    return _peak_mib(command, directory, b"VmRSS:")
+
+
+def _peak_mib(command: Command, directory: Path, kind: bytes) -> float:
     with tempfile.TemporaryFile("w+") as told:
         process = subprocess.Popen(
             command, cwd=directory, env=_environment(), stdout=told, stderr=subprocess.STDOUT
         )
         peak = 0
         while process.poll() is None:
-            peak = max(peak, sum(map(_anonymous_kib, _with_descendants(process.pid))))
+            held = sum(_kib(pid, kind) for pid in _with_descendants(process.pid))
+            peak = max(peak, held)
             time.sleep(SAMPLING_INTERVAL_S)
         told.seek(0)
         _require_success(command, process.returncode, told.read())
@@ -92,13 +106,13 @@ def _with_descendants(pid: int) -> Iterator[int]:
                 yield from _with_descendants(int(child))
 
 
-def _anonymous_kib(pid: int) -> int:
-    """RssAnon (proc_pid_status(5)); 0 for a process that has just ended."""
+def _kib(pid: int, kind: bytes) -> int:
+    """A value of proc_pid_status(5); 0 for a process that has just ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_bytes()
     except OSError:
         return 0
-    _, found, rest = status.partition(b"RssAnon:")
+    _, found, rest = status.partition(kind)
     return int(rest.split(maxsplit=1)[0]) if found else 0
 
 

@@ -43,7 +43,7 @@ def small_and_quick(monkeypatch, cloud):
     quick = dataclasses.replace(session_module._RETRIES, first_pause_s=0.02, budget_s=1.0)
     monkeypatch.setattr(session_module, "_RETRIES", quick)
     monkeypatch.setattr(artifact_upload, "_EXPORT_TIMEOUT_S", 2.0)
-    monkeypatch.setattr(session_module, "_TIMEOUT_S", (5.0, 0.5))
+    monkeypatch.setattr(session_module, "_TIMEOUT_S", (5.0, 1.0))
     yield
     requests.delete(f"{cloud.endpoint}/_local/faults", timeout=5)
 
@@ -232,7 +232,7 @@ FAULTS = {
     "503": {"kind": "status", "status": 503, "code": "ServiceUnavailable"},
     "request-cut": {"kind": "cut_request", "afterBytes": 20},
     "answer-cut": {"kind": "cut_response", "afterBytes": 0},
-    "timeout": {"kind": "delay", "seconds": 0.7},
+    "timeout": {"kind": "delay", "seconds": 1.5},
 }
 
 

@@ -296,7 +296,7 @@ def test(c: Context, arguments: str = "") -> None:
 
 
 @target(
-    only="engine, generation, noop or store",
+    only="engine, generation, image, noop or store",
     quick="fewer repetitions",
 )
 def bench(c: Context, only: str = "", quick: bool = False) -> None:

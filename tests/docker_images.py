@@ -110,18 +110,24 @@ def built(client, repository, files, base):
         client.images.get(tag)
     except ImageNotFound:
         client.images.build(
-            fileobj=archive(files), custom_context=True, tag=tag, buildargs={"BASE": base}, rm=True
+            fileobj=archive(files),
+            custom_context=True,
+            tag=tag,
+            buildargs={"BASE": base},
+            forcerm=True,  # of a failed step too
         )
     return tag
 
 
 def archive(files):
-    """A tar of files by their name; programs (`bin/`) are executable."""
+    """A tar of files by their name, with (content, mode) or content; programs are executable."""
     output = io.BytesIO()
     with tarfile.open(fileobj=output, mode="w") as tar:
-        for name, content in sorted(files.items()):
+        for name, given in sorted(files.items()):
+            usual = (given, 0o755 if "bin/" in name else 0o644)
+            content, mode = given if isinstance(given, tuple) else usual
             entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(content), 0o755 if "bin/" in name else 0o644
+            entry.size, entry.mode = len(content), mode
             tar.addfile(entry, io.BytesIO(content))
     output.seek(0)
     return output

@@ -22,6 +22,7 @@ from scripts.bench.machine import machine
 from scripts.bench.nothing_to_do import measure_nothing_to_do
 from scripts.bench.processes import BenchError
 from scripts.bench.results import Result, table
+from scripts.bench.server_image import measure_server_image
 from scripts.bench.workplace import Workplace
 
 Measure = Callable[[Workplace, int], Iterator[Result]]
@@ -31,6 +32,7 @@ MEASUREMENTS: dict[str, tuple[Measure, int, int]] = {
     "engine": (measure_engine_builds, 5, 1),
     "store": (measure_engine_store, 5, 1),
     "generation": (measure_generation, 3, 1),
+    "image": (measure_server_image, 5, 1),
     "noop": (measure_nothing_to_do, 10, 3),
 }
 

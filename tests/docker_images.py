@@ -119,6 +119,15 @@ def built(client, repository, files, base):
     return tag
 
 
+def remove_images_of(client, registry):
+    """Takes the names that begin with a registry's host from the engine's images."""
+    for image in client.images.list():
+        for name in [*image.tags, *image.attrs["RepoDigests"]]:
+            if name.startswith(f"{registry}/"):
+                with contextlib.suppress(ImageNotFound):  # it went with the last tag
+                    client.images.remove(name)
+
+
 def archive(files):
     """A tar of files by their name, with (content, mode) or content; programs are executable."""
     output = io.BytesIO()

@@ -13,7 +13,7 @@ import requests
 
 from falconry.engine.toolchain import load_toolchains
 from tests.docker_engine import engine_events
-from tests.docker_images import archive
+from tests.docker_images import archive, remove_images_of
 from tests.end_to_end.conftest import Clone, kill
 from tests.stand_in_compose import stand_in_images
 
@@ -105,6 +105,7 @@ def planted(private_ca_marker):
 @pytest.fixture(scope="module")
 def clone(
     publishing_docker_engine,
+    docker_client,
     docker_registry,
     base_image,
     planted,
@@ -127,6 +128,9 @@ def clone(
         yield clone
     finally:
         clone.run("down")
+        port = clone.directory / "build/local/cloud/registry/port"
+        if port.exists():
+            remove_images_of(docker_client, f"127.0.0.1:{port.read_text()}")
 
 
 def commands(client):
@@ -330,11 +334,18 @@ def test_a_composed_image_goes_to_the_registry(clone, made, compose_stand_ins, e
     assert "up to date" in clone.ok(*words).output
 
 
+@pytest.fixture
+def elsewhere(locked_registry, docker_client):
+    """A registry that is nobody's cloud; the engine keeps no image with its name."""
+    yield locked_registry
+    remove_images_of(docker_client, locked_registry.host)
+
+
 def test_an_image_for_tensorrt_llm_goes_to_any_registry(
-    clone, stand_in_trtllm_image, locked_registry, publishing_docker_engine, private_ca_bundle
+    clone, stand_in_trtllm_image, elsewhere, publishing_docker_engine, private_ca_bundle
 ):
     """On a stand-in for NVIDIA's image, with the login of the environment."""
-    user, password = locked_registry.login
+    user, password = elsewhere.login
     runner = Clone(
         clone.directory,
         DOCKER_HOST=publishing_docker_engine.host,
@@ -342,12 +353,12 @@ def test_an_image_for_tensorrt_llm_goes_to_any_registry(
         OCIR_AUTH_TOKEN=password,
         PIP_CERT=str(private_ca_bundle),
     )
-    values = f"engine.image={stand_in_trtllm_image} image.registry.host={locked_registry.host}"
+    values = f"engine.image={stand_in_trtllm_image} image.registry.host={elsewhere.host}"
     words = ["image", "PROFILE=oci", f"SET={values}"]
     output = runner.ok(*words).output
     assert "✔ image        made" in output
     repository, tag = re.search(r"/(\S+/triton-trtllm):(\S+)", output).groups()
-    digest = locked_registry.digest(repository, tag)
+    digest = elsewhere.digest(repository, tag)
     assert digest.startswith(re.search(r"sha256:[0-9a-f]{8}", output)[0])
     assert "up to date" in runner.ok(*words).output
     assert password not in output

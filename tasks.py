@@ -396,7 +396,7 @@ def test(c: Context, arguments: str = "") -> None:
 
 
 @target(
-    only="engine, generation, noop, store or upload; the last not without being asked for",
+    only="engine, store, generation, preprocessing, front, image, noop, or upload, which has to be named",
     quick="fewer repetitions",
 )
 def bench(c: Context, only: str = "", quick: bool = False) -> None:

@@ -110,18 +110,33 @@ def built(client, repository, files, base):
         client.images.get(tag)
     except ImageNotFound:
         client.images.build(
-            fileobj=archive(files), custom_context=True, tag=tag, buildargs={"BASE": base}, rm=True
+            fileobj=archive(files),
+            custom_context=True,
+            tag=tag,
+            buildargs={"BASE": base},
+            forcerm=True,  # of a failed step too
         )
     return tag
 
 
+def remove_images_of(client, registry):
+    """Takes the names that begin with a registry's host from the engine's images."""
+    for image in client.images.list():
+        for name in [*image.tags, *image.attrs["RepoDigests"]]:
+            if name.startswith(f"{registry}/"):
+                with contextlib.suppress(ImageNotFound):  # it went with the last tag
+                    client.images.remove(name)
+
+
 def archive(files):
-    """A tar of files by their name; programs (`bin/`) are executable."""
+    """A tar of files by their name, with (content, mode) or content; programs are executable."""
     output = io.BytesIO()
     with tarfile.open(fileobj=output, mode="w") as tar:
-        for name, content in sorted(files.items()):
+        for name, given in sorted(files.items()):
+            usual = (given, 0o755 if "bin/" in name else 0o644)
+            content, mode = given if isinstance(given, tuple) else usual
             entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(content), 0o755 if "bin/" in name else 0o644
+            entry.size, entry.mode = len(content), mode
             tar.addfile(entry, io.BytesIO(content))
     output.seek(0)
     return output

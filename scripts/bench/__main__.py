@@ -24,6 +24,7 @@ from scripts.bench.nothing_to_do import measure_nothing_to_do
 from scripts.bench.preprocessing import measure_preprocessing
 from scripts.bench.processes import BenchError
 from scripts.bench.results import Result, table
+from scripts.bench.server_image import measure_server_image
 from scripts.bench.upload import measure_upload
 from scripts.bench.workplace import Workplace
 
@@ -36,6 +37,7 @@ MEASUREMENTS: dict[str, tuple[Measure, int, int]] = {
     "generation": (measure_generation, 3, 1),
     "preprocessing": (measure_preprocessing, 15, 3),
     "front": (measure_front_model, 3, 1),
+    "image": (measure_server_image, 5, 1),
     "noop": (measure_nothing_to_do, 10, 3),
     "upload": (measure_upload, 5, 1),
 }

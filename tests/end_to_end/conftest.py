@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,9 +103,13 @@ class Clone:
         return process
 
     def run(self, *words):
-        """Runs make to its end."""
+        """Runs make to its end, for a while at most."""
         process = self.start(*words)
-        output, _ = process.communicate(timeout=300)
+        try:
+            output, _ = process.communicate(timeout=300)
+        except subprocess.TimeoutExpired:
+            kill(process)
+            raise
         return Result(process.returncode, output)
 
     def ok(self, *words):
@@ -144,6 +149,13 @@ class Clone:
                 if str(self.directory) in line or place.startswith(str(self.directory)):
                     found.append(line)
         return found
+
+
+def kill(process):
+    """Ends make and all that it started, as a power cut would; gives what it had printed."""
+    os.killpg(process.pid, signal.SIGKILL)
+    output, _ = process.communicate()
+    return output
 
 
 @pytest.fixture(scope="module")

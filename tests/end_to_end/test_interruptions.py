@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.end_to_end.conftest import kill
+
 CLOUD = "Explain Cloud Computing to a school kid"
 
 
@@ -77,8 +79,7 @@ def test_a_lost_or_damaged_output_is_made_again(clone, whole, victim, damage):
 def test_a_killed_build_ends_in_the_same_state_when_run_again(clone, whole, moment):
     wipe(clone)
     process = clone.start_until(moment, "artifact")
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    kill(process)
     clone.ok("artifact")
     assert clone.state() == whole
 
@@ -117,8 +118,7 @@ def test_ctrl_c_is_one_line(clone):
 def test_a_killed_deploy_is_finished_by_the_next(clone, sentences, moment):
     clone.ok("clean")
     process = clone.start_until(moment, "deploy")
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    kill(process)
     assert "ACTIVE" in clone.ok("deploy").output
     assert clone.ok("query", f"PROMPT={CLOUD}").answer == sentences[CLOUD]
 

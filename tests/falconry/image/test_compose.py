@@ -1,11 +1,9 @@
 """Composed servers: what is asked for, the Dockerfile whole, and a build of one with stand-ins."""
 
 import contextlib
-import io
 import json
 import re
 import shlex
-import tarfile
 import uuid
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from falconry.image.compose import (
     parse_composition,
     require_composable,
 )
+from tests.docker_images import archive
 from tests.stand_in_compose import stand_in_images
 
 ROOT = Path(__file__).parents[3]
@@ -245,7 +244,7 @@ def built(client):
 
     def build(dockerfile, files):
         tag = f"falconry-compose-test:{uuid.uuid4().hex[:12]}"
-        context = _tar({"Dockerfile": (dockerfile.encode(), 0o644), **files})
+        context = archive({"Dockerfile": dockerfile.encode(), **files})
         options = {"fileobj": context, "custom_context": True, "tag": tag, "forcerm": True}
         try:
             _, log = client.images.build(**options)
@@ -335,14 +334,3 @@ def _instructions(dockerfile, names):
     lines = dockerfile.replace("\\\n", "").splitlines()
     found = {line.partition(" ")[0]: line.split() for line in lines}
     return {name: found[name] for name in names}
-
-
-def _tar(files):
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w") as tar:
-        for path, (content, mode) in sorted(files.items()):
-            entry = tarfile.TarInfo(path)
-            entry.size, entry.mode = len(content), mode
-            tar.addfile(entry, io.BytesIO(content))
-    archive.seek(0)
-    return archive

@@ -396,7 +396,7 @@ def test(c: Context, arguments: str = "") -> None:
 
 
 @target(
-    only="engine, store, generation, preprocessing, front, image, noop, or upload, which has to be named",
+    only="one of engine, store, generation, preprocessing, front, image, noop, upload",
     quick="fewer repetitions",
 )
 def bench(c: Context, only: str = "", quick: bool = False) -> None:

@@ -104,7 +104,8 @@ def _push(client: DockerClient, workplace: Workplace, reference: str, rounds: in
     cloud = workplace.copy / "build" / "local" / "cloud"
     overrides = f"cloud.config_file={cloud}/config cloud.emulator.directory={cloud}"
     settings = load_settings(workplace.copy, overrides=overrides)
-    place = OcirDoor(settings.cloud, settings.image.registry).open()
+    namespaces = workplace.copy / "build" / "namespaces.json"
+    place = OcirDoor(settings.cloud, settings.image.registry, namespaces).open()
     repository = ImageReference.parse(reference).repository
 
     def again() -> float:

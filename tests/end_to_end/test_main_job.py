@@ -43,14 +43,14 @@ def test_shell_and_make_characters_in_a_prompt_arrive_as_typed(deployed):
 def test_deploying_again_does_nothing_and_says_so(deployed):
     before = deployed.state()
     output = deployed.ok("deploy").output
-    assert output.count("up to date") == 4
+    assert output.count("up to date") == 5
     assert "made" not in output
     assert deployed.state() == before
 
 
 def test_a_plan_of_what_is_done_runs_nothing(deployed):
     output = deployed.ok("plan").output
-    assert output.count("up to date") == 4
+    assert output.count("up to date") == 5
 
 
 def test_status_and_logs_tell_of_the_deployment(deployed):
@@ -66,7 +66,7 @@ def test_status_and_logs_tell_of_the_deployment(deployed):
         ('{"text_input": "", "max_tokens": 5}', "text_input is empty"),
         ('{"text_input": "x", "max_tokens": -5}', "max_tokens is -5"),
         ('{"text_input": "x", "max_tokens": "5"}', "max_tokens must be a whole number"),
-        ('{"text_input": "x", "max_tokens": 5, "beam_width": 2}', "beam_width 2"),
+        ('{"text_input": "x", "max_tokens": 5, "beam_width": 2}', "beam_width can only be 1"),
         ("{", "BODY: is not JSON"),
         ("[]", "BODY: is not a JSON object"),
     ],

@@ -100,6 +100,9 @@ def make_artifact(tmp_path, request):
         repository.mkdir(exist_ok=True)
         (repository / "behaviour").write_text(behaviour)
         (repository / "test").write_text(request.node.name)
+        (repository / "echo" / "1").mkdir(parents=True, exist_ok=True)
+        (repository / "echo" / "1" / "model.py").write_text("")
+        (repository / "echo" / "config.pbtxt").write_text('name: "echo"\n')
         digests = DigestCache(tmp_path / f"{name}-digests.json")
         contents = describe(repository, digests, {}, quiet)
         place = tmp_path / f"{name}.json"

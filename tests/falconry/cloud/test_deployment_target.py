@@ -60,7 +60,7 @@ def test_the_default_command_is_the_documents():
 def test_the_routes_are_oracles_variables():
     serving = load_settings(ROOT).serving
     assert environment(serving) == {
-        "MODEL_DEPLOY_PREDICT_ENDPOINT": "/v2/models/ensemble/versions/1/generate",
+        "MODEL_DEPLOY_PREDICT_ENDPOINT": "/v2/models/tensorrt_llm_bls/versions/1/generate",
         "MODEL_DEPLOY_HEALTH_ENDPOINT": "/v2/health/ready",
     }
     infer = serving.model_copy(update={"route": "infer"})
@@ -68,7 +68,7 @@ def test_the_routes_are_oracles_variables():
 
 
 def test_tritons_paths_are_open_below_both_of_ocis_routes(wire):
-    configuration, _ = wire()
+    configuration, _ = wire("deployment.openai=false")
     container = configuration["environmentConfigurationDetails"]
     assert container["customHttpEndpoints"] == [
         {"endpointUriSuffix": "/v2/models/{}/generate", "httpMethods": ["POST"]},

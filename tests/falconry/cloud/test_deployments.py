@@ -7,7 +7,7 @@ import oci
 import pytest
 import requests
 
-from falconry.cloud.deployment_target import target_of
+from falconry.cloud.deployment_target import MODEL_NAME, target_of
 from falconry.cloud.deployments import Deployments
 from falconry.cloud.session import Session
 from falconry.cloud.work_requests import Watch
@@ -70,7 +70,11 @@ def test_everything_that_differs_is_changed_on_the_same_deployment(
     size = model.instance_configuration.model_deployment_instance_shape_config_details
     assert size.memory_in_gbs == 32
     container = details.environment_configuration_details
-    assert container.environment_variables == {"CONTAINER_TYPE": "TRITON", "LEVEL": "2"}
+    assert container.environment_variables == {
+        "CONTAINER_TYPE": "TRITON",
+        "LEVEL": "2",
+        MODEL_NAME: second.display_name,
+    }
     assert second.description == "other"
 
 
@@ -96,7 +100,10 @@ def test_an_update_that_ended_in_the_middle_is_finished_by_another_run(
     done = Deployments(Session(session.settings)).bring_about(target, WATCH)
     assert model_of(done) == target.model_id
     variables = done.model_deployment_configuration_details.environment_configuration_details
-    assert variables.environment_variables == {"CONTAINER_TYPE": "TRITON"}
+    assert variables.environment_variables == {
+        "CONTAINER_TYPE": "TRITON",
+        MODEL_NAME: target.name,
+    }
 
 
 def test_a_failed_creation_says_what_the_cloud_says_and_what_to_do_and_the_next_succeeds(
@@ -227,10 +234,10 @@ def test_an_engine_and_the_image_that_it_is_bound_to_change_together_or_not_at_a
 
 
 def test_a_setting_that_cannot_be_taken_back_is_named(deployments, make_target, make_settings):
-    open_to_all = make_settings("deployment.openai=true")
-    deployments.bring_about(make_target(settings=open_to_all.deployment), WATCH)
+    deployments.bring_about(make_target(), WATCH)
+    closed = make_settings("deployment.openai=false").deployment
     with pytest.raises(CloudError, match="does not take back predict_api_specification"):
-        deployments.bring_about(make_target(), WATCH)
+        deployments.bring_about(make_target(settings=closed), WATCH)
 
 
 def test_an_unknown_image_is_refused_in_one_sentence(deployments, make_wanted):

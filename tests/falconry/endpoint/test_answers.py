@@ -64,7 +64,7 @@ def test_a_generate_answer_is_its_text(server, endpoint):
     path, headers, body = server.seen[0]
     assert path == "/ocid1.x/predict"
     assert body == {"text_input": "hello", "max_tokens": 5}
-    assert headers["model_name"] == "ensemble"
+    assert headers["model_name"] == "tensorrt_llm_bls"
     assert headers["model_version"] == "1"
     assert headers["authorization"] == "Signature test"
 

@@ -58,12 +58,13 @@ def config_file(tmp_path_factory):
 
 
 @pytest.fixture
-def ocir(config_file):
+def ocir(config_file, tmp_path):
     """Oracle's own registry, with settings of the test's."""
 
     def open_with(**settings):
         cloud = CloudSettings(config_file=config_file, project="p", log_group="g", log="l")
-        door = OcirDoor(cloud, RegistrySettings(prefix="oci-datascience-triton-server", **settings))
+        registry = RegistrySettings(prefix="oci-datascience-triton-server", **settings)
+        door = OcirDoor(cloud, registry, tmp_path / "namespaces")
         assert door.is_open()
         return door.open()
 
@@ -186,7 +187,7 @@ def test_a_token_service_that_cannot_be_reached_is_told(ocir, answering):
 
 
 @pytest.fixture
-def emulated(registry_cloud):
+def emulated(registry_cloud, tmp_path):
     """The emulator's registry, with settings of the test's."""
 
     def open_with(**settings):
@@ -197,7 +198,8 @@ def emulated(registry_cloud):
             log="l",
             emulator=EmulatorSettings(directory=registry_cloud.directory),
         )
-        return OcirDoor(cloud, RegistrySettings(prefix="tests", **settings)).open()
+        registry = RegistrySettings(prefix="tests", **settings)
+        return OcirDoor(cloud, registry, tmp_path / "namespaces").open()
 
     return open_with
 

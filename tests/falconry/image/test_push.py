@@ -173,7 +173,7 @@ def test_another_image_under_the_tag_afterwards_is_told(docker_client, open_regi
 
 
 @pytest.fixture
-def place(registry_cloud):
+def place(registry_cloud, tmp_path):
     """The cloud's repositories, as the stage has them."""
     cloud = CloudSettings(
         config_file=registry_cloud.directory / "config",
@@ -182,7 +182,7 @@ def place(registry_cloud):
         log="tests",
         emulator=EmulatorSettings(directory=registry_cloud.directory),
     )
-    yield OcirDoor(cloud, RegistrySettings(prefix="tests")).open()
+    yield OcirDoor(cloud, RegistrySettings(prefix="tests"), tmp_path / "namespaces").open()
     with contextlib.suppress(requests.RequestException):
         requests.delete(f"{registry_cloud.endpoint}/_local/faults", timeout=5)
 

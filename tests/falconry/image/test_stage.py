@@ -227,10 +227,11 @@ def cloud(registry_cloud):
 
 
 def test_the_clouds_registry_has_the_image_in_the_profiles_compartment(
-    docker_host, source, cloud, registry_sdk, workspace
+    docker_host, source, cloud, registry_sdk, workspace, tmp_path
 ):
     compartment = f"ocid1.compartment.oc1..{uuid.uuid4().hex}"
-    door = OcirDoor(cloud, RegistrySettings(prefix="tests", compartment_id=compartment))
+    settings = RegistrySettings(prefix="tests", compartment_id=compartment)
+    door = OcirDoor(cloud, settings, tmp_path / "namespaces")
     made = run(source, door, workspace())
     (image,) = registry_sdk.artifacts.list_container_images(
         compartment, repository_name=f"tests/{source.name}"
@@ -247,7 +248,7 @@ def test_a_cloud_that_does_not_run_is_not_started_to_plan(source, tmp_path, work
         log="tests",
         emulator=EmulatorSettings(directory=tmp_path / "cloud"),
     )
-    door = OcirDoor(cloud, RegistrySettings(prefix="tests"))
+    door = OcirDoor(cloud, RegistrySettings(prefix="tests"), tmp_path / "namespaces")
     assert planned(source, door, workspace())[0] is True
     assert not (tmp_path / "cloud").exists()
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from oci.data_science import models as oci_models
 
-from falconry.cloud.logs import LogPlace
 from falconry.cloud.tags import IMAGE_TAG, MODEL_TAG, REFERENCE_TAG
 from falconry.deployment_settings import (
     AutoscalingSettings,
@@ -20,6 +19,9 @@ from falconry.deployment_settings import (
 from falconry.image.output import ImageOutput
 from falconry.repository.place import FRONT_MODEL, MODEL_REPOSITORY
 from falconry.settings import ServingSettings
+
+if TYPE_CHECKING:
+    from falconry.cloud.logs import LogPlace
 
 # What the model is called in OpenAI's API (docker/server/settings.py).
 MODEL_NAME = "FALCONRY_MODEL_NAME"

@@ -28,7 +28,6 @@ from falconry.cloud.deployment_changes import (
 )
 from falconry.cloud.deployment_target import Target
 from falconry.cloud.failures import remedy_for
-from falconry.cloud.logs import Logs
 from falconry.cloud.session import Session, cloud_errors_told
 from falconry.cloud.tags import KEY_TAG, MODEL_TAG, REFERENCE_TAG
 from falconry.cloud.work_requests import (
@@ -406,6 +405,9 @@ class Deployments:
         self, failure: OperationError, since: datetime, starts: str | None
     ) -> CloudError:
         """A failure with the deployment's own words, the end of its container's log, and advice."""
+        # The clients of the Logging service cost a twentieth of a second to import.
+        from falconry.cloud.logs import Logs
+
         details, lines = "", []
         with contextlib.suppress(CloudError):
             if starts:

@@ -24,9 +24,9 @@ ENTRYPOINT ["/opt/server/run"]
 BAD = """
 ARG REGISTRY_PASSWORD
 ENV HF_TOKEN=not-a-form-but-a-name
-COPY key.pem /root/.ssh/key.pem
+COPY key.pem /srv/.ssh/key.pem
 COPY model.safetensors /models/model.safetensors
-RUN rm /root/.ssh/key.pem
+RUN rm /srv/.ssh/key.pem
 RUN rm /usr/bin/curl
 ENTRYPOINT run --server
 """
@@ -118,7 +118,7 @@ def test_every_fault_of_an_image_is_found(examined, bad):
     assert "REGISTRY_PASSWORD" in str([finding.problem for finding in result.problems])
     assert "org.opencontainers.image.revision" in found["labels"]
     assert "/models/model.safetensors" in found["checkpoint"]
-    assert "/root/.ssh/key.pem (a private key; a later layer removes it" in found["secret"]
+    assert "/srv/.ssh/key.pem (a private key; a later layer removes it" in found["secret"]
     with pytest.raises(ImageError) as refused:
         check(result)
     for problem in found.values():

@@ -81,9 +81,11 @@ def status_of(session: Session, name: str) -> DeploymentStatus:
         key=lambda each: (each.lifecycle_state != "DELETING", each.time_created),
         default=None,
     )
-    if newest is None:
+    found = _Look(session, newest.id).status() if newest else None
+    # It may have gone since the list was made.
+    if found is None or found.state == "DELETED":
         return DeploymentStatus(name, error="run: make deploy")
-    return _Look(session, newest.id).status()
+    return found
 
 
 class _Look:

@@ -237,6 +237,8 @@ class Deployments:
         # The cloud lists deleted deployments too [inferred]: the newest tells one life of a name
         # from the next.
         last = max(self.named(target.name), key=lambda each: each.time_created, default=None)
+        if last and last.lifecycle_state not in {*_GONE, "FAILED"}:
+            return str(last.id)  # another run made it since this one looked
         answers: dict[str, Any] = {}
 
         def create(token: str) -> str:

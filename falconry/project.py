@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from falconry.cloud.session import Session
     from falconry.cloud.work_requests import Watch
     from falconry.doctor.finding import Finding
+    from falconry.endpoint import Endpoint
     from falconry.shapes import Advice
 
 MODELS = Path("model_repository")
@@ -184,16 +185,12 @@ class Project:
             EndpointError: there is neither prompt nor body, or the endpoint refuses.
             CloudError: nothing is deployed.
         """
-        from falconry.cloud.deployment_target import route_of
-        from falconry.endpoint import Endpoint
-
         if body is None and prompt is None:
             raise EndpointError(
                 "there is nothing to ask",
                 remedy='give PROMPT="..." or BODY=\'{"text_input": ...}\'',
             )
-        deployment, signer = self._deployment()
-        endpoint = Endpoint(deployment.model_deployment_url, signer, route_of(deployment))
+        endpoint = self._endpoint()
         request = endpoint.body(str(prompt), max_tokens) if body is None else _json_object(body)
         if stream:
             self._progress.text(endpoint.stream(request))
@@ -237,16 +234,14 @@ class Project:
         Raises:
             FalconryError: there is none, it does not start, or it does not answer.
         """
-        from falconry.cloud.deployment_target import route_of
+        from falconry.cloud.deployment_endpoint import endpoint_of
         from falconry.cloud.deployments import Deployments
-        from falconry.endpoint import Endpoint
 
         session = self._session()
         with self._workspace.lock("deployment"):
             active = Deployments(session).activate(self._settings.deployment.name, self._watch())
-        url = active.model_deployment_url
-        Endpoint(url, session.signer(), route_of(active)).smoke()
-        self._progress.done("deployment", active.lifecycle_state, url)
+        endpoint_of(active, session).smoke()
+        self._progress.done("deployment", active.lifecycle_state, active.model_deployment_url)
 
     def deactivate(self) -> None:
         """Stops the deployment; its URL and its configuration stay.
@@ -387,20 +382,20 @@ class Project:
         local = self._settings.cloud.emulator
         return local is not None and not emulator.answers(local)
 
-    def _deployment(self) -> tuple[Any, Any]:
-        """The deployment and a signer for requests to it.
+    def _endpoint(self) -> Endpoint:
+        """The deployment, as it is asked.
 
         Raises:
             CloudError: nothing is deployed.
         """
+        from falconry.cloud.deployment_endpoint import endpoint_of
         from falconry.cloud.deployments import Deployments
 
-        session = self._session()
-        name = self._settings.deployment.name
+        session, name = self._session(), self._settings.deployment.name
         deployment = Deployments(session).get(name)
         if deployment is None:
             raise CloudError("nothing is deployed", where=name, remedy="run: make deploy")
-        return deployment, session.signer()
+        return endpoint_of(deployment, session)
 
     def _delete_deployment(self) -> None:
         from falconry.cloud.deployments import Deployments

@@ -108,11 +108,9 @@ class DeploymentStage(Stage):
         target = self._target(session, key, report)
 
         def ask(active: Any) -> None:
-            from falconry.cloud.deployment_target import route_of
-            from falconry.endpoint import Endpoint
+            from falconry.cloud.deployment_endpoint import endpoint_of
 
-            url = active.model_deployment_url
-            Endpoint(url, session.signer(), route_of(active)).smoke()
+            endpoint_of(active, session).smoke()
 
         watch = Watch(target.timeout_s, report)
         return _output(
@@ -156,12 +154,12 @@ class DeploymentStage(Stage):
         from falconry.preflight import Artifact, Image, check_deployment
 
         report("checking limits and sizes", None)
-        settings, image, contents = self._settings, self._image, self._artifact.contents()
+        settings, image, layout = self._settings, self._image, self._artifact.contents().layout()
         release = engine.gpu.release if engine.gpu else None
         subject = subject_of(
             settings.deployment.name,
             configuration,
-            Artifact([entry.name for entry in contents.layout().entries], contents.layout().size),
+            Artifact([entry.name for entry in layout.entries], layout.size),
             Image(image.reference, image.compressed_bytes, image.labels),
             engine=engine,
             toolchain=load_toolchains().row(release) if release else None,

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 # Docker's own default, and the marks by which it takes the first part for a host
 # (distribution/reference, normalize.go).
 _DOCKER_HUB = "docker.io"
 _LOCALHOST = "localhost"
+# The Docker engine takes plain HTTP for these and for no others (moby, registry/config.go).
+_LOOPBACK = re.compile(r"(127(\.\d+){3}|localhost)(:\d+)?")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, with a port or without, is this machine: no TLS there, and no proxy."""
+    return _LOOPBACK.fullmatch(host) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from falconry.docker_engine.references import is_loopback
 from falconry.errors import MachineError
 
 if TYPE_CHECKING:
     from requests import Response
 
 _TIMEOUT_S = (3.0, 5.0)
-# The Docker engine takes plain HTTP for these and for no others (moby, registry/config.go).
-_LOOPBACK = re.compile(r"(127(\.\d+){3}|localhost)(:\d+)?")
 # The API's root says so to everybody: there is such an API, with a login or without
 # (distribution, docs/spec/api.md, API Version Check).
 _A_REGISTRY = (200, 401)
@@ -28,7 +26,7 @@ def answers(registry: str) -> None:
     Raises:
         MachineError: it cannot be reached, or is no registry.
     """
-    scheme = "http" if _LOOPBACK.fullmatch(registry) else "https"
+    scheme = "http" if is_loopback(registry) else "https"
     response = ask(f"{scheme}://{registry}/v2/")
     if response.status_code not in _A_REGISTRY:
         raise MachineError(
@@ -49,7 +47,7 @@ def ask(url: str) -> Response:
     try:
         with requests.Session() as session:
             # A proxy named in the environment knows nothing of our loopback.
-            session.trust_env = not _LOOPBACK.fullmatch(host)
+            session.trust_env = not is_loopback(host)
             # A function for `auth`, so that no entry of ~/.netrc is sent.
             return session.get(
                 url, timeout=_TIMEOUT_S, allow_redirects=False, auth=lambda request: request

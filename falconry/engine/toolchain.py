@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -23,6 +23,9 @@ _Digest = Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")]
 
 class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+_Kind = TypeVar("_Kind", bound=_Table)
 
 
 class Needs(_Table):
@@ -67,6 +70,16 @@ class Composable(_Table):
     caches: tuple[str, ...] = Field(strict=False)
     needs: Mapping[str, Needs] = {}
     source: str
+
+    @property
+    def full_reference(self) -> str:
+        """The full image's reference, with its digest where one was verified."""
+        return _pinned(self.full, self.full_digest)
+
+    @property
+    def minimum_reference(self) -> str:
+        """The minimum image's, likewise."""
+        return _pinned(self.minimum, self.minimum_digest)
 
 
 class Toolchain(_Table):
@@ -119,7 +132,7 @@ class Toolchain(_Table):
     @property
     def reference(self) -> str:
         """The image's reference, with its digest where one was verified."""
-        return f"{self.image}@{self.digest}" if self.digest else self.image
+        return _pinned(self.image, self.digest)
 
 
 class ConvertFlags(_Table):
@@ -279,13 +292,8 @@ def load_dialect(toolchain: Toolchain, path: Path = TOOLCHAINS) -> Dialect:
         SettingsError: the file does not describe it.
     """
     dialects = load_toolchains(path).dialects
-    if toolchain.flags not in dialects:
-        raise SettingsError(
-            f"there is no dialect {toolchain.flags!r} for the toolchain {toolchain.release}",
-            where=path,
-            remedy=f"choose one of {', '.join(dialects)}",
-        )
-    return dialects[toolchain.flags]
+    wanted_by = f"the toolchain {toolchain.release}"
+    return _described("dialect", dialects, toolchain.flags, wanted_by, path)
 
 
 def load_preparation(composable: Composable, path: Path = TOOLCHAINS) -> Preparation:
@@ -295,10 +303,20 @@ def load_preparation(composable: Composable, path: Path = TOOLCHAINS) -> Prepara
         SettingsError: the file does not describe it.
     """
     preparations = load_toolchains(path).preparations
-    if composable.preparation not in preparations:
+    return _described("preparation", preparations, composable.preparation, composable.full, path)
+
+
+def _described(
+    kind: str, tables: Mapping[str, _Kind], name: str, wanted_by: str, path: Path
+) -> _Kind:
+    if name not in tables:
         raise SettingsError(
-            f"there is no preparation {composable.preparation!r} for {composable.full}",
+            f"there is no {kind} {name!r} for {wanted_by}",
             where=path,
-            remedy=f"choose one of {', '.join(preparations)}",
+            remedy=f"choose one of {', '.join(tables)}",
         )
-    return preparations[composable.preparation]
+    return tables[name]
+
+
+def _pinned(image: str, digest: str | None) -> str:
+    return f"{image}@{digest}" if digest else image

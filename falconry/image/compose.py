@@ -137,8 +137,8 @@ def require_composable(composition: Composition, toolchain: Toolchain) -> Compos
 def base_images(composable: Composable) -> BaseImages:
     """The references of a release's images, pinned by the digests that its row knows."""
     return BaseImages(
-        full=_pinned(composable.full, composable.full_digest),
-        minimum=_pinned(composable.minimum, composable.minimum_digest),
+        full=composable.full_reference,
+        minimum=composable.minimum_reference,
     )
 
 
@@ -203,10 +203,6 @@ def _names(key: str, text: str) -> tuple[str, ...]:
                 f"{key}= names {name} twice", where=_WHERE, remedy="name each part once"
             )
     return tuple(sorted(names))
-
-
-def _pinned(reference: str, digest: str | None) -> str:
-    return f"{reference}@{digest}" if digest else reference
 
 
 def _needs(

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from falconry.docker_engine.references import is_loopback
 from falconry.docker_engine.refusals import explain
 from falconry.image.credentials import Credentials
 
@@ -23,8 +24,6 @@ _MANIFESTS = ", ".join(
 )
 _DIGEST_HEADER = "Docker-Content-Digest"
 _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
-# The Docker engine takes plain HTTP for these and for no others (moby, registry/config.go).
-_PLAIN = re.compile(r"(127(\.\d+){3}|localhost)(:\d+)?")
 _BEARER = "Bearer "
 _TIMEOUT_S = (5.0, 30.0)
 
@@ -98,7 +97,7 @@ class RegistryClient:
         where = f"{self._host}/{repository}"
         try:
             with requests.Session() as session:
-                session.trust_env = not _PLAIN.fullmatch(self._host)
+                session.trust_env = not is_loopback(self._host)
                 response = self._authorized(session, method, url)
         except requests.RequestException as error:
             raise explain(where, str(error)) from None
@@ -169,4 +168,4 @@ class RegistryClient:
 
     @property
     def _base(self) -> str:
-        return f"{'http' if _PLAIN.fullmatch(self._host) else 'https'}://{self._host}"
+        return f"{'http' if is_loopback(self._host) else 'https'}://{self._host}"

@@ -97,7 +97,7 @@ def trtllm_image(toolchain: Toolchain, image: str | None = None) -> ImageSource:
         version=toolchain.release,
         dockerfile=(_DOCKER / "triton-trtllm.Dockerfile").read_text(encoding="utf-8"),
         files=_context_files("triton-trtllm.packages"),
-        bases={"BASE": image or pinned(toolchain.image, toolchain.digest)},
+        bases={"BASE": image or toolchain.reference},
         labels={
             _TITLE: "Falconry's Triton server for TensorRT-LLM engines",
             _LICENSES: _NVIDIA_LICENSES,
@@ -140,11 +140,6 @@ def composed_image(composition: str, toolchain: Toolchain, settings: ImageSettin
             "io.falconry.backends": ",".join(wanted.backends),
         },
     )
-
-
-def pinned(image: str, digest: str | None) -> str:
-    """A reference with its digest where that is known."""
-    return f"{image}@{digest}" if digest else image
 
 
 def server_files() -> dict[str, bytes]:

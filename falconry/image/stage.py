@@ -94,8 +94,9 @@ class ContainerImageStage(Stage):
             return "not pushed from here yet"
         if not self._door.is_open():
             return "the registry is not running"
-        changed = what_changed(receipt.ingredients, ingredients)
-        return changed if "changed" in changed else "the registry does not show it"
+        if receipt.ingredients == ingredients:
+            return "the registry does not show it"
+        return what_changed(receipt.ingredients, ingredients)
 
     @override
     def details(self, key: str) -> Sequence[str]:

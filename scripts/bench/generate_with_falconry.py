@@ -6,7 +6,6 @@ of model_repository with the settings of the engine's engine.json; only Triton i
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 import threading
@@ -16,11 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.bench.prompts import BATCHES, NEW_TOKENS, VOCAB_SIZE, WARM_UP_TOKENS, prompts
-
-# Triton too imports a model's directory as a package named by its version.
-sys.path.insert(0, str(Path(__file__).parents[2] / "model_repository" / "tensorrt_llm"))
-served = importlib.import_module("1.engine")
-request = importlib.import_module("1.request")
+from scripts.bench.served_engine import generation_request, served
 
 
 class Answer:
@@ -69,24 +64,9 @@ def tokens_per_second(engine: Any, batch: int) -> float:
 def _generate(engine: Any, prompts: list[list[int]], new_tokens: int) -> None:
     answers = [Answer() for _ in prompts]
     for prompt, answer in zip(prompts, answers, strict=True):
-        engine.submit(_request(prompt, new_tokens), answer)
+        engine.submit(generation_request(prompt, new_tokens, streaming=False), answer)
     if any(answer.wait() != new_tokens for answer in answers):
         raise RuntimeError(f"an answer has not {new_tokens} tokens")
-
-
-def _request(prompt: list[int], new_tokens: int) -> Any:
-    return request.GenerationRequest(
-        input_ids=prompt,
-        max_tokens=new_tokens,
-        end_ids=frozenset(),
-        stop_words=(),
-        bad_words=(),
-        sampling=request.Sampling(),
-        return_log_probs=False,
-        exclude_input=True,
-        streaming=False,
-        all_tokens=False,
-    )
 
 
 def main(directory: str) -> None:

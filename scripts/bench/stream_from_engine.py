@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from scripts.bench.served_engine import generation_request, served
 from scripts.bench.stream_prompts import (
     FIRST_TOKEN_REQUESTS,
     NEW_TOKENS,
@@ -24,10 +25,6 @@ from scripts.bench.stream_prompts import (
     texts,
 )
 
-# Triton too imports a model's directory as a package named by its version.
-sys.path.insert(0, str(Path(__file__).parents[2] / "model_repository" / "tensorrt_llm"))
-served = importlib.import_module("1.engine")
-request = importlib.import_module("1.request")
 text = importlib.import_module("1.text")
 
 
@@ -67,7 +64,8 @@ def main(directory: str) -> None:
 
     def start(prompt: str, new_tokens: int) -> Stream:
         stream = Stream()
-        engine.submit(_request(tokenizer.encode(prompt).ids, new_tokens), stream)
+        ids = tokenizer.encode(prompt).ids
+        engine.submit(generation_request(ids, new_tokens, streaming=True), stream)
         return stream
 
     def seconds(prompts: list[str], new_tokens: int) -> float:
@@ -86,21 +84,6 @@ def main(directory: str) -> None:
     }
     print(json.dumps(measured))
     engine.close()
-
-
-def _request(prompt: list[int], new_tokens: int) -> Any:
-    return request.GenerationRequest(
-        input_ids=prompt,
-        max_tokens=new_tokens,
-        end_ids=frozenset(),
-        stop_words=(),
-        bad_words=(),
-        sampling=request.Sampling(),
-        return_log_probs=False,
-        exclude_input=True,
-        streaming=True,
-        all_tokens=True,
-    )
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def _against_others(workplace: Workplace, place: Path, rounds: int) -> Iterator[
     repository = place / "repository"
     _write_repository(repository)
     digests = DigestCache(place / "digests.json")
-    describe(repository, digests, {}, _silent)
+    describe(repository, digests, {}, silent)
     with _running_cloud(workplace, place / "cloud") as cloud:
         samples = alternate(
             "packing and uploading 2.7 GB",
@@ -129,9 +129,9 @@ def _upload(cloud: _Cloud, repository: Path, digests: DigestCache) -> float:
 
     os.sync()
     started = time.perf_counter()
-    contents = describe(repository, digests, {}, _silent)
+    contents = describe(repository, digests, {}, silent)
     view = ArtifactView.open(repository, contents, digests)
-    model = Catalog(cloud.session).ensure(benchmark_entry(view), view, _silent)
+    model = Catalog(cloud.session).ensure(benchmark_entry(view), view, silent)
     cloud.flush()
     elapsed = time.perf_counter() - started
     _check_and_delete(cloud, model, view.size)
@@ -219,5 +219,5 @@ def cloud_settings(root: Path, directory: Path) -> Any:
     )
 
 
-def _silent(step: str, fraction: float | None) -> None:
-    pass
+def silent(step: str, fraction: float | None) -> None:
+    """Tells nobody how far a step is."""

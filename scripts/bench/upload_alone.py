@@ -14,7 +14,7 @@ from falconry.artifact.view import ArtifactView
 from falconry.cloud.catalog import Catalog
 from falconry.cloud.session import Session
 from falconry.digests import DigestCache
-from scripts.bench.upload import benchmark_entry, cloud_settings
+from scripts.bench.upload import benchmark_entry, cloud_settings, silent
 
 
 def main() -> None:
@@ -23,14 +23,10 @@ def main() -> None:
     root = Path(__file__).resolve().parents[2]
     with tempfile.TemporaryDirectory() as directory:
         digests = DigestCache(Path(directory) / "digests.json")
-        contents = describe(repository, digests, {}, _silent)
+        contents = describe(repository, digests, {}, silent)
         view = ArtifactView.open(repository, contents, digests)
         session = Session(cloud_settings(root, cloud).cloud)
-        Catalog(session).ensure(benchmark_entry(view), view, _silent)
-
-
-def _silent(step: str, fraction: float | None) -> None:
-    pass
+        Catalog(session).ensure(benchmark_entry(view), view, silent)
 
 
 if __name__ == "__main__":

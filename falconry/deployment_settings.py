@@ -110,15 +110,16 @@ class AutoscalingSettings(Section):
 
     Attributes:
         minimum, maximum, initial: instances; `initial` is the minimum when left out.
-        cooldown_seconds: between two actions. AutoScalingPolicy.cool_down_in_seconds says 300 at
-            least in oci 2.189.0 and 600 in older releases; the cloud's default when left out.
+        cooldown_seconds: between two actions; the cloud's default when left out. The least is 600
+            in AutoScalingPolicy of Oracle's .NET SDK 90.3.0 and TypeScript SDK 2.88.2, and 300 in
+            oci 2.189.0. The stricter one holds: every release of the cloud takes it [inferred].
         rules: of which any one suffices.
     """
 
     minimum: Annotated[int, Field(ge=1)]
     maximum: Annotated[int, Field(ge=1)]
     initial: Annotated[int, Field(ge=1)] | None = None
-    cooldown_seconds: Annotated[int, Field(ge=300)] | None = None
+    cooldown_seconds: Annotated[int, Field(ge=600)] | None = None
     rules: Annotated[tuple[ScalingRule, ...], Field(min_length=1)]
 
     @model_validator(mode="after")

@@ -34,7 +34,7 @@ WRONG = {
     "deployment.custom_endpoints='[{path = \"x\"}]'": "pattern",
     'deployment.custom_endpoints=\'[{path = "/x", methods = ["HEAD"]}]\'': "GET",
     f"deployment.custom_endpoints='[{ENDPOINTS}]'": "15 items",
-    autoscaling(cooldown_seconds=299): "greater than or equal to 300",
+    autoscaling(cooldown_seconds=599): "greater than or equal to 600",
     autoscaling(minimum=3): "in this order",
     autoscaling(initial=3): "in this order",
     autoscaling('{metric = "CPU_UTILIZATION", scale_in = 70, scale_out = 20}'): "less than",
@@ -56,7 +56,7 @@ def test_what_oracle_does_not_allow_is_named(words, said):
 @pytest.mark.parametrize(
     "words",
     [
-        autoscaling(initial=2, cooldown_seconds=300),
+        autoscaling(initial=2, cooldown_seconds=600),
         f"deployment.environment.{'A' * 31}=1",
         "deployment.bandwidth_mbps=10 deployment.maximum_bandwidth_mbps=20",
     ],

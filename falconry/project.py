@@ -18,7 +18,7 @@ from falconry.cloud.stage import DeploymentStage
 from falconry.engine.manifest import MANIFEST, GpuEngine, read_manifest
 from falconry.engine.stage import EngineStage
 from falconry.engine.store import EngineMirror, EngineStore, StoredEngine
-from falconry.errors import CloudError, EndpointError
+from falconry.errors import EndpointError
 from falconry.files import remove
 from falconry.image.elsewhere import AnyRegistry
 from falconry.image.output import image_of
@@ -183,7 +183,7 @@ class Project:
 
         Raises:
             EndpointError: there is neither prompt nor body, or the endpoint refuses.
-            CloudError: nothing is deployed.
+            CloudError: nothing is deployed, or it is stopped.
         """
         if body is None and prompt is None:
             raise EndpointError(
@@ -386,16 +386,13 @@ class Project:
         """The deployment, as it is asked.
 
         Raises:
-            CloudError: nothing is deployed.
+            CloudError: nothing is deployed, or it is stopped.
         """
         from falconry.cloud.deployment_endpoint import endpoint_of
         from falconry.cloud.deployments import Deployments
 
-        session, name = self._session(), self._settings.deployment.name
-        deployment = Deployments(session).get(name)
-        if deployment is None:
-            raise CloudError("nothing is deployed", where=name, remedy="run: make deploy")
-        return endpoint_of(deployment, session)
+        session = self._session()
+        return endpoint_of(Deployments(session).in_use(self._settings.deployment.name), session)
 
     def _delete_deployment(self) -> None:
         from falconry.cloud.deployments import Deployments

@@ -102,6 +102,24 @@ class Deployments:
         found = self.find(name)
         return None if found is None else self.read(found.id)
 
+    def in_use(self, name: str, selection: str = "") -> Any:
+        """The deployment that a client is to ask, in full.
+
+        Args:
+            name: of the deployment.
+            selection: words that choose it on make's command line, for messages.
+
+        Raises:
+            CloudError: there is none, or it is stopped.
+        """
+        deployment = self.get(name)
+        if deployment is None:
+            raise _nothing_deployed(name, selection)
+        if deployment.lifecycle_state == "INACTIVE":
+            remedy = f"run: make activate {selection}".rstrip()
+            raise CloudError("the deployment is INACTIVE", where=name, remedy=remedy)
+        return deployment
+
     def read(self, deployment_id: str) -> Any:
         """A deployment in full."""
         with cloud_errors_told("reading the deployment"):
@@ -334,7 +352,7 @@ class Deployments:
         for attempt in range(_MOST_CONFLICTS):
             standing = self.settled(name, watch)
             if standing is None:
-                raise CloudError("nothing is deployed", where=name, remedy="run: make deploy")
+                raise _nothing_deployed(name)
             if standing.lifecycle_state in wanted:
                 return standing
             if standing.lifecycle_state not in source:
@@ -439,6 +457,11 @@ def _creation(target: Target, compartment: str) -> Any:
         category_log_details=target.logs,
         freeform_tags={name: value for name, value in target.tags.items() if name not in claims},
     )
+
+
+def _nothing_deployed(name: str, selection: str = "") -> CloudError:
+    remedy = f"run: make deploy {selection}".rstrip()
+    return CloudError("nothing is deployed", where=name, remedy=remedy)
 
 
 def _unusable(standing: Any) -> CloudError:

@@ -12,7 +12,7 @@ from typing_extensions import override
 from falconry.endpoint.client import DeploymentClient, Patience
 from falconry.endpoint.endpoint import PREDICT, STREAM
 from falconry.endpoint.signing import RequestSigner
-from falconry.errors import CloudError, EndpointError
+from falconry.errors import EndpointError
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -37,7 +37,7 @@ def openai_client(profile: str = "oci", *, patience: Patience | None = None) -> 
     Raises:
         EndpointError: the package `openai` is not installed.
         SettingsError: there is no such profile.
-        CloudError: nothing is deployed.
+        CloudError: nothing is deployed, or it is stopped.
     """
     from falconry.cloud.deployments import Deployments
     from falconry.cloud.session import Session
@@ -46,13 +46,7 @@ def openai_client(profile: str = "oci", *, patience: Patience | None = None) -> 
     require_openai()
     settings = load_settings(_ROOT, profile)
     session = Session(settings.cloud)
-    deployment = Deployments(session).get(settings.deployment.name)
-    if deployment is None:
-        raise CloudError(
-            "nothing is deployed",
-            where=settings.deployment.name,
-            remedy=f"run: make deploy PROFILE={profile}",
-        )
+    deployment = Deployments(session).in_use(settings.deployment.name, f"PROFILE={profile}")
     return openai_client_of(deployment.model_deployment_url, session.signer(), patience)
 
 

@@ -258,6 +258,17 @@ def test_starting_and_stopping_twice_is_as_once(deployments, make_target):
         assert deployments.activate(first.display_name, WATCH).lifecycle_state == "ACTIVE"
 
 
+def test_one_that_cannot_be_asked_says_what_to_run(deployments, make_target):
+    name = make_target().name
+    with pytest.raises(CloudError, match=r"nothing is deployed; run: make deploy$"):
+        deployments.in_use(name)
+    active = deployments.bring_about(make_target(), WATCH)
+    assert deployments.in_use(name).id == active.id
+    deployments.deactivate(name, WATCH)
+    with pytest.raises(CloudError, match=r"is INACTIVE; run: make activate PROFILE=oci$"):
+        deployments.in_use(name, "PROFILE=oci")
+
+
 def test_a_deployment_is_made_again_after_each_deletion(deployments, make_target):
     target, made = make_target(), []
     for _ in range(3):

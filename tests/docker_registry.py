@@ -1,6 +1,7 @@
 """Registries of the tests: the program docker-registry, and running ones on ephemeral ports."""
 
 import contextlib
+import json
 import os
 import re
 import secrets
@@ -44,9 +45,10 @@ class Registry:
         answer = self.ask("HEAD", f"{repository}/manifests/{version}")
         return answer.headers["docker-content-digest"] if answer.ok else None
 
-    def push(self, repository, tag, *layers):
+    def push(self, repository, tag, *layers, labels=None):
         """Pushes an image of some layers; gives its digest."""
-        config = b'{"architecture": "amd64", "os": "linux"}'
+        platform = {"architecture": "amd64", "os": "linux"}
+        config = json.dumps({**platform, "config": {"Labels": labels}}).encode()
         for blob in (config, *layers):
             begun = self.ask("POST", f"{repository}/blobs/uploads/").headers["location"]
             requests.put(

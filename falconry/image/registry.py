@@ -14,12 +14,13 @@ from falconry.image.credentials import Credentials
 if TYPE_CHECKING:
     from requests import Response, Session
 
-_MANIFESTS = ", ".join(
+_ACCEPTED = ", ".join(
     (
         "application/vnd.docker.distribution.manifest.v2+json",
         "application/vnd.oci.image.manifest.v1+json",
         "application/vnd.docker.distribution.manifest.list.v2+json",
         "application/vnd.oci.image.index.v1+json",
+        "*/*;q=0.1",  # a configuration, which comes as it is
     )
 )
 _DIGEST_HEADER = "Docker-Content-Digest"
@@ -35,10 +36,12 @@ class StoredImage:
     Attributes:
         digest: of its manifest.
         layers: each layer's size.
+        configuration: digest of its configuration; empty for an image of several platforms.
     """
 
     digest: str
     layers: tuple[int, ...]
+    configuration: str
 
     @property
     def size(self) -> int:
@@ -71,7 +74,7 @@ class RegistryClient:
         Raises:
             ImageError: the registry refuses, or does not answer.
         """
-        response = self._ask("HEAD", repository, version)
+        response = self._ask("HEAD", repository, f"manifests/{version}")
         return response.headers.get(_DIGEST_HEADER) if response is not None else None
 
     def image(self, repository: str, version: str) -> StoredImage | None:
@@ -83,17 +86,35 @@ class RegistryClient:
         Raises:
             ImageError: the registry refuses, or does not answer.
         """
-        response = self._ask("GET", repository, version)
+        response = self._ask("GET", repository, f"manifests/{version}")
         if response is None:
             return None
         manifest: dict[str, Any] = response.json()
-        sizes = tuple(int(layer["size"]) for layer in manifest.get("layers", ()))
-        return StoredImage(response.headers.get(_DIGEST_HEADER, ""), sizes)
+        return StoredImage(
+            response.headers.get(_DIGEST_HEADER, ""),
+            tuple(int(layer["size"]) for layer in manifest.get("layers", ())),
+            manifest.get("config", {}).get("digest", ""),
+        )
 
-    def _ask(self, method: str, repository: str, version: str) -> Response | None:
+    def labels(self, repository: str, image: StoredImage) -> dict[str, str]:
+        """What an image says of itself (OCI image specification, config.md, `config.Labels`).
+
+        Returns:
+            Nothing for an image of several platforms, or one whose configuration is gone.
+
+        Raises:
+            ImageError: the registry refuses, or does not answer.
+        """
+        if not image.configuration:
+            return {}
+        response = self._ask("GET", repository, f"blobs/{image.configuration}")
+        configuration = response.json().get("config") if response is not None else None
+        return dict((configuration or {}).get("Labels") or {})
+
+    def _ask(self, method: str, repository: str, what: str) -> Response | None:
         import requests
 
-        url = f"{self._base}/v2/{repository}/manifests/{version}"
+        url = f"{self._base}/v2/{repository}/{what}"
         where = f"{self._host}/{repository}"
         try:
             with requests.Session() as session:
@@ -124,7 +145,7 @@ class RegistryClient:
             return session.request(
                 method,
                 url,
-                headers={"Accept": _MANIFESTS},
+                headers={"Accept": _ACCEPTED},
                 auth=self._authorize,
                 timeout=_TIMEOUT_S,
             )

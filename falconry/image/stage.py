@@ -1,7 +1,8 @@
 """The image stage: a Dockerfile and its bases become an image in a registry, pinned by digest.
 
 The registry is its own record: an image's tag bears the stage's key, so a fresh runner finds what
-another one pushed and does nothing.
+another one pushed and does nothing. A tag can be moved, so an image counts that is the one of the
+receipt, or whose label bears the key as well.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ class ContainerImageStage(Stage):
         self._workspace = workspace
         self._certificates = certificates
         self._receipt = workspace.build / "receipts" / f"{self.name}-{source.name}.json"
+        self._stranger = False  # under the key's tag, when the registry was last asked
 
     @override
     def ingredients(self) -> Mapping[str, str]:
@@ -83,12 +85,13 @@ class ContainerImageStage(Stage):
         found = self._found(place, key)
         if found is None:
             found = self._output(place, key, self._build_and_push(place, key, report))
-        receipt = Receipt(self.name, key, ingredients, found.reference, {"": found.digest})
-        write_text_whole(self._receipt, json.dumps(asdict(receipt), indent=1))
+            self._remember(key, found)
         return found
 
     @override
     def reason(self, ingredients: Mapping[str, str]) -> str:
+        if self._stranger:
+            return "the registry has another image under its tag"
         receipt = read_receipt(self._receipt)
         if receipt is None:
             return "not pushed from here yet"
@@ -107,16 +110,27 @@ class ContainerImageStage(Stage):
         )
 
     def _found(self, place: Place, key: str) -> ImageOutput | None:
-        """What the registry has under this key's tag, unless it is another one than we pushed."""
+        """What the registry has under this key's tag, unless it is another image."""
         repository = place.repository(self._source.name)
         client = RegistryClient(place.host, place.credentials(repository))
         stored = client.image(repository, self._tag(key))
         if stored is None:
             return None
+        found = self._output(place, key, stored)
         receipt = read_receipt(self._receipt)
-        if receipt and receipt.key == key and receipt.files.get("") != stored.digest:
-            return None
-        return self._output(place, key, stored)
+        if receipt and receipt.key == key:
+            self._stranger = receipt.files.get("") != stored.digest
+        else:
+            self._stranger = client.labels(repository, stored).get(KEY_LABEL) != key
+            if not self._stranger:
+                self._remember(key, found)  # and so the label is read once
+        return None if self._stranger else found
+
+    def _remember(self, key: str, image: ImageOutput) -> None:
+        """Writes the receipt of an image that is known to be this key's."""
+        ingredients = self.ingredients()
+        receipt = Receipt(self.name, key, ingredients, image.reference, {"": image.digest})
+        write_text_whole(self._receipt, json.dumps(asdict(receipt), indent=1))
 
     def _build_and_push(self, place: Place, key: str, report: Report) -> StoredImage:
         # The SDK is imported here: doing nothing must not pay for it.

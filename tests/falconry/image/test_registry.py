@@ -1,5 +1,6 @@
 """What a registry is asked, and what its answers mean: with a password, and with OCIR's tokens."""
 
+import dataclasses
 import socket
 import time
 from datetime import timedelta
@@ -64,6 +65,17 @@ def test_an_image_is_as_large_as_what_was_pushed(client, digest):
     assert stored.digest == digest
     assert stored.layers == tuple(map(len, LAYERS))
     assert stored.size == sum(map(len, LAYERS))
+
+
+def test_an_image_says_of_itself_what_its_labels_say(client, locked_registry):
+    said_of = {"org.opencontainers.image.title": "of the tests"}
+    locked_registry.push("tests/labelled", "1", *LAYERS, labels=said_of)
+    assert client.labels("tests/labelled", client.image("tests/labelled", "1")) == said_of
+    locked_registry.push("tests/labelled", "2", *LAYERS)
+    bare = client.image("tests/labelled", "2")
+    assert client.labels("tests/labelled", bare) == {}
+    gone = dataclasses.replace(bare, configuration=f"sha256:{64 * 'a'}")
+    assert client.labels("tests/labelled", gone) == {}
 
 
 def test_a_wrong_password_is_told_in_one_sentence_at_once(locked_registry, digest):

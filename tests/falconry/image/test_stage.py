@@ -31,6 +31,7 @@ LABELS = {
     "org.opencontainers.image.title": "an image of the tests",
     "org.opencontainers.image.licenses": "Apache-2.0",
 }
+STRANGER = "the registry has another image under its tag"
 NOWHERE = "unix:///nowhere/docker.sock"
 
 
@@ -131,6 +132,8 @@ def test_with_the_image_in_the_registry_nothing_is_done_and_no_engine_is_needed(
             runs, _ = planned(source, door, place)
             assert not runs
         assert {method for method, *_ in proxy.asked[asked:]} == {"GET"}
+        # What the image says of itself is read once, by the fresh runner.
+        assert sum("/blobs/" in path for _, path, _ in proxy.asked[asked:]) == 1
 
 
 def test_a_second_run_changes_nothing_in_the_engine(
@@ -150,9 +153,32 @@ def test_another_image_under_the_tag_is_not_taken_for_ours(
     made = run(source, locked_door, here)
     repository, tag = locked_door.repository(source.name), made.reference.rpartition(":")[2]
     other = locked_registry.push(repository, tag, b"another")
-    assert planned(source, locked_door, here) == (True, "the registry does not show it")
+    assert planned(source, locked_door, here) == (True, STRANGER)
     assert run(source, locked_door, here).digest == made.digest != other
     assert locked_registry.digest(repository, tag) == made.digest
+
+
+@pytest.mark.parametrize("labels", [None, {KEY_LABEL: 64 * "0"}])
+def test_a_fresh_runner_takes_no_image_whose_label_is_not_the_tags_key_for_ours(
+    docker_host, source, locked_door, locked_registry, workspace, labels
+):
+    made = run(source, locked_door, workspace())
+    repository, tag = locked_door.repository(source.name), made.reference.rpartition(":")[2]
+    other = locked_registry.push(repository, tag, b"another", labels=labels)
+    here = workspace()
+    assert planned(source, locked_door, here) == (True, STRANGER)
+    assert run(source, locked_door, here).digest == made.digest != other
+    assert locked_registry.digest(repository, tag) == made.digest
+
+
+def test_an_image_that_another_runner_built_of_the_same_is_taken(
+    docker_host, docker_client, source, locked_door, locked_registry, workspace
+):
+    made = run(source, locked_door, workspace())
+    repository, tag = locked_door.repository(source.name), made.reference.rpartition(":")[2]
+    key = docker_client.images.get(made.reference).labels[KEY_LABEL]
+    theirs = locked_registry.push(repository, tag, b"theirs", labels={KEY_LABEL: key})
+    assert run(source, locked_door, workspace()).digest == theirs != made.digest
 
 
 def test_an_image_that_the_registry_lost_is_pushed_again(

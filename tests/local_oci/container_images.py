@@ -42,3 +42,18 @@ def container_image(
         yield tag
     finally:
         client.images.remove(tag, force=True)
+
+
+def push(client: Any, reference: str, auth_token: str) -> str:
+    """Push an image to a cloud's registry, as its user; gives the digest.
+
+    Args:
+        client: a docker.DockerClient that has the image under this reference alone.
+        reference: with the registry's host.
+        auth_token: of the user.
+    """
+    login = {"username": "localoci/local_oci", "password": auth_token}
+    for event in client.images.push(reference, auth_config=login, stream=True, decode=True):
+        assert "error" not in event, event
+    (named,) = client.images.get(reference).attrs["RepoDigests"]
+    return str(named.partition("@")[2])

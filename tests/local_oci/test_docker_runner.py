@@ -14,7 +14,7 @@ import pytest
 
 from local_oci.runtime.docker_container import describe_end
 from tests.docker_engine import DockerEngine
-from tests.local_oci.container_images import container_image
+from tests.local_oci.container_images import container_image, push
 from tests.local_oci.support import (
     IMAGE,
     MODEL_FILES,
@@ -77,12 +77,7 @@ def _push(client: Any, cloud: RegistryCloud, tag: str, *instructions: str) -> tu
         container_image(client, reference, PROGRAM, list(instructions)),
         Sdk(cloud).auth_token() as token,
     ):
-        login = {"username": "localoci/local_oci", "password": token}
-        for event in client.images.push(reference, auth_config=login, stream=True, decode=True):
-            assert "error" not in event, event
-        (named,) = client.images.get(reference).attrs["RepoDigests"]
-        digest = named.partition("@")[2]
-    return reference, digest
+        return reference, push(client, reference, token)
 
 
 def _remove_pulled(client: Any, registry: str) -> None:

@@ -5,6 +5,7 @@
 
 import json
 import os
+import signal
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -54,8 +55,11 @@ def main():
         print("deserialization failed: the engine is for another GPU", file=sys.stderr, flush=True)
         sys.exit(3)
     time.sleep(float(os.environ.get("START_SECONDS", "0")))
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    address = os.environ.get("LISTEN_ADDRESS", "127.0.0.1")
+    server = ThreadingHTTPServer((address, port), Handler)
     server.daemon_threads = True
+    # The first process of a container ignores what it has not asked for.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     server.serve_forever()
 
 

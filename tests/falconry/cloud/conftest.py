@@ -20,10 +20,14 @@ from falconry.cloud.deployments import Deployments
 from falconry.cloud.logs import Logs
 from falconry.cloud.model_entry import ModelEntry, Provenance
 from falconry.cloud.session import Session
+from falconry.cloud.stage import DeploymentStage
 from falconry.cloud.work_requests import Watch
-from falconry.digests import DigestCache
+from falconry.digests import DigestCache, bytes_digest
+from falconry.engine.manifest import BuildRecord, write_manifest
 from falconry.image.output import ImageOutput
+from falconry.pipeline import Output
 from falconry.settings import load_settings
+from tests.engine_manifests import manifest_of
 from tests.local_oci.support import LocalCloud
 
 ROOT = Path(__file__).parents[3]
@@ -60,9 +64,9 @@ def short_pauses(monkeypatch):
 @pytest.fixture(autouse=True)
 def no_faults_left(request):
     """Faults that a test asked for end with it."""
+    cloud = request.getfixturevalue("cloud") if "cloud" in request.fixturenames else None
     yield
-    if "cloud" in request.fixturenames:
-        cloud = request.getfixturevalue("cloud")
+    if cloud:
         requests.delete(f"{cloud.endpoint}/_local/faults", timeout=5)
 
 
@@ -184,6 +188,54 @@ def make_target(make_wanted):
         return target_of(make_wanted(model, **values))
 
     return make
+
+
+@pytest.fixture
+def engine(tmp_path):
+    """An engine that is there, and that nothing can load."""
+    directory = tmp_path / "engine"
+    files = {"rank0.engine": b"weights"}
+    directory.mkdir()
+    (directory / "rank0.engine").write_bytes(files["rank0.engine"])
+    record = BuildRecord(built_at="2026-01-01T00:00:00+00:00", seconds=1.0, host="here")
+    write_manifest(directory, manifest_of("e" * 64, files), record)
+    return directory
+
+
+@pytest.fixture
+def image(settings, cloud):
+    """What the deployments run."""
+    return ImageOutput(
+        path=cloud.directory.parent / "image",
+        digest="sha256:" + "1" * 64,
+        summary="",
+        reference=settings.image.process_image,
+        kind="process",
+    )
+
+
+@pytest.fixture
+def make_stage(settings, engine, make_artifact, image):
+    """Makes the stage for an artifact whose server answers with a word."""
+
+    def make(behaviour, **options):
+        manifest = bytes_digest((engine / "manifest.json").read_bytes())
+        return DeploymentStage(
+            options.pop("settings", settings),
+            Output(engine, manifest, ""),
+            make_artifact(behaviour, behaviour),
+            image,
+            **options,
+        )
+
+    return make
+
+
+def run(stage, report=quiet):
+    """Runs a stage as the pipeline does."""
+    ingredients = stage.ingredients()
+    key = stage.key(ingredients)
+    return stage.find(key) or stage.make(key, ingredients, report)
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 import multiprocessing
 import os
 import signal
-import threading
-import time
 
 import pytest
 import requests
@@ -13,56 +11,10 @@ from oci.data_science import DataScienceClient
 
 from falconry.cloud.catalog import Catalog
 from falconry.cloud.session import session_of
-from falconry.cloud.stage import DeploymentStage
-from falconry.digests import bytes_digest
 from falconry.endpoint import Endpoint
-from falconry.engine.manifest import BuildRecord, write_manifest
 from falconry.errors import CloudError, EndpointError, GoesOnError
-from falconry.image.output import ImageOutput
-from falconry.pipeline import Output
-from tests.engine_manifests import manifest_of
-from tests.falconry.cloud.conftest import WATCH, quiet
-
-
-@pytest.fixture
-def engine(tmp_path):
-    directory = tmp_path / "engine"
-    files = {"rank0.engine": b"weights"}
-    directory.mkdir()
-    (directory / "rank0.engine").write_bytes(files["rank0.engine"])
-    record = BuildRecord(built_at="2026-01-01T00:00:00+00:00", seconds=1.0, host="here")
-    write_manifest(directory, manifest_of("e" * 64, files), record)
-    return directory
-
-
-@pytest.fixture
-def make_stage(settings, engine, make_artifact, cloud):
-    """Makes the stage for an artifact whose server answers with a word."""
-    image = cloud.directory.parent / "image"
-
-    def make(behaviour, **options):
-        return DeploymentStage(
-            options.pop("settings", settings),
-            Output(engine, bytes_digest((engine / "manifest.json").read_bytes()), ""),
-            make_artifact(behaviour, behaviour),
-            ImageOutput(
-                path=image,
-                digest="sha256:" + "1" * 64,
-                summary="",
-                reference=settings.image.process_image,
-                kind="process",
-            ),
-            **options,
-        )
-
-    return make
-
-
-def run(stage, report=quiet):
-    """Runs a stage as the pipeline does."""
-    ingredients = stage.ingredients()
-    key = stage.key(ingredients)
-    return stage.find(key) or stage.make(key, ingredients, report)
+from tests.falconry.cloud.conftest import WATCH, run
+from tests.falconry.cloud.eight_clients import assert_took_over, eight_clients
 
 
 def reason(stage):
@@ -196,34 +148,9 @@ def test_a_new_model_takes_over_while_eight_clients_ask_and_no_request_fails(
     make_stage, deployments, settings, session
 ):
     run(make_stage("A"))
-    url = deployments.get(settings.deployment.name).model_deployment_url
-    answers, failures, over = [], [], threading.Event()
-
-    def ask():
-        endpoint = Endpoint(url, session.signer(), "generate")
-        while not over.is_set():
-            try:
-                answers.append(endpoint.answer("who?", 1))
-            except EndpointError as failure:
-                failures.append(str(failure))
-            # A tenancy has 150 requests a second, and these eight could ask for more.
-            time.sleep(0.06)
-
-    clients = [threading.Thread(target=ask) for _ in range(8)]
-    for client in clients:
-        client.start()
-    try:
+    with eight_clients(deployments.get(settings.deployment.name), session) as told:
         run(make_stage("B"))
-        time.sleep(0.5)
-    finally:
-        over.set()
-        for client in clients:
-            client.join()
-    assert failures == []
-    assert answers[0] == "A"
-    assert answers[-1] == "B"
-    # Once the new model answers, the old one answers no more, but for questions on their way.
-    assert "A" not in answers[answers.index("B") + 16 :]
+    assert_took_over(told, "A", "B")
 
 
 def deploy_in_a_process(stage, results):

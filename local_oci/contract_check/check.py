@@ -20,6 +20,7 @@ from local_oci.contract_check.image_checks import (
     platform_finding,
     program_finding,
 )
+from local_oci.contract_check.leftovers import remove_left_containers
 from local_oci.contract_check.report import Finding, Outcome, Report, ok, violation
 from local_oci.contract_check.request import CheckRequest
 from local_oci.contract_check.running_checks import (
@@ -42,6 +43,8 @@ class _ViolatedError(Exception):
 
 async def check(request: CheckRequest, tell: Tell, note: Note) -> Report:
     """Check an image with an artifact; nothing is left but the image, if it had to be pulled.
+
+    What a check that was killed left is removed as well.
 
     Args:
         request: what to check.
@@ -73,6 +76,7 @@ class _Check:
         self._add(command_finding(self._request))
         self._add(environment_finding(self._request))
         self._add(ports_finding(self._request))
+        await asyncio.to_thread(remove_left_containers)
         image = await get_image(self._request.image, self._tell_of_pull)
         if isinstance(image, Finding):
             self._add(image)

@@ -26,7 +26,8 @@ and a read-only root file system (/tmp and /dev/shm can be written to); the port
 on; that it ends at SIGTERM. A container that does not become healthy is run again with one
 constraint less at a time, to tell which one it was; each run may take the --timeout.
 
-Containers, volumes and files of the check are removed. An image that was pulled stays.
+Containers, volumes and files of the check are removed, and containers of checks that were killed.
+An image that was pulled stays.
 """
 _EPILOG = """\
 A word that begins with "-" is given as --cmd=--http-port=8000. The health check asks for /health,

@@ -6,6 +6,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import Any
 
+from local_oci.contract_check.leftovers import owner_labels
 from local_oci.runtime.docker_engine import connect, engine_errors_told
 
 _ROOT = frozenset({"", "0", "root"})
@@ -66,7 +67,11 @@ def has_curl(image: EngineImage) -> bool:
 
     with contextlib.closing(connect()) as client, engine_errors_told():
         container = client.containers.create(
-            image.id, entrypoint=["curl"], command=["--version"], network_disabled=True
+            image.id,
+            entrypoint=["curl"],
+            command=["--version"],
+            network_disabled=True,
+            labels=owner_labels(),
         )
         try:
             container.start()

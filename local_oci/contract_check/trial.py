@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -12,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from local_oci.contract_check.engine_image import EngineImage
+from local_oci.contract_check.leftovers import owner_labels
 from local_oci.contract_check.request import CheckRequest
 from local_oci.contract_check.sockets import ListeningSocket, listening_sockets
 from local_oci.deployments.contract import health_path
@@ -22,7 +22,6 @@ from local_oci.runtime.health import EndedError, UnhealthyError, wait_until_heal
 from local_oci.runtime.runner import Launch, StartError, Stream
 
 _KEPT_LINES = 20
-_LABEL = "local_oci.check"
 # A server may open its port a moment after the port of the health check.
 _PORT_SECONDS = 5.0
 _PORT_STEP_SECONDS = 0.1
@@ -76,9 +75,7 @@ async def run_trial(subject: Subject, confinement: Confinement) -> Trial:
     lines: deque[str] = deque(maxlen=_KEPT_LINES)
     started = time.monotonic()
     try:
-        container = await start_container(
-            _launch(subject, lines), confinement, {_LABEL: str(os.getpid())}
-        )
+        container = await start_container(_launch(subject, lines), confinement, owner_labels())
     except StartError as error:
         return Trial(problem=f"could not be started: {error}", seconds=0.0)
     try:

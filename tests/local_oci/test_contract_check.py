@@ -20,6 +20,7 @@ import pytest
 from local_oci.contract_check.sockets import ListeningSocket, parse
 from tests.docker_engine import DockerEngine
 from tests.docker_registry import Registry
+from tests.docker_relay import stopping_at
 from tests.local_oci.container_images import container_image
 from tests.local_oci.support import REPOSITORY, wait_until, zipped
 
@@ -365,6 +366,44 @@ def test_an_interrupted_check_leaves_nothing(
     assert "Traceback" not in stderr
     assert not client.containers.list(all=True, filters={"label": LABEL})
     assert not list((tmp_path / "tmp").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("moment", "held"), [("between creation and start", b"/start "), ("while it runs", b"nothing")]
+)
+def test_what_a_killed_check_left_is_removed_by_the_next(
+    publishing_docker_engine: DockerEngine,
+    client: Any,
+    good: str,
+    artifact: Path,
+    check: Check,
+    moment: str,
+    held: bytes,
+) -> None:
+    with stopping_at(publishing_docker_engine, held) as (host, came):
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "local_oci", "check-image", f"--image={good}"),
+                *(f"--artifact={artifact}", "--env=SICK=1"),
+            ],
+            cwd=REPOSITORY,
+            env={**os.environ, "DOCKER_HOST": host},
+            stdout=subprocess.DEVNULL,
+        )
+        # The first container, which looks for curl, is held, or the server's runs.
+        wait_until(lambda: came.is_set() or _serving(client))
+        (theirs,) = client.containers.list(all=True, filters={"label": LABEL})
+        assert theirs.status == ("created" if came.is_set() else "running")
+        check(good)
+        assert client.containers.list(all=True, filters={"label": LABEL}) == [theirs]
+        process.kill()
+        process.wait()
+    check(good)  # which leaves none
+
+
+def _serving(client: Any) -> bool:
+    running = client.containers.list(filters={"label": LABEL}, ignore_removed=True)
+    return any("SICK=1" in container.attrs["Config"]["Env"] for container in running)
 
 
 def test_listening_sockets_are_read_from_the_kernels_table() -> None:

@@ -143,7 +143,9 @@ def docker_sdk(cloud: RegistryCloud) -> Sdk:
 def _containers(client: Any, directory: Path) -> list[Any]:
     """All containers of the cloud in a directory."""
     label = f"local_oci.home={directory}"
-    found: list[Any] = client.containers.list(all=True, filters={"label": label})
+    found: list[Any] = client.containers.list(
+        all=True, filters={"label": label}, ignore_removed=True
+    )
     return found
 
 

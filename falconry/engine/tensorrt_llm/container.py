@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from falconry.docker_engine import containers
 from falconry.docker_engine.connection import connect
 from falconry.docker_engine.images import has_image, pull, reference_with_digest
+from falconry.docker_engine.owners import owner_labels, remove_abandoned
 from falconry.engine.tensorrt_llm.build_log import NOT_STARTED, BuildLog
 from falconry.engine.tensorrt_llm.places import (
     BUILD_SCRIPT,
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 BUILD_LABEL = "io.falconry.build"
-PROCESS_LABEL = "io.falconry.process"
 
 BUILD_SCRIPT_SOURCE = Path(__file__).parents[3] / "engine" / "build.py"
 _HOSTNAME = "falconry-build"
@@ -129,7 +129,7 @@ def run_build(run: BuildRun, report: Callable[[str, float], None]) -> Mapping[st
         MachineError: no Docker engine, or a directory cannot be written.
     """
     with _ending_signals_raised(), contextlib.closing(connect()) as client:
-        _remove_abandoned(client)
+        remove_abandoned(client, BUILD_LABEL)
         if not has_image(client, run.image):
             pull(client, run.image, lambda done: report("pulling the image", done))
         with _refusals_told(run), _given_to_user(run), _container(client, run) as container:
@@ -200,7 +200,7 @@ def _container(client: DockerClient, run: BuildRun) -> Iterator[Container]:
                 run.image,
                 command=_command(),
                 name=f"falconry-{run.key[:12]}-{secrets.token_hex(4)}",
-                labels={BUILD_LABEL: run.key, PROCESS_LABEL: _Process.this().label()},
+                labels={BUILD_LABEL: run.key, **owner_labels()},
                 user=_user(run),
                 hostname=_HOSTNAME,
                 network_mode=None if run.network else "none",
@@ -309,88 +309,6 @@ def _change_owner(directory: Path, owner: tuple[int, int]) -> None:
                 # Gone meanwhile: another build's, in the cache.
                 with contextlib.suppress(FileNotFoundError):
                     os.chown(Path(parent, name), *owner, follow_symlinks=False)
-
-
-@dataclass(frozen=True, slots=True)
-class _Process:
-    """A process that cannot be taken for another: its id alone is given to a new one some day.
-
-    Attributes:
-        boot: the kernel's boot id.
-        namespace: of process ids, as `/proc/<pid>/ns/pid` names it.
-        started: clock ticks from the boot, as `/proc/<pid>/stat` has it.
-    """
-
-    boot: str
-    namespace: str
-    pid: int
-    started: int
-
-    @classmethod
-    def this(cls) -> _Process:
-        return cls(_boot(), _namespace(), os.getpid(), _started(os.getpid()) or 0)
-
-    def label(self) -> str:
-        return f"{self.boot} {self.namespace} {self.pid} {self.started}"
-
-    @classmethod
-    def of_label(cls, label: str) -> _Process | None:
-        try:
-            boot, namespace, pid, started = label.split()
-            return cls(boot, namespace, int(pid), int(started))
-        except ValueError:
-            return None
-
-    def is_gone(self) -> bool:
-        """Whether it has surely ended; False where its processes cannot be seen from here."""
-        if (self.boot, self.namespace) != (_boot(), _namespace()):
-            return False
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:
-            pass  # somebody else's: it lives
-        return _is_zombie(self.pid) or _started(self.pid) not in (self.started, None)
-
-
-def _boot() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-
-
-def _namespace() -> str:
-    return str(Path("/proc/self/ns/pid").readlink())
-
-
-def _started(pid: int) -> int | None:
-    fields = _stat_fields(pid)
-    return int(fields[19]) if fields else None  # field 22
-
-
-def _is_zombie(pid: int) -> bool:
-    """Whether it has ended and nobody has taken note, as in containers whose init does not."""
-    fields = _stat_fields(pid)
-    return bool(fields) and fields[0] in "ZX"
-
-
-def _stat_fields(pid: int) -> list[str]:
-    """The fields of `/proc/<pid>/stat` from the third, the state, on; see proc(5)."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    return stat.rpartition(")")[2].split()
-
-
-def _remove_abandoned(client: DockerClient) -> None:
-    """Removes the containers that killed processes left, and those that a reboot stopped."""
-    for container in containers.labelled(client, BUILD_LABEL):
-        process = _Process.of_label(containers.label_of(container, PROCESS_LABEL))
-        if process is None:
-            continue
-        before_boot = process.boot != _boot() and not containers.is_running(container)
-        if process.is_gone() or before_boot:
-            containers.discard(container)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
 """The checks that run an image: throwaway containers, locked up as far as Docker can.
 
 Their entrypoint is replaced, so the server does not start. The engine removes a container when it
-ends, even if nobody is left to ask for it.
+ends, even if nobody is left to ask for it. One that a killed run had not started yet is removed by
+the next run.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from falconry.docker_engine import containers
+from falconry.docker_engine.owners import owner_labels, remove_abandoned
 from falconry.image.preflight.configuration import is_root
 from falconry.image.preflight.findings import Finding
 
@@ -37,6 +39,7 @@ def running_findings(client: DockerClient, image_id: str) -> Iterator[Finding]:
     Raises:
         MachineError: the engine does not answer.
     """
+    remove_abandoned(client, LABEL)
     yield _curl(_said(client, image_id, ["curl", "--version"]))
     yield _user(_said(client, image_id, ["id", "-u"]))
 
@@ -70,7 +73,7 @@ def _said(client: DockerClient, image_id: str, command: list[str]) -> str:
             entrypoint=command,
             command=[],
             name=f"falconry-preflight-{secrets.token_hex(4)}",
-            labels={LABEL: image_id},
+            labels={LABEL: image_id, **owner_labels()},
             network_mode="none",
             cap_drop=["ALL"],
             security_opt=["no-new-privileges"],

@@ -17,9 +17,9 @@ import pytest
 
 from falconry.docker_engine import containers
 from falconry.docker_engine.gpus import can_see_gpus
+from falconry.docker_engine.owners import PROCESS_LABEL
 from falconry.engine.tensorrt_llm.container import (
     BUILD_LABEL,
-    PROCESS_LABEL,
     BuildRun,
     docker_command,
     run_build,

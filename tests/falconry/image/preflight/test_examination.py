@@ -1,7 +1,11 @@
 """Real images in a real Docker engine."""
 
 import contextlib
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -12,8 +16,10 @@ from falconry.image.preflight import LayerRecords, check, examination, examine
 from falconry.image.preflight.container import LABEL
 from falconry.image.preflight.layers import examine_layer
 from falconry.image.preflight.limits import load_limits
+from tests.docker_relay import stopping_at
 from tests.falconry.image.preflight.small_image import SmallImages
 
+ROOT = Path(__file__).parents[4]
 SECRET = "kT9)q[Wd}s2;Xv"
 GOOD = """
 COPY settings /opt/server/settings
@@ -197,6 +203,30 @@ def test_secrets_too_short_to_look_for_are_said_to_be_left_out(examined, good):
 def test_an_image_that_is_not_there_is_one_clear_error(examined):
     with pytest.raises(ImageError, match="no such image"):
         examined("falconry-test/there-is-none:1")
+
+
+# A process of its own that runs an image, to be killed.
+RUNNER = """
+import sys
+from falconry.docker_engine.connection import connect
+from falconry.image.preflight.container import running_findings
+list(running_findings(connect(), sys.argv[1]))
+"""
+
+
+def test_a_container_that_a_killed_run_did_not_start_is_removed_by_the_next(
+    docker_engine, client, examined, good
+):
+    with stopping_at(docker_engine, b"/start ") as (host, came):
+        process = subprocess.Popen(
+            [sys.executable, "-c", RUNNER, good], cwd=ROOT, env={**os.environ, "DOCKER_HOST": host}
+        )
+        assert came.wait(30)
+        process.kill()
+        process.wait()
+    (left,) = client.containers.list(all=True, filters={"label": LABEL})
+    assert left.status == "created"
+    examined(good)
 
 
 def test_an_engine_that_is_gone_is_one_clear_error(client, records, good):

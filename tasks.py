@@ -305,13 +305,14 @@ def engines(c: Context, profile: str = "") -> None:
     tell([engine.facts() for engine in stored], "\n".join(lines))
 
 
-@target(profile=SELECTION["profile"], keep="how many of the newest engines stay")
+@target(profile=SELECTION["profile"], keep="how many of the newest engines and images stay")
 def prune(c: Context, profile: str = "", keep: int = 0) -> None:
-    """Remove all engines but the newest KEEP= and those in use."""
+    """Remove all engines and local images but the newest KEEP= of each and those in use."""
     wanted = keep or number("FALCONRY_KEEP", 3)
-    gone = project(profile).prune(wanted)
-    lines = [f"removed {engine}" for engine in gone] or ["nothing to remove"]
-    tell([engine.facts() for engine in gone], "\n".join(lines))
+    chosen = project(profile)
+    gone = [*chosen.prune(wanted), *chosen.prune_images(wanted)]
+    lines = [f"removed {each}" for each in gone] or ["nothing to remove"]
+    tell([each.facts() for each in gone], "\n".join(lines))
 
 
 @target(profile=SELECTION["profile"], override=SELECTION["override"])

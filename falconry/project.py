@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shlex
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from falconry.engine.stage import EngineStage
 from falconry.engine.store import EngineMirror, EngineStore, StoredEngine
 from falconry.errors import EndpointError
 from falconry.files import remove
+from falconry.image.choice import engine_listens
 from falconry.image.elsewhere import AnyRegistry
 from falconry.image.output import image_of
 from falconry.image.place import Door
@@ -27,6 +29,7 @@ from falconry.image.select import image_stage
 from falconry.pipeline import (
     Output,
     PlannedStage,
+    Receipt,
     Step,
     Workspace,
     bring_up_to_date,
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from falconry.cloud.work_requests import Watch
     from falconry.doctor.finding import Finding
     from falconry.endpoint import Endpoint
+    from falconry.image.pruning import PrunedImage
     from falconry.shapes import Advice
 
 MODELS = Path("model_repository")
@@ -157,6 +161,22 @@ class Project:
             The engines that are gone.
         """
         return self._store().prune(keep, self._engines_in_use())
+
+    def prune_images(self, keep: int) -> list[PrunedImage]:
+        """Removes old images from the Docker engine: all but the newest ones and those in use.
+
+        Args:
+            keep: how many stay.
+
+        Returns:
+            The images that are gone; none where no engine answers.
+        """
+        from falconry.image.pruning import prune_images
+
+        if not engine_listens(os.environ):
+            return []
+        receipts = self._receipts("image-*")
+        return prune_images(keep, {receipt.key for receipt in receipts})
 
     def shapes(self, concurrency: int, prices: Path | None) -> Advice:
         """Ranks the shapes that hold the profile's engine; it need not be built yet.
@@ -303,13 +323,16 @@ class Project:
 
     def _engines_in_use(self) -> set[str]:
         """Keys of the engines that the repositories of all profiles were made from."""
-        receipts = self._settings.build_directory.parent.glob("*/receipts/repository.json")
-        found = [receipt for path in receipts if (receipt := read_receipt(path))]
-        used = {receipt.ingredients.get("engine") for receipt in found}
+        used = {receipt.ingredients.get("engine") for receipt in self._receipts("repository")}
         store, digests = self._settings.engine.store, self._workspace.digests
         return {
             path.parent.name for path in store.glob(f"*/{MANIFEST}") if digests.file(path) in used
         }
+
+    def _receipts(self, stage: str) -> list[Receipt]:
+        """The receipts of all profiles for a stage, or for those that a pattern fits."""
+        paths = self._settings.build_directory.parent.glob(f"*/receipts/{stage}.json")
+        return [receipt for path in paths if (receipt := read_receipt(path))]
 
     def _steps(self, *, rollback: bool = False) -> list[Step]:
         """All stages, each after those that it needs."""

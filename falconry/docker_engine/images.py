@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from falconry.docker_engine.connection import engine_errors_told
@@ -14,6 +17,79 @@ if TYPE_CHECKING:
     from docker.client import DockerClient
 
 _ATTEMPT = "the image cannot be pulled"
+_CONFLICT = 409
+
+
+@dataclass(frozen=True, slots=True)
+class LocalImage:
+    """An image that the engine holds.
+
+    Attributes:
+        id: of its configuration.
+        names: references with tags and those with digests.
+        labels: what it says of itself.
+        size: bytes of all its layers on the disk, those included that it shares.
+        created: when it was built.
+        in_use: whether a container is made of it, running or not.
+    """
+
+    id: str
+    names: tuple[str, ...]
+    labels: Mapping[str, str]
+    size: int
+    created: datetime
+    in_use: bool
+
+
+def labelled_images(client: DockerClient, label: str) -> list[LocalImage]:
+    """The images with a label, the newest first.
+
+    Raises:
+        MachineError: the engine does not answer.
+    """
+    with engine_errors_told():
+        used = {container["ImageID"] for container in client.api.containers(all=True)}
+        found = client.api.images(filters={"label": label})
+    images = [
+        LocalImage(
+            image["Id"],
+            tuple(name for name in _names(image) if not name.startswith("<none>")),
+            image["Labels"],
+            image["Size"],
+            datetime.fromtimestamp(image["Created"], UTC),
+            image["Id"] in used,
+        )
+        for image in found
+    ]
+    return sorted(images, key=lambda image: image.created, reverse=True)
+
+
+def remove_image(client: DockerClient, image: LocalImage) -> bool:
+    """Takes all names from an image, and with the last one the image from the engine.
+
+    Returns:
+        Whether it is gone; one that a container was made of meanwhile stays.
+
+    Raises:
+        MachineError: the engine does not answer.
+    """
+    from docker.errors import APIError, ImageNotFound
+
+    with engine_errors_told():
+        for name in image.names or (image.id,):
+            # Names with a digest go with the last tag of their repository.
+            with contextlib.suppress(ImageNotFound):
+                try:
+                    client.api.remove_image(name)
+                except APIError as error:
+                    if error.status_code == _CONFLICT:
+                        return False
+                    raise
+    return True
+
+
+def _names(image: Mapping[str, Any]) -> list[str]:
+    return [*(image["RepoTags"] or ()), *(image["RepoDigests"] or ())]
 
 
 def has_image(client: DockerClient, reference: str) -> bool:

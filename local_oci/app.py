@@ -23,6 +23,7 @@ import local_oci.logs.routes
 import local_oci.object_storage.routes
 import local_oci.registry.routes
 import local_oci.registry.token_routes
+import local_oci.resource_search.routes
 import local_oci.service_limits.routes
 import local_oci.sessions.routes
 import local_oci.users.routes
@@ -57,6 +58,7 @@ _SERVICE_ROUTES = [
     *local_oci.users.routes.ROUTES,
     *local_oci.users.tenancy_routes.ROUTES,
     *local_oci.service_limits.routes.ROUTES,
+    *local_oci.resource_search.routes.ROUTES,
     *local_oci.registry.routes.ROUTES,
     *local_oci.registry.token_routes.ROUTES,
     *local_oci.invocation.routes.ROUTES,

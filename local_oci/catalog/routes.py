@@ -157,8 +157,11 @@ def create_model(request: Request, body: bytes) -> Response:
 
 
 async def get_model(request: Request) -> Response:
-    """One model."""
-    return record_response(_model(request))
+    """One model, also a deleted one: ADS 2.16.1 looks at what it has just deleted."""
+    model = cloud_of(request).catalog.models.get(request.path_params["model_id"])
+    if model is None:
+        raise not_found()
+    return record_response(model)
 
 
 async def list_models(request: Request) -> Response:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from typing import Any
 
 import ads
@@ -19,6 +20,8 @@ from ads.model.deployment import (
     ModelDeploymentContainerRuntime,
     ModelDeploymentInfrastructure,
 )
+from ads.model.generic_model import GenericModel
+from ads.model.service.oci_datascience_model import ModelWithActiveDeploymentError
 
 
 def main() -> None:
@@ -46,7 +49,7 @@ def main() -> None:
     told["failure"] = _failure(given, model.id)
     told["deactivated"] = deployment.deactivate(poll_interval=1).state.name
     told["activated"] = deployment.activate(poll_interval=1).state.name
-    told["deleted"] = deployment.delete(poll_interval=1).state.name
+    _delete(given, model, deployment, told)
     print(json.dumps(told))
 
 
@@ -61,6 +64,26 @@ def _model(given: dict[str, Any]) -> Any:
         .with_artifact(given["artifact"])
         .create()
     )
+
+
+def _delete(
+    given: dict[str, Any], model: Any, deployment: ModelDeployment, told: dict[str, Any]
+) -> None:
+    """Deletes a deployment as a GenericModel has it, and models with theirs and without."""
+    try:
+        model.delete()
+    except ModelWithActiveDeploymentError:
+        told["in_use"] = model.sync().status
+    attached = GenericModel(artifact_dir="unused")
+    attached.model_deployment = deployment
+    attached.delete_deployment(wait_for_completion=False)  # which would look every 10 seconds
+    while deployment.sync().state.name != "DELETED":
+        time.sleep(0.5)
+    told["deleted_model"] = _model(given).delete().status
+    other = _model(given)
+    second = _deployment(given, other.id).deploy(poll_interval=1)
+    GenericModel.delete(model_id=other.id, delete_associated_model_deployment=True)
+    told["deleted_together"] = [second.sync().state.name, other.sync().status]
 
 
 def _deployment(given: dict[str, Any], model: str, **variables: str) -> Any:

@@ -132,7 +132,21 @@ def test_it_tells_of_a_container_that_ends_at_once(told: dict[str, Any]) -> None
     assert "the container exited with status 3" in told["failure"]["details"]
 
 
-def test_it_takes_the_deployment_down_again(sdk: Sdk, told: dict[str, Any]) -> None:
-    states = told["deactivated"], told["activated"], told["deleted"]
-    assert states == ("INACTIVE", "ACTIVE", "DELETED")
+def test_it_stops_and_starts_the_deployment(told: dict[str, Any]) -> None:
+    assert (told["deactivated"], told["activated"]) == ("INACTIVE", "ACTIVE")
+
+
+def test_it_deletes_no_model_that_is_deployed(told: dict[str, Any]) -> None:
+    assert told["in_use"] == "ACTIVE"
+
+
+def test_it_takes_the_deployment_down(sdk: Sdk, told: dict[str, Any]) -> None:
     assert sdk.state(told["deployment"]) == "DELETED"
+
+
+def test_it_deletes_a_model(told: dict[str, Any]) -> None:
+    assert told["deleted_model"] == "DELETED"
+
+
+def test_it_deletes_a_model_with_its_deployment(told: dict[str, Any]) -> None:
+    assert told["deleted_together"] == ["DELETED", "DELETED"]

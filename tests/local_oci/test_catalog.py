@@ -140,11 +140,14 @@ def test_a_model_is_deactivated_and_activated_but_not_twice(sdk) -> None:
     assert sdk.data_science.activate_model(model.id).data.lifecycle_state == "ACTIVE"
 
 
-def test_a_deleted_model_is_gone_with_its_artifact(sdk) -> None:
+def test_a_deleted_model_is_remembered_without_its_artifact(sdk) -> None:
     model = sdk.model()
     sdk.data_science.delete_model(model)
-    assert refusal(lambda: sdk.data_science.get_model(model)) == (404, "NotAuthorizedOrNotFound")
-    assert refusal(lambda: sdk.data_science.get_model_artifact_content(model))[0] == 404
+    assert sdk.data_science.get_model(model).data.lifecycle_state == "DELETED"
+    absent = (404, "NotAuthorizedOrNotFound")
+    for call in ("get_model_artifact_content", "activate_model", "delete_model"):
+        assert refusal(lambda call=call: getattr(sdk.data_science, call)(model)) == absent
+    assert refusal(lambda: sdk.data_science.get_model(f"{model}x")) == absent
 
 
 def test_a_create_with_the_same_retry_token_happens_once(sdk) -> None:

@@ -146,7 +146,7 @@ def test_the_composite_operations_take_a_model_through_its_life(sdk: Sdk) -> Non
     ).data
     assert started.lifecycle_state == "ACTIVE"
     composite.delete_model_and_wait_for_state(created.id, wait_for_states=["DELETED"], **waiting)
-    assert refusal(lambda: sdk.data_science.get_model(created.id))[0] == 404
+    assert sdk.data_science.get_model(created.id).data.lifecycle_state == "DELETED"
 
 
 def test_an_upload_manager_sends_parts_that_become_an_artifact(sdk: Sdk, tmp_path: Path) -> None:

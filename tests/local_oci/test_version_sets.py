@@ -132,7 +132,7 @@ def test_a_set_that_holds_models_is_deleted_only_with_them(sdk: Sdk, version_set
         operation_kwargs={"is_delete_related_models": True},
     ).data
     assert (finished.status, finished.operation_type) == ("SUCCEEDED", "MODELVERSIONSET_DELETE")
-    assert refusal(lambda: sdk.data_science.get_model(model))[0] == 404
+    assert sdk.data_science.get_model(model).data.lifecycle_state == "DELETED"
     state = sdk.data_science.get_model_version_set(version_set.id).data.lifecycle_state
     assert state == "DELETED"
 

@@ -1,0 +1,1 @@
+"""The Resource Search service, as far as clients look there for a model's deployments."""

@@ -1,8 +1,11 @@
 """Old images leave the Docker engine, and those that somebody needs stay."""
 
+import io
 import json
 import secrets
+from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from docker.errors import ImageNotFound
@@ -10,8 +13,13 @@ from docker.errors import ImageNotFound
 from falconry.docker_engine import images
 from falconry.errors import MachineError
 from falconry.image import pruning
+from falconry.pipeline import Receipt
+from falconry.progress import Progress
+from falconry.project import Project
+from falconry.settings import load_settings
 from tests.falconry.image.preflight.saved_images import digest, tar
 
+ROOT = Path(__file__).parents[3]
 KEYS = ["oldest", "old", "new", "newest"]
 
 
@@ -83,6 +91,22 @@ def test_what_a_receipt_or_a_container_needs_stays(docker_client, loaded):
         container.remove()
     assert [pruned.facts()["key"] for pruned in gone] == ["newest", "old"]
     assert _left(docker_client, loaded) == ["oldest", "new"]
+
+
+def test_what_any_profile_of_a_project_was_made_of_stays(
+    docker_client, loaded, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for profile, key in (("local", "oldest"), ("oci", "old")):
+        receipts = tmp_path / "build" / profile / "receipts"
+        receipts.mkdir(parents=True)
+        receipt = asdict(Receipt("image", key, {}, "", {}))
+        (receipts / "image-triton.json").write_text(json.dumps(receipt))
+    project = Project(load_settings(ROOT), Progress(io.StringIO()))
+    assert [pruned.facts()["key"] for pruned in project.prune_images(1)] == ["new"]
+    assert _left(docker_client, loaded) == ["oldest", "old", "newest"]
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    assert project.prune_images(1) == []
 
 
 def test_an_image_that_is_taken_into_use_meanwhile_stays(docker_client, loaded, monkeypatch):

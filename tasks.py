@@ -310,9 +310,10 @@ def prune(c: Context, profile: str = "", keep: int = 0) -> None:
     """Remove all engines and local images but the newest KEEP= of each and those in use."""
     wanted = keep or number("FALCONRY_KEEP", 3)
     chosen = project(profile)
-    gone = [*chosen.prune(wanted), *chosen.prune_images(wanted)]
-    lines = [f"removed {each}" for each in gone] or ["nothing to remove"]
-    tell([each.facts() for each in gone], "\n".join(lines))
+    engines, images = chosen.prune(wanted), chosen.prune_images(wanted)
+    gone = [*(engine.facts() for engine in engines), *(image.facts() for image in images)]
+    lines = [f"removed {each}" for each in (*engines, *images)] or ["nothing to remove"]
+    tell(gone, "\n".join(lines))
 
 
 @target(profile=SELECTION["profile"], override=SELECTION["override"])

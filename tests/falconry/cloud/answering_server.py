@@ -29,7 +29,7 @@ class Handler(BaseHTTPRequestHandler):
             self._reply(500, {"error": "the model cannot answer"})
         else:
             # Long enough that a question is always under way when the container is replaced.
-            time.sleep(0.02)
+            time.sleep(float(os.environ.get("ANSWER_SECONDS", "0.02")))
             self._reply(200, {"text_output": self.behaviour, "path": self.path})
 
     def _reply(self, status, content):

@@ -13,7 +13,8 @@ from tests.local_oci.support import LocalCloud, Sdk
 
 _NAME = "tests/answering"
 _INSTRUCTIONS = [
-    "ENV LISTEN_ADDRESS=0.0.0.0",
+    # An engine takes a while to stop a container, and a question shall be under way then.
+    "ENV LISTEN_ADDRESS=0.0.0.0 ANSWER_SECONDS=0.5",
     "USER 4321",
     'ENTRYPOINT ["/usr/bin/python3", "-S", "/app/serve.py", "8000"]',
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import gc
@@ -9,19 +10,19 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from invoke.collection import Collection
 from invoke.context import Context
-from invoke.exceptions import Exit
+from invoke.exceptions import Exit, ThreadException
 from invoke.tasks import task
 
-from falconry.errors import FalconryError, GoesOnError, SettingsError, told
+from falconry.errors import FalconryError, GoesOnError, ReaderGoneError, SettingsError, told
 from falconry.files import disk_errors_told
 from falconry.pipeline import Output
-from falconry.progress import FAILED, Progress
+from falconry.progress import FAILED, Progress, silence
 from falconry.project import Project
 from falconry.settings import load_settings
 
@@ -30,6 +31,9 @@ ROOT = Path(__file__).resolve().parent
 # A run with nothing to do mostly imports. That makes a great many objects and no garbage, and
 # looking through them for some would be a sixth of its time.
 gc.set_threshold(50_000)
+
+# What a shell makes of a program that SIGPIPE ended, as it ends others in the midst of their work.
+READER_GONE = 141
 
 SELECTION = {
     "profile": "profiles/<name>.toml; local when left out",
@@ -50,6 +54,13 @@ def target(**options: str) -> Callable[[Callable[..., None]], Any]:
                     body(*arguments, **named)
             except FalconryError as error:
                 raise Exit(f"{FAILED} {told(error)}", code=1) from None
+            except ReaderGoneError:
+                raise Exit("", code=READER_GONE) from None
+            except ThreadException as error:  # of a program that a Context runs
+                if any(each.type is not BrokenPipeError for each in error.exceptions):
+                    raise
+                silence(sys.stdout)
+                raise Exit("", code=READER_GONE) from None
             except GoesOnError as interrupt:
                 raise Exit(f"Interrupted; {interrupt}.", code=130) from None
             except KeyboardInterrupt:
@@ -70,9 +81,17 @@ def as_json() -> bool:
     return flag("FALCONRY_JSON")
 
 
+@contextlib.contextmanager
+def telling() -> Iterator[None]:
+    """What only tells: it is done when its reader has had enough of it, as `head` has."""
+    with contextlib.suppress(ReaderGoneError):
+        yield
+
+
 def tell(result: Any, line: str) -> None:
     """Ends a target: a line for people, or with JSON=1 the result alone on standard output."""
-    print(json.dumps(result, indent=1) if as_json() else line)
+    with telling():
+        Progress().note(json.dumps(result, indent=1) if as_json() else line)
 
 
 def facts(output: Output) -> dict[str, str]:
@@ -120,10 +139,16 @@ def number(variable: str, default: int) -> int:
 @target()
 def help(c: Context) -> None:
     """Show the targets."""
-    for name, each in sorted(namespace.tasks.items()):
-        print(f"  make {name:<12}{(each.__doc__ or '').splitlines()[0]}")
-    print('\nPROFILE=, RECIPE=, CHECKPOINT= and SET="section.key=value ..." select what is built.')
-    print("`.venv/bin/invoke --help <target>` tells a target's options.")
+    lines = [
+        f"  make {name:<12}{(each.__doc__ or '').splitlines()[0]}"
+        for name, each in sorted(namespace.tasks.items())
+    ]
+    lines += [
+        '\nPROFILE=, RECIPE=, CHECKPOINT= and SET="section.key=value ..." select what is built.',
+        "`.venv/bin/invoke --help <target>` tells a target's options.",
+    ]
+    with telling():
+        Progress().note("\n".join(lines))
 
 
 @target(**SELECTION)
@@ -137,7 +162,8 @@ def doctor(
     if as_json():
         tell(finding.facts(findings), "")
     else:
-        finding.tell(findings, Progress())
+        with telling():
+            finding.tell(findings, Progress())
     if not finding.healthy(findings):
         raise Exit("", code=1)
 
@@ -147,9 +173,10 @@ def plan(
     c: Context, profile: str = "", recipe: str = "", checkpoint: str = "", override: str = ""
 ) -> None:
     """Say which stages would run and why; run nothing."""
-    stages = project(profile, recipe, checkpoint, override).plan()
-    if as_json():
-        tell([dataclasses.asdict(stage) for stage in stages], "")
+    with telling():
+        stages = project(profile, recipe, checkpoint, override).plan()
+        if as_json():
+            tell([dataclasses.asdict(stage) for stage in stages], "")
 
 
 @target(**SELECTION)
@@ -275,7 +302,8 @@ def query(
     stream = stream or flag("FALCONRY_STREAM")
     prompt = prompt or os.environ.get("FALCONRY_PROMPT", "")
     body = body or os.environ.get("FALCONRY_BODY", "")
-    project(profile).query(prompt or None, body or None, max_tokens, stream=stream)
+    with telling():
+        project(profile).query(prompt or None, body or None, max_tokens, stream=stream)
 
 
 @target(
@@ -342,7 +370,8 @@ def logs(
     c: Context, profile: str = "", override: str = "", lines: int = 200, follow: bool = False
 ) -> None:
     """Show the deployment's logs; FOLLOW=1 goes on with each line that comes."""
-    project(profile, override=override).logs(lines, follow=follow or flag("FALCONRY_FOLLOW"))
+    with telling():
+        project(profile, override=override).logs(lines, follow=follow or flag("FALCONRY_FOLLOW"))
 
 
 @target(profile=SELECTION["profile"], override=SELECTION["override"])

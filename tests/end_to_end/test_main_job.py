@@ -72,8 +72,9 @@ def test_what_only_tells_ends_quietly_when_its_reader_has_had_enough(deployed, w
     assert deployed.unread(*words) == (0, "")
 
 
-def test_work_stops_without_a_traceback_when_nobody_reads_of_it(deployed):
-    status, complaints = deployed.unread("deploy")
+@pytest.mark.parametrize("target", ["deploy", "lint"])
+def test_work_stops_without_a_traceback_when_nobody_reads_of_it(deployed, target):
+    status, complaints = deployed.unread(target)
     assert status != 0
     (line,) = complaints.splitlines()
     assert line.startswith("make: ***")

@@ -12,7 +12,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
 from invoke.context import Context
@@ -21,16 +21,17 @@ from invoke.tasks import task
 
 from falconry.errors import FalconryError, GoesOnError, ReaderGoneError, SettingsError, told
 from falconry.files import disk_errors_told
-from falconry.pipeline import Output
 from falconry.progress import FAILED, Progress, silence
-from falconry.project import Project
-from falconry.settings import load_settings
+
+if TYPE_CHECKING:
+    from falconry.pipeline import Output
+    from falconry.project import Project
 
 ROOT = Path(__file__).resolve().parent
 
 # A run with nothing to do mostly imports. That makes a great many objects and no garbage, and
-# looking through them for some would be a sixth of its time.
-gc.set_threshold(50_000)
+# looking through them for some would be a sixth of its time. So all else is imported after this.
+gc.set_threshold(200_000)
 
 # What a shell makes of a program that SIGPIPE ended, as it ends others in the midst of their work.
 READER_GONE = 141
@@ -103,6 +104,9 @@ def project(
     profile: str = "", recipe: str = "", checkpoint: str = "", override: str = ""
 ) -> Project:
     """The project with what the command line selects, or make through the environment."""
+    from falconry.project import Project
+    from falconry.settings import load_settings
+
     checkpoint = checkpoint or os.environ.get("FALCONRY_CHECKPOINT", "")
     settings = load_settings(
         ROOT,

@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import dataclasses
 import functools
+import gc
 import json
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
 from invoke.context import Context
-from invoke.exceptions import Exit
+from invoke.exceptions import Exit, ThreadException
 from invoke.tasks import task
 
-from falconry.errors import FalconryError, GoesOnError, SettingsError, told
+from falconry.errors import FalconryError, GoesOnError, ReaderGoneError, SettingsError, told
 from falconry.files import disk_errors_told
-from falconry.pipeline import Output
-from falconry.progress import FAILED, Progress
-from falconry.project import Project
-from falconry.settings import load_settings
+from falconry.progress import FAILED, Progress, silence
+
+if TYPE_CHECKING:
+    from falconry.pipeline import Output
+    from falconry.project import Project
 
 ROOT = Path(__file__).resolve().parent
+
+# A run with nothing to do mostly imports. That makes a great many objects and no garbage, and
+# looking through them for some, meanwhile and at the end, would be a third of its time. So all else
+# is imported after this.
+gc.set_threshold(200_000)
+atexit.register(gc.freeze)
+
+# What a shell makes of a program that SIGPIPE ended, as it ends others in the midst of their work.
+READER_GONE = 141
 
 SELECTION = {
     "profile": "profiles/<name>.toml; local when left out",
@@ -45,6 +58,13 @@ def target(**options: str) -> Callable[[Callable[..., None]], Any]:
                     body(*arguments, **named)
             except FalconryError as error:
                 raise Exit(f"{FAILED} {told(error)}", code=1) from None
+            except ReaderGoneError:
+                raise Exit("", code=READER_GONE) from None
+            except ThreadException as error:  # of a program that a Context runs
+                if any(each.type is not BrokenPipeError for each in error.exceptions):
+                    raise
+                silence(sys.stdout)
+                raise Exit("", code=READER_GONE) from None
             except GoesOnError as interrupt:
                 raise Exit(f"Interrupted; {interrupt}.", code=130) from None
             except KeyboardInterrupt:
@@ -65,9 +85,17 @@ def as_json() -> bool:
     return flag("FALCONRY_JSON")
 
 
+@contextlib.contextmanager
+def telling() -> Iterator[None]:
+    """What only tells: it is done when its reader has had enough of it, as `head` has."""
+    with contextlib.suppress(ReaderGoneError):
+        yield
+
+
 def tell(result: Any, line: str) -> None:
     """Ends a target: a line for people, or with JSON=1 the result alone on standard output."""
-    print(json.dumps(result, indent=1) if as_json() else line)
+    with telling():
+        Progress().note(json.dumps(result, indent=1) if as_json() else line)
 
 
 def facts(output: Output) -> dict[str, str]:
@@ -79,6 +107,9 @@ def project(
     profile: str = "", recipe: str = "", checkpoint: str = "", override: str = ""
 ) -> Project:
     """The project with what the command line selects, or make through the environment."""
+    from falconry.project import Project
+    from falconry.settings import load_settings
+
     checkpoint = checkpoint or os.environ.get("FALCONRY_CHECKPOINT", "")
     settings = load_settings(
         ROOT,
@@ -115,10 +146,16 @@ def number(variable: str, default: int) -> int:
 @target()
 def help(c: Context) -> None:
     """Show the targets."""
-    for name, each in sorted(namespace.tasks.items()):
-        print(f"  make {name:<12}{(each.__doc__ or '').splitlines()[0]}")
-    print('\nPROFILE=, RECIPE=, CHECKPOINT= and SET="section.key=value ..." select what is built.')
-    print("`.venv/bin/invoke --help <target>` tells a target's options.")
+    lines = [
+        f"  make {name:<12}{(each.__doc__ or '').splitlines()[0]}"
+        for name, each in sorted(namespace.tasks.items())
+    ]
+    lines += [
+        '\nPROFILE=, RECIPE=, CHECKPOINT= and SET="section.key=value ..." select what is built.',
+        "`.venv/bin/invoke --help <target>` tells a target's options.",
+    ]
+    with telling():
+        Progress().note("\n".join(lines))
 
 
 @target(**SELECTION)
@@ -132,7 +169,8 @@ def doctor(
     if as_json():
         tell(finding.facts(findings), "")
     else:
-        finding.tell(findings, Progress())
+        with telling():
+            finding.tell(findings, Progress())
     if not finding.healthy(findings):
         raise Exit("", code=1)
 
@@ -142,9 +180,10 @@ def plan(
     c: Context, profile: str = "", recipe: str = "", checkpoint: str = "", override: str = ""
 ) -> None:
     """Say which stages would run and why; run nothing."""
-    stages = project(profile, recipe, checkpoint, override).plan()
-    if as_json():
-        tell([dataclasses.asdict(stage) for stage in stages], "")
+    with telling():
+        stages = project(profile, recipe, checkpoint, override).plan()
+        if as_json():
+            tell([dataclasses.asdict(stage) for stage in stages], "")
 
 
 @target(**SELECTION)
@@ -270,7 +309,8 @@ def query(
     stream = stream or flag("FALCONRY_STREAM")
     prompt = prompt or os.environ.get("FALCONRY_PROMPT", "")
     body = body or os.environ.get("FALCONRY_BODY", "")
-    project(profile).query(prompt or None, body or None, max_tokens, stream=stream)
+    with telling():
+        project(profile).query(prompt or None, body or None, max_tokens, stream=stream)
 
 
 @target(
@@ -339,7 +379,8 @@ def logs(
     c: Context, profile: str = "", override: str = "", lines: int = 200, follow: bool = False
 ) -> None:
     """Show the deployment's logs; FOLLOW=1 goes on with each line that comes."""
-    project(profile, override=override).logs(lines, follow=follow or flag("FALCONRY_FOLLOW"))
+    with telling():
+        project(profile, override=override).logs(lines, follow=follow or flag("FALCONRY_FOLLOW"))
 
 
 @target(profile=SELECTION["profile"], override=SELECTION["override"])

@@ -85,6 +85,13 @@ class GoesOnError(KeyboardInterrupt):
     """
 
 
+class ReaderGoneError(Exception):
+    """Whoever read the output has had enough of it, as `head` has.
+
+    No `FalconryError`: there is nothing to say, and nobody to say it to.
+    """
+
+
 def sentence(error: FalconryError) -> str:
     """One line: the place, what is wrong there, and what to do."""
     place = f"{error.where}: " if error.where else ""

@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TextIO
 
+from falconry.errors import ReaderGoneError
+
 DONE, RUNNING, FAILED, WAITING = "✔", "▸", "✘", "…"
 _ASCII = {DONE: "ok", RUNNING: "..", FAILED: "!!", WAITING: "--"}
 # A log that is not a terminal gets a line when the step changes, and otherwise at most this often.
@@ -20,6 +22,8 @@ class Progress:
 
     On a terminal a running line is rewritten in place; elsewhere each new step is a line of its
     own, so that a CI log grows by what happened and not by how long it took.
+
+    Every method raises `ReaderGoneError` once nobody reads the stream any more.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -93,8 +97,19 @@ class Progress:
         return mark if encoding.startswith("utf") else _ASCII[mark]
 
     def _write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except BrokenPipeError:
+            silence(self._stream)
+            raise ReaderGoneError from None
+
+
+def silence(stream: TextIO) -> None:
+    """Lets what is still to be written go nowhere (Python, signal, "Note on SIGPIPE")."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def _line(mark: str, stage: str, text: str) -> str:

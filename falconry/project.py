@@ -11,21 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from falconry.artifact.names import ROOT
-from falconry.artifact.stage import ArtifactOutput, ArtifactStage, artifact_of, as_artifact
 from falconry.cloud import emulator
-from falconry.cloud.container_registry import OcirDoor
-from falconry.cloud.stage import DeploymentStage
-from falconry.engine.manifest import MANIFEST, GpuEngine, read_manifest
-from falconry.engine.stage import EngineStage
-from falconry.engine.store import EngineMirror, EngineStore, StoredEngine
 from falconry.errors import EndpointError
 from falconry.files import remove
-from falconry.image.choice import engine_listens
-from falconry.image.elsewhere import AnyRegistry
-from falconry.image.output import image_of
-from falconry.image.place import Door
-from falconry.image.select import image_stage
 from falconry.pipeline import (
     Output,
     PlannedStage,
@@ -38,18 +26,23 @@ from falconry.pipeline import (
     steps_to,
 )
 from falconry.progress import Progress
-from falconry.repository.stage import RepositoryStage
 from falconry.settings import Settings
 
 if TYPE_CHECKING:
+    from falconry.artifact.stage import ArtifactOutput
     from falconry.cloud.deployment_status import DeploymentStatus
     from falconry.cloud.model_pruning import PrunedModel
     from falconry.cloud.session import Session
     from falconry.cloud.work_requests import Watch
     from falconry.doctor.finding import Finding
     from falconry.endpoint import Endpoint
+    from falconry.engine.manifest import GpuEngine
+    from falconry.engine.store import EngineMirror, EngineStore, StoredEngine
+    from falconry.image.place import Door
     from falconry.image.pruning import PrunedImage
     from falconry.shapes import Advice
+
+# What a target needs is imported where it is used: none needs all of it.
 
 MODELS = Path("model_repository")
 
@@ -112,6 +105,7 @@ class Project:
         """
         from falconry.cloud.deployment_target import environment
         from falconry.image.contract import Trial, keeps_contract
+        from falconry.image.output import image_of
 
         serving = self._settings.serving
         variables = {"MODEL_DEPLOY_HEALTH_ENDPOINT": health} if health else environment(serving)
@@ -131,6 +125,8 @@ class Project:
         Raises:
             FalconryError: a stage failed, or the file cannot be written.
         """
+        from falconry.artifact.stage import as_artifact
+
         output = as_artifact(self.bring_up_to("artifact"))
 
         def report(step: str, fraction: float | None) -> None:
@@ -171,6 +167,7 @@ class Project:
         Returns:
             The images that are gone; none where no engine answers.
         """
+        from falconry.image.choice import engine_listens
         from falconry.image.pruning import prune_images
 
         if not engine_listens(os.environ):
@@ -314,15 +311,22 @@ class Project:
         """What the profile's engine was built for, where it stands and is for GPUs."""
         if self._settings.engine.builder != "tensorrt_llm":
             return None
+        from falconry.engine.manifest import read_manifest
+        from falconry.engine.stage import EngineStage
+
         stage = EngineStage(self._settings, self._workspace)
         found = stage.find(stage.key(stage.ingredients()))
         return read_manifest(found.path).gpu if found else None
 
     def _store(self) -> EngineStore:
+        from falconry.engine.store import EngineStore
+
         return EngineStore(self._settings.engine.store, self._workspace.digests)
 
     def _engines_in_use(self) -> set[str]:
         """Keys of the engines that the repositories of all profiles were made from."""
+        from falconry.engine.manifest import MANIFEST
+
         used = {receipt.ingredients.get("engine") for receipt in self._receipts("repository")}
         store, digests = self._settings.engine.store, self._workspace.digests
         return {
@@ -336,6 +340,13 @@ class Project:
 
     def _steps(self, *, rollback: bool = False) -> list[Step]:
         """All stages, each after those that it needs."""
+        from falconry.artifact.stage import ArtifactStage, artifact_of
+        from falconry.cloud.stage import DeploymentStage
+        from falconry.engine.stage import EngineStage
+        from falconry.image.output import image_of
+        from falconry.image.select import image_stage
+        from falconry.repository.stage import RepositoryStage
+
         settings, workspace = self._settings, self._workspace
         mirror = self._mirror if settings.engine.mirror else None
         return [
@@ -367,6 +378,9 @@ class Project:
     @contextlib.contextmanager
     def _unpacked(self) -> Iterator[Path]:
         """A directory with what the artifact holds, by a link."""
+        from falconry.artifact.names import ROOT
+        from falconry.artifact.stage import as_artifact
+
         repository = as_artifact(self.bring_up_to("artifact")).repository
         with tempfile.TemporaryDirectory() as directory:
             (Path(directory) / ROOT).symlink_to(repository.absolute())
@@ -383,7 +397,11 @@ class Project:
         """The way to the registry: the profile's own, or that of its cloud."""
         registry = self._settings.image.registry
         if registry.host:
+            from falconry.image.elsewhere import AnyRegistry
+
             return AnyRegistry(registry)
+        from falconry.cloud.container_registry import OcirDoor
+
         namespaces = self._workspace.build.parent / "namespaces.json"
         return OcirDoor(self._settings.cloud, registry, namespaces)
 

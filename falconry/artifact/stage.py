@@ -6,15 +6,18 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
 from falconry.artifact.contents import Contents, describe
-from falconry.artifact.view import ArtifactView
 from falconry.digests import DigestCache
 from falconry.errors import RepositoryError
 from falconry.pipeline import FileStage, Output, Report, Workspace
 from falconry.progress import human_size
+
+if TYPE_CHECKING:
+    from falconry.artifact.view import ArtifactView
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,8 @@ class ArtifactOutput(Output):
         Raises:
             RepositoryError: the repository holds something else by now.
         """
+        from falconry.artifact.view import ArtifactView
+
         return ArtifactView.open(self.repository, self.contents(), self.digests)
 
     def contents(self) -> Contents:

@@ -17,6 +17,7 @@ import oci
 from oci.data_science import DataScienceClient
 from oci.data_science import models as oci_models
 
+from falconry.cloud import deployment_list
 from falconry.cloud.creation import create_once
 from falconry.cloud.deployment_changes import (
     MAY_NEED_STOP,
@@ -26,6 +27,7 @@ from falconry.cloud.deployment_changes import (
     must_change_together,
     update_of,
 )
+from falconry.cloud.deployment_list import GONE, DeploymentSummary
 from falconry.cloud.deployment_target import Target
 from falconry.cloud.failures import remedy_for
 from falconry.cloud.session import Session, cloud_errors_told
@@ -39,7 +41,6 @@ from falconry.cloud.work_requests import (
 )
 from falconry.errors import CloudError
 
-_GONE = frozenset({"DELETING", "DELETED"})
 _MOVING = frozenset({"CREATING", "UPDATING", "DELETING"})
 _SERVING = frozenset({"ACTIVE", "NEEDS_ATTENTION"})
 # Refusals for the state (IncorrectState, Conflict), the version, and after a deletion.
@@ -82,20 +83,13 @@ class Deployments:
         self._session = session
         self._client: Any = session.client(DataScienceClient)
 
-    def find(self, name: str) -> Any | None:
-        """The summary of the newest deployment of this name that is not deleted, if any."""
-        standing = [each for each in self.named(name) if each.lifecycle_state not in _GONE]
-        return max(standing, key=lambda each: each.time_created, default=None)
+    def find(self, name: str) -> DeploymentSummary | None:
+        """The newest deployment of this name that is not deleted, if any."""
+        return deployment_list.standing(self._session, name)
 
-    def named(self, name: str) -> list[Any]:
-        """Summaries of all deployments of this name that the cloud remembers."""
-        with cloud_errors_told(f"looking for the deployment '{name}'"):
-            found = oci.pagination.list_call_get_all_results(
-                self._client.list_model_deployments,
-                self._session.compartment_id,
-                display_name=name,
-            ).data
-        return list(found)
+    def named(self, name: str) -> list[DeploymentSummary]:
+        """All deployments of this name that the cloud remembers."""
+        return deployment_list.named(self._session, name)
 
     def get(self, name: str) -> Any | None:
         """The newest deployment of this name that is not deleted, in full, if any."""
@@ -243,7 +237,7 @@ class Deployments:
                 return
             # Another run may be deleting it, or a cut request have begun to.
             standing, _ = self._settled(deployment.id, watch)
-            if standing.lifecycle_state in _GONE:
+            if standing.lifecycle_state in GONE:
                 return
             time.sleep(attempt * _CONFLICT_PAUSE_S)
         raise CloudError("somebody else is at work on it", where=deployment.id, remedy="run again")
@@ -255,7 +249,7 @@ class Deployments:
         # The cloud lists deleted deployments too [inferred]: the newest tells one life of a name
         # from the next.
         last = max(self.named(target.name), key=lambda each: each.time_created, default=None)
-        if last and last.lifecycle_state not in {*_GONE, "FAILED"}:
+        if last and last.lifecycle_state not in {*GONE, "FAILED"}:
             return str(last.id)  # another run made it since this one looked
         answers: dict[str, Any] = {}
 
@@ -266,7 +260,7 @@ class Deployments:
 
         def lives(deployment_id: str) -> bool:
             state = self._client.get_model_deployment(deployment_id).data.lifecycle_state
-            return state not in _GONE and deployment_id != getattr(last, "id", None)
+            return state not in GONE and deployment_id != getattr(last, "id", None)
 
         def find() -> str | None:
             found = self.find(target.name)

@@ -22,11 +22,13 @@ from falconry.pipeline import Output, Report, Stage
 from falconry.settings import EmulatorSettings, Settings
 
 if TYPE_CHECKING:
+    from falconry.cloud.deployment_list import DeploymentSummary
     from falconry.cloud.deployment_target import Target
     from falconry.cloud.session import Session
 
 # The modules that import the oci SDK are imported where a request is made: it costs a third of a
-# second, which a run that stops before the cloud need not pay.
+# second, which a run that stops before the cloud need not pay. A run that finds everything in place
+# needs the SDK's lower layers alone, and asks through those.
 
 # What decides how a run waits, and nothing of the deployment.
 _OF_THE_RUN = {"timeout_minutes", "downtime"}
@@ -181,14 +183,13 @@ class DeploymentStage(Stage):
         else:
             emulator.start(local, registry=True)
 
-    def _standing(self) -> Any | None:
-        from falconry.cloud.deployments import Deployments
-        from falconry.cloud.session import session_of
-
+    def _standing(self) -> DeploymentSummary | None:
         if self._emulator_rests():
             return None
-        session = session_of(self._settings.cloud)
-        return Deployments(session).find(self._settings.deployment.name)
+        from falconry.cloud.deployment_list import standing
+        from falconry.cloud.session import session_of
+
+        return standing(session_of(self._settings.cloud), self._settings.deployment.name)
 
     def _emulator_rests(self) -> bool:
         local = self._settings.cloud.emulator

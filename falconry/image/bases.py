@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from falconry.docker_engine.images import has_image, pull, reference_with_digest
-from falconry.docker_engine.references import ImageReference
 from falconry.errors import ImageError
 
 if TYPE_CHECKING:
@@ -36,6 +34,10 @@ def bring_base(client: DockerClient, reference: str, report: Report) -> str:
         ImageError: it cannot be pulled or made.
         MachineError: the engine does not answer.
     """
+    # Imported here: who asks only whether a base is made here must not pay for it.
+    from falconry.docker_engine.images import has_image, pull, reference_with_digest
+    from falconry.docker_engine.references import ImageReference
+
     if not has_image(client, reference):
         if ImageReference.parse(reference).name == MADE_HERE:
             _make(reference, report)

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from falconry.errors import SettingsError
-from falconry.image.certificates import certificate_bundle
 from falconry.image.choice import Choice, choose
-from falconry.image.given_stage import GivenImageStage
 from falconry.image.place import Door
-from falconry.image.process_stage import ProcessImageStage
-from falconry.image.servers import server_image
-from falconry.image.stage import ContainerImageStage
 from falconry.pipeline import Stage, Workspace
 from falconry.settings import Settings
 
@@ -27,15 +22,24 @@ def image_stage(settings: Settings, workspace: Workspace, door: Door) -> Stage:
     Raises:
         SettingsError: settings that exclude each other, or one that is missing.
     """
+    # Each kind is imported where it is chosen: none needs the others' registry, parts and bases.
     wanted = settings.image
     if wanted.reference:
+        from falconry.image.given_stage import GivenImageStage
+
         return GivenImageStage(wanted.reference, door)
     may_choose = settings.cloud.emulator and not wanted.compose
     choice = choose(wanted) if may_choose else Choice("container")
     if choice.kind == "process":
+        from falconry.image.process_stage import ProcessImageStage
+
         if wanted.process_image is None:
             raise SettingsError("a process image needs a name", where="image.process_image")
         directory = workspace.build / _PROCESS_IMAGE
         return ProcessImageStage(wanted.process_image, directory, choice.reason)
+    from falconry.image.certificates import certificate_bundle
+    from falconry.image.servers import server_image
+    from falconry.image.stage import ContainerImageStage
+
     bundle = certificate_bundle(wanted.ca_bundle)
     return ContainerImageStage(server_image(settings), door, workspace, bundle)

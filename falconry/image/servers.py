@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from falconry.engine.toolchain import Toolchain, load_toolchains
 from falconry.errors import SettingsError
-from falconry.image.compose import (
-    BaseImages,
-    base_images,
-    composed_dockerfile,
-    image_name,
-    parse_composition,
-    require_composable,
-)
-from falconry.image.source import ImageSource, directory_files
+from falconry.image.source import DOCKER, ImageSource, server_files
 from falconry.settings import ImageSettings, Settings
 
+if TYPE_CHECKING:
+    from falconry.engine.toolchain import Toolchain
+
 ROOT = Path(__file__).parents[2]
-_DOCKER = ROOT / "docker"
-_SERVER = _DOCKER / "server"
 _LOCK = ROOT / "requirements.lock"
 _TITLE = "org.opencontainers.image.title"
 _LICENSES = "org.opencontainers.image.licenses"
@@ -39,11 +32,14 @@ def server_image(settings: Settings) -> ImageSource:
     Raises:
         SettingsError: a setting is missing that the image needs, or the toolchain cannot serve.
     """
+    if settings.engine.builder == "openvino" and not settings.image.compose:
+        return cpu_image(settings)
+    # A CPU image has nothing to do with NVIDIA's releases, and need not wait for their table.
+    from falconry.engine.toolchain import load_toolchains
+
     toolchain = load_toolchains().row(settings.engine.toolchain)
     if settings.image.compose:
         return composed_image(settings.image.compose, toolchain, settings.image)
-    if settings.engine.builder == "openvino":
-        return cpu_image(settings)
     return trtllm_image(toolchain, settings.engine.image)
 
 
@@ -63,7 +59,7 @@ def cpu_image(settings: Settings) -> ImageSource:
     return ImageSource(
         name="triton-cpu",
         version=_CPU_TRITON,
-        dockerfile=(_DOCKER / "triton-cpu.Dockerfile").read_text(encoding="utf-8"),
+        dockerfile=(DOCKER / "triton-cpu.Dockerfile").read_text(encoding="utf-8"),
         files=_context_files("triton-cpu.packages"),
         bases={"BASE": base},
         labels={
@@ -86,6 +82,8 @@ def trtllm_image(toolchain: Toolchain, image: str | None = None) -> ImageSource:
         SettingsError: the release serves no engines.
     """
     if not toolchain.engine_backend:
+        from falconry.engine.toolchain import load_toolchains
+
         better = load_toolchains().with_capability("engine_backend")
         raise SettingsError(
             f"the toolchain {toolchain.release} serves no TensorRT-LLM engines",
@@ -95,7 +93,7 @@ def trtllm_image(toolchain: Toolchain, image: str | None = None) -> ImageSource:
     return ImageSource(
         name="triton-trtllm",
         version=toolchain.release,
-        dockerfile=(_DOCKER / "triton-trtllm.Dockerfile").read_text(encoding="utf-8"),
+        dockerfile=(DOCKER / "triton-trtllm.Dockerfile").read_text(encoding="utf-8"),
         files=_context_files("triton-trtllm.packages"),
         bases={"BASE": image or toolchain.reference},
         labels={
@@ -121,6 +119,15 @@ def composed_image(composition: str, toolchain: Toolchain, settings: ImageSettin
     Raises:
         SettingsError: the release has no such parts, or they cannot be composed.
     """
+    from falconry.image.compose import (
+        BaseImages,
+        base_images,
+        composed_dockerfile,
+        image_name,
+        parse_composition,
+        require_composable,
+    )
+
     wanted = parse_composition(composition)
     release = base_images(require_composable(wanted, toolchain))
     images = BaseImages(
@@ -142,13 +149,8 @@ def composed_image(composition: str, toolchain: Toolchain, settings: ImageSettin
     )
 
 
-def server_files() -> dict[str, bytes]:
-    """The entrypoint and the front, as the build contexts of all images have them."""
-    return directory_files(_SERVER, "server")
-
-
 def _context_files(packages: str) -> dict[str, bytes]:
-    names = _names((_DOCKER / packages).read_text(encoding="utf-8"))
+    names = _names((DOCKER / packages).read_text(encoding="utf-8"))
     rows = locked_rows(_LOCK.read_text(encoding="utf-8"), names)
     return {"requirements.txt": rows.encode(), **server_files()}
 

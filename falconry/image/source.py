@@ -10,6 +10,7 @@ from pathlib import Path
 
 from falconry.digests import bytes_digest, tree_files, value_digest
 
+DOCKER = Path(__file__).parents[2] / "docker"
 KEY_LABEL = "io.falconry.key"
 _DOCKERFILE = "Dockerfile"
 _CERTIFICATE = "certificates/ca.crt"
@@ -72,6 +73,7 @@ class ImageSource:
         return archive.getvalue()
 
 
-def directory_files(directory: Path, prefix: str) -> dict[str, bytes]:
-    """The files of a directory for a build context, below a prefix."""
-    return {f"{prefix}/{name}": (directory / name).read_bytes() for name in tree_files(directory)}
+def server_files() -> dict[str, bytes]:
+    """The entrypoint and the front, as the build contexts of all images have them."""
+    directory = DOCKER / "server"
+    return {f"server/{name}": (directory / name).read_bytes() for name in tree_files(directory)}

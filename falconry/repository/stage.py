@@ -10,19 +10,15 @@ from typing_extensions import override
 
 from falconry.digests import tree_files, value_digest
 from falconry.engine.manifest import GpuEngine, Manifest, read_manifest
-from falconry.engine.preflight import check_engine
-from falconry.engine.serving import EngineLimits
-from falconry.engine.shapes import gpu_shape
-from falconry.engine.tensorrt_llm.built import read_built_engine
-from falconry.engine.toolchain import Toolchain, load_toolchains
 from falconry.errors import RepositoryError
 from falconry.pipeline import FileStage, Output, Report, Workspace
-from falconry.repository.gpu_checks import check_built
-from falconry.repository.surface import BACKEND, backend_surface
 from falconry.settings import Settings
 
 if TYPE_CHECKING:
+    from falconry.engine.toolchain import Toolchain
     from falconry.repository.assemble import GpuServing
+
+# What only GPU engines need is imported where it is used: a CPU engine need not pay for it.
 
 
 class RepositoryStage(FileStage):
@@ -58,6 +54,8 @@ class RepositoryStage(FileStage):
         }
         if not self._for_gpus:
             return common
+        from falconry.repository.surface import BACKEND
+
         return {
             **common,
             "toolchain": value_digest(self._toolchain.model_dump(mode="json")),
@@ -70,6 +68,8 @@ class RepositoryStage(FileStage):
     def details(self, key: str) -> Sequence[str]:
         if not self._for_gpus:
             return ()
+        from falconry.repository.surface import backend_surface
+
         row, serving = self._toolchain, self._settings.serving.tensorrt_llm
         try:
             surface = backend_surface(row)
@@ -112,6 +112,8 @@ class RepositoryStage(FileStage):
 
     @property
     def _toolchain(self) -> Toolchain:
+        from falconry.engine.toolchain import load_toolchains
+
         return load_toolchains().row(self._settings.engine.toolchain)
 
     def _gpu_serving(self, manifest: Manifest, gpu: GpuEngine) -> GpuServing:
@@ -121,7 +123,13 @@ class RepositoryStage(FileStage):
             EngineError: it would not run in the toolchain's image on the shape.
             RepositoryError: it is not what its papers say, or its release cannot be served.
         """
+        from falconry.engine.preflight import check_engine
+        from falconry.engine.serving import EngineLimits
+        from falconry.engine.shapes import gpu_shape
+        from falconry.engine.tensorrt_llm.built import read_built_engine
         from falconry.repository.assemble import GpuServing
+        from falconry.repository.gpu_checks import check_built
+        from falconry.repository.surface import backend_surface
 
         surface = backend_surface(self._toolchain)
         check_engine(manifest, self._toolchain, gpu_shape(self._settings.deployment.shape))

@@ -27,6 +27,23 @@ PARTS = [
     "falconry",
     "local_oci",
 ]
+# Python tells its audit hooks of all that http.client sends, which urllib3 and so the oci SDK and
+# requests are built on (Python, "Audit events table"). A request begins with its first line.
+_LISTENER = """
+import os
+import sys
+
+
+def _hear(event, arguments):
+    if event == "http.client.send":
+        line, _, rest = bytes(arguments[1][:2000]).partition(b"\\r\\n")
+        if rest and line.endswith(b" HTTP/1.1"):
+            with open(os.environ["ASKED"], "ab") as asked:
+                asked.write(line + b"\\n")
+
+
+sys.addaudithook(_hear)
+"""
 NO_DOCKER = "unix:///nowhere/docker.sock"
 _NO_CACHES = shutil.ignore_patterns("__pycache__")
 
@@ -80,12 +97,12 @@ class Clone:
         (directory / ".venv").symlink_to(ROOT / ".venv")
         return cls(directory, **environment)
 
-    def start(self, *words):
-        """Starts make in a process group of its own."""
+    def start(self, *words, **environment):
+        """Starts make in a process group of its own, with more environment variables if need be."""
         return subprocess.Popen(
             ["make", *words],
             cwd=self.directory,
-            env=self._environment,
+            env={**self._environment, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -102,9 +119,9 @@ class Clone:
             printed += line
         return process
 
-    def run(self, *words):
+    def run(self, *words, **environment):
         """Runs make to its end, for a while at most."""
-        process = self.start(*words)
+        process = self.start(*words, **environment)
         try:
             output, _ = process.communicate(timeout=300)
         except subprocess.TimeoutExpired:
@@ -117,6 +134,34 @@ class Clone:
         result = self.run(*words)
         assert result.status == 0, result.output
         return result
+
+    def requests_of(self, *words):
+        """Runs make, which must succeed; gives the first line of each HTTP request it sends."""
+        listener = self.directory.parent / "listener"
+        listener.mkdir(exist_ok=True)
+        (listener / "sitecustomize.py").write_text(_LISTENER)
+        asked = listener / "asked"
+        asked.write_text("")
+        result = self.run(*words, PYTHONPATH=str(listener), ASKED=str(asked))
+        assert result.status == 0, result.output
+        return asked.read_text().splitlines()
+
+    def unread(self, *words):
+        """Runs make with nobody to read its output; gives its status and its complaints."""
+        reading, writing = os.pipe()
+        os.close(reading)
+        with os.fdopen(writing, "wb") as output:
+            done = subprocess.run(
+                ["make", *words],
+                cwd=self.directory,
+                env=self._environment,
+                stdout=output,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+                timeout=300,
+            )
+        return done.returncode, done.stderr
 
     def fails(self, *words):
         """Runs make, which must fail; gives its one line."""

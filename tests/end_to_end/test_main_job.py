@@ -48,6 +48,39 @@ def test_deploying_again_does_nothing_and_says_so(deployed):
     assert deployed.state() == before
 
 
+def test_deploying_again_asks_the_cloud_once(deployed):
+    (asked,) = deployed.requests_of("deploy")
+    assert asked.startswith("GET /20190101/modelDeployments?")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("help",),
+        ("plan",),
+        ("status",),
+        ("status", "JSON=1"),
+        ("shapes",),
+        ("engines",),
+        ("doctor",),
+        ("logs",),
+        ("query", f"PROMPT={CLOUD}", "STREAM=1"),
+    ],
+    ids=" ".join,
+)
+def test_what_only_tells_ends_quietly_when_its_reader_has_had_enough(deployed, words):
+    assert deployed.unread(*words) == (0, "")
+
+
+@pytest.mark.parametrize("target", ["deploy", "lint"])
+def test_work_stops_without_a_traceback_when_nobody_reads_of_it(deployed, target):
+    status, complaints = deployed.unread(target)
+    assert status != 0
+    assert complaints.splitlines()[-1].startswith("make: ***")
+    assert "Traceback" not in complaints
+    assert "BrokenPipe" not in complaints
+
+
 def test_a_plan_of_what_is_done_runs_nothing(deployed):
     output = deployed.ok("plan").output
     assert output.count("up to date") == 5

@@ -240,6 +240,15 @@ def test_again_with_nothing_changed_nothing_is_built_or_pushed(
     assert after == before
 
 
+def test_again_with_nothing_changed_the_cloud_and_its_registry_are_asked_three_times(
+    clone, deployed
+):
+    token, manifest, deployments = clone.requests_of("deploy")
+    assert token.startswith("GET /20180419/docker/token?")
+    assert manifest.startswith("GET /v2/")
+    assert deployments.startswith("GET /20190101/modelDeployments?")
+
+
 def test_the_image_keeps_the_contract(clone, deployed, made):
     assert clone.ok("check-image").output.rstrip().endswith(f"{made.reference} keeps the contract.")
 

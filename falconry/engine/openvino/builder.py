@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from falconry.checkpoint import Checkpoint
-from falconry.checkpoint.chat import write_chat
-from falconry.checkpoint.tokenizer import require_embeddings
 from falconry.engine.builder import Finished, Report
-from falconry.engine.openvino.serving import serving_of, serving_problems, write_serving
-from falconry.engine.openvino.telemetry import import_openvino_silently
-from falconry.engine.openvino.tokenizer_process import tokenizer_conversion
-from falconry.engine.spec import EngineSpec, check
 from falconry.errors import MachineError
 from falconry.files import disk_errors_told
+
+if TYPE_CHECKING:
+    from falconry.checkpoint import Checkpoint
+    from falconry.engine.spec import EngineSpec
+
+# What builds is imported where it is used: to know whether to build needs none of it.
 
 MODEL = "openvino_model.xml"
 WEIGHTS = "openvino_model.bin"
@@ -52,6 +52,9 @@ class OpenVinoBuilder:
         Raises:
             EngineError: it names every problem there is.
         """
+        from falconry.engine.openvino.serving import serving_problems
+        from falconry.engine.spec import check
+
         check(spec, serving_problems(spec))
 
     def build(
@@ -70,6 +73,11 @@ class OpenVinoBuilder:
                 served as the architecture says.
             MachineError: the disk is full or cannot be written.
         """
+        from falconry.checkpoint.chat import write_chat
+        from falconry.checkpoint.tokenizer import require_embeddings
+        from falconry.engine.openvino.serving import serving_of, write_serving
+        from falconry.engine.openvino.tokenizer_process import tokenizer_conversion
+
         try:
             with (
                 disk_errors_told(output),
@@ -90,7 +98,9 @@ class OpenVinoBuilder:
 
 
 def _write_model(spec: EngineSpec, checkpoint: Checkpoint, output: Path, report: Report) -> None:
-    # OpenVINO takes a fifth of a second to import and is not needed to know whether to build.
+    from falconry.engine.openvino.telemetry import import_openvino_silently
+
+    # OpenVINO alone takes a fifth of a second.
     import_openvino_silently()
     from falconry.engine.openvino.graph import decoder_model
     from falconry.engine.openvino.model_file import write_model

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from falconry.checkpoint import read_checkpoint
 from falconry.checkpoint.source import CheckpointSource
 from falconry.digests import DigestCache, value_digest
 from falconry.engine.builder import BuiltEngine, Finished, Report
 from falconry.engine.openvino.builder import OpenVinoBuilder
 from falconry.engine.recipe import load_recipe
-from falconry.engine.spec import engine_spec
 from falconry.errors import SettingsError
 from falconry.progress import human_count
 from falconry.settings import Settings
@@ -59,6 +57,9 @@ class OpenVinoJob:
 
     def build(self, key: str, output: Path, report: Report, finished: Finished) -> BuiltEngine:
         """Builds it in this process; see EngineJob."""
+        from falconry.checkpoint.reader import read_checkpoint
+        from falconry.engine.spec import engine_spec
+
         report("reading the checkpoint", 0.0)
         checkpoint = read_checkpoint(self._source.fetch(report))
         spec = engine_spec(checkpoint, self._recipe)

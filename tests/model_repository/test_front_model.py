@@ -24,7 +24,8 @@ from tests.model_repository.front_client import (
     tokens_when_it_left,
 )
 
-# The engine goes on while word of the client's end travels; steps of the tiny model take 2 to 3 ms.
+# The engine goes on while word of the client's end travels; steps of the tiny model take 2 to 3 ms
+# (test_slots.py has longer ones).
 TOKENS_ON_THE_WAY = 25
 
 

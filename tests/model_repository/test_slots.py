@@ -6,6 +6,7 @@ takes as long for each as a 7B model on a data centre's GPU (15 to 40 ms).
 
 import queue
 import re
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import openai
@@ -35,14 +36,18 @@ TOKENS_MORE = 2
 
 
 @pytest.fixture(scope="module")
-def front(tmp_path_factory):
-    """A Triton with all its ports, whose engine's steps are as long as a real one's."""
+def repository(tmp_path_factory):
+    """A repository whose engine's steps are as long as a real one's."""
     directory = tmp_path_factory.mktemp("slots")
     engine = stand_in_engine(directory / "engine", RELEASE)
-    repository = gpu_repository(engine, RELEASE, directory / "build")
-    with running_triton_with_all_ports(
-        stand_in_for_backend(repository, STEP_MS), directory
-    ) as server:
+    made = gpu_repository(engine, RELEASE, directory / "build")
+    return stand_in_for_backend(made, STEP_MS)
+
+
+@pytest.fixture(scope="module")
+def front(repository, tmp_path_factory):
+    """A Triton with all its ports."""
+    with running_triton_with_all_ports(repository, tmp_path_factory.mktemp("front")) as server:
         yield server
 
 
@@ -135,3 +140,19 @@ def test_who_waits_for_a_slot_has_it_when_another_client_hangs_up(front):
     assert not [each for each in running[1:] if "finish_reason" in next(each)]
     for each in running:
         each.close()
+
+
+def test_clients_that_leave_while_the_server_stops_do_not_hold_it_up(repository, tmp_path):
+    """Triton takes no more connections by then, so the front cannot say `stop`."""
+    with running_triton_with_all_ports(repository, tmp_path) as server:
+        running = [events(server, {**LONG, "id": f"late-{place}"}) for place in range(4)]
+        for each in running:
+            next(each)
+        leaving = threading.Timer(0.5, lambda: [each.close() for each in running])
+        leaving.start()
+    leaving.join()
+    ended = re.findall(
+        r"late-\d.* as front-\d+: (\w+), completion_tokens (\d+)", server.log.read_text()
+    )
+    assert [reason for reason, _ in ended] == ["cancelled"] * 4
+    assert max(int(tokens) for _, tokens in ended) < LONG["max_tokens"] / 2

@@ -32,6 +32,9 @@ _DEFAULT_ADDRESS = "127.0.0.1:8000"
 CONNECTION = "connection"
 # How often those are looked at that have no tokens coming; the others as tokens come.
 _CANCELLATION_PERIOD_S = 0.1
+# And those of whom docker/server/front.py will say so: it cannot once Triton is told to stop, which
+# then takes no more connections but waits up to 30 s for the answers under way (2.51).
+_NAMED_CANCELLATION_PERIOD_S = 1.0
 _METRICS_PERIOD_S = 0.5
 _LONGEST_LOGGED_ID = 64
 
@@ -62,6 +65,7 @@ class TritonPythonModel:
         self._threads = [
             threading.Thread(target=self._loop.run_forever, name="conversations", daemon=True),
             every(_CANCELLATION_PERIOD_S, self._cancel_left_ones, self._end),
+            every(_NAMED_CANCELLATION_PERIOD_S, self._cancel_unreported_ones, self._end),
             every(_METRICS_PERIOD_S, self._metrics.publish, self._end),
         ]
         self._threads[0].start()
@@ -159,6 +163,11 @@ class TritonPythonModel:
     def _cancel_left_ones(self):
         for conversation in self._conversations:
             if conversation.left():
+                self._loop.call_soon_threadsafe(conversation.cancel)
+
+    def _cancel_unreported_ones(self):
+        for conversation in self._conversations:
+            if conversation.connection and conversation.client.gone():
                 self._loop.call_soon_threadsafe(conversation.cancel)
 
 

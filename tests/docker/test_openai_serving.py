@@ -180,6 +180,14 @@ def _left(complete, prompt):
     return "left"
 
 
+def test_an_infer_of_a_model_that_streams_is_a_wrong_request(triton):
+    """Triton itself answers 501, which a client may take for a server that fails."""
+    body = {"inputs": [{"name": "text_input", "shape": [1, 1], "datatype": "BYTES", "data": ["A"]}]}
+    refused = requests.post(f"{triton}/v2/models/{MODEL}/infer", json=body, timeout=10)
+    assert refused.status_code == 400
+    assert "decoupled transaction policy" in refused.json()["error"]
+
+
 def test_tritons_metrics_and_the_fronts_are_on_one_page(triton, complete):
     complete("x")
     text = requests.get(f"{triton}/metrics", timeout=5).text

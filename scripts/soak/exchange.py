@@ -34,7 +34,9 @@ class References:
 
     def __init__(self, checkpoint: Path) -> None:
         recorded = json.loads((checkpoint / "sentences.json").read_text(encoding="utf-8"))
-        self._answers = {each["prompt"]: each["answer"] for each in recorded["sentences"]}
+        self._answers: dict[str, str] = {
+            each["prompt"]: each["answer"] for each in recorded["sentences"]
+        }
         self._tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
         self._tokens = {prompt: self.ids(answer) for prompt, answer in self._answers.items()}
 
@@ -54,7 +56,7 @@ class References:
     def answer(self, prompt: str, tokens: int | None = None) -> str:
         """The answer, or as much of it as so many tokens are, less an unfinished character."""
         if tokens is None or tokens >= self.tokens(prompt):
-            return str(self._answers[prompt])
+            return self._answers[prompt]
         return str(self._tokenizer.decode(self._tokens[prompt][:tokens])).rstrip("\ufffd")
 
     def require(self, prompt: str, text: str, tokens: int | None = None) -> None:

@@ -97,10 +97,24 @@ def test_log_probabilities_come_when_they_are_asked_for(front):
     answer = generate(front, max_tokens=5, return_log_probs=True)
     assert len(answer["output_log_probs"]) == 5
     assert answer["cum_log_probs"] == pytest.approx(sum(answer["output_log_probs"]), abs=1e-4)
+    tokens = [bytes.fromhex(each) for each in answer["output_tokens"]]
+    assert b"".join(tokens).decode() == answer["text_output"]
     streamed = list(events(front, {**LONG, "max_tokens": 5, "return_log_probs": True}))
     values = np.hstack([event["output_log_probs"] for event in streamed])
     assert values == pytest.approx(answer["output_log_probs"])
-    assert "cum_log_probs" not in generate(front, max_tokens=5)
+    without = generate(front, max_tokens=5)
+    assert not {"cum_log_probs", "output_log_probs", "output_tokens"} & set(without)
+
+
+def test_max_tokens_is_fitted_to_the_engines_sequence_only_when_asked_for(front):
+    whole = {"max_tokens": 100_000, "end_id": -1}
+    answer = generate(front, fit_max_tokens=True, **whole)
+    assert answer["finish_reason"] == "length"
+    # The checkpoint's 512 positions.
+    assert answer["prompt_tokens"] + answer["completion_tokens"] == 512
+    assert post(front.url, {"text_input": CLOUD, **whole}).status_code == 400
+    few = generate(front, fit_max_tokens=True, max_tokens=3)
+    assert few["completion_tokens"] == 3
 
 
 def test_the_prompt_is_echoed_only_when_asked_for(front, sentences):

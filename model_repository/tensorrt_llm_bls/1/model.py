@@ -196,9 +196,12 @@ class Responses:
         tensors = [_texts("text_output", answer.take_text())]
         if self._return_log_probs:
             log_probs = np.array([[answer.take_log_probs()]], np.float32)
+            # As hexadecimal digits: a token can be a part of a character, which JSON cannot hold.
+            tokens = [token.hex().encode() for token in answer.take_tokens()]
             tensors += [
                 _numbers("cum_log_probs", np.float32, answer.cumulative),
                 pb_utils.Tensor("output_log_probs", log_probs),
+                pb_utils.Tensor("output_tokens", np.array([[tokens]], np.object_)),
             ]
         if final:
             tensors += [

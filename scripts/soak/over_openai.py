@@ -34,10 +34,13 @@ async def _completion(clients: Clients) -> None:
 
 async def _short(clients: Clients) -> None:
     prompt, tokens = _prompt(clients), clients.chance.randint(1, 6)
-    body = {**_GREEDY, "prompt": prompt, "max_tokens": tokens}
+    body = {**_GREEDY, "prompt": prompt, "max_tokens": tokens, "logprobs": 1}
     status, answer = await post(clients, _COMPLETIONS, body)
     require_equal(f"the status of a short completion ({answer})", status, 200)
-    clients.references.require(prompt, answer["choices"][0]["text"], tokens)
+    (choice,) = answer["choices"]
+    clients.references.require(prompt, choice["text"], tokens)
+    told, _, _ = "".join(choice["logprobs"]["tokens"]).partition("bytes:")
+    require_equal("the tokens' text", told, choice["text"][: len(told)])
 
 
 async def _streamed(clients: Clients) -> None:
@@ -63,7 +66,8 @@ async def _chat(clients: Clients) -> None:
 
 async def _chat_streamed(clients: Clients) -> None:
     prompt = _prompt(clients)
-    body = {**_GREEDY, "messages": _messages(prompt), "stream": True}
+    # It says no max_tokens, which lets it go on to the end of the sequence.
+    body = {"model": FRONT_MODEL, "temperature": 0, "messages": _messages(prompt), "stream": True}
     async with events(clients, _CHAT, body) as stream:
         deltas = [chunk["choices"][0]["delta"] async for chunk in stream]
     clients.references.require(prompt, "".join(d.get("content") or "" for d in deltas).strip())

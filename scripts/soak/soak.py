@@ -23,7 +23,7 @@ MORE_FILES = 8
 
 # Its caches and pools have grown to what the load needs by then.
 _WARM_UP_SHARE = 0.5
-_LEAST_WARM_UP_S = 5.0
+_LEAST_WARM_UP_S = 8.0
 _ROOT = Path(__file__).parents[2]
 
 Report = Callable[[str, float, str], None]

@@ -11,7 +11,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 STAMP  := .venv/.installed
 TARGETS := help doctor plan engine repository artifact image deploy query shapes engines prune \
-	check-image status logs activate deactivate prune-models down clean lint test bench lock
+	check-image status logs activate deactivate prune-models down clean lint test bench soak lock
 
 # Handed on as typed: make must not expand a $ inside a prompt or a JSON body.
 export FALCONRY_PROFILE    := $(value PROFILE)
@@ -34,6 +34,7 @@ export FALCONRY_FOLLOW     := $(value FOLLOW)
 export FALCONRY_JSON       := $(value JSON)
 export FALCONRY_STREAM     := $(value STREAM)
 export FALCONRY_CONCURRENCY := $(value CONCURRENCY)
+export FALCONRY_DURATION   := $(value DURATION)
 export FALCONRY_PRICES     := $(value PRICES)
 
 .DEFAULT_GOAL := help

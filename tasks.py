@@ -448,6 +448,14 @@ def bench(c: Context, only: str = "", quick: bool = False) -> None:
     c.run(f"python -m scripts.bench {' '.join(words)}", pty=False)
 
 
+@target(duration="seconds of the load", override=SELECTION["override"])
+def soak(c: Context, duration: int = 0, override: str = "") -> None:
+    """Serve 200 mixed requests at a time for DURATION=120 seconds; no wrong answer, no leak."""
+    seconds = duration or number("FALCONRY_DURATION", 120)
+    values = shlex.quote(override or os.environ.get("FALCONRY_SET", ""))
+    c.run(f"python -m scripts.soak --seconds {seconds} --set {values}", pty=False)
+
+
 @target()
 def lock(c: Context) -> None:
     """Pin all dependencies, with their digests, in requirements.lock."""
@@ -482,5 +490,6 @@ namespace = Collection(
     lint,
     test,
     bench,
+    soak,
     lock,
 )

@@ -1,8 +1,9 @@
 """What OpenAI's API needs of the front model `tensorrt_llm_bls`: its inputs, outputs and habits.
 
 The only module that knows the model's tensors; they are NVIDIA's of TensorRT-LLM 1.0.0, and ours:
-`messages` and `stop` among the inputs, `finish_reason`, `prompt_tokens` and `completion_tokens` in
-the final response (model_repository/tensorrt_llm_bls/config.pbtxt).
+`messages`, `fit_max_tokens` and `stop` among the inputs, `output_tokens` beside log-probabilities,
+`finish_reason`, `prompt_tokens` and `completion_tokens` in the final response
+(model_repository/tensorrt_llm_bls/config.pbtxt).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import contextlib
 import hashlib
 import json
 import secrets
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -47,13 +48,18 @@ class Sampling:
     seed: int | None = None
     others: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def greedy(self) -> bool:
+        """Whether the likeliest token is always taken."""
+        return self.temperature == 0 or self.top_p == 0
+
     def inputs(self) -> dict[str, Any]:
         """The model's inputs.
 
         A seed is always sent: without one TensorRT-LLM starts from 0, and so answers the same
         each time.
         """
-        if self.temperature == 0 or self.top_p == 0:
+        if self.greedy:
             return {**_GREEDY, **self.others}
         seed = secrets.randbits(_SEED_BITS) if self.seed is None else self.seed % 2**_SEED_BITS
         chosen = {"temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k}
@@ -70,6 +76,8 @@ class Generation:
         stop_words: what ends the text, and is no part of it.
         sampling: how tokens are chosen.
         echo: whether the prompt stands before the answer.
+        fits: whether `max_tokens` becomes less where the engine's sequences end.
+        log_probs: whether the tokens' log-probabilities are wanted.
     """
 
     source: tuple[Literal["text_input", "messages"], str]
@@ -77,6 +85,8 @@ class Generation:
     stop_words: tuple[str, ...]
     sampling: Sampling
     echo: bool = False
+    fits: bool = False
+    log_probs: bool = False
 
     def body(self, request_id: str, *, stream: bool) -> dict[str, Any]:
         """The request to the model in the form of Triton's `generate`."""
@@ -89,6 +99,8 @@ class Generation:
             "exclude_input_in_output": not self.echo,
             "stream": stream,
             **({"stop_words": list(self.stop_words)} if self.stop_words else {}),
+            **({"fit_max_tokens": True} if self.fits else {}),
+            **({"return_log_probs": True} if self.log_probs else {}),
             **self.sampling.inputs(),
         }
 
@@ -108,24 +120,52 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Token:
+    """A generated token: its bytes, which may be a part of a character, and its log-probability."""
+
+    data: bytes
+    log_prob: float
+
+
+@dataclass(frozen=True, slots=True)
 class Piece:
-    """Text of an answer; the last one, or the only one, has the reason and the numbers."""
+    """Text of an answer; the last one, or the only one, has the reason and the numbers.
+
+    Attributes:
+        text: what is shown.
+        finish_reason: why the answer ended.
+        usage: how many tokens it was made of.
+        tokens: those generated meanwhile, where log-probabilities are asked for; their text may
+            come later, and that of a stop word never comes.
+    """
 
     text: str
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
+    tokens: tuple[Token, ...] = ()
 
     @classmethod
     def from_response(cls, response: Mapping[str, Any]) -> Piece:
         """Reads a response of the model."""
+        text, tokens = response["text_output"], tuple(_tokens(response))
         if "finish_reason" not in response:
-            return cls(response["text_output"])
+            return cls(text, tokens=tokens)
         return cls(
-            response["text_output"],
+            text,
             # A request that somebody else has stopped has no other name here.
             "length" if response["finish_reason"] == "length" else "stop",
             Usage(response["prompt_tokens"], response["completion_tokens"]),
+            tokens,
         )
+
+
+def _tokens(response: Mapping[str, Any]) -> Iterator[Token]:
+    """The tokens of a response; Triton writes a tensor of one element as that element."""
+    data, log_probs = response.get("output_tokens", []), response.get("output_log_probs", [])
+    if not isinstance(data, list):
+        data, log_probs = [data], [log_probs]
+    for each, log_prob in zip(data, log_probs, strict=True):
+        yield Token(bytes.fromhex(each), log_prob)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +174,10 @@ class ServedModel:
 
     Attributes:
         chat: whether it takes messages.
-        max_seq_len: the most tokens of prompt and answer together.
         fingerprint: the same as long as Triton's release and its models' configurations are.
     """
 
     chat: bool
-    max_seq_len: int
     fingerprint: str
 
 
@@ -164,7 +202,6 @@ class FrontModel:
                 told = json.dumps([server, config, engine], sort_keys=True).encode()
                 self._served = ServedModel(
                     chat=any(each["name"] == "messages" for each in config["input"]),
-                    max_seq_len=int(config["parameters"]["max_seq_len"]["string_value"]),
                     fingerprint=f"fp_{hashlib.sha256(told).hexdigest()[:10]}",
                 )
         return self._served

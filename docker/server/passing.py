@@ -36,6 +36,8 @@ _OF_THE_CONNECTION = frozenset(
 _BINARY = "Inference-Header-Content-Length"
 # With these the front model is told nothing of the connection.
 _HANDLED = frozenset({"stop", CONNECTION})
+# Triton's status for an `infer` of a model that streams: as wrong as any other wrong request.
+_NOT_FOR_THIS_MODEL = 501
 _EVENT_STREAM = "text/event-stream"
 _BROKEN_OFF = b'data: {"error":"the server has broken off"}\n\n'
 
@@ -119,7 +121,8 @@ class PassOn:
             request.method, request.raw_path, _end_to_end(request.headers), body
         ) as answer:
             response = web.StreamResponse(
-                status=answer.status, reason=answer.reason, headers=_end_to_end(answer.headers)
+                status=400 if answer.status == _NOT_FOR_THIS_MODEL else answer.status,
+                headers=_end_to_end(answer.headers),
             )
             response.content_length = answer.content_length
             await response.prepare(request)

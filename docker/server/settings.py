@@ -23,7 +23,7 @@ class FrontSettings:
     Attributes:
         model_name: what OpenAI's clients call the model.
         default_max_tokens: how many tokens a chat answer has at most where the request does not
-            say; less where the engine's sequences are short.
+            say; by default as many as the engine's sequences leave, which is OpenAI's convention.
         max_in_flight: how many generations are under way at once; the next ones wait.
         max_queued: how many may wait; the next ones are refused with 429.
         queue_timeout_s: how long one may wait; then it is refused with 503. OCI's gateway gives up
@@ -33,7 +33,7 @@ class FrontSettings:
     """
 
     model_name: str = FRONT_MODEL
-    default_max_tokens: int = 256
+    default_max_tokens: int = 2**31 - 1
     max_in_flight: int = 256
     max_queued: int = 256
     queue_timeout_s: float = 30.0

@@ -78,7 +78,7 @@ def _peak_mib(command: Command, directory: Path, kind: bytes) -> float:
         )
         peak = 0
         while process.poll() is None:
-            held = sum(_kib(pid, kind) for pid in _with_descendants(process.pid))
+            held = sum(_kib(pid, kind) for pid in with_descendants(process.pid))
             peak = max(peak, held)
             time.sleep(SAMPLING_INTERVAL_S)
         told.seek(0)
@@ -98,12 +98,13 @@ def alternate(
     return values
 
 
-def _with_descendants(pid: int) -> Iterator[int]:
+def with_descendants(pid: int) -> Iterator[int]:
+    """A process and all below it."""
     yield pid
     with contextlib.suppress(OSError):  # a process or thread that has just ended
         for children in Path(f"/proc/{pid}/task").glob("*/children"):
             for child in children.read_text().split():
-                yield from _with_descendants(int(child))
+                yield from with_descendants(int(child))
 
 
 def _kib(pid: int, kind: bytes) -> int:

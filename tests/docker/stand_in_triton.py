@@ -2,7 +2,7 @@
 
 It has the paths, tensors, statuses and event form of Triton 2.51 and of
 model_repository/tensorrt_llm_bls. An answer is `max_tokens` words, one every `token_s`. What the
-prompt says besides: `refuse STATUS REASON`, `break off`, `fail`.
+prompt says besides: `refuse STATUS REASON`, `break off`, `fail`. Prompt and answer have 512 tokens.
 """
 
 import asyncio
@@ -13,10 +13,14 @@ from contextlib import contextmanager
 from aiohttp import web
 
 MODEL = "tensorrt_llm_bls"
+SEQUENCE = 512
+LOG_PROB = -0.5
 INPUTS = {
     "text_input": "STRING",
     "messages": "STRING",
     "max_tokens": "INT32",
+    "fit_max_tokens": "BOOL",
+    "return_log_probs": "BOOL",
     "stop_words": "STRING",
     "stream": "BOOL",
     "stop": "BOOL",
@@ -76,8 +80,7 @@ class StandIn:
         if not self.has_model:
             return web.json_response({"error": "no such model"}, status=400)
         inputs = [{"name": name, "data_type": f"TYPE_{kind}"} for name, kind in INPUTS.items()]
-        parameters = {"max_seq_len": {"string_value": "512"}}
-        return web.json_response({"name": MODEL, "input": inputs, "parameters": parameters})
+        return web.json_response({"name": MODEL, "input": inputs})
 
     async def _generate(self, request):
         body = await request.json()
@@ -89,7 +92,7 @@ class StandIn:
         if refusal := self._refusal(body):
             return web.json_response({"error": refusal[1]}, status=refusal[0])
         words = [word async for word in self._words(body, seen)]
-        return web.json_response(self._final(body, seen, "".join(words)))
+        return web.json_response(self._final(body, seen, words))
 
     async def _generate_stream(self, request):
         body = await request.json()
@@ -101,18 +104,21 @@ class StandIn:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
         await response.prepare(request)
         async for word in self._words(body, seen):
-            await self._send(response, {"text_output": word})
+            await self._send(response, {"text_output": word, **_log_probs(body, [word])})
             if "break off" in str(body.get("text_input")) and seen["tokens"] == 2:
                 request.transport.abort()
                 return response
             if "fail" in str(body.get("text_input")) and seen["tokens"] == 2:
                 await self._send(response, {"error": "the engine has failed"})
                 return response
-        await self._send(response, self._final(body, seen, ""))
+        await self._send(response, self._final(body, seen, []))
         return response
 
     async def _words(self, body, seen):
-        for number in range(body["max_tokens"]):
+        most = body["max_tokens"]
+        if body.get("fit_max_tokens"):
+            most = min(most, SEQUENCE - _prompt_tokens(body))
+        for number in range(most):
             await asyncio.sleep(self.token_s)
             if {body.get("connection"), body.get("id")} & (self._stopped - {None}):
                 seen["stopped"] = True
@@ -120,11 +126,12 @@ class StandIn:
             seen["tokens"] += 1
             yield f"w{number} "
 
-    def _final(self, body, seen, text):
+    def _final(self, body, seen, words):
         return {
-            "text_output": text,
+            "text_output": "".join(words),
+            **_log_probs(body, words),
             "finish_reason": "cancelled" if seen.get("stopped") else "length",
-            "prompt_tokens": len(str(body.get("text_input", "")).split()),
+            "prompt_tokens": _prompt_tokens(body),
             "completion_tokens": seen["tokens"],
         }
 
@@ -139,6 +146,21 @@ class StandIn:
 
     async def _send(self, response, value):
         await response.write(f"data: {json.dumps(value)}\n\n".encode())
+
+
+def _prompt_tokens(body):
+    return len(str(body.get("text_input", "")).split())
+
+
+def _log_probs(body, words):
+    """Triton writes a tensor of one element as that element."""
+    if not body.get("return_log_probs"):
+        return {}
+    tokens, values = [word.encode().hex() for word in words], [LOG_PROB] * len(words)
+    return {
+        "output_tokens": tokens[0] if len(tokens) == 1 else tokens,
+        "output_log_probs": values[0] if len(values) == 1 else values,
+    }
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from tests.docker.front_support import running_front, wait_until_ready
+from tests.docker.stand_in_triton import LOG_PROB, SEQUENCE
 
 MODEL = "tiny-falcon"
 HELLO = [{"role": "user", "content": "hello"}]
@@ -171,8 +172,53 @@ def test_defaults_are_openais(complete, chat, sent):
     seeds = {body["seed"]}
     complete()
     assert sent()["seed"] not in seeds
-    chat(max_tokens=openai.omit)
-    assert sent()["max_tokens"] == 256
+    assert "fit_max_tokens" not in body
+
+
+def test_a_chat_that_does_not_say_may_be_as_long_as_the_engine_can(chat, sent):
+    answer = chat(max_tokens=openai.omit)
+    assert sent()["fit_max_tokens"] is True
+    assert answer.usage.completion_tokens == SEQUENCE
+    chat(max_tokens=5)
+    assert "fit_max_tokens" not in sent()
+
+
+def test_a_setting_bounds_a_chat_that_does_not_say(tmp_path):
+    with running_front(tmp_path, model_name=MODEL, default_max_tokens=7) as front:
+        wait_until_ready(front)
+        front.post("/v1/chat/completions", {"model": MODEL, "messages": HELLO})
+        assert front.triton.last["tokens"] == 7
+
+
+def test_log_probabilities_have_the_form_of_their_types(complete, chat, sent):
+    whole = complete(logprobs=1, temperature=0)
+    assert sent()["return_log_probs"] is True
+    Completion.model_validate(whole.model_dump())
+    found = whole.choices[0].logprobs
+    assert found.tokens == ["w0 ", "w1 ", "w2 "]
+    assert found.token_logprobs == [LOG_PROB] * 3
+    assert found.text_offset == [0, 3, 6]
+    assert found.top_logprobs == [{token: LOG_PROB} for token in found.tokens]
+    assert complete(logprobs=0).choices[0].logprobs.top_logprobs is None
+    answer = chat(logprobs=True)
+    ChatCompletion.model_validate(answer.model_dump())
+    content = answer.choices[0].logprobs.content
+    assert [each.token for each in content] == found.tokens
+    assert bytes(content[0].bytes) == b"w0 "
+    assert content[0].top_logprobs == []
+    complete()
+    assert "return_log_probs" not in sent()
+
+
+def test_log_probabilities_come_with_their_text(complete, chat):
+    for chunks, field in (
+        (complete(logprobs=0, stream=True), "tokens"),
+        (chat(logprobs=True, stream=True), "content"),
+    ):
+        choices = [chunk.choices[0] for chunk in chunks]
+        told = [getattr(each.logprobs, field) for each in choices if each.logprobs]
+        assert [len(each) for each in told] == [1, 1, 1]
+        assert choices[-1].logprobs is None
 
 
 @pytest.mark.parametrize("fields", [{"temperature": 0}, {"top_p": 0}])
@@ -294,7 +340,12 @@ WRONG_COMPLETION = [
     ({"prompt": None}, "prompt", "missing_required_parameter"),
     ({"best_of": 2}, "best_of", "unsupported_parameter"),
     ({"suffix": "x"}, "suffix", "unsupported_parameter"),
-    ({"logprobs": 0}, "logprobs", "unsupported_parameter"),
+    # The likeliest token is known only where it is the one that was chosen.
+    ({"logprobs": 1}, "logprobs", "unsupported_parameter"),
+    ({"logprobs": 2, "temperature": 0}, "logprobs", "unsupported_parameter"),
+    ({"logprobs": 0, "echo": True}, "logprobs", "unsupported_parameter"),
+    ({"logprobs": 6}, "logprobs", "invalid_value"),
+    ({"logprobs": True}, "logprobs", "invalid_type"),
     ({"echo": 1}, "echo", "invalid_type"),
     ({"extra_body": {"messages": HELLO}}, "messages", "unknown_parameter"),
 ]
@@ -310,8 +361,8 @@ WRONG_CHAT = [
         "messages[0].content[0]",
         "unsupported_parameter",
     ),
-    ({"logprobs": True}, "logprobs", "unsupported_parameter"),
-    ({"top_logprobs": 2}, "top_logprobs", "unsupported_parameter"),
+    ({"logprobs": 1}, "logprobs", "invalid_type"),
+    ({"logprobs": True, "top_logprobs": 2}, "top_logprobs", "unsupported_parameter"),
     ({"tools": [{"type": "function"}]}, "tools", "unsupported_parameter"),
     ({"tool_choice": "required"}, "tool_choice", "unsupported_parameter"),
     ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter"),

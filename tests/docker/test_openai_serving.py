@@ -111,6 +111,71 @@ def test_a_chat_is_answered_by_the_checkpoints_template(client, complete, senten
     assert chunks[-1].choices[0].finish_reason == "stop"
 
 
+def test_log_probabilities_are_of_the_tokenizers_tokens(triton, complete, sentences):
+    """The tokens by the tokenizers library, the values as Triton's own API has them."""
+    tokenizer = Tokenizer.from_file(str(TOKENIZER))
+    for prompt, answer in sentences.items():
+        ids = tokenizer.encode(answer, add_special_tokens=False).ids
+        found = complete(prompt, logprobs=1).choices[0].logprobs
+        names = [tokenizer.decode([each]) for each in ids]
+        assert len(found.tokens) == len(names)
+        for name, token, offset in zip(names, found.tokens, found.text_offset, strict=True):
+            if token.startswith("bytes:"):  # a part of a character
+                assert "\ufffd" in name
+                assert not answer[offset : offset + len(name)].isascii()
+            else:
+                assert token == name
+                assert answer[offset:].startswith(token)
+        body = {"text_input": prompt, "max_tokens": 200, "return_log_probs": True}
+        url = f"{triton}/v2/models/{MODEL}/generate"
+        values = requests.post(url, json=body, timeout=60).json()["output_log_probs"]
+        assert found.token_logprobs == pytest.approx(values, abs=1e-4)
+
+
+def test_a_streams_log_probabilities_add_up_to_the_whole_answers(complete, sentences):
+    for prompt in sentences:
+        whole = complete(prompt, logprobs=0).choices[0].logprobs
+        chunks = [chunk.choices[0] for chunk in complete(prompt, logprobs=0, stream=True)]
+        told = [chunk.logprobs for chunk in chunks if chunk.logprobs]
+        assert [each for part in told for each in part.tokens] == whole.tokens
+        assert [each for part in told for each in part.text_offset] == whole.text_offset
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_tokens_of_a_stop_word_are_not_told(complete, sentences, stream):
+    prompt, answer = next(iter(sentences.items()))
+    words = answer.split(" ")
+    answered = complete(prompt, stop=f" {words[3]} {words[4]}", logprobs=0, stream=stream)
+    choices = [chunk.choices[0] for chunk in answered] if stream else answered.choices
+    tokens = [token for each in choices if each.logprobs for token in each.logprobs.tokens]
+    assert "".join(tokens) == " ".join(words[:3])
+
+
+def test_a_chats_log_probabilities_have_the_bytes_of_its_text(client):
+    fields = {
+        **GREEDY,
+        "messages": [{"role": "user", "content": "What is Japan called in Japanese?"}],
+    }
+    whole = client.chat.completions.create(**fields, logprobs=True).choices[0]
+    data = b"".join(bytes(each.bytes) for each in whole.logprobs.content)
+    assert data.decode() == whole.message.content
+    chunks = client.chat.completions.create(**fields, logprobs=True, stream=True)
+    told = [chunk.choices[0].logprobs for chunk in chunks]
+    assert [each for part in told if part for each in part.content] == whole.logprobs.content
+
+
+def test_a_chat_that_does_not_say_ends_with_the_engines_sequence(client):
+    messages = [{"role": "user", "content": QUESTION}]
+    answer = client.chat.completions.create(model=MODEL, messages=messages, temperature=0)
+    assert answer.choices[0].finish_reason == "stop"
+    # The end token is kept from it as long as there is room: the checkpoint has 512 positions.
+    room = {"min_tokens": 512 - answer.usage.prompt_tokens}
+    answer = client.chat.completions.create(
+        model=MODEL, messages=messages, temperature=0, extra_body=room
+    )
+    assert (answer.choices[0].finish_reason, answer.usage.total_tokens) == ("length", 512)
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
@@ -178,6 +243,14 @@ def _left(complete, prompt):
     with complete(prompt, stream=True) as stream:
         next(iter(stream))
     return "left"
+
+
+def test_an_infer_of_a_model_that_streams_is_a_wrong_request(triton):
+    """Triton itself answers 501, which a client may take for a server that fails."""
+    body = {"inputs": [{"name": "text_input", "shape": [1, 1], "datatype": "BYTES", "data": ["A"]}]}
+    refused = requests.post(f"{triton}/v2/models/{MODEL}/infer", json=body, timeout=10)
+    assert refused.status_code == 400
+    assert "decoupled transaction policy" in refused.json()["error"]
 
 
 def test_tritons_metrics_and_the_fronts_are_on_one_page(triton, complete):

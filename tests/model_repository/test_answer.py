@@ -152,7 +152,7 @@ def test_the_prompt_stands_before_the_answer_when_it_is_to_be_echoed(pieces):
 def test_log_probabilities_are_given_once_for_each_token(answer_module):
     answer = answer_module.Answer(BYTES, [], END, 10)
     answer.add([65, 66], [-0.5, -0.25])
-    assert answer.take_log_probs() == [-0.5, -0.25]
+    assert (answer.take_log_probs(), answer.take_tokens()) == ([-0.5, -0.25], [b"A", b"B"])
     answer.add([67], [-1.0])
-    assert answer.take_log_probs() == [-1.0]
+    assert (answer.take_log_probs(), answer.take_tokens()) == ([-1.0], [b"C"])
     assert answer.cumulative == -1.75

@@ -1,6 +1,8 @@
 """One request under way, with stand-ins for the engine's model and for the client."""
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 
@@ -73,21 +75,30 @@ def tokens(text):
 
 
 @pytest.fixture
-def hold(answer_module, conversation_module):
+def converse(answer_module, conversation_module):
+    """Makes a conversation."""
+
+    def make(client, stop_words=(), stream=True):
+        return conversation_module.Conversation(
+            "its id",
+            None,
+            {"id": "front-1", "streaming": stream},
+            answer_module.Answer(TABLE, stop_words, END, 10),
+            client,
+            stream,
+            0.0,
+        )
+
+    return make
+
+
+@pytest.fixture
+def hold(converse):
     """Holds a conversation to its end; gives it with its record."""
 
     def run(inner, client, stop_words=(), stream=True, before=None):
         async def held():
-            conversation = conversation_module.Conversation(
-                "its id",
-                None,
-                {"id": "front-1", "streaming": stream},
-                answer_module.Answer(TABLE, stop_words, END, 10),
-                client,
-                stream,
-                0.0,
-            )
-            record = Record()
+            conversation, record = converse(client, stop_words, stream), Record()
             task = asyncio.create_task(conversation.hold(inner, record))
             if before:
                 await before(conversation)
@@ -187,3 +198,43 @@ def test_chunks_are_taken_whole_however_they_arrive(inner_module):
             received += wire[begin : begin + size]
             taken += inner_module._take_chunks(received)
         assert taken == payloads
+
+
+class StopsSlowly(Inner):
+    """Its answer to a stop comes by a future that only who waits for it holds.
+
+    As with asyncio's streams: StreamReaderProtocol has its reader by a weak reference.
+    """
+
+    def __init__(self):
+        super().__init__([tokens("a")], then_waits=True)
+        self.answered = None
+
+    async def stop(self, request_id):
+        answered = asyncio.get_running_loop().create_future()
+        self.answered = weakref.ref(answered)
+        await answered
+        await super().stop(request_id)
+
+
+def test_a_conversation_is_not_taken_for_garbage_while_it_ends_the_inner_request(converse):
+    inner, client = StopsSlowly(), Client()
+
+    async def until(condition):
+        async with asyncio.timeout(5):
+            while not condition():
+                await asyncio.sleep(0)
+
+    async def held():
+        conversation = converse(client)
+        # Nobody has the task, as with asyncio.run_coroutine_threadsafe.
+        asyncio.create_task(conversation.hold(inner, Record()))  # noqa: RUF006
+        await until(lambda: client.pieces)
+        conversation.cancel()
+        await until(lambda: inner.answered)
+        gc.collect()
+        assert inner.answered()
+        inner.answered().set_result(None)
+        await until(lambda: inner.stopped)
+
+    asyncio.run(held())

@@ -17,7 +17,10 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from tokenizers import Tokenizer
 
-STEP_S = 0.002
+# Milliseconds of a step, unless the configuration says otherwise by this name, which is the
+# stand-in's own.
+STEP_MS = 2
+STEP_PARAMETER = "stand_in_step_ms"
 LOG_PROB = -0.5
 
 
@@ -32,6 +35,7 @@ class TritonPythonModel:
         self._max_beams = int(parameters["max_beam_width"])
         self._exclude_input = parameters["exclude_input_in_output"] == "true"
         self._check_s = int(parameters["cancellation_check_period_ms"]) / 1000
+        self._step_s = int(parameters.get(STEP_PARAMETER, STEP_MS)) / 1000
         directory = Path(__file__).parent
         engine = json.loads((directory / "config.json").read_bytes())["build_config"]
         self._slots, self._max_seq_len = engine["max_batch_size"], engine["max_seq_len"]
@@ -117,7 +121,11 @@ class TritonPythonModel:
                 checked = time.monotonic()
                 for sample in self._active:
                     sample.cancelled |= sample.request.is_cancelled()
-            time.sleep(STEP_S)
+            with self._wake:
+                self._active = [sample for sample in self._active if not sample.left()]
+            # What is cancelled from here on gets this step's token too (executorImpl.cpp, where
+            # terminateCancelledRequests comes before forwardSync).
+            time.sleep(self._step_s)
             with self._wake:
                 self._active = [sample for sample in self._active if sample.step()]
 
@@ -145,11 +153,18 @@ class Sample:
         self._source = answers(self.prompt)
         self._tokens = []
 
+    def left(self):
+        """Whether the sequence has been cancelled; says so after how many tokens."""
+        if self.cancelled:
+            pb_utils.Logger.log_info(
+                f"request {json.dumps(self.request_id)} left the engine after "
+                f"{len(self._tokens)} tokens"
+            )
+            self._send([], final=True)
+        return self.cancelled
+
     def step(self):
         """Generates a token; whether the sequence goes on."""
-        if self.cancelled:
-            self._send([], final=True)
-            return False
         token = next(self._source)
         while self._is_bad(token) or (
             token == self._end_id and len(self._tokens) < self._min_tokens

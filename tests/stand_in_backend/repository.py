@@ -10,7 +10,7 @@ from pathlib import Path
 
 from falconry.pipeline import Output, Workspace
 from falconry.progress import Progress
-from falconry.repository.config import read_config, write_config
+from falconry.repository.config import read_config, set_parameters, write_config
 from falconry.repository.stage import RepositoryStage
 from falconry.settings import Settings, load_settings
 from tests.stand_in_backend.engine import TINY
@@ -34,12 +34,14 @@ def gpu_repository(engine: Path, release: str, build: Path, *overrides: str) -> 
     return stage.make(stage.key(ingredients), ingredients, lambda step, fraction: None).path
 
 
-def stand_in_for_backend(repository: Path) -> Path:
-    """Puts the stand-in in the backend's place; the same directory."""
+def stand_in_for_backend(repository: Path, step_ms: int | None = None) -> Path:
+    """Puts the stand-in in the backend's place, with steps of this length; the same directory."""
     model = repository / "tensorrt_llm"
     config = read_config(model / "config.pbtxt")
     assert config.backend == "tensorrtllm"
     config.backend = "python"
+    if step_ms is not None:
+        set_parameters(config, {"stand_in_step_ms": step_ms})
     write_config(model / "config.pbtxt", config)
     shutil.copyfile(Path(__file__).with_name("model.py"), model / "1/model.py")
     shutil.copyfile(TINY / "sentences.json", model / "1/sentences.json")

@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from generation import FinishReason, Piece, Usage
+from generation import Piece, Usage
 from typing_extensions import override
+
+from .logprobs import ShownToken, ShownTokens, chat_log_probs, completion_log_probs
 
 DONE = b"data: [DONE]\n\n"
 
@@ -38,13 +41,20 @@ class Envelope:
 
 
 class Answer(ABC):
-    """One answer to one request, which may have several choices."""
+    """One answer to one request, which may have several choices.
+
+    Args:
+        envelope: what is the same in all of it.
+        top_log_probs: as in `requests.Asked`.
+    """
 
     prefix: str
     whole_name: str
     chunk_name: str
 
-    def __init__(self, envelope: Envelope) -> None:
+    def __init__(self, envelope: Envelope, top_log_probs: int | None) -> None:
+        self._top_log_probs = top_log_probs
+        self._shown: defaultdict[int, ShownTokens] = defaultdict(ShownTokens)
         self.id = f"{self.prefix}-{uuid.uuid4().hex}"
         self._common = {
             "id": self.id,
@@ -56,7 +66,7 @@ class Answer(ABC):
     def whole(self, pieces: Iterable[Piece], usage: Usage) -> dict[str, Any]:
         """The answer in one object."""
         choices = [
-            {"index": index, **self._choice(piece.text), **_end(piece.finish_reason)}
+            {"index": index, **self._choice(piece.text), **self._end(index, piece)}
             for index, piece in enumerate(pieces)
         ]
         return {
@@ -73,10 +83,12 @@ class Answer(ABC):
     def choices(self, index: int, piece: Piece) -> list[dict[str, Any]]:
         """What a piece adds to a choice, as the choices of chunks of their own."""
         found = []
+        end = self._end(index, piece)
         if piece.text:
-            found.append({"index": index, **self._delta(piece.text), **_end(None)})
+            text = {**self._delta(piece.text), "logprobs": end["logprobs"], "finish_reason": None}
+            found.append({"index": index, **text})
         if piece.finish_reason:
-            found.append({"index": index, **self._delta(""), **_end(piece.finish_reason)})
+            found.append({"index": index, **self._delta(""), **end, "logprobs": None})
         return found
 
     def chunk(self, choice: dict[str, Any], with_usage: bool) -> dict[str, Any]:
@@ -92,6 +104,17 @@ class Answer(ABC):
             "choices": [],
             "usage": _usage(usage),
         }
+
+    def _end(self, index: int, piece: Piece) -> dict[str, Any]:
+        """What a choice has besides its text."""
+        if self._top_log_probs is None:
+            return {"logprobs": None, "finish_reason": piece.finish_reason}
+        shown = self._shown[index].take(piece.text, piece.tokens)
+        return {"logprobs": self._log_probs(shown), "finish_reason": piece.finish_reason}
+
+    @abstractmethod
+    def _log_probs(self, shown: Sequence[ShownToken]) -> dict[str, Any]:
+        """The log-probabilities of tokens."""
 
     @abstractmethod
     def _choice(self, text: str) -> dict[str, Any]:
@@ -114,6 +137,10 @@ class CompletionAnswer(Answer):
 
     _delta = _choice
 
+    @override
+    def _log_probs(self, shown: Sequence[ShownToken]) -> dict[str, Any]:
+        return completion_log_probs(shown, self._top_log_probs or 0)
+
 
 class ChatAnswer(Answer):
     """An answer of /v1/chat/completions."""
@@ -125,7 +152,7 @@ class ChatAnswer(Answer):
     @override
     def opening(self, index: int) -> list[dict[str, Any]]:
         delta = {"role": "assistant", "content": ""}
-        return [{"index": index, "delta": delta, **_end(None)}]
+        return [{"index": index, "delta": delta, "logprobs": None, "finish_reason": None}]
 
     @override
     def _choice(self, text: str) -> dict[str, Any]:
@@ -135,14 +162,14 @@ class ChatAnswer(Answer):
     def _delta(self, text: str) -> dict[str, Any]:
         return {"delta": {"content": text} if text else {}}
 
+    @override
+    def _log_probs(self, shown: Sequence[ShownToken]) -> dict[str, Any]:
+        return chat_log_probs(shown)
+
 
 def event(value: dict[str, Any]) -> bytes:
     """An object as a server-sent event."""
     return f"data: {to_json(value)}\n\n".encode()
-
-
-def _end(reason: FinishReason | None) -> dict[str, Any]:
-    return {"logprobs": None, "finish_reason": reason}
 
 
 def _usage(usage: Usage) -> dict[str, int]:

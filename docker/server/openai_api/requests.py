@@ -20,12 +20,14 @@ from refusals import Refusal, invalid
 
 _COMPLETION_DEFAULT_MAX_TOKENS = 16  # OpenAI's
 _MOST_STOP_WORDS = 4
+_MOST_LOG_PROBS = 5  # OpenAI's, for completions
 _INT32_MAX = 2**31 - 1
 _ROLES = frozenset({"system", "user", "assistant"})
 
 _COMMON = frozenset(
     {"model", "stream", "stream_options", "max_tokens", "temperature", "top_p", "stop", "seed"}
     | {"presence_penalty", "frequency_penalty", "top_k", "repetition_penalty", "min_tokens"}
+    | {"logprobs"}
 )
 _COMPLETION_FIELDS = _COMMON | {"prompt", "echo"}
 _CHAT_FIELDS = _COMMON | {"messages", "max_completion_tokens"}
@@ -41,12 +43,10 @@ _COMPLETION_NEUTRAL: dict[str, tuple[Any, ...]] = {
     "best_of": (1,),
     "suffix": ("",),
     "logit_bias": ({},),
-    "logprobs": (),
 }
 _CHAT_NEUTRAL: dict[str, tuple[Any, ...]] = {
     "n": (1,),
     "logit_bias": ({},),
-    "logprobs": (False,),
     "top_logprobs": (0,),
     "tools": ([],),
     "tool_choice": ("none", "auto"),
@@ -63,8 +63,7 @@ _CHAT_NEUTRAL: dict[str, tuple[Any, ...]] = {
 }
 # What to do instead.
 _REMEDIES = {
-    "logprobs": "; ask Triton's own API, /v2/models/tensorrt_llm_bls/generate, with "
-    "return_log_probs",
+    "top_logprobs": "; it knows the log-probability of the chosen token alone",
     "n": "; send the request several times",
 }
 
@@ -78,12 +77,15 @@ class Asked:
         generations: the answers to be generated, in the order of their index.
         stream: whether they are wanted as they come.
         include_usage: whether a stream tells its usage.
+        top_log_probs: of how many of the likeliest tokens log-probabilities are wanted beside the
+            chosen one's; None where none at all are.
     """
 
     model: str
     generations: tuple[Generation, ...]
     stream: bool
     include_usage: bool
+    top_log_probs: int | None
 
 
 def read_completion(body: Mapping[str, Any]) -> Asked:
@@ -95,12 +97,15 @@ def read_completion(body: Mapping[str, Any]) -> Asked:
     fields = _Fields(body, _COMPLETION_FIELDS, _COMPLETION_NEUTRAL)
     max_tokens = fields.integer("max_tokens", 1, _INT32_MAX) or _COMPLETION_DEFAULT_MAX_TOKENS
     stop, sampling, echo = _stop_words(fields), _sampling(fields), fields.boolean("echo")
+    top = _top_log_probs(fields, sampling, echo=echo)
+    alike = {"max_tokens": max_tokens, "stop_words": stop, "sampling": sampling, "echo": echo}
     return _asked(
         fields,
         (
-            Generation(("text_input", prompt), max_tokens, stop, sampling, echo)
+            Generation(("text_input", prompt), **alike, log_probs=top is not None)
             for prompt in _prompts(fields)
         ),
+        top,
     )
 
 
@@ -109,20 +114,26 @@ def read_chat(body: Mapping[str, Any], default_max_tokens: int) -> Asked:
 
     Args:
         body: the request's.
-        default_max_tokens: where it does not say.
+        default_max_tokens: where it does not say; less where the engine's sequences end.
 
     Raises:
         Refusal: 400 with the field that is wrong.
     """
     fields = _Fields(body, _CHAT_FIELDS, _CHAT_NEUTRAL)
-    max_tokens = (
-        fields.integer("max_completion_tokens", 1, _INT32_MAX)
-        or fields.integer("max_tokens", 1, _INT32_MAX)
-        or default_max_tokens
+    max_tokens = fields.integer("max_completion_tokens", 1, _INT32_MAX) or fields.integer(
+        "max_tokens", 1, _INT32_MAX
     )
     messages = json.dumps(_messages(fields), ensure_ascii=False)
-    stop, sampling = _stop_words(fields), _sampling(fields)
-    return _asked(fields, [Generation(("messages", messages), max_tokens, stop, sampling)])
+    log_probs = fields.boolean("logprobs")
+    generation = Generation(
+        ("messages", messages),
+        max_tokens or default_max_tokens,
+        _stop_words(fields),
+        _sampling(fields),
+        fits=max_tokens is None,
+        log_probs=log_probs,
+    )
+    return _asked(fields, [generation], 0 if log_probs else None)
 
 
 class _Fields:
@@ -213,14 +224,36 @@ def _check_neutral(name: str, value: Any, neutral: tuple[Any, ...]) -> None:
     )
 
 
-def _asked(fields: _Fields, generations: Iterable[Generation]) -> Asked:
+def _asked(fields: _Fields, generations: Iterable[Generation], top_log_probs: int | None) -> Asked:
     stream = fields.boolean("stream")
     return Asked(
         model=fields.text("model", fields.required("model")),
         generations=tuple(generations),
         stream=stream,
         include_usage=_include_usage(fields.get("stream_options"), stream=stream),
+        top_log_probs=top_log_probs,
     )
+
+
+def _top_log_probs(fields: _Fields, sampling: Sampling, *, echo: bool) -> int | None:
+    """A completion's `logprobs`; of tokens other than the chosen one the engine tells nothing."""
+    wanted = fields.integer("logprobs", 0, _MOST_LOG_PROBS)
+    if wanted is None:
+        return None
+    if wanted > 1 or (wanted == 1 and not sampling.greedy):
+        raise invalid(
+            f"'logprobs' {wanted} is not supported by this server, which knows that of the chosen "
+            "token alone: send 0, or 1 with 'temperature' 0, where that is the likeliest one.",
+            "logprobs",
+            "unsupported_parameter",
+        )
+    if echo:
+        raise invalid(
+            "'logprobs' with 'echo' is not supported by this server: it has none of the prompt.",
+            "logprobs",
+            "unsupported_parameter",
+        )
+    return wanted
 
 
 def _include_usage(options: Any, *, stream: bool) -> bool:

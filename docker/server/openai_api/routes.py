@@ -90,7 +90,8 @@ class OpenAiApi:
         """
         served = await self._served()
         asked = read_completion(await _body(request))
-        return await self._answer(request, asked, CompletionAnswer(self._envelope(served)))
+        answer = CompletionAnswer(self._envelope(served), asked.top_log_probs)
+        return await self._answer(request, asked, answer)
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         """Gives the assistant's next message; raises as `complete`."""
@@ -101,9 +102,9 @@ class OpenAiApi:
                 "messages",
                 "unsupported_parameter",
             )
-        most = min(self._settings.default_max_tokens, served.max_seq_len // 2)
-        asked = read_chat(await _body(request), most)
-        return await self._answer(request, asked, ChatAnswer(self._envelope(served)))
+        asked = read_chat(await _body(request), self._settings.default_max_tokens)
+        answer = ChatAnswer(self._envelope(served), asked.top_log_probs)
+        return await self._answer(request, asked, answer)
 
     async def _served(self) -> ServedModel:
         try:

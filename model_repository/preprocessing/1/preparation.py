@@ -88,12 +88,12 @@ class Preparation:
 
     def _prepared(self, draft: Draft, sequences: list[list[int]]) -> Prepared:
         prompt, (input_ids, *words) = draft.prompt, sequences
-        self._limits.check(prompt, len(input_ids))
+        max_tokens = self._limits.max_tokens(prompt, len(input_ids))
         bad = len(draft.bad_words)
         return Prepared(
             text=draft.text.content,
             input_ids=input_ids,
-            max_tokens=prompt.max_tokens,
+            max_tokens=max_tokens,
             bad_words=flat_word_list(words[:bad]),
             stop_words=flat_word_list(words[bad:]),
             end_id=self._limits.end_id if prompt.end_id is None else prompt.end_id,

@@ -22,8 +22,12 @@ class Limits:
         """Reads the limits from the model configuration's parameters, written at assembly."""
         return cls(**{name: int(parameters[name]) for name in cls.__slots__})
 
-    def check(self, prompt: "Prompt", prompt_tokens: int) -> None:
-        """Refuses what does not fit, with the numbers."""
+    def max_tokens(self, prompt: "Prompt", prompt_tokens: int) -> int:
+        """How many tokens the answer may have at most.
+
+        Raises:
+            RefusedError: prompt or answer do not fit; with the numbers.
+        """
         given, max_tokens = prompt.given, prompt.max_tokens
         if prompt_tokens == 0:
             raise RefusedError(f"{given} is empty: give at least one character")
@@ -33,12 +37,15 @@ class Limits:
             )
         if max_tokens < 1:
             raise RefusedError(f"max_tokens is {max_tokens}: ask for at least 1")
+        if prompt.fits_max_tokens:
+            max_tokens = min(max_tokens, self.max_seq_len - prompt_tokens)
         if prompt_tokens + max_tokens > self.max_seq_len:
             raise RefusedError(
                 f"max_tokens is {max_tokens}, but with a prompt of {prompt_tokens} tokens this "
                 f"engine can add {self.max_seq_len - prompt_tokens} at most "
                 f"({self.max_seq_len} tokens in all)"
             )
+        return max_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,7 @@ class Prompt:
     Attributes:
         given: the input that holds the text, by its name in the ensemble.
         text: the prompt itself, or the JSON text of the messages.
+        fits_max_tokens: whether `max_tokens` becomes less where the engine's sequences end.
     """
 
     given: str
@@ -57,6 +65,7 @@ class Prompt:
     stop_words: tuple[str, ...]
     end_id: int | None
     pad_id: int | None
+    fits_max_tokens: bool = False
 
     @classmethod
     def from_tensors(cls, tensor: Callable[[str], np.ndarray | None]) -> "Prompt":

@@ -38,6 +38,7 @@ class Answer:
         self._max_tokens = max_tokens
         self._text = [echo] if echo else []
         self._log_probs: list[float] = []
+        self._told_tokens: list[bytes] = []
         self.completion_tokens = 0
         self.cumulative = 0.0
         self.finish_reason: FinishReason | None = None
@@ -56,10 +57,13 @@ class Answer:
                 self._finish("stop")
                 return
             self.completion_tokens += 1
-            self._log_probs += log_probs[place : place + 1]
-            self.cumulative += sum(log_probs[place : place + 1])
             in_table = 0 <= token_id < len(self._token_bytes)
-            self._show(self._visible.add(self._token_bytes[token_id] if in_table else b""))
+            data = self._token_bytes[token_id] if in_table else b""
+            if place < len(log_probs):
+                self._log_probs.append(log_probs[place])
+                self._told_tokens.append(data)
+                self.cumulative += log_probs[place]
+            self._show(self._visible.add(data))
             if self._visible.stopped:
                 self.finish_reason = "stop"
 
@@ -88,6 +92,11 @@ class Answer:
         """The log-probabilities since the last call, one for each token."""
         log_probs, self._log_probs = self._log_probs, []
         return log_probs
+
+    def take_tokens(self) -> list[bytes]:
+        """The bytes of those tokens, to be called together with `take_log_probs`."""
+        tokens, self._told_tokens = self._told_tokens, []
+        return tokens
 
     def _finish(self, reason: FinishReason) -> None:
         self.finish_reason = reason

@@ -5,7 +5,7 @@ Knows nothing of Triton.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -84,8 +84,10 @@ class Asked:
                     f"{name} can only be {value} here; the model ensemble passes others on"
                 )
         given = {inner: _scalar(tensor, name, None) for name, inner in _PASSED_ON.items()}
+        prompt = Prompt.from_tensors(lambda name: tensor(_PREPROCESSING_NAMES[name]))
+        fits = bool(_scalar(tensor, "fit_max_tokens", False))
         return cls(
-            prompt=Prompt.from_tensors(lambda name: tensor(_PREPROCESSING_NAMES[name])),
+            prompt=replace(prompt, fits_max_tokens=fits),
             sampling={name: value for name, value in given.items() if value is not None},
             return_log_probs=bool(_scalar(tensor, "return_log_probs", False)),
             echo=not _scalar(tensor, "exclude_input_in_output", True),

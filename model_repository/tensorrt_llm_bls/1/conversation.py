@@ -79,6 +79,7 @@ class Conversation:
     first_token: float | None = None
     failure: InnerError | None = None
     _task: "asyncio.Task[None] | None" = field(default=None, init=False)
+    _ending: bool = field(default=False, init=False)
     _inner_ended: bool = field(default=False, init=False)
     _cancelled: bool = field(default=False, init=False)
     _next_look: float = field(default=0.0, init=False)
@@ -105,11 +106,13 @@ class Conversation:
     def cancel(self) -> None:
         """Ends the conversation; to be called in the event loop's thread."""
         self._cancelled = True
-        if self._task:
+        if self._task and not self._ending:
             self._task.cancel()
 
     async def hold(self, inner: Inner, record: Record) -> None:
         """Carries the conversation to its final response, and ends the inner request by then."""
+        # Nobody else holds it: a task that waits for a stream of asyncio's is held by that stream
+        # alone, and the stream by the task, so that both would be taken for garbage.
         self._task = asyncio.current_task()
         try:
             if not self._cancelled:
@@ -121,7 +124,7 @@ class Conversation:
         except Exception as error:
             # Whatever it is: the client must not wait for ever.
             self.failure = InnerError(_INTERNAL_ERROR, f"the front model failed: {error!r}")
-        self._task = None
+        self._ending = True
         self.answer.cancel()  # has no effect on an answer that has its end
         if self.failure:
             self.client.fail(self.failure.status, str(self.failure))

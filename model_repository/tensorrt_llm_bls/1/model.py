@@ -32,6 +32,9 @@ _DEFAULT_ADDRESS = "127.0.0.1:8000"
 CONNECTION = "connection"
 # How often those are looked at that have no tokens coming; the others as tokens come.
 _CANCELLATION_PERIOD_S = 0.1
+# And those of whom docker/server/front.py will say so: it cannot once Triton is told to stop, which
+# then takes no more connections but waits up to 30 s for the answers under way (2.51).
+_NAMED_CANCELLATION_PERIOD_S = 1.0
 _METRICS_PERIOD_S = 0.5
 _LONGEST_LOGGED_ID = 64
 
@@ -62,6 +65,7 @@ class TritonPythonModel:
         self._threads = [
             threading.Thread(target=self._loop.run_forever, name="conversations", daemon=True),
             every(_CANCELLATION_PERIOD_S, self._cancel_left_ones, self._end),
+            every(_NAMED_CANCELLATION_PERIOD_S, self._cancel_unreported_ones, self._end),
             every(_METRICS_PERIOD_S, self._metrics.publish, self._end),
         ]
         self._threads[0].start()
@@ -161,6 +165,11 @@ class TritonPythonModel:
             if conversation.left():
                 self._loop.call_soon_threadsafe(conversation.cancel)
 
+    def _cancel_unreported_ones(self):
+        for conversation in self._conversations:
+            if conversation.connection and conversation.client.gone():
+                self._loop.call_soon_threadsafe(conversation.cancel)
+
 
 class Responses:
     """Where an answer goes: one response a call, the last one final.
@@ -187,9 +196,12 @@ class Responses:
         tensors = [_texts("text_output", answer.take_text())]
         if self._return_log_probs:
             log_probs = np.array([[answer.take_log_probs()]], np.float32)
+            # As hexadecimal digits: a token can be a part of a character, which JSON cannot hold.
+            tokens = [token.hex().encode() for token in answer.take_tokens()]
             tensors += [
                 _numbers("cum_log_probs", np.float32, answer.cumulative),
                 pb_utils.Tensor("output_log_probs", log_probs),
+                pb_utils.Tensor("output_tokens", np.array([[tokens]], np.object_)),
             ]
         if final:
             tensors += [

@@ -1,0 +1,129 @@
+"""What one request of the soak is: how it is asked, and what must come of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, Literal
+
+import aiohttp
+from tokenizers import Tokenizer
+
+FRONT_MODEL = "tensorrt_llm_bls"
+# Long enough to be left in the middle; no end token ends it.
+LONG_TOKENS = 400
+# What TensorRT-LLM takes for no end token.
+NO_END = -1
+
+Outcome = Literal["answered", "left", "refused"]
+
+
+class WrongError(Exception):
+    """A request had another end than it must have; the message says which."""
+
+
+class References:
+    """What transformers answered greedily, and what the first tokens of that are.
+
+    Args:
+        checkpoint: has `sentences.json`, the answers, and `tokenizer.json`.
+    """
+
+    def __init__(self, checkpoint: Path) -> None:
+        recorded = json.loads((checkpoint / "sentences.json").read_text(encoding="utf-8"))
+        self._answers: dict[str, str] = {
+            each["prompt"]: each["answer"] for each in recorded["sentences"]
+        }
+        self._tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
+        self._tokens = {prompt: self.ids(answer) for prompt, answer in self._answers.items()}
+
+    def prompt(self, chance: Random) -> str:
+        """One of the prompts."""
+        return chance.choice(list(self._answers))
+
+    def ids(self, text: str) -> list[int]:
+        """A text's tokens, by the tokenizers library."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def tokens(self, prompt: str) -> int:
+        """How many tokens the whole answer has."""
+        return len(self._tokens[prompt])
+
+    def answer(self, prompt: str, tokens: int | None = None) -> str:
+        """The answer, or as much of it as so many tokens are, less an unfinished character."""
+        if tokens is None or tokens >= self.tokens(prompt):
+            return self._answers[prompt]
+        return str(self._tokenizer.decode(self._tokens[prompt][:tokens])).rstrip("\ufffd")
+
+    def require(self, prompt: str, text: str, tokens: int | None = None) -> None:
+        """Checks an answer's text.
+
+        Raises:
+            WrongError: it is another one.
+        """
+        if text != (expected := self.answer(prompt, tokens)):
+            raise WrongError(f"{prompt!r} was answered {text!r} instead of {expected!r}")
+
+    def require_begun(self, prompt: str, text: str) -> None:
+        """Checks the text of an answer that has no end token, as far as it came.
+
+        Raises:
+            WrongError: it is the beginning of another one.
+        """
+        answer = self.answer(prompt)
+        if not (text.startswith(answer) or answer.startswith(text)):
+            raise WrongError(f"{prompt!r} was answered {text!r}, which does not begin {answer!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """Everybody who asks.
+
+    Attributes:
+        url: the server's HTTP, which is the front's.
+        http: for plain HTTP.
+        triton_http: `tritonclient.http.aio`.
+        triton_grpc: `tritonclient.grpc.aio`.
+        references: the right answers.
+        chance: what is asked next.
+    """
+
+    url: str
+    http: aiohttp.ClientSession
+    triton_http: Any
+    triton_grpc: Any
+    references: References
+    chance: Random
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A kind of request.
+
+    Attributes:
+        name: for the report.
+        outcome: what must come of it.
+        ask: sends one, and raises WrongError where another thing comes of it.
+        share: how often it is asked, compared with the others.
+        streams: whether it needs a model that streams (True), one that does not (False), or any.
+    """
+
+    name: str
+    outcome: Outcome
+    ask: Callable[[Clients], Awaitable[None]]
+    share: int = 1
+    streams: bool | None = None
+
+
+def require_equal(what: str, found: object, expected: object) -> None:
+    """Checks a value.
+
+    Raises:
+        WrongError: it is another one.
+    """
+    if found != expected:
+        raise WrongError(f"{what} is {found!r} instead of {expected!r}")

@@ -1,0 +1,166 @@
+"""The load: so many clients, each with one mixed request after the other, in a process of its own.
+
+`python -m scripts.soak.load` writes a line of JSON a second, and at its end one with everything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+import aiohttp
+import tritonclient.grpc.aio
+import tritonclient.http.aio
+
+from scripts.soak import over_http, over_openai, over_tritonclient
+from scripts.soak.exchange import FRONT_MODEL, Clients, Exchange, References, WrongError
+
+EXCHANGES = (*over_http.EXCHANGES, *over_openai.EXCHANGES, *over_tritonclient.EXCHANGES)
+CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "tiny-falcon"
+# With the engine's slots all taken a request waits for some turns of the others.
+_ANSWER_DEADLINE_S = 60
+_MOST_WRONG_TOLD = 20
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has come of the requests.
+
+    Attributes:
+        seconds: how long it took, the last answers included.
+        ended: how many ended as they must, by the name of their exchange.
+        wrong: the first ones that did not, each with its exchange's name.
+        wrong_count: how many did not.
+    """
+
+    seconds: float = 0.0
+    ended: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+    wrong_count: int = 0
+
+    @classmethod
+    def from_json(cls, told: str) -> Tally:
+        """Reads what `to_json` wrote."""
+        values = json.loads(told)
+        return cls(**{**values, "ended": Counter(values["ended"])})
+
+    def to_json(self) -> str:
+        """All of it on one line."""
+        return json.dumps(
+            {
+                "seconds": self.seconds,
+                "ended": self.ended,
+                "wrong": self.wrong,
+                "wrong_count": self.wrong_count,
+            }
+        )
+
+    @property
+    def requests(self) -> int:
+        """All of them."""
+        return self.ended.total() + self.wrong_count
+
+    def outcomes(self) -> dict[str, int]:
+        """How many ended as they must, by what that is."""
+        counted: Counter[str] = Counter()
+        for exchange in EXCHANGES:
+            counted[exchange.outcome] += self.ended[exchange.name]
+        return dict(counted)
+
+    async def note(self, exchange: Exchange, clients: Clients) -> None:
+        """Has one request asked, and takes note of its end."""
+        try:
+            async with asyncio.timeout(_ANSWER_DEADLINE_S):
+                await exchange.ask(clients)
+        except TimeoutError:
+            self._is_wrong(exchange, f"no answer in {_ANSWER_DEADLINE_S} s")
+        except WrongError as error:
+            self._is_wrong(exchange, str(error))
+        except Exception as error:  # whatever it is, it is no right answer
+            self._is_wrong(exchange, repr(error))
+        else:
+            self.ended[exchange.name] += 1
+
+    def _is_wrong(self, exchange: Exchange, what: str) -> None:
+        self.wrong_count += 1
+        if len(self.wrong) < _MOST_WRONG_TOLD:
+            self.wrong.append(f"{exchange.name}: {what}")
+
+
+async def load(url: str, grpc: str, seconds: float, concurrency: int, seed: int) -> Tally:
+    """Asks a server for so long; those who ask then are answered to their end.
+
+    Args:
+        url: its HTTP.
+        grpc: `HOST:PORT` of its gRPC.
+        seconds: how long new requests are sent.
+        concurrency: how many are under way at any time.
+        seed: decides who asks what.
+    """
+    timeout = aiohttp.ClientTimeout(total=None)
+    chance, references, tally = Random(seed), References(CHECKPOINT), Tally()
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as http,
+        tritonclient.http.aio.InferenceServerClient(
+            url.removeprefix("http://"), conn_limit=concurrency
+        ) as triton_http,
+        tritonclient.grpc.aio.InferenceServerClient(grpc) as triton_grpc,
+    ):
+        clients = Clients(url, http, triton_http, triton_grpc, references, chance)
+        exchanges = await _exchanges(clients)
+        started = time.monotonic()
+
+        async def go_on() -> None:
+            while time.monotonic() < started + seconds:
+                await tally.note(_chosen(chance, exchanges), clients)
+
+        telling = asyncio.create_task(_tell(tally, started))
+        await asyncio.gather(*(go_on() for _ in range(concurrency)))
+        telling.cancel()
+        tally.seconds = time.monotonic() - started
+    return tally
+
+
+async def _exchanges(clients: Clients) -> list[Exchange]:
+    """Those that suit what the server's front model is."""
+    async with clients.http.get(f"{clients.url}/v2/models/{FRONT_MODEL}/config") as response:
+        config = await response.json()
+    streams = bool(config.get("model_transaction_policy", {}).get("decoupled"))
+    return [each for each in EXCHANGES if each.streams in (None, streams)]
+
+
+def _chosen(chance: Random, exchanges: Sequence[Exchange]) -> Exchange:
+    return chance.choices(exchanges, [each.share for each in exchanges])[0]
+
+
+async def _tell(tally: Tally, started: float) -> None:
+    while True:
+        await asyncio.sleep(1)
+        state = {"seconds": time.monotonic() - started, "requests": tally.requests}
+        print(json.dumps({**state, "wrong_count": tally.wrong_count}), flush=True)
+
+
+def main() -> None:
+    """Puts the load on a server that the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.soak.load", description=__doc__)
+    parser.add_argument("--url", required=True, help="the server's HTTP")
+    parser.add_argument("--grpc", required=True, help="HOST:PORT of its gRPC")
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--concurrency", type=int, required=True)
+    parser.add_argument("--seed", type=int, default=0, help="decides who asks what")
+    options = parser.parse_args()
+    tally = asyncio.run(
+        load(options.url, options.grpc, options.seconds, options.concurrency, options.seed)
+    )
+    print(tally.to_json(), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -8,6 +8,7 @@ import oci
 from oci.identity import IdentityClient
 from oci.limits import LimitsClient
 
+from falconry.cloud.pages import all_records
 from falconry.cloud.session import Session
 from falconry.preflight.limits import load_limits
 from falconry.preflight.subject import Account, ServiceLimit
@@ -67,7 +68,7 @@ def _statements(session: Session) -> list[str]:
     client: Any = session.client(IdentityClient)
     statements: list[str] = []
     for compartment in dict.fromkeys((session.compartment_id, session.tenancy)):
-        policies = oci.pagination.list_call_get_all_results(client.list_policies, compartment).data
+        policies = all_records(client.list_policies, compartment)
         statements += [line for policy in policies for line in policy.statements]
     return statements
 

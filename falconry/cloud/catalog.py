@@ -16,6 +16,7 @@ from falconry.artifact.view import ArtifactView
 from falconry.cloud.artifact_upload import upload_artifact
 from falconry.cloud.creation import create_once
 from falconry.cloud.model_entry import ModelEntry
+from falconry.cloud.pages import all_records
 from falconry.cloud.session import Session, cloud_errors_told
 from falconry.cloud.tags import ARTIFACT_TAG
 from falconry.errors import CloudError
@@ -47,12 +48,12 @@ class Catalog:
         """The OCID of the project with the profile's name, if there is one."""
         name = self._session.settings.project
         with cloud_errors_told(f"finding the project '{name}'"):
-            found = oci.pagination.list_call_get_all_results(
+            found = all_records(
                 self._client.list_projects,
                 self._session.compartment_id,
                 display_name=name,
                 lifecycle_state="ACTIVE",
-            ).data
+            )
         oldest = min(found, key=_age, default=None)
         return str(oldest.id) if oldest else None
 
@@ -62,9 +63,9 @@ class Catalog:
         if self._project is None:
             return []
         with cloud_errors_told("looking through the model catalog"):
-            found = oci.pagination.list_call_get_all_results(
+            found = all_records(
                 self._client.list_models, self._session.compartment_id, project_id=self._project
-            ).data
+            )
         ours = (model for model in found if ARTIFACT_TAG in (model.freeform_tags or {}))
         return sorted((each for each in ours if each.lifecycle_state in _USABLE), key=_age)
 
@@ -179,7 +180,7 @@ class Catalog:
         )
 
         def find() -> str | None:
-            found = self._client.list_model_version_sets(compartment, name=name).data
+            found = all_records(self._client.list_model_version_sets, compartment, name=name)
             standing = (each.id for each in found if each.lifecycle_state == "ACTIVE")
             return next(standing, None)
 

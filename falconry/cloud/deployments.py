@@ -28,6 +28,7 @@ from falconry.cloud.deployment_changes import (
 )
 from falconry.cloud.deployment_target import Target
 from falconry.cloud.failures import remedy_for
+from falconry.cloud.pages import all_records
 from falconry.cloud.session import Session, cloud_errors_told
 from falconry.cloud.tags import KEY_TAG, MODEL_TAG, REFERENCE_TAG
 from falconry.cloud.work_requests import (
@@ -90,12 +91,11 @@ class Deployments:
     def named(self, name: str) -> list[Any]:
         """Summaries of all deployments of this name that the cloud remembers."""
         with cloud_errors_told(f"looking for the deployment '{name}'"):
-            found = oci.pagination.list_call_get_all_results(
+            return all_records(
                 self._client.list_model_deployments,
                 self._session.compartment_id,
                 display_name=name,
-            ).data
-        return list(found)
+            )
 
     def get(self, name: str) -> Any | None:
         """The newest deployment of this name that is not deleted, in full, if any."""

@@ -156,7 +156,10 @@ class Catalog:
             return next((model for model in same if model not in refused), None)
 
         def lives(model: str) -> bool:
-            return model not in refused and self._is_there(model)
+            if model in refused:
+                return False
+            # One that is made may be listed and not readable, for want of a policy.
+            return self._is_there(model) or any(each.id == model for each in self.models())
 
         parts = ("model", compartment, project, entry.artifact_digest)
         with cloud_errors_told("creating the model"):
@@ -187,6 +190,7 @@ class Catalog:
         with cloud_errors_told(f"finding the model version set '{name}'"):
             if known := find():
                 return str(known)
+        with cloud_errors_told(f"making the model version set '{name}'"):
             try:
                 return str(self._client.create_model_version_set(details).data.id)
             except oci.exceptions.ServiceError as error:

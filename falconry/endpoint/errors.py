@@ -105,7 +105,7 @@ class StreamFailureError(EndpointError):
 
 
 class LostError(EndpointError):
-    """No connection, or one that broke before the answer was whole: it may have been carried out."""
+    """No connection, or one that broke before the answer was whole: the request may be done."""
 
 
 def refuse_stream_failure(url: httpx.URL, trailers: httpx.Headers) -> None:

@@ -20,10 +20,14 @@ from falconry.cloud.deployments import Deployments
 from falconry.cloud.logs import Logs
 from falconry.cloud.model_entry import ModelEntry, Provenance
 from falconry.cloud.session import Session
+from falconry.cloud.stage import DeploymentStage
 from falconry.cloud.work_requests import Watch
-from falconry.digests import DigestCache
+from falconry.digests import DigestCache, bytes_digest
+from falconry.engine.manifest import BuildRecord, write_manifest
 from falconry.image.output import ImageOutput
+from falconry.pipeline import Output
 from falconry.settings import load_settings
+from tests.engine_manifests import manifest_of
 from tests.local_oci.support import LocalCloud
 
 ROOT = Path(__file__).parents[3]
@@ -194,6 +198,47 @@ def deployments(session, settings):
     requests.delete(f"{session._endpoint}/_local/faults", timeout=5)
     while left := made.settled(settings.deployment.name, WATCH):
         made.delete(left, WATCH)
+
+
+@pytest.fixture
+def engine(tmp_path):
+    directory = tmp_path / "engine"
+    files = {"rank0.engine": b"weights"}
+    directory.mkdir()
+    (directory / "rank0.engine").write_bytes(files["rank0.engine"])
+    record = BuildRecord(built_at="2026-01-01T00:00:00+00:00", seconds=1.0, host="here")
+    write_manifest(directory, manifest_of("e" * 64, files), record)
+    return directory
+
+
+@pytest.fixture
+def make_stage(settings, engine, make_artifact, cloud):
+    """Makes the stage for an artifact whose server answers with a word."""
+    image = cloud.directory.parent / "image"
+
+    def make(behaviour, **options):
+        return DeploymentStage(
+            options.pop("settings", settings),
+            Output(engine, bytes_digest((engine / "manifest.json").read_bytes()), ""),
+            make_artifact(behaviour, behaviour),
+            ImageOutput(
+                path=image,
+                digest="sha256:" + "1" * 64,
+                summary="",
+                reference=settings.image.process_image,
+                kind="process",
+            ),
+            **options,
+        )
+
+    return make
+
+
+def run(stage, report=quiet):
+    """Runs a stage as the pipeline does."""
+    ingredients = stage.ingredients()
+    key = stage.key(ingredients)
+    return stage.find(key) or stage.make(key, ingredients, report)
 
 
 @pytest.fixture

@@ -13,56 +13,9 @@ from oci.data_science import DataScienceClient
 
 from falconry.cloud.catalog import Catalog
 from falconry.cloud.session import session_of
-from falconry.cloud.stage import DeploymentStage
-from falconry.digests import bytes_digest
 from falconry.endpoint import Endpoint
-from falconry.engine.manifest import BuildRecord, write_manifest
 from falconry.errors import CloudError, EndpointError, GoesOnError
-from falconry.image.output import ImageOutput
-from falconry.pipeline import Output
-from tests.engine_manifests import manifest_of
-from tests.falconry.cloud.conftest import WATCH, quiet
-
-
-@pytest.fixture
-def engine(tmp_path):
-    directory = tmp_path / "engine"
-    files = {"rank0.engine": b"weights"}
-    directory.mkdir()
-    (directory / "rank0.engine").write_bytes(files["rank0.engine"])
-    record = BuildRecord(built_at="2026-01-01T00:00:00+00:00", seconds=1.0, host="here")
-    write_manifest(directory, manifest_of("e" * 64, files), record)
-    return directory
-
-
-@pytest.fixture
-def make_stage(settings, engine, make_artifact, cloud):
-    """Makes the stage for an artifact whose server answers with a word."""
-    image = cloud.directory.parent / "image"
-
-    def make(behaviour, **options):
-        return DeploymentStage(
-            options.pop("settings", settings),
-            Output(engine, bytes_digest((engine / "manifest.json").read_bytes()), ""),
-            make_artifact(behaviour, behaviour),
-            ImageOutput(
-                path=image,
-                digest="sha256:" + "1" * 64,
-                summary="",
-                reference=settings.image.process_image,
-                kind="process",
-            ),
-            **options,
-        )
-
-    return make
-
-
-def run(stage, report=quiet):
-    """Runs a stage as the pipeline does."""
-    ingredients = stage.ingredients()
-    key = stage.key(ingredients)
-    return stage.find(key) or stage.make(key, ingredients, report)
+from tests.falconry.cloud.conftest import WATCH, run
 
 
 def reason(stage):

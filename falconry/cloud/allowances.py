@@ -8,7 +8,9 @@ import oci
 from oci.identity import IdentityClient
 from oci.limits import LimitsClient
 
+from falconry.cloud.pages import all_records
 from falconry.cloud.session import Session
+from falconry.engine.shapes import GpuShape, find_shape
 from falconry.preflight.limits import load_limits
 from falconry.preflight.subject import Account, ServiceLimit
 
@@ -23,12 +25,33 @@ def read_account(session: Session, shape: str) -> Account:
         session: whose tenancy.
         shape: that the deployment asks for.
     """
-    name = load_limits().account.limit_of(shape)
-    limit = None if name is None else _limit(session, name)
+    limit = _limit_of(session, shape)
     try:
         return Account(limit, _statements(session))
     except (oci.exceptions.ServiceError, *_UNREACHED) as error:
         return Account(limit, None, _reason(error))
+
+
+def _limit_of(session: Session, shape: str) -> ServiceLimit | None:
+    """The limit that a shape counts for; None for shapes without GPUs, and where none is known."""
+    if not isinstance(find_shape(shape), GpuShape):
+        return None
+    try:
+        name = load_limits().account.limit_of(shape) or _described(session, shape)
+    except (oci.exceptions.ServiceError, *_UNREACHED) as error:
+        return ServiceLimit(f"that of {shape}", None, _reason(error))
+    return None if name is None else _limit(session, name)
+
+
+def _described(session: Session, shape: str) -> str | None:
+    """The name of the limit that the cloud's list of limits describes as a shape's."""
+    client: Any = session.client(LimitsClient)
+    account = load_limits().account
+    found = all_records(
+        client.list_limit_definitions, session.tenancy, service_name=account.service
+    )
+    names = (each.name for each in found if account.describes(each.description or "", shape))
+    return next(names, None)
 
 
 def _limit(session: Session, name: str) -> ServiceLimit:
@@ -67,7 +90,7 @@ def _statements(session: Session) -> list[str]:
     client: Any = session.client(IdentityClient)
     statements: list[str] = []
     for compartment in dict.fromkeys((session.compartment_id, session.tenancy)):
-        policies = oci.pagination.list_call_get_all_results(client.list_policies, compartment).data
+        policies = all_records(client.list_policies, compartment)
         statements += [line for policy in policies for line in policy.statements]
     return statements
 

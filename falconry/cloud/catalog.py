@@ -16,6 +16,7 @@ from falconry.artifact.view import ArtifactView
 from falconry.cloud.artifact_upload import upload_artifact
 from falconry.cloud.creation import create_once
 from falconry.cloud.model_entry import ModelEntry
+from falconry.cloud.pages import all_records
 from falconry.cloud.session import Session, cloud_errors_told
 from falconry.cloud.tags import ARTIFACT_TAG
 from falconry.errors import CloudError
@@ -47,12 +48,12 @@ class Catalog:
         """The OCID of the project with the profile's name, if there is one."""
         name = self._session.settings.project
         with cloud_errors_told(f"finding the project '{name}'"):
-            found = oci.pagination.list_call_get_all_results(
+            found = all_records(
                 self._client.list_projects,
                 self._session.compartment_id,
                 display_name=name,
                 lifecycle_state="ACTIVE",
-            ).data
+            )
         oldest = min(found, key=_age, default=None)
         return str(oldest.id) if oldest else None
 
@@ -62,9 +63,9 @@ class Catalog:
         if self._project is None:
             return []
         with cloud_errors_told("looking through the model catalog"):
-            found = oci.pagination.list_call_get_all_results(
+            found = all_records(
                 self._client.list_models, self._session.compartment_id, project_id=self._project
-            ).data
+            )
         ours = (model for model in found if ARTIFACT_TAG in (model.freeform_tags or {}))
         return sorted((each for each in ours if each.lifecycle_state in _USABLE), key=_age)
 
@@ -155,7 +156,10 @@ class Catalog:
             return next((model for model in same if model not in refused), None)
 
         def lives(model: str) -> bool:
-            return model not in refused and self._is_there(model)
+            if model in refused:
+                return False
+            # One that is made may be listed and not readable, for want of a policy.
+            return self._is_there(model) or any(each.id == model for each in self.models())
 
         parts = ("model", compartment, project, entry.artifact_digest)
         with cloud_errors_told("creating the model"):
@@ -179,13 +183,14 @@ class Catalog:
         )
 
         def find() -> str | None:
-            found = self._client.list_model_version_sets(compartment, name=name).data
+            found = all_records(self._client.list_model_version_sets, compartment, name=name)
             standing = (each.id for each in found if each.lifecycle_state == "ACTIVE")
             return next(standing, None)
 
         with cloud_errors_told(f"finding the model version set '{name}'"):
             if known := find():
                 return str(known)
+        with cloud_errors_told(f"making the model version set '{name}'"):
             try:
                 return str(self._client.create_model_version_set(details).data.id)
             except oci.exceptions.ServiceError as error:

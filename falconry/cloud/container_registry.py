@@ -158,15 +158,14 @@ class Ocir:
         from oci.artifacts import ArtifactsClient
         from oci.artifacts import models as oci_models
 
+        from falconry.cloud.pages import all_records
         from falconry.cloud.session import cloud_errors_told
 
         name = repository.removeprefix(f"{self.namespace}/")
         client: Any = self._session.client(ArtifactsClient)
         compartment = self._settings.compartment_id or self._session.compartment_id
         with cloud_errors_told(f"looking for the repository '{name}'"):
-            found = oci.pagination.list_call_get_all_results(
-                client.list_container_repositories, compartment, display_name=name
-            ).data
+            found = all_records(client.list_container_repositories, compartment, display_name=name)
         if found:
             return
         details = oci_models.CreateContainerRepositoryDetails(

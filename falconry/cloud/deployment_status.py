@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import oci
 from oci.data_science import DataScienceClient
 
 from falconry.cloud.deployments import Deployments
+from falconry.cloud.pages import all_records
 from falconry.cloud.session import Session, cloud_errors_told
 from falconry.cloud.tags import ARTIFACT_TAG, ENGINE_TAG, IMAGE_TAG, KEY_TAG
 
@@ -130,9 +130,7 @@ class _Look:
         said = [self._deployment.lifecycle_details or ""]
         if newest is not None and newest.status == "FAILED":
             with cloud_errors_told("reading the errors of the work request"):
-                errors = oci.pagination.list_call_get_all_results(
-                    self._client.list_work_request_errors, newest.id
-                ).data
+                errors = all_records(self._client.list_work_request_errors, newest.id)
             said += [f"{error.code}: {error.message}" for error in errors]
         lines = [text.partition("\n")[0] for text in said if text]
         return "; ".join(dict.fromkeys(lines)) or None
@@ -140,11 +138,11 @@ class _Look:
     def _work_requests(self) -> list[Any]:
         """The deployment's operations, the newest first."""
         with cloud_errors_told("looking for its operations"):
-            found = oci.pagination.list_call_get_all_results(
+            found = all_records(
                 self._client.list_work_requests,
                 self._session.compartment_id,
                 resource_id=self._deployment.id,
-            ).data
+            )
         return sorted(found, key=lambda each: each.time_accepted, reverse=True)
 
 

@@ -43,8 +43,9 @@ from falconry.errors import CloudError
 
 _MOVING = frozenset({"CREATING", "UPDATING", "DELETING"})
 _SERVING = frozenset({"ACTIVE", "NEEDS_ATTENTION"})
-# Refusals for the state (IncorrectState, Conflict), the version, and after a deletion.
-_CONFLICTS = frozenset({404, 409, 412})
+# Refusals for the state (IncorrectState, Conflict), and for the version.
+_CONFLICTS = frozenset({409, 412})
+_NOT_FOUND = 404
 # More than all groups of options, a stop and a start.
 _MOST_STEPS = 20
 _MOST_CONFLICTS = 6
@@ -65,15 +66,16 @@ class _Request:
     Attributes:
         action: a clause for messages, as for `cloud_errors_told`.
         operation: a noun for messages.
+        deployment_id: its OCID.
         send: sends it.
-        starts: the OCID of the deployment, if a container is started by it: that one's log may say
-            why it failed.
+        starts: whether a container is started by it: its log may say why it failed.
     """
 
     action: str
     operation: str
+    deployment_id: str
     send: Callable[[], Any]
-    starts: str | None = None
+    starts: bool = False
 
 
 class Deployments:
@@ -230,6 +232,7 @@ class Deployments:
         request = _Request(
             "deleting the deployment",
             "deletion of the deployment",
+            deployment.id,
             lambda: self._client.delete_model_deployment(deployment.id),
         )
         for attempt in range(_MOST_CONFLICTS):
@@ -315,22 +318,25 @@ class Deployments:
         return _Request(
             "updating the deployment",
             f"update of the {what}" if what else "update",
+            deployment_id,
             lambda: self._client.update_model_deployment(deployment_id, details, if_match=etag),
-            starts=deployment_id,
+            starts=True,
         )
 
     def _activation(self, standing: Any) -> _Request:
         return _Request(
             "activating the deployment",
             "activation of the deployment",
+            standing.id,
             lambda: self._client.activate_model_deployment(standing.id),
-            starts=standing.id,
+            starts=True,
         )
 
     def _deactivation(self, standing: Any) -> _Request:
         return _Request(
             "deactivating the deployment",
             "deactivation of the deployment",
+            standing.id,
             lambda: self._client.deactivate_model_deployment(standing.id),
         )
 
@@ -367,11 +373,22 @@ class Deployments:
             try:
                 answer = request.send()
             except oci.exceptions.ServiceError as error:
-                if error.status in _CONFLICTS:
+                if error.status in _CONFLICTS or self._has_gone(request, error):
                     return False
                 raise
-        self._wait(answer, request.operation, watch, started, request.starts)
+        starts = request.deployment_id if request.starts else None
+        self._wait(answer, request.operation, watch, started, starts)
         return True
+
+    def _has_gone(self, request: _Request, error: Any) -> bool:
+        """Whether a refusal is for a deployment that was deleted, and not for a missing policy.
+
+        OCI answers 404 NotAuthorizedOrNotFound to both.
+        """
+        if error.status != _NOT_FOUND:
+            return False
+        standing = self._client.get_model_deployment(request.deployment_id).data
+        return standing.lifecycle_state in _GONE
 
     def _wait(
         self, answer: Any, name: str, watch: Watch, started: datetime, starts: str | None

@@ -9,6 +9,7 @@ import oci
 from oci.data_science import DataScienceClient
 
 from falconry.cloud.catalog import Catalog
+from falconry.cloud.pages import all_records
 from falconry.cloud.session import Session, cloud_errors_told
 from falconry.cloud.tags import MODEL_TAG
 
@@ -67,9 +68,9 @@ class _Pruning:
     def models_in_use(self) -> set[str]:
         """The models of all deployments in the compartment, and those they would return to."""
         with cloud_errors_told("looking for the models in use"):
-            deployments = oci.pagination.list_call_get_all_results(
+            deployments = all_records(
                 self._client.list_model_deployments, self._session.compartment_id
-            ).data
+            )
         used = set()
         for deployment in deployments:
             if deployment.lifecycle_state != _GONE:

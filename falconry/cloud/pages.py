@@ -15,7 +15,8 @@ def all_records(operation: Callable[..., Any], *arguments: Any, **named: Any) ->
     found: list[Any] = []
     while True:
         answer = operation(*arguments, **named)
-        found += answer.data
+        page = answer.data
+        found += page if isinstance(page, list) else page.items  # some give a collection
         if not answer.has_next_page:
             return found
         named["page"] = answer.next_page

@@ -9,6 +9,8 @@ from typing import TypeVar
 
 import oci
 
+from falconry.cloud.retries import may_pass
+
 _Answer = TypeVar("_Answer")
 
 # How long one request may go on failing, from its first failure on. A minute is what a restart of a
@@ -18,6 +20,7 @@ _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 15.0
 # Two writers of one object, which the SDK's UploadManager repeats as well, and bytes that changed
 # on their way (oci 2.189.0, upload_part, content_md5).
+_REQUEST_TIMEOUT = 408
 _PASSING_CODES = ("ConcurrentObjectUpdate", "UnmatchedContentMD5")
 
 
@@ -57,10 +60,6 @@ def patiently(
 
 
 def _passes(error: Exception) -> bool:
-    if not isinstance(error, oci.exceptions.ServiceError):
+    if may_pass(error) or not isinstance(error, oci.exceptions.ServiceError):
         return True
-    return (
-        error.status in (408, 429)
-        or (error.status >= 500 and error.status != 501)
-        or error.code in _PASSING_CODES
-    )
+    return error.status == _REQUEST_TIMEOUT or error.code in _PASSING_CODES

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -114,7 +115,7 @@ def cloud_errors_told(action: str) -> Iterator[None]:
         yield
     except oci.exceptions.ServiceError as error:
         raise CloudError(
-            f"{action} was refused: {error.status} {error.code}: {error.message}",
+            f"{action} was refused: {error.status} {_reason(error)}",
             where=error.operation_name,
             remedy=_remedy(error),
         ) from error
@@ -123,6 +124,19 @@ def cloud_errors_told(action: str) -> Iterator[None]:
             f"{action} got no answer from the cloud",
             remedy="check the network, or run make deploy to start the local cloud",
         ) from error
+
+
+def _reason(error: oci.exceptions.ServiceError) -> str:
+    """Oracle's code and message; the answer to a HEAD has neither."""
+    said = (error.code, error.message)
+    return ": ".join(str(each) for each in said if each) or _phrase(error.status)
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "no reason was given"
 
 
 def _remedy(error: oci.exceptions.ServiceError) -> str | None:

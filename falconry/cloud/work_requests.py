@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import oci
-
+from falconry.cloud.pages import all_records
 from falconry.cloud.retries import asked_pause, may_pass
 from falconry.cloud.session import cloud_errors_told
 from falconry.errors import CloudError, GoesOnError
@@ -142,14 +141,12 @@ def _late(operation: Operation, watch: Watch, step: str) -> CloudError:
 
 
 def _last_step(client: Any, work_request_id: str) -> str | None:
-    entries = client.list_work_request_logs(work_request_id).data
+    entries = all_records(client.list_work_request_logs, work_request_id)
     newest = max(entries, key=lambda entry: entry.timestamp, default=None)
     return newest.message if newest else None
 
 
 def _errors(client: Any, work_request_id: str) -> tuple[str, ...]:
     with cloud_errors_told("reading the errors of the work request"):
-        errors = oci.pagination.list_call_get_all_results(
-            client.list_work_request_errors, work_request_id
-        ).data
+        errors = all_records(client.list_work_request_errors, work_request_id)
     return tuple(f"{error.code}: {error.message}" for error in errors)

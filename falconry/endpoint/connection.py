@@ -23,6 +23,7 @@ from typing_extensions import override
 from falconry.endpoint.proxies import Proxy, proxy_for
 
 _READ = 1 << 16
+_CLOSED = "the server closed the connection"
 # Of a response's head or trailer; as in httpcore.
 _HEAD_BYTES = 100 * 1024
 _IDLE_CONNECTIONS = 16
@@ -161,11 +162,11 @@ class _Connection:
         while True:
             event = self._protocol.next_event()
             if event is h11.NEED_DATA:
-                self._protocol.receive_data(self._stream.read(_READ, timeout))
+                self._take(self._stream.read(_READ, timeout))
             elif isinstance(event, h11.Event) and not isinstance(event, h11.ConnectionClosed):
                 return event
             else:
-                raise h11.RemoteProtocolError("the server closed the connection")
+                raise h11.RemoteProtocolError(_CLOSED)
 
     def reusable(self) -> bool:
         """Whether the exchange is over, and both sides can begin another one."""
@@ -177,6 +178,12 @@ class _Connection:
     def close(self) -> None:
         """Ends it."""
         self._stream.close()
+
+    def _take(self, data: bytes) -> None:
+        """Takes what was read; that nothing is left to read ends an exchange only when it may."""
+        if not data and self._protocol.their_state is h11.SEND_RESPONSE:
+            raise h11.RemoteProtocolError(_CLOSED)
+        self._protocol.receive_data(data)
 
     def _write(self, event: h11.Event, timeout: float | None) -> None:
         if data := self._protocol.send(event):

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import httpx
 
 from falconry.endpoint.client import DeploymentClient, Patience
-from falconry.endpoint.errors import RefusedError, request_error
+from falconry.endpoint.errors import LostError, RefusedError, request_error
 from falconry.endpoint.events import EVENT_STREAM, BadStreamError, Event, events_of, text_of
 from falconry.endpoint.signing import RequestSigner
 from falconry.errors import EndpointError
@@ -24,6 +24,9 @@ MODEL_HEADERS = {"model_name": "tensorrt_llm_bls", "model_version": "1"}
 # Triton's route for streams is another one than for whole answers, so it is a custom endpoint.
 GENERATE_STREAM = "v2/models/tensorrt_llm_bls/generate_stream"
 _SMOKE_DEADLINE_S = 120.0
+_SMOKE_PAUSE_S = 0.2
+# Connections lost while it is asked: more of them than a network's hiccup are the deployment's.
+_MOST_LOST = 3
 _NOT_YET = frozenset({429, 502, 503})
 _MOST_QUOTED = 500
 
@@ -189,19 +192,26 @@ class Endpoint:
     def smoke(self) -> None:
         """Asks for one token, waiting while the server is still starting.
 
+        One token may be asked for twice: a lost connection says nothing of the deployment, and a
+        return to another model for it would be a mistake.
+
         Raises:
             EndpointError: it refuses, or does not answer in two minutes.
         """
-        deadline = time.monotonic() + _SMOKE_DEADLINE_S
+        deadline, lost = time.monotonic() + _SMOKE_DEADLINE_S, 0
         while True:
             try:
                 self.answer("Hello", 1)
             except RefusedError as refusal:
                 if refusal.status not in _NOT_YET or time.monotonic() > deadline:
                     raise
-                time.sleep(0.2)
+            except LostError:
+                lost += 1
+                if lost > _MOST_LOST or time.monotonic() > deadline:
+                    raise
             else:
                 return
+            time.sleep(_SMOKE_PAUSE_S)
 
     def close(self) -> None:
         """Closes idle connections."""

@@ -104,6 +104,10 @@ class StreamFailureError(EndpointError):
         )
 
 
+class LostError(EndpointError):
+    """No connection, or one that broke before the answer was whole: the request may be done."""
+
+
 def refuse_stream_failure(url: httpx.URL, trailers: httpx.Headers) -> None:
     """Raises if the trailers of an answer tell that it is not whole.
 
@@ -117,14 +121,14 @@ def refuse_stream_failure(url: httpx.URL, trailers: httpx.Headers) -> None:
 def request_error(error: httpx.RequestError, url: str) -> EndpointError:
     """What it means that there is no answer, or no whole one."""
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
-        return EndpointError(
+        return LostError(
             f"no answer: cannot connect ({error})",
             where=url,
             remedy="see make status, or run make deploy",
         )
     if isinstance(error, httpx.TimeoutException):
         return EndpointError("no answer in time", where=url, remedy=_TOO_LONG)
-    return EndpointError(
+    return LostError(
         f"no whole answer: {error}",
         where=url,
         remedy="the server may have ended: see make status and make logs",

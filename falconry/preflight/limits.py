@@ -87,11 +87,14 @@ class AccountLimits(_Table):
 
     Attributes:
         service: the name that Oracle's limits know the service by.
+        description: how the descriptions of limits for GPUs begin, with a `{family}` such as
+            `GPU.H100`.
         limits: a limit's name, by what the names of the shapes begin with.
         policies: the rights that a deployment needs.
     """
 
     service: str
+    description: str
     limits: Mapping[str, str]
     policies: list[PolicyRule]
 
@@ -101,6 +104,13 @@ class AccountLimits(_Table):
             if shape.startswith(f"{prefix}."):
                 return name
         return None
+
+    def describes(self, description: str, shape: str) -> bool:
+        """Whether a limit's description is for the GPUs of a shape, such as BM.GPU.A100-v2.8."""
+        family = shape.partition(".")[2].rpartition(".")[0]  # GPU.A100-v2
+        names = {family, family.partition("-")[0]} - {""}
+        begins = (self.description.format(family=name).casefold() for name in names)
+        return any(description.casefold().startswith(begin) for begin in begins)
 
 
 class Limits(_Table):

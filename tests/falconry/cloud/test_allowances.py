@@ -8,6 +8,7 @@ import oci
 import pytest
 
 from falconry.cloud.allowances import read_account
+from falconry.preflight.limits import load_limits
 
 
 class Tenancy:
@@ -61,9 +62,32 @@ def test_what_may_not_be_read_is_told() -> None:
     assert (account.statements, account.reason) == (None, "404 NotAuthorizedOrNotFound")
 
 
-def test_a_shape_without_a_known_limit_has_none() -> None:
-    tenancy: Any = Tenancy(domains={}, scoped=False, policies=True)
-    assert read_account(tenancy, "BM.GPU.H100.8").limit is None
+# The console's words for GPU.A10, GPU.A100 and GPU.H100 (RahulMR42/oci-ai-quickactions-demo,
+# docs/limits.md), and for GPU2 and GPU3 (Compute's limits, as public guides quote them).
+@pytest.mark.parametrize(
+    ("shape", "description", "found"),
+    [
+        ("BM.GPU.H100.8", "GPUs for GPU.H100 based VM and BM Instances", True),
+        ("BM.GPU.A100-v2.8", "GPUs for GPU.A100 based VM and BM Instances", True),
+        ("VM.GPU3.2", "GPUs for GPU3 based VM and BM Instances", True),
+        ("BM.GPU.L40S-NC.4", "GPUs for GPU.L40S based VM and BM Instances", True),
+        ("BM.GPU.H100.8", "GPUs for GPU.H200 based VM and BM Instances", False),
+        ("VM.Standard.E4.Flex", "GPUs for GPU.A10 based VM and BM Instances", False),
+    ],
+)
+def test_a_limit_is_known_by_what_the_cloud_says_of_it(
+    shape: str, description: str, found: bool
+) -> None:
+    assert load_limits().account.describes(description, shape) is found
+
+
+def test_a_limit_that_nobody_published_is_looked_up(session: Any, cloud: Any) -> None:
+    account = read_account(session, "BM.GPU.H100.8")
+    assert account.limit is not None and account.limit.available == 8
+    assert read_account(session, "VM.Standard.E4.Flex").limit is None
+    cloud.fault(kind="policy", operation="list_limit_definitions")
+    refused = read_account(session, "BM.GPU.H100.8").limit
+    assert refused is not None and refused.reason == "404 NotAuthorizedOrNotFound"
 
 
 def test_limits_and_policies_are_read_of_the_cloud(session: Any) -> None:

@@ -5,7 +5,6 @@ import threading
 
 import oci
 import pytest
-import requests
 
 from falconry.cloud.catalog import Catalog
 from falconry.cloud.model_entry import Provenance
@@ -124,59 +123,6 @@ def test_a_deleted_model_is_made_anew(session, artifact, client):
     second = catalog.ensure(entry(artifact), artifact.view(), quiet)
     assert second != first
     assert holders(session, artifact) == [second]
-
-
-CALLS = [
-    "list_projects",
-    "create_project",
-    "list_models",
-    "list_model_version_sets",
-    "create_model_version_set",
-    "create_model",
-    "get_model",
-    "create_model_artifact",
-    "get_model_artifact_content",
-    "get_model_provenance",
-    "create_model_provenance",
-]
-FAULTS = {
-    "throttled": {"kind": "status", "status": 429, "code": "TooManyRequests"},
-    "ill": {"kind": "status", "status": 503},
-    "cut before the effect": {"kind": "cut_request", "afterBytes": 20},
-    "cut after the effect": {"kind": "cut_response"},
-    "refused": {"kind": "status", "status": 400, "code": "InvalidParameter"},
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("call", CALLS)
-def test_a_fault_at_any_call_ends_well_or_in_one_clear_error_and_makes_no_model_twice(
-    make_settings, make_artifact, cloud, call, fault
-):
-    # A project and a set of versions of the test's own, so that they are made as well.
-    name = f"{call}-{fault.replace(' ', '-')}"
-    settings = make_settings(f"cloud.project={name} cloud.model_version_set={name}")
-    session, paths = Session(settings.cloud), [make_artifact(name + end, end) for end in "ab"]
-
-    def ensure():
-        for path in paths:
-            told = entry(path, provenance=Provenance(commit="a" * 40))
-            Catalog(session).ensure(told, path.view(), quiet)
-
-    cloud.fault(operation=call, **FAULTS[fault])
-    try:
-        ensure()
-    except CloudError as failure:
-        assert fault == "refused"
-        assert "\n" not in str(failure)
-        ensure()
-    assert requests.get(f"{cloud.endpoint}/_local/faults", timeout=5).json() == []
-    client = session.client(oci.data_science.DataScienceClient)
-    for path in paths:
-        (model,) = holders(session, path)
-        assert client.get_model_artifact_content(model).data.content == content(path)
-        assert client.get_model_provenance(model).data.git_commit == "a" * 40
-    assert len(client.list_projects(session.compartment_id, display_name=name).data) == 1
 
 
 def ensure_in_a_process(settings, path, commit, results):

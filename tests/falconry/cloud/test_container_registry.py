@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from falconry.cloud.container_registry import OcirDoor
+from falconry.cloud.pages import all_records
 from falconry.docker_engine.refusals import PassingError
 from falconry.errors import CloudError, ImageError
 from falconry.settings import CloudSettings, EmulatorSettings, RegistrySettings
@@ -245,6 +246,14 @@ def test_a_repository_of_another_compartment_is_used_as_it_is(emulated, registry
     place = emulated(compartment_id=compartment)
     place.prepare(place.repository(name))
     assert repositories(registry_sdk, compartment, f"tests/{name}") == []
+
+
+def test_the_pages_of_a_collection_are_read_whole(registry_sdk):
+    names = {registry_sdk.repository().display_name for _ in range(3)}
+    list_repositories = registry_sdk.artifacts.list_container_repositories
+    found = all_records(list_repositories, registry_sdk.compartment, limit=1)
+    assert names <= {each.display_name for each in found}
+    assert len({each.id for each in found}) == len(found)
 
 
 def test_another_refusal_to_make_it_is_told(emulated, registry_cloud):

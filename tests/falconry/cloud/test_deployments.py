@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import oci
 import pytest
-import requests
 
 from falconry.cloud.deployment_target import MODEL_NAME, target_of
 from falconry.cloud.deployments import Deployments
@@ -288,54 +287,3 @@ def test_an_interrupted_wait_leaves_the_operation_running_and_says_so(deployment
     with pytest.raises(GoesOnError, match="make status and make logs"):
         deployments.bring_about(target, Watch(60, interrupt))
     assert deployments.settled(target.name, WATCH).lifecycle_state == "ACTIVE"
-
-
-# Each call that a deployment's life makes, and what may befall it.
-READS = [
-    "list_model_deployments",
-    "get_model_deployment",
-    "get_work_request",
-    "list_work_request_logs",
-]
-CHANGES = [
-    "create_model_deployment",
-    "update_model_deployment",
-    "activate_model_deployment",
-    "deactivate_model_deployment",
-    "delete_model_deployment",
-]
-FAULTS = {
-    "throttled": {"kind": "status", "status": 429, "code": "TooManyRequests"},
-    "ill": {"kind": "status", "status": 503},
-    "cut before the effect": {"kind": "cut_request"},
-    "cut after the effect": {"kind": "cut_response"},
-    "locked": {"kind": "status", "status": 409, "code": "LockConflict"},
-    "refused": {"kind": "status", "status": 400, "code": "InvalidParameter"},
-}
-ALL_THAT_PASS = [name for name in FAULTS if name != "refused"]
-CASES = [
-    *((call, [fault]) for call in CHANGES for fault in FAULTS),
-    *((call, faults) for call in READS for faults in (ALL_THAT_PASS, ["refused"])),
-]
-
-
-@pytest.mark.parametrize(("call", "faults"), CASES)
-def test_a_fault_at_any_call_ends_well_or_in_one_clear_error_and_nothing_is_there_twice(
-    deployments, make_target, cloud, call, faults
-):
-    first, second = make_target("first"), make_target("second")
-    for place, fault in enumerate(faults):
-        cloud.fault(operation=call, skip=place, **FAULTS[fault])
-    try:
-        active = deployments.bring_about(first, WATCH)
-        deployments.confirm(active.id, first, WATCH)
-        deployments.deactivate(first.name, WATCH)
-        deployments.bring_about(second, WATCH)
-        deployments.delete(deployments.get(first.name), WATCH)
-        failed = False
-    except CloudError as failure:
-        assert "\n" not in str(failure)
-        failed = True
-    assert failed is (faults == ["refused"])
-    assert requests.get(f"{cloud.endpoint}/_local/faults", timeout=5).json() == []
-    assert len(standing(deployments, first.name)) <= (1 if failed else 0)

@@ -119,6 +119,33 @@ def test_a_first_question_that_is_refused_fails_at_once(server, endpoint):
         endpoint().smoke()
 
 
+def lose(listening, answers):
+    """Answers connections with what is given for each; b"" breaks the connection."""
+    for answer in answers:
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(answer)
+
+
+@pytest.mark.parametrize(("losses", "succeeds"), [(3, True), (4, False)])
+def test_a_first_question_is_asked_again_when_its_connection_breaks(losses, succeeds):
+    body = b'{"text_output": "hi"}'
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        answers = [*[b""] * losses, *([answer] if succeeds else [])]
+        thread = threading.Thread(target=lose, args=(listening, answers))
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/ocid1.x"
+        asking = Endpoint(url, signed, "generate")
+        if succeeds:
+            asking.smoke()
+        else:
+            with pytest.raises(EndpointError, match="the server closed the connection"):
+                asking.smoke()
+        thread.join()
+
+
 def test_nobody_there_is_one_sentence():
     with pytest.raises(EndpointError, match="no answer"):
         Endpoint("http://127.0.0.1:9", signed, "generate").answer("hello", 5)

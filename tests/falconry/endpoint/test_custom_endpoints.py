@@ -72,15 +72,6 @@ def test_a_deployment_that_is_not_there_is_explained(sdk: Sdk, deployment: Any) 
         endpoint.predict({})
 
 
-def test_a_session_tokens_signer_signs_as_well(sdk: Sdk, deployment: Any) -> None:
-    """The signature is checked by the key whose id is given; the cloud knows no token's."""
-    key = oci.signer.load_private_key_from_file(sdk.config["key_file"])
-    signer = oci.auth.signers.SecurityTokenSigner("a-token", key)
-    endpoint = Endpoint(deployment.model_deployment_url, signer, "generate")
-    with pytest.raises(RefusedError, match="401"):
-        endpoint.predict({})
-
-
 def test_a_text_that_is_none_is_one_sentence(endpoint: Endpoint) -> None:
     with pytest.raises(EndpointError, match="bytes that are not text"):
         endpoint.answer("\udcff", 1)

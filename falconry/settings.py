@@ -148,7 +148,7 @@ class UploadSettings(Section):
 
     Attributes:
         bucket: where large ones are staged, made when there is none; each is removed when the
-            catalog has it.
+            catalog has it, and kept for the next run when the catalog refuses it.
         staged_above_mib: the size from which on one is staged. ADS 2.16 does so above 2 GiB.
         megabytes_per_second: how fast an upload may be, in 10^6 bytes; as fast as it can be when
             left out.

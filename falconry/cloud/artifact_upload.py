@@ -28,7 +28,7 @@ from falconry.settings import UploadSettings
 
 _STEP = "uploading the artifact"
 _PREFIX = "artifacts/"
-# No run takes as long, so what is older was left by one that was killed.
+# No run takes as long, and a failed one is repeated sooner: what is older is not wanted any more.
 _LEFT_BEHIND_AFTER = timedelta(days=7)
 _EXPORT_TIMEOUT_S = 4 * 3600.0
 # How often another runner may remove the staged object before this one's copy of it is done.
@@ -87,6 +87,7 @@ class _ArtifactUpload:
         """One request with all of it."""
         with cloud_errors_told(_STEP):
             md5 = patiently(self._send_once)
+        with _advising("run again"), cloud_errors_told(_STEP):
             self._check_arrived(md5)
 
     def _send_once(self) -> str:
@@ -121,52 +122,60 @@ class _ArtifactUpload:
         bucket = self._settings.bucket
         ensure_bucket(storage, namespace, bucket, self._session.compartment_id)
         place = Place(namespace, bucket, f"{_PREFIX}{self._file_name}")
+        kept = (
+            f"run again, which sends nothing a second time: {bucket}/{place.name} is kept until"
+            " the catalog has it"
+        )
         for _ in range(_ROUNDS):
             meter = Meter(_STEP, self._view.size, self._report)
             staged = StagedObject(storage, place, self._view, self._bandwidth, meter)
-            with _going_on_told(), cloud_errors_told(_STEP):
+            with _advising("run again to send what is missing"), cloud_errors_told(_STEP):
                 etag = staged.bring_about()
-            if self._copied(staged, place, etag):
-                break
+            with _advising(kept):
+                if self._copied(staged, place, etag):
+                    break
         else:
             raise CloudError(
                 "other runs kept removing the staged artifact",
                 where=f"{bucket}/{place.name}",
                 remedy="run again when they are done",
             )
-        with cloud_errors_told("checking the uploaded artifact"):
+        with _advising(kept), cloud_errors_told("checking the uploaded artifact"):
             self._check_arrived(None)
+        with cloud_errors_told("removing the staged artifact"):
+            staged.remove(etag)
         _sweep(storage, place)
 
     def _copied(self, staged: StagedObject, place: Place, etag: str) -> bool:
-        """Lets the catalog copy the object, and removes it unless the copying still goes on.
+        """Lets the catalog copy the object, which stays whatever comes of it.
 
         Returns:
             Whether it was copied; otherwise another runner removed it meanwhile.
 
         Raises:
-            CloudError: the copying failed for another reason.
+            CloudError: the copying failed for another reason, or nobody knows how it ended.
         """
-        goes_on = False
+        work_request_id = None
         try:
             with cloud_errors_told("copying the artifact into the catalog"):
                 work_request_id = self._begin_copy(place)
-                goes_on = True
             copy = Operation(work_request_id, "copy of the artifact into the catalog")
             wait_for(self._catalog, copy, Watch(_EXPORT_TIMEOUT_S, self._report))
-            goes_on = False
         except CloudError:
-            with cloud_errors_told("looking for the staged artifact"):
-                goes_on = goes_on and not self._ended(work_request_id)
-                was_there = staged.is_present(etag)
-            if goes_on or was_there:
+            if not self._was_removed(staged, etag, work_request_id):
                 raise
             return False
-        finally:
-            if not goes_on:
-                with cloud_errors_told("removing the staged artifact"):
-                    staged.remove(etag)
         return True
+
+    def _was_removed(self, staged: StagedObject, etag: str, work_request_id: str | None) -> bool:
+        """Whether a copying failed because another runner removed the object.
+
+        While it may still go on, and where the cloud does not tell, it counts as not removed.
+        """
+        with contextlib.suppress(CloudError), cloud_errors_told("looking for the staged artifact"):
+            ended = work_request_id is None or self._ended(work_request_id)
+            return ended and not staged.is_present(etag)
+        return False
 
     def _begin_copy(self, place: Place) -> str:
         """Oracle calls the way from a bucket into the catalog an export."""
@@ -207,22 +216,23 @@ class _ArtifactUpload:
             problem = f"other bytes arrived than were sent (MD5 {stored_md5}, not {md5})"
         else:
             return
-        raise CloudError(problem, where=self._model_id, remedy="run again")
+        raise CloudError(problem, where=self._model_id)
 
 
 @contextlib.contextmanager
-def _going_on_told() -> Iterator[None]:
-    """Adds to a failure that a later run goes on where this one ended."""
+def _advising(advice: str) -> Iterator[None]:
+    """Adds to a failure what a later run can make of what this one did."""
     try:
         yield
     except CloudError as error:
-        going_on = "run again to send what is missing"
-        remedy = going_on if error.remedy is None else f"{error.remedy}; then {going_on}"
-        raise CloudError(error.problem, where=error.where, remedy=remedy) from error
+        remedy = advice if error.remedy is None else f"{error.remedy}; then {advice}"
+        raise CloudError(
+            error.problem, where=error.where, remedy=remedy, details=error.details
+        ) from error
 
 
 def _sweep(storage: Any, place: Place) -> None:
-    """Removes what killed runs left in the bucket long ago, as far as that is allowed."""
+    """Removes what killed and failed runs left in the bucket long ago, if that is allowed."""
     oldest = datetime.now(UTC) - _LEFT_BEHIND_AFTER
     with contextlib.suppress(CloudError), cloud_errors_told("tidying up the bucket"):
         uploads = all_records(storage.list_multipart_uploads, place.namespace, place.bucket)

@@ -14,7 +14,8 @@ from falconry.errors import CloudError, GoesOnError
 
 Report = Callable[[str, float | None], None]
 
-_POLL_S = (0.2, 5.0)
+# Soon at first: what copies within the cloud may be done at once.
+_POLL_S = (0.05, 5.0)
 _ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED"})
 
 

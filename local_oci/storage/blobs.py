@@ -6,14 +6,11 @@ Everything here blocks; the event loop calls it through threads.
 from __future__ import annotations
 
 import base64
-import contextlib
-import errno
 import hashlib
-import mmap
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -22,8 +19,6 @@ from local_oci.home import Home
 from local_oci.storage import segments
 
 _CHUNK_BYTES = 1 << 20
-# Where O_DIRECT may begin and end on any usual file system.
-_BLOCK_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +63,8 @@ class BlobWriter:
     def fill(self, read_into: Callable[[memoryview], None], size: int) -> None:
         """Take the whole of a large content, hash it and bring it to the disk.
 
-        The bytes go past the page cache, which spares a copy and the pages for it, and lets the
-        disk work while the rest arrives.
+        It goes through the page cache: on a virtual disk that was 1.7 times as fast as O_DIRECT from
+        here, for as much CPU time. The kernel's own requests are larger [inferred].
 
         Args:
             read_into: fills a buffer.
@@ -77,16 +72,12 @@ class BlobWriter:
         """
         descriptor = self._file.fileno()
         os.posix_fallocate(descriptor, 0, size)
-        buffer = memoryview(mmap.mmap(-1, _CHUNK_BYTES))  # begins with a page, for O_DIRECT
-        with _direct(self._path) as direct:
-            for offset in range(0, size, _CHUNK_BYTES):
-                piece = buffer[: min(_CHUNK_BYTES, size - offset)]
-                read_into(piece)
-                self._digest.update(piece)
-                whole = len(piece) - len(piece) % _BLOCK_BYTES if direct is not None else 0
-                if direct is not None:
-                    _write_at(direct, piece[:whole], offset)
-                _write_at(descriptor, piece[whole:], offset + whole)
+        buffer = memoryview(bytearray(_CHUNK_BYTES))
+        for offset in range(0, size, _CHUNK_BYTES):
+            piece = buffer[: min(_CHUNK_BYTES, size - offset)]
+            read_into(piece)
+            self._digest.update(piece)
+            _write_at(descriptor, piece, offset)
         self._size = size
         os.fdatasync(descriptor)
 
@@ -168,22 +159,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _direct(path: Path) -> Iterator[int | None]:
-    """A file, open for writing past the page cache; None where a file system has no such thing."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_DIRECT)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        yield None
-        return
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _write_at(descriptor: int, data: memoryview, offset: int) -> None:

@@ -15,7 +15,11 @@ import requests
 from oci.data_science import DataScienceClient
 from oci.data_science.models import CreateModelDetails
 from oci.object_storage import ObjectStorageClient
-from oci.object_storage.models import CreateMultipartUploadDetails
+from oci.object_storage.models import (
+    CommitMultipartUploadDetails,
+    CommitMultipartUploadPartDetails,
+    CreateMultipartUploadDetails,
+)
 
 from falconry.artifact.contents import describe
 from falconry.artifact.view import ArtifactView
@@ -287,12 +291,109 @@ def test_a_fault_that_stays_tells_what_was_attempted_and_that_the_rest_can_follo
     assert "run again to send what is missing" in str(failure.value)
 
 
-def test_a_copy_that_fails_leaves_nothing_in_the_bucket(
-    session, model, view, staged, storage, catalog
+COPIES_THAT_FAIL = {
+    "refused": {"kind": "status", "operation": "export_model_artifact", "status": 400},
+    "no-policy": {"kind": "policy", "operation": "export_model_artifact"},
+    "unreachable": {"kind": "cut_response", "operation": "export_model_artifact"},
+    "outcome-unknown": {"kind": "status", "operation": "get_work_request", "status": 503},
+    "not-looked-at": {"kind": "policy", "path": "/artifact/content$"},
+}
+
+
+@pytest.mark.parametrize("fault", COPIES_THAT_FAIL)
+def test_after_a_copy_that_fails_the_next_run_sends_nothing_again(
+    session,
+    settings,
+    make_model,
+    view,
+    content,
+    staged,
+    storage,
+    catalog,
+    cloud,
+    requests_of,
+    fault,
+):
+    cloud.fault(times=1000, **COPIES_THAT_FAIL[fault])
+    with pytest.raises(CloudError) as failure:
+        upload_artifact(session, make_model(), view, staged, silent)
+    clear_faults(cloud)
+    (kept,) = left_behind(storage, staged)
+    assert view.digest.removeprefix("sha256:") in kept
+    told = f"which sends nothing a second time: {staged.bucket}/{kept} is kept"
+    assert told in failure.value.remedy
+    sent, second = requests_of("upload_part"), make_model()
+    upload_artifact(Session(settings.cloud), second, view, staged, silent)
+    assert sent() == 0
+    assert stored(catalog, second) == content
+    assert left_behind(storage, staged) == []
+
+
+def test_a_copy_that_the_catalog_fails_is_told_with_its_reason_and_what_is_kept(
+    session, model, make_model, view, content, staged, storage, catalog, requests_of
 ):
     catalog.create_model_artifact(model, b"another artifact")
-    with pytest.raises(CloudError, match="artifacts are immutable"):
+    with pytest.raises(CloudError, match="artifacts are immutable") as failure:
         upload_artifact(session, model, view, staged, silent)
+    assert "which sends nothing a second time" in str(failure.value)
+    sent, second = requests_of("upload_part"), make_model()
+    upload_artifact(session, second, view, staged, silent)
+    assert sent() == 0
+    assert stored(catalog, second) == content
+    assert left_behind(storage, staged) == []
+
+
+def test_what_a_failed_run_kept_is_sent_again_when_the_repository_has_changed(
+    session, make_model, repository, view, staged, storage, catalog, cloud
+):
+    cloud.fault(times=1000, **COPIES_THAT_FAIL["refused"])
+    with pytest.raises(CloudError):
+        upload_artifact(session, make_model(), view, staged, silent)
+    clear_faults(cloud)
+    (repository / "falcon" / "1" / "weights").write_bytes(os.urandom(WEIGHTS))
+    other, second = open_view(repository), make_model()
+    upload_artifact(session, second, other, staged, silent)
+    assert stored(catalog, second) == other.read(0, other.size)
+
+
+def test_a_staged_artifact_with_other_bytes_of_the_same_size_is_sent_again(
+    session, make_model, view, content, staged, storage, catalog, cloud
+):
+    cloud.fault(times=1000, **COPIES_THAT_FAIL["refused"])
+    with pytest.raises(CloudError):
+        upload_artifact(session, make_model(), view, staged, silent)
+    clear_faults(cloud)
+    (kept,) = left_behind(storage, staged)
+    storage.delete_object(NAMESPACE, staged.bucket, kept)
+    details = CreateMultipartUploadDetails(object=kept)
+    upload = storage.create_multipart_upload(NAMESPACE, staged.bucket, details).data
+    part = storage.upload_part(
+        NAMESPACE, staged.bucket, kept, upload.upload_id, 1, bytes(view.size)
+    )
+    wanted = CommitMultipartUploadPartDetails(part_num=1, etag=part.headers["etag"])
+    storage.commit_multipart_upload(
+        *(NAMESPACE, staged.bucket, kept, upload.upload_id),
+        CommitMultipartUploadDetails(parts_to_commit=[wanted]),
+    )
+    second = make_model()
+    upload_artifact(session, second, view, staged, silent)
+    assert stored(catalog, second) == content
+    assert left_behind(storage, staged) == []
+
+
+def test_what_a_failed_run_kept_is_swept_away_when_nobody_came_for_it(
+    session, make_model, repository, view, staged, storage, cloud, monkeypatch
+):
+    cloud.fault(times=1000, **COPIES_THAT_FAIL["refused"])
+    with pytest.raises(CloudError):
+        upload_artifact(session, make_model(), view, staged, silent)
+    clear_faults(cloud)
+    (repository / "falcon" / "1" / "weights").write_bytes(os.urandom(WEIGHTS))
+    other = open_view(repository)
+    upload_artifact(session, make_model(), other, staged, silent)
+    assert len(left_behind(storage, staged)) == 1
+    monkeypatch.setattr(artifact_upload, "_LEFT_BEHIND_AFTER", -artifact_upload._LEFT_BEHIND_AFTER)
+    upload_artifact(session, make_model(), other, staged, silent)
     assert left_behind(storage, staged) == []
 
 
@@ -409,7 +510,6 @@ def test_a_staged_artifact_that_a_killed_run_left_is_not_sent_again(
     session, model, view, content, staged, storage, catalog, requests_of, monkeypatch
 ):
     monkeypatch.setattr(artifact_upload._ArtifactUpload, "_begin_copy", interrupted)
-    monkeypatch.setattr(multipart.StagedObject, "remove", lambda self, etag: None)
     with pytest.raises(KeyboardInterrupt):
         upload_artifact(session, model, view, staged, silent)
     monkeypatch.undo()

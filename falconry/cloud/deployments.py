@@ -388,7 +388,7 @@ class Deployments:
         if error.status != _NOT_FOUND:
             return False
         standing = self._client.get_model_deployment(request.deployment_id).data
-        return standing.lifecycle_state in _GONE
+        return standing.lifecycle_state in GONE
 
     def _wait(
         self, answer: Any, name: str, watch: Watch, started: datetime, starts: str | None

@@ -63,8 +63,8 @@ class BlobWriter:
     def fill(self, read_into: Callable[[memoryview], None], size: int) -> None:
         """Take the whole of a large content, hash it and bring it to the disk.
 
-        It goes through the page cache: on a virtual disk that was 1.7 times as fast as O_DIRECT from
-        here, for as much CPU time. The kernel's own requests are larger [inferred].
+        It goes through the page cache: on a virtual disk that was 1.7 times as fast as O_DIRECT
+        from here, for as much CPU time. The kernel's own requests are larger [inferred].
 
         Args:
             read_into: fills a buffer.

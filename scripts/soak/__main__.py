@@ -13,12 +13,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from falconry.engine.stage import EngineStage
 from falconry.errors import FalconryError, told
-from falconry.pipeline import Step, Workspace, bring_up_to_date
+from falconry.pipeline import Workspace
 from falconry.progress import Progress
-from falconry.repository.stage import RepositoryStage
 from falconry.settings import load_settings
+from scripts.real_triton import assembled_repository
 from scripts.soak.load import CHECKPOINT
 from scripts.soak.soak import SoakError, soak
 
@@ -65,17 +64,7 @@ def _repository(directory: Path, progress: Progress, overrides: str) -> Path:
     """The tiny Falcon's repository, of the profile local."""
     settings = load_settings(ROOT, checkpoint=str(CHECKPOINT), overrides=overrides)
     workspace = Workspace.open(directory, progress)
-    steps = [
-        Step("engine", lambda _: EngineStage(settings, workspace)),
-        Step(
-            "repository",
-            lambda made: RepositoryStage(
-                ROOT / "model_repository", made["engine"], settings, workspace
-            ),
-            ("engine",),
-        ),
-    ]
-    return bring_up_to_date(steps, workspace).path
+    return assembled_repository(settings, workspace)
 
 
 if __name__ == "__main__":

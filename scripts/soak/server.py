@@ -6,21 +6,13 @@ import contextlib
 import json
 import math
 import shutil
-import socket
-import subprocess
-import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from falconry.errors import ServerError
 from falconry.files import remove
-from falconry.image.process import prepare_process_image
-
-_START_DEADLINE_S = 120
-_STOP_DEADLINE_S = 30
+from scripts.real_triton import running_with_all_ports
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,34 +53,12 @@ def serving(repository: Path, directory: Path) -> Iterator[Server]:
         directory: for the log and the server's image.
 
     Raises:
-        ServerError: it does not start; with the log's last line.
+        ServerError: it does not start.
     """
-    http, grpc, metrics = _free_ports(3)
-    log, models = directory / "triton.log", directory / "models"
+    models = directory / "models"
     slots = _copy_with_little_cache(repository, models)
-    arguments = [
-        f"--model-repository={models}",
-        "--http-address=127.0.0.1",
-        f"--http-port={http}",
-        "--grpc-address=127.0.0.1",
-        f"--grpc-port={grpc}",
-        "--metrics-address=127.0.0.1",
-        f"--metrics-port={metrics}",
-    ]
-    launcher = prepare_process_image(directory / "image") / "bin" / "tritonserver"
-    with log.open("wb") as output:
-        process = subprocess.Popen([launcher, *arguments], stdout=output, stderr=subprocess.STDOUT)
-    server = Server(f"http://127.0.0.1:{http}", f"127.0.0.1:{grpc}", process.pid, log, slots)
-    try:
-        _wait_until_ready(server, process)
-        yield server
-    finally:
-        process.terminate()
-        try:
-            process.wait(_STOP_DEADLINE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    with running_with_all_ports(models, directory) as triton:
+        yield Server(triton.url, triton.grpc, triton.pid, triton.log, slots)
 
 
 def _copy_with_little_cache(repository: Path, models: Path) -> int:
@@ -106,22 +76,3 @@ def _copy_with_little_cache(repository: Path, models: Path) -> int:
     engine["scheduler"]["num_kv_blocks"] = 2 * slots * blocks
     place.write_text(json.dumps(engine), encoding="utf-8")
     return slots
-
-
-def _wait_until_ready(server: Server, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + _START_DEADLINE_S
-    while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError):
-            if urllib.request.urlopen(f"{server.url}/v2/health/ready", timeout=5).status == 200:
-                return
-        time.sleep(0.1)
-    *_, last = ["", *server.log.read_text(encoding="utf-8", errors="replace").splitlines()]
-    raise ServerError(f"Triton did not start: {last[:300]}", where=server.log)
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as probes:
-        sockets = [probes.enter_context(socket.socket()) for _ in range(count)]
-        for probe in sockets:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in sockets]

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import requests
 
+from tests.model_repository.streams import stream_events
+
 CLOUD = "Explain Cloud Computing to a school kid"
 
 
@@ -42,12 +44,5 @@ class Server:
 
     def stream(self, **body):
         """The texts of a stream's events."""
-        response = requests.post(
-            f"{self.url}/v2/models/ensemble/generate_stream",
-            json={"stream": True, **body},
-            stream=True,
-            timeout=60,
-        )
-        assert response.status_code == 200, response.text
-        events = [line[len(b"data: ") :] for line in response.iter_lines() if line]
-        return [json.loads(event)["text_output"] for event in events]
+        events = stream_events(self.url, "ensemble", {"stream": True, **body})
+        return [event["text_output"] for event in events]

@@ -8,6 +8,8 @@ import numpy as np
 import requests
 import tritonclient.grpc as grpc
 
+from tests.model_repository.streams import stream_events
+
 CLOUD = "Explain Cloud Computing to a school kid"
 # Long enough to be cancelled in the middle.
 LONG = {"text_input": CLOUD, "max_tokens": 480, "end_id": -1}
@@ -27,17 +29,7 @@ def generate(server, prompt=CLOUD, max_tokens=128, **options):
 
 def events(server, body):
     """The events of a stream as they come."""
-    response = requests.post(
-        f"{server.url}/v2/models/tensorrt_llm_bls/generate_stream",
-        json={"stream": True, **body},
-        stream=True,
-        timeout=120,
-    )
-    assert response.status_code == 200, response.text
-    with response:
-        for line in response.iter_lines():
-            if line:
-                yield json.loads(line.removeprefix(b"data: "))
+    return stream_events(server.url, "tensorrt_llm_bls", {"stream": True, **body})
 
 
 def stream(server, prompt=CLOUD, max_tokens=128, **options):

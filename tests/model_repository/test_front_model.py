@@ -10,7 +10,7 @@ import pytest
 import requests
 import tritonclient.grpc as grpc
 
-from tests.conftest import running_triton_with_all_ports
+from scripts.real_triton import running_with_all_ports
 from tests.model_repository.front_client import (
     CLOUD,
     LONG,
@@ -33,7 +33,7 @@ TOKENS_ON_THE_WAY = 25
 def front(make_repository, tmp_path_factory):
     """A Triton with all its ports."""
     directory = tmp_path_factory.mktemp("front")
-    with running_triton_with_all_ports(make_repository("generate"), directory) as server:
+    with running_with_all_ports(make_repository("generate"), directory) as server:
         yield server
 
 
@@ -325,7 +325,7 @@ def test_more_requests_than_may_be_under_way_are_told_to_come_again(
     limit = config.read_text()
     assert '"1024"' in limit
     config.write_text(limit.replace('"1024"', '"2"'))
-    with running_triton_with_all_ports(repository, tmp_path_factory.mktemp("full")) as server:
+    with running_with_all_ports(repository, tmp_path_factory.mktemp("full")) as server:
         running = [events(server, LONG) for _ in range(2)]
         for each in running:
             next(each)

@@ -14,7 +14,7 @@ import pytest
 import requests
 import tritonclient.grpc as grpc
 
-from tests.conftest import running_triton_with_all_ports
+from scripts.real_triton import running_with_all_ports
 from tests.model_repository.front_client import (
     CLOUD,
     LONG,
@@ -47,7 +47,7 @@ def repository(tmp_path_factory):
 @pytest.fixture(scope="module")
 def front(repository, tmp_path_factory):
     """A Triton with all its ports."""
-    with running_triton_with_all_ports(repository, tmp_path_factory.mktemp("front")) as server:
+    with running_with_all_ports(repository, tmp_path_factory.mktemp("front")) as server:
         yield server
 
 
@@ -144,7 +144,7 @@ def test_who_waits_for_a_slot_has_it_when_another_client_hangs_up(front):
 
 def test_clients_that_leave_while_the_server_stops_do_not_hold_it_up(repository, tmp_path):
     """Triton takes no more connections by then, so the front cannot say `stop`."""
-    with running_triton_with_all_ports(repository, tmp_path) as server:
+    with running_with_all_ports(repository, tmp_path) as server:
         running = [events(server, {**LONG, "id": f"late-{place}"}) for place in range(4)]
         for each in running:
             next(each)

@@ -1,15 +1,14 @@
 """What only TensorRT-LLM's surface has, by the stand-in for NVIDIA's backend, in one release."""
 
-import json
 import threading
 import time
 
 import pytest
-import requests
 
 from falconry.repository.config import read_config
 from tests.conftest import running_triton
 from tests.model_repository.contract import CLOUD, Server
+from tests.model_repository.streams import stream_events
 from tests.stand_in_backend.engine import LIMITS, stand_in_engine
 from tests.stand_in_backend.repository import gpu_repository, stand_in_for_backend
 
@@ -36,15 +35,7 @@ def core_body(tokens, max_tokens, **more):
 
 def core_stream(server, **body):
     """The events of a stream of the core model, whose tensors are NVIDIA's."""
-    with requests.post(
-        f"{server.url}/v2/models/tensorrt_llm/generate_stream",
-        json={"streaming": True, **body},
-        stream=True,
-        timeout=60,
-    ) as response:
-        for line in response.iter_lines():
-            if line:
-                yield json.loads(line[len(b"data: ") :])
+    return stream_events(server.url, "tensorrt_llm", {"streaming": True, **body})
 
 
 def test_a_stream_has_one_response_a_token_and_never_the_prompt(server):

@@ -300,28 +300,38 @@ COPIES_THAT_FAIL = {
 }
 
 
+@pytest.fixture
+def fail_to_copy(session, make_model, view, staged, cloud):
+    """Uploads the artifact to its bucket, from where the catalog does not take it; the error."""
+
+    def fail(fault):
+        cloud.fault(times=1000, **COPIES_THAT_FAIL[fault])
+        with pytest.raises(CloudError) as failure:
+            upload_artifact(session, make_model(), view, staged, silent)
+        clear_faults(cloud)
+        return failure.value
+
+    return fail
+
+
 @pytest.mark.parametrize("fault", COPIES_THAT_FAIL)
 def test_after_a_copy_that_fails_the_next_run_sends_nothing_again(
-    session,
     settings,
+    fail_to_copy,
     make_model,
     view,
     content,
     staged,
     storage,
     catalog,
-    cloud,
     requests_of,
     fault,
 ):
-    cloud.fault(times=1000, **COPIES_THAT_FAIL[fault])
-    with pytest.raises(CloudError) as failure:
-        upload_artifact(session, make_model(), view, staged, silent)
-    clear_faults(cloud)
+    failure = fail_to_copy(fault)
     (kept,) = left_behind(storage, staged)
     assert view.digest.removeprefix("sha256:") in kept
     told = f"which sends nothing a second time: {staged.bucket}/{kept} is kept"
-    assert told in failure.value.remedy
+    assert told in failure.remedy
     sent, second = requests_of("upload_part"), make_model()
     upload_artifact(Session(settings.cloud), second, view, staged, silent)
     assert sent() == 0
@@ -344,12 +354,9 @@ def test_a_copy_that_the_catalog_fails_is_told_with_its_reason_and_what_is_kept(
 
 
 def test_what_a_failed_run_kept_is_sent_again_when_the_repository_has_changed(
-    session, make_model, repository, view, staged, storage, catalog, cloud
+    session, fail_to_copy, make_model, repository, staged, catalog
 ):
-    cloud.fault(times=1000, **COPIES_THAT_FAIL["refused"])
-    with pytest.raises(CloudError):
-        upload_artifact(session, make_model(), view, staged, silent)
-    clear_faults(cloud)
+    fail_to_copy("refused")
     (repository / "falcon" / "1" / "weights").write_bytes(os.urandom(WEIGHTS))
     other, second = open_view(repository), make_model()
     upload_artifact(session, second, other, staged, silent)
@@ -357,12 +364,9 @@ def test_what_a_failed_run_kept_is_sent_again_when_the_repository_has_changed(
 
 
 def test_a_staged_artifact_with_other_bytes_of_the_same_size_is_sent_again(
-    session, make_model, view, content, staged, storage, catalog, cloud
+    session, fail_to_copy, make_model, view, content, staged, storage, catalog
 ):
-    cloud.fault(times=1000, **COPIES_THAT_FAIL["refused"])
-    with pytest.raises(CloudError):
-        upload_artifact(session, make_model(), view, staged, silent)
-    clear_faults(cloud)
+    fail_to_copy("refused")
     (kept,) = left_behind(storage, staged)
     storage.delete_object(NAMESPACE, staged.bucket, kept)
     details = CreateMultipartUploadDetails(object=kept)
@@ -382,12 +386,9 @@ def test_a_staged_artifact_with_other_bytes_of_the_same_size_is_sent_again(
 
 
 def test_what_a_failed_run_kept_is_swept_away_when_nobody_came_for_it(
-    session, make_model, repository, view, staged, storage, cloud, monkeypatch
+    session, fail_to_copy, make_model, repository, staged, storage, monkeypatch
 ):
-    cloud.fault(times=1000, **COPIES_THAT_FAIL["refused"])
-    with pytest.raises(CloudError):
-        upload_artifact(session, make_model(), view, staged, silent)
-    clear_faults(cloud)
+    fail_to_copy("refused")
     (repository / "falcon" / "1" / "weights").write_bytes(os.urandom(WEIGHTS))
     other = open_view(repository)
     upload_artifact(session, make_model(), other, staged, silent)

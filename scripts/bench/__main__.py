@@ -36,7 +36,7 @@ MEASUREMENTS: dict[str, tuple[Measure, int, int]] = {
     "store": (measure_engine_store, 5, 1),
     "generation": (measure_generation, 3, 1),
     "preprocessing": (measure_preprocessing, 15, 3),
-    "front": (measure_front_model, 3, 1),
+    "front": (measure_front_model, 6, 1),
     "image": (measure_server_image, 5, 1),
     "noop": (measure_nothing_to_do, 10, 3),
     "upload": (measure_upload, 5, 1),

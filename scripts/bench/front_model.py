@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -11,8 +12,7 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -22,19 +22,9 @@ from falconry.repository.assemble import assemble
 from falconry.settings import ServingSettings
 from scripts.bench.checkpoints import small_checkpoint
 from scripts.bench.engine_build import build_engine
-from scripts.bench.processes import BenchError, Command, alternate, run
+from scripts.bench.processes import BenchError, Command, alternate
 from scripts.bench.results import LessThan, Result, TimesAsLong, TimesBetter
-from scripts.bench.stream_prompts import (
-    FIRST_TOKEN_REQUESTS,
-    LONG_TOKENS,
-    MANY_NEW_TOKENS,
-    MANY_STREAMS,
-    NEW_TOKENS,
-    REPEATS,
-    SHORT_TOKENS,
-    STREAMS,
-    texts,
-)
+from scripts.bench.stream_prompts import Streamed, Task
 from scripts.bench.workplace import Workplace
 
 NEARLY_THE_BARE_LOOP = TimesBetter(0.95)
@@ -44,126 +34,161 @@ LATER_FIRST_TOKEN_S = LessThan(0.010)
 _RECIPE = "cpu-f32"
 _START_DEADLINE_S = 60
 _PATH = "/v2/models/tensorrt_llm_bls/generate_stream"
+_STREAMS, _NEW_TOKENS = 32, 64
+_MANY_STREAMS, _MANY_NEW_TOKENS = 256, 8
+_FIRST_TOKEN_REQUESTS, _FIRST_TOKENS = 8, 4
+_SHORT_TOKENS, _LONG_TOKENS = 8, 192
+# How often what takes little time is measured in a round.
+_REPEATS = 5
 # Until the long request is at work.
 _HEAD_START_S = 0.3
 
-Speeds = dict[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class _Streamed:
-    """One streamed answer: seconds to its first text, and its tokens."""
-
-    first_text: float
-    tokens: int
+Contestants = dict[str, Callable[[Task], Streamed]]
 
 
 def measure_front_model(workplace: Workplace, rounds: int) -> Iterator[Result]:
     """Throughput of 32 streams, head-of-line waiting, the first token, and 256 streams.
 
     The bare loop is the engine of model_repository in a process of its own, without Triton; the
-    front model is asked on Triton's own port. Medians of the rounds are compared.
+    front model is asked on Triton's own port. Both stay up all the time and take turns.
 
     Raises:
         BenchError: a build, the server or a generation fails.
     """
     engine = build_engine(workplace, small_checkpoint(workplace), _RECIPE)
-    with _triton(workplace, engine) as port:
-        speeds = alternate(
-            "front model",
-            rounds,
-            {
-                "front model": lambda: asyncio.run(_through_the_front_model(port)),
-                "bare loop": lambda: _bare(workplace, engine),
-            },
+    with _triton(workplace, engine) as port, _bare_loop(workplace, engine) as bare:
+        contestants: Contestants = {
+            "front model": lambda task: asyncio.run(_all_of(port, task)),
+            "bare loop": bare,
+        }
+        for do in contestants.values():
+            do(Task("warm", _STREAMS, _FIRST_TOKENS))
+        yield _throughput(contestants, rounds)
+        yield _behind_a_long_one(port, rounds)
+        yield _first_token(contestants, rounds)
+        many = Task("many", _MANY_STREAMS, _MANY_NEW_TOKENS)
+        yield Result(
+            f"front model, {_MANY_STREAMS} streams",
+            "tokens/s",
+            {"front model": [_speed(many, contestants["front model"](many))]},
+            {"bare loop": [_speed(many, contestants["bare loop"](many))]},
         )
-
-    def samples(name: str, key: str) -> dict[str, list[float]]:
-        return {name: [median(each[key] for each in speeds[name])]}
-
-    key = "tokens_per_second"
-    yield Result(
-        f"front model, {STREAMS} streams",
-        "tokens/s",
-        samples("front model", key),
-        samples("bare loop", key),
-        NEARLY_THE_BARE_LOOP,
-    )
-    yield Result(
-        f"{SHORT_TOKENS} tokens behind {LONG_TOKENS}",
-        "s",
-        {"behind": samples("front model", "short_behind_long")["front model"]},
-        {"alone": samples("front model", "short")["front model"]},
-        SHORT_BEHIND_LONG,
-    )
-    later = [
-        median(each["first_token"] for each in speeds["front model"])
-        - median(each["first_token"] for each in speeds["bare loop"])
-    ]
-    yield Result(
-        f"first token of {FIRST_TOKEN_REQUESTS}, later than the bare loop's",
-        "s",
-        {"front model": later},
-        samples("bare loop", "first_token"),
-        LATER_FIRST_TOKEN_S,
-    )
-    yield Result(
-        f"front model, {MANY_STREAMS} streams",
-        "tokens/s",
-        samples("front model", "many_tokens_per_second"),
-        samples("bare loop", key),
-    )
     remove(workplace.directory / "engines")
 
 
-def _bare(workplace: Workplace, engine: Path) -> Speeds:
-    command: Command = [workplace.python, "-m", "scripts.bench.stream_from_engine", engine]
-    measured: Speeds = json.loads(run(command, workplace.root).splitlines()[-1])
-    return measured
-
-
-async def _through_the_front_model(port: int) -> Speeds:
-    async def stream(prompt: str, new_tokens: int) -> _Streamed:
-        return await _stream(port, prompt, new_tokens)
-
-    async def seconds(wanted: Callable[[], Awaitable[object]]) -> float:
-        started = time.perf_counter()
-        await wanted()
-        return time.perf_counter() - started
-
-    async def all_of(prompts: list[str], new_tokens: int) -> list[_Streamed]:
-        return await asyncio.gather(*(stream(prompt, new_tokens) for prompt in prompts))
-
-    async def speed(count: int, new_tokens: int, name: str) -> float:
-        return count * new_tokens / await seconds(lambda: all_of(texts(count, name), new_tokens))
-
-    async def short(name: str) -> float:
-        return await seconds(lambda: stream(texts(1, name)[0], SHORT_TOKENS))
-
-    await all_of(texts(STREAMS, "warm"), 4)
-    measured = {
-        "tokens_per_second": await speed(STREAMS, NEW_TOKENS, "bare"),
-        "first_token": median(
-            [
-                median(each.first_text for each in await all_of(texts(FIRST_TOKEN_REQUESTS, n), 4))
-                for n in (f"first {number}" for number in range(REPEATS))
-            ]
-        ),
-        "short": median([await short(f"short {number}") for number in range(REPEATS)]),
+def _throughput(contestants: Contestants, rounds: int) -> Result:
+    title = f"front model, {_STREAMS} streams"
+    tasks = [Task(f"speed {number}", _STREAMS, _NEW_TOKENS) for number in range(rounds)]
+    taken = _alternate(title, contestants, tasks)
+    speeds = {
+        name: [_speed(*pair) for pair in zip(tasks, streamed, strict=True)]
+        for name, streamed in taken.items()
     }
-    long = asyncio.create_task(stream(texts(1, "long")[0], LONG_TOKENS))
-    await asyncio.sleep(_HEAD_START_S)
-    measured["short_behind_long"] = median(
-        [await short(f"behind {number}") for number in range(REPEATS)]
+    return Result(
+        title,
+        "tokens/s",
+        {"front model": speeds["front model"]},
+        {"bare loop": speeds["bare loop"]},
+        NEARLY_THE_BARE_LOOP,
     )
+
+
+def _first_token(contestants: Contestants, rounds: int) -> Result:
+    title = f"first token of {_FIRST_TOKEN_REQUESTS}"
+    tasks = [
+        Task(f"first {number}", _FIRST_TOKEN_REQUESTS, _FIRST_TOKENS)
+        for number in range(rounds * _REPEATS)
+    ]
+    taken = _alternate(title, contestants, tasks)
+    first = {name: [each.first_token for each in streamed] for name, streamed in taken.items()}
+    return Result(
+        f"{title}, later than the bare loop's",
+        "s",
+        {"front model": [min(first["front model"]) - min(first["bare loop"])]},
+        {"bare loop": first["bare loop"]},
+        LATER_FIRST_TOKEN_S,
+    )
+
+
+def _behind_a_long_one(port: int, rounds: int) -> Result:
+    alone = [
+        asyncio.run(_all_of(port, Task(f"alone {number}", 1, _SHORT_TOKENS))).seconds
+        for number in range(rounds * _REPEATS)
+    ]
+    behind = [asyncio.run(_behind(port, number)) for number in range(rounds)]
+    return Result(
+        f"{_SHORT_TOKENS} tokens behind {_LONG_TOKENS}",
+        "s",
+        {"behind": behind},
+        {"alone": alone},
+        SHORT_BEHIND_LONG,
+    )
+
+
+async def _behind(port: int, number: int) -> float:
+    """Seconds of a short request that comes when a long one is at work."""
+    long = asyncio.create_task(_all_of(port, Task(f"long {number}", 1, _LONG_TOKENS)))
+    await asyncio.sleep(_HEAD_START_S)
+    shorts = [
+        (await _all_of(port, Task(f"behind {number} {repeat}", 1, _SHORT_TOKENS))).seconds
+        for repeat in range(_REPEATS)
+    ]
     if long.done():
-        raise BenchError("the long request had ended before the short one")
+        raise BenchError("the long request had ended before the short ones")
     await long
-    measured["many_tokens_per_second"] = await speed(MANY_STREAMS, MANY_NEW_TOKENS, "many")
-    return measured
+    return median(shorts)
 
 
-async def _stream(port: int, prompt: str, new_tokens: int) -> _Streamed:
+def _alternate(
+    title: str, contestants: Contestants, tasks: Sequence[Task]
+) -> dict[str, list[Streamed]]:
+    """What each contestant takes for each task."""
+    left = {name: iter(tasks) for name in contestants}
+    turns = {
+        name: lambda name=name, do=do: do(next(left[name])) for name, do in contestants.items()
+    }
+    return alternate(title, len(tasks), turns)
+
+
+def _speed(task: Task, streamed: Streamed) -> float:
+    """Tokens a second."""
+    return task.streams * task.new_tokens / streamed.seconds
+
+
+@contextlib.contextmanager
+def _bare_loop(workplace: Workplace, engine: Path) -> Iterator[Callable[[Task], Streamed]]:
+    """The engine in a process of its own, which does a task at a time.
+
+    Raises:
+        BenchError: it ends.
+    """
+    command: Command = [workplace.python, "-m", "scripts.bench.stream_from_engine", engine]
+    with subprocess.Popen(
+        command, cwd=workplace.root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin and process.stdout
+        asks, answers = process.stdin, process.stdout
+
+        def do(task: Task) -> Streamed:
+            print(json.dumps(dataclasses.asdict(task)), file=asks, flush=True)
+            if not (answer := answers.readline()):
+                raise BenchError("the bare loop has ended")
+            return Streamed(**json.loads(answer))
+
+        yield do
+
+
+async def _all_of(port: int, task: Task) -> Streamed:
+    """A task done by the front model."""
+    started = time.perf_counter()
+    first = await asyncio.gather(
+        *(_stream(port, prompt, task.new_tokens) for prompt in task.prompts)
+    )
+    return Streamed(time.perf_counter() - started, median(first))
+
+
+async def _stream(port: int, prompt: str, new_tokens: int) -> float:
+    """Seconds to the first text of an answer that is read to its end."""
     body = {
         "text_input": prompt,
         "max_tokens": new_tokens,
@@ -186,7 +211,7 @@ async def _stream(port: int, prompt: str, new_tokens: int) -> _Streamed:
     final = json.loads(last.removeprefix(b"data:"))
     if final.get("completion_tokens") != new_tokens:
         raise BenchError(f"an answer ended with {last.decode()}")
-    return _Streamed(first_text, new_tokens)
+    return first_text
 
 
 @contextlib.contextmanager

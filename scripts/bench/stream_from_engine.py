@@ -1,11 +1,13 @@
-"""Streams from the bare engine loop, without Triton, and prints what that takes.
+"""Streams from the bare engine loop, without Triton, and says what that takes.
 
 Run by the benchmark as `python -m scripts.bench.stream_from_engine ENGINE`: the engine of
-model_repository in this process, asked for the tokens of the same prompts as the front model.
+model_repository in this process. Each line of standard input is the JSON of a
+`stream_prompts.Task`, for which a line of standard output is that of a `Streamed`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import sys
@@ -17,13 +19,7 @@ from statistics import median
 from typing import Any
 
 from scripts.bench.served_engine import generation_request, served
-from scripts.bench.stream_prompts import (
-    FIRST_TOKEN_REQUESTS,
-    NEW_TOKENS,
-    REPEATS,
-    STREAMS,
-    texts,
-)
+from scripts.bench.stream_prompts import Streamed, Task
 
 text = importlib.import_module("1.text")
 
@@ -57,7 +53,7 @@ class Stream:
 
 
 def main(directory: str) -> None:
-    """Measures the engine in this directory."""
+    """Does each task with the engine in this directory."""
     place = Path(directory)
     engine = served.Engine(place, text.read_token_bytes(place / "tokenizer.json"))
     tokenizer = served.Tokenizer.from_file(str(place / "tokenizer.json"))
@@ -68,21 +64,14 @@ def main(directory: str) -> None:
         engine.submit(generation_request(ids, new_tokens, streaming=True), stream)
         return stream
 
-    def seconds(prompts: list[str], new_tokens: int) -> float:
+    def do(task: Task) -> Streamed:
         started = time.perf_counter()
-        for stream in [start(prompt, new_tokens) for prompt in prompts]:
-            stream.wait()
-        return time.perf_counter() - started
+        streams = [start(prompt, task.new_tokens) for prompt in task.prompts]
+        first_token = median([stream.wait() for stream in streams])
+        return Streamed(time.perf_counter() - started, first_token)
 
-    seconds(texts(STREAMS, "warm"), 4)
-    measured = {
-        "tokens_per_second": STREAMS * NEW_TOKENS / seconds(texts(STREAMS, "bare"), NEW_TOKENS),
-        "first_token": median(
-            median([stream.wait() for stream in [start(prompt, 4) for prompt in eight]])
-            for eight in (texts(FIRST_TOKEN_REQUESTS, f"first {n}") for n in range(REPEATS))
-        ),
-    }
-    print(json.dumps(measured))
+    for line in sys.stdin:
+        print(json.dumps(dataclasses.asdict(do(Task(**json.loads(line))))), flush=True)
     engine.close()
 
 

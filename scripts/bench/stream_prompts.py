@@ -3,16 +3,7 @@
 from __future__ import annotations
 
 import random
-
-STREAMS = 32
-NEW_TOKENS = 64
-MANY_STREAMS = 256
-MANY_NEW_TOKENS = 8
-FIRST_TOKEN_REQUESTS = 8
-SHORT_TOKENS = 8
-LONG_TOKENS = 192
-# How often what takes little time is measured within a round; its median counts.
-REPEATS = 5
+from dataclasses import dataclass
 
 _WORDS = [
     "cloud",
@@ -30,13 +21,34 @@ _WORDS = [
 _WORDS_A_PROMPT = 24
 
 
-def texts(count: int, name: str) -> list[str]:
-    """Prompts, the same for the same name, none of which begins as another does.
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Streams to be had at the same time.
 
-    So no cache of prefixes helps either side.
+    Attributes:
+        name: makes the prompts: the same for the same name, and none of which begins as
+            another does, of this or of another name. So no cache of prefixes helps either side.
+        streams: how many.
+        new_tokens: of each.
     """
-    draw = random.Random(name)
-    return [
-        f"{name} {number} " + " ".join(draw.choices(_WORDS, k=_WORDS_A_PROMPT))
-        for number in range(count)
-    ]
+
+    name: str
+    streams: int
+    new_tokens: int
+
+    @property
+    def prompts(self) -> list[str]:
+        """A text for each stream."""
+        draw = random.Random(self.name)
+        return [
+            f"{self.name} {number} " + " ".join(draw.choices(_WORDS, k=_WORDS_A_PROMPT))
+            for number in range(self.streams)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """What a task took, in seconds: until all had ended, and until the median first token."""
+
+    seconds: float
+    first_token: float

@@ -88,7 +88,10 @@ def stop(home: Home) -> bool:
         try:
             removed = remove_left_containers(home)
         except EngineError as error:
-            raise DaemonError(f"containers of {home.root} may be left: {error}") from error
+            raise DaemonError(
+                f"nothing runs any more, but containers of {home.root} may be left: {error}; if "
+                f"that engine is gone for good, remove {home.docker_engines}"
+            ) from error
     return was_running or removed > 0
 
 

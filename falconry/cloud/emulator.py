@@ -106,5 +106,5 @@ def _run(*arguments: str) -> str:
     )
     if result.returncode != 0:
         reason = (result.stderr.strip() or result.stdout.strip()).removeprefix("local_oci: ")
-        raise MachineError(f"the local cloud did not {arguments[0]}: {reason}")
+        raise MachineError(f"the local cloud did not {arguments[0]} cleanly: {reason}")
     return result.stdout.strip()

@@ -28,6 +28,11 @@ class Failure:
 
 KNOWN = (
     Failure(
+        r"no Docker engine answers",
+        "start that engine again; to take another one, make down and then make deploy",
+        "local_oci's words",
+    ),
+    Failure(
         r"no capacity for the specified shape|out ?of ?(host )?capacity",
         "choose another deployment.shape or region, name a capacity reservation"
         " (deployment.capacity_reservation_ids), or try again later",
@@ -62,7 +67,7 @@ KNOWN = (
         "Triton's words; Oracle, mod-dep-byoc.htm, on the mounted path",
     ),
     Failure(
-        r"image.{0,60}(could not be pulled|pull.{0,20}(timed out|timeout|failed))"
+        r"\bimage\b.{0,60}(could not be pulled|pull.{0,20}(timed out|timeout|failed))"
         r"|(timed out|timeout).{0,40}pull|pull.{0,40}20 minutes",
         "make the image smaller or the pull shorter: it has to be within 16 GB and be pulled within"
         " 20 minutes; see make image",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -46,6 +47,23 @@ def test_a_cloud_is_started_found_asked_and_stopped(directory: Path) -> None:
 def test_stopping_what_does_not_run_is_fine(directory: Path) -> None:
     stopped = run_cli("stop", f"--directory={directory}")
     assert (stopped.returncode, stopped.stdout) == (0, "not running\n")
+
+
+def test_a_stop_whose_docker_engine_is_gone_says_what_is_left_and_the_way_out(
+    directory: Path, tmp_path: Path
+) -> None:
+    _start(directory)
+    engines = directory / "docker_engines.json"
+    engines.write_text(json.dumps([f"unix://{tmp_path}/gone.sock"]))
+    stopped = run_cli("stop", f"--directory={directory}")
+    assert stopped.returncode == 1
+    (line,) = stopped.stderr.splitlines()
+    assert "nothing runs any more, but containers of" in line
+    assert f"no Docker engine answers at unix://{tmp_path}/gone.sock" in line
+    assert line.endswith(f"if that engine is gone for good, remove {engines}")
+    assert not processes_of(directory)
+    engines.unlink()
+    assert run_cli("stop", f"--directory={directory}").returncode == 0
 
 
 def test_the_port_of_last_time_is_taken_again(directory: Path) -> None:

@@ -78,6 +78,9 @@ def test_outside_of_git_nothing_is_told(tmp_path):
         ),
         ("Workflow timed out. Maximum runtime was: 10 minutes.", "10 minutes"),
         ("x/y:1 could not be pulled within 20 minutes", "16 GB"),
+        # local_oci's: a code that speaks of a pull says nothing of its duration.
+        ("ImagePullFailed: no Docker engine answers at unix:///x.sock", "make down"),
+        ("ImagePullFailed: the image x/y:1 does not exist", "make image"),
         ("404 NotAuthorizedOrNotFound: Authorization failed", "policies"),
         # TensorRT's, CUDA's, Triton's and the kernel's.
         ("deserializeCudaEngine: Engine deserialization failed.", "toolchain of the image"),

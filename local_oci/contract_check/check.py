@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from local_oci.contract_check.configuration_checks import (
     ports_finding,
 )
 from local_oci.contract_check.diagnosis import UNPRIVILEGED_USER, Note, diagnose
+from local_oci.contract_check.directory import check_directory
 from local_oci.contract_check.image_checks import (
     curl_finding,
     get_image,
@@ -54,10 +54,10 @@ async def check(request: CheckRequest, tell: Tell, note: Note) -> Report:
     Raises:
         EngineError: no Docker engine answers.
     """
-    with tempfile.TemporaryDirectory(prefix="local_oci-check-") as directory:
+    with check_directory() as directory:
         run = _Check(request, tell, note)
         with contextlib.suppress(_ViolatedError):
-            await run.all_checks(Path(directory) / "model")
+            await run.all_checks(directory / "model")
         return Report(request.image, run.findings, run.output)
 
 

@@ -36,6 +36,8 @@ export FALCONRY_STREAM     := $(value STREAM)
 export FALCONRY_CONCURRENCY := $(value CONCURRENCY)
 export FALCONRY_DURATION   := $(value DURATION)
 export FALCONRY_PRICES     := $(value PRICES)
+export FALCONRY_ONLY       := $(value ONLY)
+export FALCONRY_QUICK      := $(value QUICK)
 
 .DEFAULT_GOAL := help
 .PHONY: $(TARGETS)

@@ -444,7 +444,11 @@ def test(c: Context, arguments: str = "") -> None:
 )
 def bench(c: Context, only: str = "", quick: bool = False) -> None:
     """Measure against other tools, as ratios; sets them up first (5 GB in build/bench)."""
-    words = [f"--only {only}" if only else "", "--quick" if quick else ""]
+    chosen = only or os.environ.get("FALCONRY_ONLY", "")
+    words = [
+        f"--only {shlex.quote(chosen)}" if chosen else "",
+        "--quick" if quick or flag("FALCONRY_QUICK") else "",
+    ]
     c.run(f"python -m scripts.bench {' '.join(words)}", pty=False)
 
 

@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,6 +64,24 @@ def assembled_repository(settings: Settings, workspace: Workspace) -> Path:
 
 
 @contextlib.contextmanager
+def running_as_deployed(repository: Path, directory: Path) -> Iterator[tuple[str, Path]]:
+    """Serves a repository as in a local deployment; gives its URL and its log.
+
+    Args:
+        repository: an assembled one.
+        directory: for the log and the server's image.
+
+    Raises:
+        ServerError: it does not start.
+    """
+    (port,) = _free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    environment = {**os.environ, "LOCAL_OCI_SERVER_PORT": str(port)}
+    with _running(directory, [f"--model-repository={repository}"], url, environment) as (_, log):
+        yield url, log
+
+
+@contextlib.contextmanager
 def running_with_all_ports(repository: Path, directory: Path) -> Iterator[Triton]:
     """Serves a repository as in a container, with gRPC and metrics.
 
@@ -75,7 +92,7 @@ def running_with_all_ports(repository: Path, directory: Path) -> Iterator[Triton
     Raises:
         ServerError: it does not start.
     """
-    http, grpc, metrics = free_ports(3)
+    http, grpc, metrics = _free_ports(3)
     arguments = [
         f"--model-repository={repository}",
         "--http-address=127.0.0.1",
@@ -86,12 +103,12 @@ def running_with_all_ports(repository: Path, directory: Path) -> Iterator[Triton
         f"--metrics-port={metrics}",
     ]
     url, metrics_url = f"http://127.0.0.1:{http}", f"http://127.0.0.1:{metrics}/metrics"
-    with running(directory, arguments, url) as (pid, log):
+    with _running(directory, arguments, url) as (pid, log):
         yield Triton(url, f"127.0.0.1:{grpc}", metrics_url, pid, log)
 
 
 @contextlib.contextmanager
-def running(
+def _running(
     directory: Path, arguments: Sequence[str], url: str, environment: Mapping[str, str] = os.environ
 ) -> Iterator[tuple[int, Path]]:
     """Runs Triton until the end of the context.
@@ -126,7 +143,7 @@ def running(
             process.wait()
 
 
-def free_ports(count: int) -> list[int]:
+def _free_ports(count: int) -> list[int]:
     """Ports of loopback that nobody listens on, none of them twice."""
     with contextlib.ExitStack() as probes:
         sockets = [probes.enter_context(socket.socket()) for _ in range(count)]

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from falconry.pipeline import Workspace
 from falconry.progress import Progress
 from falconry.settings import load_settings
-from scripts.real_triton import assembled_repository, free_ports, running
+from scripts.real_triton import assembled_repository, running_as_deployed
 
 pytest_plugins = [
     "tests.docker_engine",
@@ -58,10 +57,7 @@ def make_repository(store, tmp_path_factory):
 @contextlib.contextmanager
 def running_triton(repository, directory):
     """A real Triton that serves a repository as in a local deployment; gives its URL."""
-    (port,) = free_ports(1)
-    url = f"http://127.0.0.1:{port}"
-    environment = {**os.environ, "LOCAL_OCI_SERVER_PORT": str(port)}
-    with running(directory, [f"--model-repository={repository}"], url, environment):
+    with running_as_deployed(repository, directory) as (url, _):
         yield url
 
 

@@ -6,9 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
-import os
 import re
-import socket
 import subprocess
 import time
 import uuid
@@ -16,8 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
+from falconry.errors import ServerError
 from falconry.files import remove
-from falconry.image.process import prepare_process_image
 from falconry.repository.assemble import assemble
 from falconry.settings import ServingSettings
 from scripts.bench.checkpoints import small_checkpoint
@@ -26,6 +24,7 @@ from scripts.bench.processes import BenchError, Command, alternate
 from scripts.bench.results import LessThan, Result, TimesAsLong, TimesBetter
 from scripts.bench.stream_prompts import Streamed, Task
 from scripts.bench.workplace import Workplace
+from scripts.real_triton import running_as_deployed
 
 NEARLY_THE_BARE_LOOP = TimesBetter(0.95)
 SHORT_BEHIND_LONG = TimesAsLong(1.2)
@@ -230,38 +229,18 @@ def _triton(workplace: Workplace, engine: Path) -> Iterator[int]:
     (place / "models").mkdir(parents=True)
     serving = ServingSettings(route="generate", port=8000)
     assemble(workplace.root / "model_repository", engine, place / "models", serving)
-    launcher = prepare_process_image(place / "image") / "bin" / "tritonserver"
-    log = place / "triton.log"
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            [launcher, f"--model-repository={place / 'models'}", "--http-port=0"],
-            env={**os.environ, "LOCAL_OCI_SERVER_PORT": "0"},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
     try:
-        yield _port(log, server)
+        with running_as_deployed(place / "models", place) as (_, log):
+            yield _own_port(log)
+    except ServerError as error:
+        raise BenchError(str(error)) from error
     finally:
-        server.terminate()
-        server.wait()
         remove(place)
 
 
-def _port(log: Path, server: subprocess.Popen[bytes]) -> int:
-    """The port that Triton says it listens on once its models are ready."""
-    deadline = time.monotonic() + _START_DEADLINE_S
-    while time.monotonic() < deadline and server.poll() is None:
-        started = re.search(r"Started HTTPService at 127\.0\.0\.1:(\d+)", log.read_text("utf-8"))
-        if started and _listens(int(started[1])):
-            return int(started[1])
-        time.sleep(0.1)
-    raise BenchError(f"Triton did not start: {log.read_text('utf-8')[-300:]}")
-
-
-def _listens(port: int) -> bool:
-    """Whether it does: Triton says so a moment before."""
-    try:
-        socket.create_connection(("127.0.0.1", port)).close()
-    except ConnectionRefusedError:
-        return False
-    return True
+def _own_port(log: Path) -> int:
+    """The port that Triton itself listens on, from what it said when it started."""
+    started = re.search(r"Started HTTPService at 127\.0\.0\.1:(\d+)", log.read_text("utf-8"))
+    if started is None:
+        raise BenchError(f"Triton does not say where it listens; see {log}")
+    return int(started[1])

@@ -34,9 +34,9 @@ def come_to_rest(server: Server) -> list[str]:
     deadline = time.monotonic() + _REST_DEADLINE_S
     while (busy := _busy(server.metrics())) and time.monotonic() < deadline:
         time.sleep(0.2)
-    before, started = cpu_seconds(server.pid), time.monotonic()
+    before, started = cpu_seconds(server.triton.pid), time.monotonic()
     time.sleep(_SETTLING_S)
-    share = (cpu_seconds(server.pid) - before) / (time.monotonic() - started)
+    share = (cpu_seconds(server.triton.pid) - before) / (time.monotonic() - started)
     if share > _IDLE_CPU:
         busy.append(f"the idle server takes {share:.0%} of a core: something is still generated")
     return busy
@@ -70,4 +70,4 @@ def free_slots(server: Server) -> int:
 def _long_stream(server: Server) -> urllib.request.Request:
     body = {"text_input": "A", "max_tokens": LONG_TOKENS, "end_id": NO_END, "stream": True}
     path = f"/v2/models/{FRONT_MODEL}/generate_stream"
-    return urllib.request.Request(f"{server.url}{path}", json.dumps(body).encode())
+    return urllib.request.Request(f"{server.triton.url}{path}", json.dumps(body).encode())

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from falconry.files import remove
-from scripts.real_triton import running_with_all_ports
+from scripts.real_triton import Triton, running_with_all_ports
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,23 +20,17 @@ class Server:
     """A running server.
 
     Attributes:
-        url: its HTTP, which is the front's.
-        grpc: `HOST:PORT` of its gRPC.
-        pid: the process above all others of it.
-        log: what it says.
+        triton: where it answers, and its process.
         slots: how many requests its engine answers at a time.
     """
 
-    url: str
-    grpc: str
-    pid: int
-    log: Path
+    triton: Triton
     slots: int
 
     def metrics(self) -> dict[str, float]:
         """Its metrics by name, those of several labels added up."""
         found: dict[str, float] = {}
-        with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"{self.triton.url}/metrics", timeout=10) as answer:
             for line in answer.read().decode().splitlines():
                 if line and not line.startswith("#"):
                     name, value = line.partition("{")[0].split()[0], line.split()[-1]
@@ -58,7 +52,7 @@ def serving(repository: Path, directory: Path) -> Iterator[Server]:
     models = directory / "models"
     slots = _copy_with_little_cache(repository, models)
     with running_with_all_ports(models, directory) as triton:
-        yield Server(triton.url, triton.grpc, triton.pid, triton.log, slots)
+        yield Server(triton, slots)
 
 
 def _copy_with_little_cache(repository: Path, models: Path) -> int:

@@ -106,12 +106,12 @@ def soak(repository: Path, directory: Path, seconds: float, report: Report) -> S
         warm_up = max(_LEAST_WARM_UP_S, seconds * _WARM_UP_SHARE)
         warmed = _load(server, warm_up, "warm-up", report)
         busy = come_to_rest(server)
-        before = holdings(server.pid)
+        before = holdings(server.triton.pid)
         tally = _load(server, seconds, "load", report)
         tally.wrong = [*warmed.wrong, *tally.wrong]
         tally.wrong_count += warmed.wrong_count
         busy += come_to_rest(server)
-        after = holdings(server.pid)
+        after = holdings(server.triton.pid)
         streams = any(name.startswith("generate_stream") for name in tally.ended)
         free = free_slots(server) if streams else None
         return Soaked(tally, before, after, busy, server.slots, free)
@@ -121,7 +121,7 @@ def _load(server: Server, seconds: float, phase: str, report: Report) -> Tally:
     """Runs the load in a process of its own, so that it does not wait for the looking on."""
     command = [
         *(sys.executable, "-m", "scripts.soak.load"),
-        *(f"--url={server.url}", f"--grpc={server.grpc}"),
+        *(f"--url={server.triton.url}", f"--grpc={server.triton.grpc}"),
         *(f"--seconds={seconds}", f"--concurrency={CONCURRENCY}"),
     ]
     line = ""

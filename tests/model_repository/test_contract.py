@@ -16,11 +16,7 @@ from tests.model_repository.contract import CLOUD, Server
 from tests.stand_in_backend.engine import LIMITS, stand_in_engine
 from tests.stand_in_backend.repository import gpu_repository, stand_in_for_backend
 
-SERVED = [
-    row.release
-    for row in load_toolchains().rows
-    if row.engine_backend and row.layout == "pretrained_config"
-]
+SERVED = [row.release for row in load_toolchains().rows]
 # The request of the user's document, as it stands there.
 DOCUMENT = {
     "text_input": CLOUD,

@@ -88,8 +88,7 @@ def gpu_words(count: int) -> str:
 def toolchain_remedy(suits: Callable[[Toolchain], bool]) -> str | None:
     """The remedy of another release, the default if that will do; None when none will."""
     toolchains = load_toolchains()
-    building = [row for row in toolchains.rows if row.engine_backend and row.python_package]
-    releases = [row.release for row in building if suits(row)]
+    releases = [row.release for row in toolchains.rows if suits(row)]
     if not releases:
         return None
     chosen = toolchains.default if toolchains.default in releases else releases[-1]

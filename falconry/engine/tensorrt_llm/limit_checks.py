@@ -46,10 +46,8 @@ def _step(spec: GpuEngineSpec) -> Check:
 
 
 def _chunks(spec: GpuEngineSpec) -> bool:
-    """Whether a prompt may be computed in several steps (0.5 knows no paged context FMHA)."""
-    plugins = spec.recipe.plugins
-    fused = plugins.context_fmha and plugins.paged_context_fmha
-    return fused and spec.toolchain.layout != "builder_config"
+    """Whether a prompt may be computed in several steps."""
+    return spec.recipe.plugins.context_fmha and spec.recipe.plugins.paged_context_fmha
 
 
 def _inflight_batching(spec: GpuEngineSpec) -> Check:

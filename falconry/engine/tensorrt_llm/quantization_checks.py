@@ -10,12 +10,10 @@ from falconry.engine.tensorrt_llm.checks import (
     either,
     listed,
     shape_remedy,
-    toolchain_remedy,
     verdict,
     ways,
 )
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
-from falconry.engine.toolchain import Toolchain
 
 # Source: TensorRT-LLM's support matrix (docs/source/legacy/reference/support-matrix.md): FP8 from
 # Ada on, bfloat16 from Ampere on.
@@ -55,48 +53,6 @@ def _fp8(spec: GpuEngineSpec) -> Check:
             'set quantization = "int8_weight_only" and kv_cache.dtype = "auto"',
             shape_remedy(lambda other: other.sm >= _SM_OF_FP8),
         ),
-    )
-
-
-def _quantization(spec: GpuEngineSpec) -> Check:
-    wanted, row = spec.recipe.quantization, spec.toolchain
-    return verdict(
-        "quantisation",
-        wanted in _quantizations(row),
-        f"{wanted} with TensorRT-LLM {row.tensorrt_llm}",
-        f"TensorRT-LLM {row.tensorrt_llm} cannot quantise a Falcon to {wanted}",
-        ways(
-            f"set quantization to {either(_quantizations(row))}",
-            toolchain_remedy(lambda other: wanted in _quantizations(other)),
-        ),
-    )
-
-
-def _quantizations(row: Toolchain) -> list[str]:
-    """What a release can do to a Falcon's weights.
-
-    Source: examples/falcon/build.py of 0.5.0 has only FP8; examples/models/contrib/falcon
-    /convert_checkpoint.py has the weight-only ones, examples/quantization/quantize.py the rest.
-    """
-    direct = row.layout == "builder_config"
-    weight_only = [] if direct else ["int8_weight_only", "int4_weight_only"]
-    calibrated = [] if row.quantizer is None else ["fp8"] if direct else list(_CALIBRATED)
-    return ["none", *weight_only, *calibrated]
-
-
-def _cache_type(spec: GpuEngineSpec) -> Check:
-    cache, row = spec.recipe.kv_cache, spec.toolchain
-    # The first releases have only FP8's cache, and only with FP8's weights (examples/falcon).
-    direct = row.layout == "builder_config"
-    scales = row.quantizer is not None
-    fp8 = cache.dtype == spec.recipe.quantization == "fp8"
-    return verdict(
-        "cache type",
-        cache.dtype == "auto" or (fp8 if direct else scales),
-        f"kv_cache.dtype = {cache.dtype}",
-        f"TensorRT-LLM {row.tensorrt_llm} cannot quantise the cache of a Falcon with quantization ="
-        f' "{spec.recipe.quantization}" to {cache.dtype}',
-        'set kv_cache.dtype = "auto"',
     )
 
 
@@ -141,8 +97,6 @@ def _awq_blocks(spec: GpuEngineSpec) -> Check:
 QUANTIZATION_CHECKS: Sequence[SpecCheck] = (
     _dtype,
     _fp8,
-    _quantization,
-    _cache_type,
     _calibration,
     _awq_blocks,
 )

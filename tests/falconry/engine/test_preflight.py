@@ -67,12 +67,6 @@ def test_another_tensorrt_llm_is_refused() -> None:
     assert "deploy it with 25.05" in told
 
 
-def test_a_release_without_engines_is_refused() -> None:
-    told = refusal(manifest(), {"engine_backend": False})
-
-    assert "no longer serves TensorRT engines" in told
-
-
 def test_another_architecture_is_refused() -> None:
     # NVIDIA/TensorRT-LLM#222: an engine from an A100 does not load on an A10.
     told = refusal(manifest(), shape=A100)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from falconry.engine.tensorrt_llm.memory import GIB, MIB, estimate, sum_line, usable_bytes
-from tests.falconry.engine.tensorrt_llm.specs import A10, FIRST_RELEASE, MODELS, spec
+from tests.falconry.engine.tensorrt_llm.specs import A10, MODELS, spec
 
 AWQ = {"dataset": "cnn_dailymail", "size": 512, "awq_block_size": 64}
 
@@ -178,28 +178,10 @@ def test_the_sum_is_shown_with_its_parts(model: str) -> None:
     assert "\n" not in words
 
 
-def test_a_build_of_falcon_7b_with_0_5_takes_more_than_48_gb_of_host_memory() -> None:
-    # NVIDIA/TensorRT-LLM#236: 32 GB of memory and 16 GB of swap did not suffice.
-    assert estimate(spec("falcon-7b", toolchain=FIRST_RELEASE)).build_host_bytes > 48e9
-
-
-def test_loading_by_shard_lowers_the_host_memory_of_a_first_release() -> None:
-    whole = estimate(spec("falcon-7b", toolchain=FIRST_RELEASE))
-    by_shard = estimate(spec("falcon-7b", toolchain=FIRST_RELEASE, load_by_shard=True))
-
-    assert by_shard.build_host_bytes < whole.build_host_bytes
-
-
 def test_a_build_writes_the_converted_checkpoint_and_the_engine() -> None:
     memory = estimate(spec("falcon-7b"))
 
     assert memory.build_disk_bytes == 2 * memory.weights
-
-
-def test_a_build_straight_from_the_checkpoint_writes_the_engine_alone() -> None:
-    memory = estimate(spec("falcon-7b", toolchain=FIRST_RELEASE))
-
-    assert memory.build_disk_bytes == memory.weights
 
 
 def test_all_ranks_are_written() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from falconry.engine.tensorrt_llm.spec_checks import spec_checks
 from tests.falconry.engine.tensorrt_llm.checking import CALIBRATION, check_refusal, failures
-from tests.falconry.engine.tensorrt_llm.specs import A10, FIRST_RELEASE, H100, spec
+from tests.falconry.engine.tensorrt_llm.specs import A10, H100, spec
 
 V100 = A10.model_copy(update={"gpu": "Tesla V100-SXM2-16GB", "sm": 70, "name": "VM.GPU3.1"})
 
@@ -34,28 +34,6 @@ REFUSALS: list[tuple[str, dict[str, Any], str, str, str]] = [
         "dtype",
         "bfloat16 needs SM 80 or later, and Tesla V100-SXM2-16GB is SM 70",
         'set dtype = "float16"',
-    ),
-    (
-        "falcon-7b",
-        {"shape": H100, "quantization": "fp8", "toolchain": {"quantizer": None}}
-        | {"calibration": CALIBRATION},
-        "quantisation",
-        "TensorRT-LLM 1.0.0 cannot quantise a Falcon to fp8",
-        "set quantization to none, int8_weight_only or int4_weight_only, or set engine.toolchain",
-    ),
-    (
-        "falcon-7b",
-        {"quantization": "int8_weight_only", "toolchain": FIRST_RELEASE},
-        "quantisation",
-        "TensorRT-LLM 0.5.0 cannot quantise a Falcon to int8_weight_only",
-        "set engine.toolchain to 25.10",
-    ),
-    (
-        "falcon-7b",
-        {"kv_cache": {"dtype": "int8"}, "calibration": CALIBRATION, "toolchain": FIRST_RELEASE},
-        "cache type",
-        "cannot quantise the cache",
-        'set kv_cache.dtype = "auto"',
     ),
     (
         "falcon-7b",

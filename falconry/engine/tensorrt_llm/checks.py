@@ -26,6 +26,7 @@ class Check:
     Attributes:
         name: what was looked at, a word or two.
         ok: whether the build may go on.
+        warning: whether it may go on and something later may fail.
         text: what was found, as a clause.
         remedy: what to do, as an imperative clause; None when nothing has to be done.
     """
@@ -34,6 +35,7 @@ class Check:
     ok: bool
     text: str
     remedy: str | None = None
+    warning: bool = False
 
 
 SpecCheck = Callable[[GpuEngineSpec], Check]

@@ -36,6 +36,7 @@ from falconry.engine.tensorrt_llm.model import (
     require_source,
 )
 from falconry.engine.tensorrt_llm.places import PLAN
+from falconry.engine.tensorrt_llm.quantization_checks import calibration_files
 from falconry.engine.tensorrt_llm.recipe import load_gpu_recipe
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine.tensorrt_llm.spec_checks import may_load_by_shard, spec_checks
@@ -142,7 +143,7 @@ class TensorRtLlmJob:
 
     def _check(self, spec: GpuEngineSpec) -> None:
         machine = this_machine(self._build)
-        refuse([*spec_checks(spec), *machine_checks(spec, machine)])
+        refuse([*spec_checks(spec), calibration_files(spec), *machine_checks(spec, machine)])
 
     def _spec(self, facts: ModelFacts) -> GpuEngineSpec:
         return GpuEngineSpec.of(facts, self._recipe, self._toolchain, self._shape, self._image)
@@ -208,11 +209,12 @@ class TensorRtLlmJob:
 
 
 def _check_lines(checks: Sequence[Check]) -> list[str]:
-    return [
-        f"{'checked' if check.ok else 'refused'}  {check.name}: {check.text}"
-        + (f"; {check.remedy}" if check.remedy and not check.ok else "")
-        for check in checks
-    ]
+    lines = []
+    for check in checks:
+        state = "refused" if not check.ok else "warning" if check.warning else "checked"
+        remedy = f"; {check.remedy}" if check.remedy else ""
+        lines.append(f"{state}  {check.name}: {check.text}{remedy}")
+    return lines
 
 
 def _write_serving(spec: GpuEngineSpec, engine: Path) -> None:

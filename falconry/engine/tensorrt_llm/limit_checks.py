@@ -20,11 +20,19 @@ def _positions(spec: GpuEngineSpec) -> Check:
 
 
 def _prompts(spec: GpuEngineSpec) -> Check:
-    limits = spec.recipe.limits
+    limits, plugins = spec.recipe.limits, spec.recipe.plugins
+    found = f"{limits.max_input_len} of {limits.max_seq_len} tokens"
+    if plugins.context_fmha and plugins.remove_input_padding:  # see EngineConfig.longest_prompt
+        most = limits.max_seq_len - 1
+        most = most if _chunks(spec) else min(most, limits.max_num_tokens)
+        found = (
+            f"{most} of {limits.max_seq_len} tokens; max_input_len {limits.max_input_len} means"
+            " nothing with fused attention"
+        )
     return verdict(
         "prompt length",
         limits.max_input_len < limits.max_seq_len,
-        f"{limits.max_input_len} of {limits.max_seq_len} tokens",
+        found,
         f"limits.max_input_len {limits.max_input_len} leaves no room for an answer within"
         f" limits.max_seq_len {limits.max_seq_len}",
         f"set limits.max_input_len to {limits.max_seq_len - 1} or less",

@@ -122,7 +122,7 @@ def unpacked_image_bytes(toolchain: Toolchain) -> int:
 
 def usable_bytes(shape: GpuShape) -> int:
     """What programs get of a GPU's memory, at least."""
-    return int(shape.gpu_memory_gib * GIB * _USABLE)
+    return int((shape.usable_gib or shape.gpu_memory_gib * _USABLE) * GIB)
 
 
 def sum_line(estimate: MemoryEstimate, gpu_memory_bytes: int) -> str:

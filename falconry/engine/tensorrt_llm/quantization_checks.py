@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from falconry.engine.tensorrt_llm.checks import (
     Check,
@@ -21,6 +26,14 @@ _SM_OF_FP8 = 89
 _SM_OF_BFLOAT16 = 80
 
 _CALIBRATED = ("fp8", "int4_awq")
+
+# Source: get_calib_dataloader, which knows a third one for models of images.
+_DATASETS = ("cnn_dailymail", "pileval")
+
+# What `datasets` takes for another split than `train` (data_files.py).
+_OTHER_SPLITS = re.compile(
+    r"(?<![a-z])(test|testing|valid|validation|val|dev|eval|evaluation)(?![a-z])"
+)
 
 # The block sizes of TensorRT-LLM's int4 kernels (fpA_intB_gemm: group sizes 64 and 128).
 _AWQ_BLOCKS = (128, 64)
@@ -68,6 +81,79 @@ def _calibration(spec: GpuEngineSpec) -> Check:
     )
 
 
+def _dataset(spec: GpuEngineSpec) -> Check:
+    dataset = spec.recipe.calibration.dataset if spec.recipe.calibration else None
+    known = dataset is None or dataset.startswith("/") or dataset in _DATASETS
+    return verdict(
+        "calibration data",
+        known,
+        dataset or "not needed",
+        f'NVIDIA\'s quantiser knows no data set "{dataset}"',
+        f"set calibration.dataset to {either(_DATASETS)}, or to the absolute path of a directory",
+    )
+
+
+def calibration_files(spec: GpuEngineSpec) -> Check:
+    """Whether a directory of calibration data on this machine is one that the quantiser reads.
+
+    It calls load_dataset(directory, split="train") of Hugging Face's `datasets` and takes the
+    column `text` (tensorrt_llm/quantization/quantize_by_modelopt.py, get_calib_dataloader).
+    """
+    name, dataset = "calibration data", spec.recipe.calibration
+    if dataset is None or not dataset.dataset.startswith("/"):
+        return Check(name, True, "no files of this machine")
+    directory = Path(dataset.dataset)
+    files = [path for path in sorted(directory.rglob("*")) if path.suffix in _COLUMNS]
+    training = [path for path in files if not _OTHER_SPLITS.search(path.stem)]
+    problem = None
+    if not directory.is_dir():
+        problem = f"{directory} is no directory"
+    elif not training:
+        problem = f"{directory} has no training data in {listed(list(_COLUMNS))} files"
+    else:
+        try:
+            if not _COLUMNS[training[0].suffix](training[0]):
+                problem = f"{training[0]} has no column `text`"
+        except (OSError, ValueError) as error:
+            problem = f"{training[0]} cannot be read ({error})"
+    found = f"{len(training)} files with a column `text`"
+    remedy = "give a directory whose files have the texts in a column `text`"
+    return verdict(name, problem is None, found, problem or "", remedy)
+
+
+def _json_has_text(path: Path) -> bool:
+    with path.open(encoding="utf-8") as stream:
+        rows = json.load(stream) if path.suffix == ".json" else [json.loads(stream.readline())]
+    return isinstance(rows, list) and bool(rows) and "text" in rows[0]
+
+
+def _csv_has_text(path: Path) -> bool:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return "text" in next(csv.reader(stream), [])
+
+
+def _parquet_has_text(path: Path) -> bool:
+    """Looks for the name in the footer's schema, where names follow their length."""
+    with path.open("rb") as stream:
+        stream.seek(-8, os.SEEK_END)
+        size, mark = int.from_bytes(stream.read(4), "little"), stream.read(4)
+        if mark != b"PAR1":
+            raise ValueError("is not Parquet")
+        stream.seek(-8 - size, os.SEEK_END)
+        return b"\x04text" in stream.read(size)
+
+
+# Of the formats that `datasets` knows by a file's name; each says whether there is a column `text`,
+# which plain text is.
+_COLUMNS: Mapping[str, Callable[[Path], bool]] = {
+    ".parquet": _parquet_has_text,
+    ".jsonl": _json_has_text,
+    ".json": _json_has_text,
+    ".csv": _csv_has_text,
+    ".txt": lambda _: True,
+}
+
+
 def _awq_blocks(spec: GpuEngineSpec) -> Check:
     architecture, tensor = spec.architecture, spec.recipe.parallelism.tensor
     calibration = spec.recipe.calibration
@@ -98,5 +184,6 @@ QUANTIZATION_CHECKS: Sequence[SpecCheck] = (
     _dtype,
     _fp8,
     _calibration,
+    _dataset,
     _awq_blocks,
 )

@@ -164,15 +164,17 @@ def _architecture(spec: GpuEngineSpec) -> Check:
 def _image_size(spec: GpuEngineSpec) -> Check:
     size, limit = spec.toolchain.listed_gb, _OCI_IMAGE_GB
     if spec.image_replaced:
-        text = f"an image of your own; Oracle pulls {limit} GB at most"
-    elif size > limit:
-        text = (
-            f"{size:g} GB are listed and Oracle names {limit} GB as the most it pulls, without"
-            " saying how they are measured: the deployment may be refused"
-        )
-    else:
-        text = f"{size:g} GB are listed; Oracle pulls {limit} GB at most"
-    return Check("image size", True, text)
+        return Check("image size", True, f"an image of your own; Oracle pulls {limit} GB at most")
+    if size <= limit:
+        return Check("image size", True, f"{size:g} GB are listed; Oracle pulls {limit} GB at most")
+    return Check(
+        "image size",
+        True,
+        f"{size:g} GB are listed and Oracle names {limit} GB as the most it pulls, without saying"
+        " how they are measured: the deployment may be refused",
+        toolchain_remedy(lambda row: row.listed_gb <= limit),
+        warning=True,
+    )
 
 
 # Memory of the GPUs that serve

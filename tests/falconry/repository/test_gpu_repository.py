@@ -95,9 +95,6 @@ def test_no_required_input_of_nvidias_is_missing(served):
 def test_every_parameter_is_one_that_the_release_has(served):
     toolchain, repository = served
     known = set(nvidia_table(toolchain.tensor_names)["parameter"])
-    if toolchain.tensor_names == "random_seed":
-        # Read from guided decoding on, whose first release is not known here; ignored before it.
-        known |= {"guided_decoding_backend", "tokenizer_dir", "xgrammar_tokenizer_info_path"}
     assert set(parameters(repository)) <= known
 
 

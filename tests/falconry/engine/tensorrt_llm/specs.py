@@ -15,7 +15,13 @@ from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine.toolchain import Composable, Toolchain
 
 A10 = GpuShape(
-    name="VM.GPU.A10.1", gpu="NVIDIA A10", sm=86, gpus=1, gpu_memory_gib=24.0, source="test"
+    name="VM.GPU.A10.1",
+    gpu="NVIDIA A10",
+    sm=86,
+    gpus=1,
+    gpu_memory_gib=24.0,
+    usable_gib=22.07,
+    source="test",
 )
 A100 = GpuShape(
     name="BM.GPU.A100-v2.8",

@@ -135,7 +135,8 @@ def test_an_image_beyond_oracles_limit_is_warned_of_and_not_refused(
     image = next(check for check in checks if check.name == "image size")
 
     assert image.ok
-    assert ("may be refused" in image.text) == warned
+    assert image.warning == ("may be refused" in image.text) == warned
+    assert image.remedy == ("set engine.toolchain to 26.07" if warned else None)
 
 
 def test_nothing_in_a_broken_spec_keeps_the_other_checks_from_being_made() -> None:

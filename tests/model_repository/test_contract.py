@@ -53,7 +53,7 @@ def server(request, stand_in_server):
     row = load_toolchains().row(request.param)
     seed = {"seed": "seed", "random_seed": "random_seed"}[row.tensor_names]
     with stand_in_server(request.param) as url:
-        yield Server(url, request.param, seed, LIMITS["max_input_len"])
+        yield Server(url, request.param, seed, LIMITS["max_seq_len"] - 1)
 
 
 @pytest.fixture(scope="module", params=["cpu", SERVED[-1]])
@@ -195,6 +195,8 @@ GOOD = {"text_input": CLOUD, "max_tokens": 5}
         ({**GOOD, "text_input": ""}, "text_input is empty"),
         ({**GOOD, "messages": json.dumps(HELLO)}, "either text_input or messages"),
         ({**GOOD, "text_input": "word " * 2000}, "this engine takes {max_input_len}"),
+        ({**GOOD, "return_context_logits": True}, "return_context_logits can only be False"),
+        ({**GOOD, "return_generation_logits": True}, "return_generation_logits can only be False"),
         ({**GOOD, "text_input": ["a", "b"]}, "batch size"),
         ({**GOOD, "max_tokens": 0}, "max_tokens is 0"),
         ({**GOOD, "max_tokens": -3}, "max_tokens is -3"),

@@ -24,6 +24,7 @@ import docker
 from tests.debian import install
 from tests.docker_bridge import own_bridge
 from tests.grouping import needs_docker
+from tests.leaks import since_boot
 
 STAND_IN_GPU = Path(__file__).parent / "stand_in_gpu"
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
@@ -103,10 +104,9 @@ def _no_container_left(engine, leaks):
         for container in client.containers.list(all=True):
             if container.id not in before:
                 image = container.attrs["Config"]["Image"]
-                created = datetime.fromisoformat(container.attrs["Created"][:19] + "+00:00")
-                leaks.report(
-                    f"container {container.name} of {image}", time.time() - created.timestamp()
-                )
+                created = datetime.fromisoformat(container.attrs["Created"][:26] + "+00:00")
+                made = since_boot() - (time.time() - created.timestamp())
+                leaks.report(f"container {container.name} of {image}", made)
                 container.remove(force=True)
 
 

@@ -44,7 +44,7 @@ class Leaks:
 
     def begin(self, test: str) -> None:
         """Records that a test begins."""
-        self._tests.append((time.clock_gettime(time.CLOCK_BOOTTIME), test))
+        self._tests.append((since_boot(), test))
 
     def end(self) -> None:
         """Records which sockets a test leaves open."""
@@ -52,11 +52,9 @@ class Leaks:
         opened = _open_sockets()
         self._sockets = {each: self._sockets.get(each, test) for each in opened}
 
-    def report(self, what: str, age_s: float) -> None:
-        """Adds a line for something that was made some seconds ago."""
-        made = time.clock_gettime(time.CLOCK_BOOTTIME) - age_s
-        # Ages are exact to a tick of the kernel or, for containers, to the clocks' difference.
-        during = [test for begun, test in self._tests if begun <= made + 0.1]
+    def report(self, what: str, made: float) -> None:
+        """Adds a line for something that was made some seconds after the machine's start."""
+        during = [test for begun, test in self._tests if begun <= made + 1 / _TICKS]
         self.found.append(f"{what}, made during {during[-1] if during else 'the start'}")
 
     def look(self) -> None:
@@ -64,8 +62,8 @@ class Leaks:
         deadline = time.monotonic() + _GRACE_S
         while (left := self._processes()) and time.monotonic() < deadline:
             time.sleep(0.1)
-        for pid, (age_s, line) in left.items():
-            self.report(f"process {pid} ({line})", age_s)
+        for pid, process in left.items():
+            self.report(f"process {pid} ({process.line})", process.made)
         for pid in left:
             _end(pid)
         gc.collect()
@@ -74,8 +72,8 @@ class Leaks:
             test = self._sockets.get(each, "the end")
             self.found.append(f"port {listening[each]} listens, opened during {test}")
 
-    def _processes(self) -> dict[int, tuple[float, str]]:
-        """Processes that tests have started and that run, with their age and command line."""
+    def _processes(self) -> dict[int, _Process]:
+        """Processes that tests have started and that run, by their id."""
         processes = _all_processes()
         mine = {os.getpid()} | {
             pid
@@ -86,43 +84,49 @@ class Leaks:
         while more := {p for p, each in processes.items() if each.parent in mine} - mine:
             mine |= more
         return {
-            pid: (processes[pid].age_s, processes[pid].line)
+            pid: processes[pid]
             for pid in mine - {os.getpid()}
             if pid in processes and _PYTHONS_OWN not in processes[pid].text
         }
 
 
+def since_boot() -> float:
+    """The seconds since the machine's start, by which the kernel dates processes."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 @dataclass(frozen=True)
 class _Process:
     parent: int
-    age_s: float
+    made: float
     text: bytes
     environment: bytes
+    directory: str
 
     @property
     def line(self) -> str:
         return self.text.replace(b"\0", b" ").decode(errors="replace").strip()[:200]
 
     def mentions(self, text: bytes) -> bool:
-        return text in self.text or text in self.environment
+        return text in self.text + self.environment + os.fsencode(self.directory)
 
 
 def _all_processes() -> dict[int, _Process]:
     """All that run, zombies and kernel threads left out."""
     found = {}
-    now = time.clock_gettime(time.CLOCK_BOOTTIME)
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal():
             continue
         try:
             text, environment = _read(entry / "cmdline"), _read(entry / "environ")
-            # proc(5): after the name in parentheses come the state, the parent and, 20th, the start.
+            # proc(5): after the name in parentheses come state, parent and, the 20th, start.
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            directory = str((entry / "cwd").readlink())
         except OSError:
             continue
         if text and fields[0] not in "ZX":
-            age_s = now - int(fields[19]) / _TICKS
-            found[int(entry.name)] = _Process(int(fields[1]), age_s, text, environment)
+            made = int(fields[19]) / _TICKS
+            found[int(entry.name)] = _Process(int(fields[1]), made, text, environment, directory)
     return found
 
 
@@ -144,9 +148,9 @@ def _end(pid: int) -> None:
 def _open_sockets() -> set[str]:
     """The inodes of this process's sockets."""
     links = set()
-    for name in os.listdir("/proc/self/fd"):
+    for each in Path("/proc/self/fd").iterdir():
         try:
-            links.add(os.readlink(f"/proc/self/fd/{name}"))
+            links.add(str(each.readlink()))
         except OSError:
             continue
     return {link[len("socket:[") : -1] for link in links if link.startswith("socket:[")}

@@ -45,5 +45,5 @@ export FALCONRY_QUICK      := $(value QUICK)
 $(TARGETS): $(STAMP)
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m invoke $@
 
-$(STAMP): requirements.lock scripts/make_venv.sh
+$(STAMP): requirements.lock pyproject.toml scripts/make_venv.sh
 	@sh scripts/make_venv.sh "$(PYTHON)" requirements.lock

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -15,15 +14,16 @@ from falconry.endpoint.signing import RequestSigner
 from falconry.errors import EndpointError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from openai import OpenAI
 
-_ROOT = Path(__file__).parents[2]
 # Where OpenAI's routes are below a deployment: Oracle's `predictApiSpecification: openai` opens
 # them under their own names (oci-data-science-ai-samples, multiple_inference_endpoints).
 _API = "v1"
 
 
-def openai_client(profile: str = "oci", *, patience: Patience | None = None) -> OpenAI:
+def openai_client(profile: str | Path = "oci", *, patience: Patience | None = None) -> OpenAI:
     """The OpenAI client of a profile's deployment.
 
     Requests are signed as the profile's user. Those with `stream=True` go to
@@ -31,7 +31,9 @@ def openai_client(profile: str = "oci", *, patience: Patience | None = None) -> 
     503 with `Retry-After`. A stream that the gateway breaks off raises `StreamFailureError`.
 
     Args:
-        profile: `profiles/<name>.toml`.
+        profile: a name, as `oci` for `profiles/oci.toml` of the checkout or else of the working
+            directory; or the path of a TOML file. The working directory decides relative paths
+            in it.
         patience: how long to wait.
 
     Raises:
@@ -41,12 +43,14 @@ def openai_client(profile: str = "oci", *, patience: Patience | None = None) -> 
     """
     from falconry.cloud.deployments import Deployments
     from falconry.cloud.session import Session
-    from falconry.settings import load_settings
+    from falconry.settings import load_profile
 
     require_openai()
-    settings = load_settings(_ROOT, profile)
+    settings = load_profile(profile)
     session = Session(settings.cloud)
-    deployment = Deployments(session).in_use(settings.deployment.name, f"PROFILE={profile}")
+    deployment = Deployments(session).in_use(
+        settings.deployment.name, f"PROFILE={settings.profile}"
+    )
     return openai_client_of(deployment.model_deployment_url, session.signer(), patience)
 
 

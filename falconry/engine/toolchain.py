@@ -13,10 +13,11 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from falconry.data_files import project_file
 from falconry.errors import SettingsError
 from falconry.settings import read_toml, validation_problem
 
-TOOLCHAINS = Path(__file__).parents[2] / "engine" / "toolchains.toml"
+TOOLCHAINS = "engine/toolchains.toml"
 
 _Digest = Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")]
 
@@ -271,12 +272,13 @@ class Toolchains(_Table):
 
 
 @cache
-def load_toolchains(path: Path = TOOLCHAINS) -> Toolchains:
+def load_toolchains(path: Path | None = None) -> Toolchains:
     """The rows there are, in the file's order, oldest first.
 
     Raises:
         SettingsError: the file is not valid.
     """
+    path = path or project_file(TOOLCHAINS)
     values = read_toml(path)
     rows = [{"release": release, **row} for release, row in values.pop("toolchains", {}).items()]
     try:
@@ -285,7 +287,7 @@ def load_toolchains(path: Path = TOOLCHAINS) -> Toolchains:
         raise SettingsError(validation_problem(error), where=path) from None
 
 
-def load_dialect(toolchain: Toolchain, path: Path = TOOLCHAINS) -> Dialect:
+def load_dialect(toolchain: Toolchain, path: Path | None = None) -> Dialect:
     """The dialect of a row's command lines.
 
     Raises:
@@ -296,7 +298,7 @@ def load_dialect(toolchain: Toolchain, path: Path = TOOLCHAINS) -> Dialect:
     return _described("dialect", dialects, toolchain.flags, wanted_by, path)
 
 
-def load_preparation(composable: Composable, path: Path = TOOLCHAINS) -> Preparation:
+def load_preparation(composable: Composable, path: Path | None = None) -> Preparation:
     """What images composed from a row's parts need.
 
     Raises:
@@ -307,12 +309,12 @@ def load_preparation(composable: Composable, path: Path = TOOLCHAINS) -> Prepara
 
 
 def _described(
-    kind: str, tables: Mapping[str, _Kind], name: str, wanted_by: str, path: Path
+    kind: str, tables: Mapping[str, _Kind], name: str, wanted_by: str, path: Path | None
 ) -> _Kind:
     if name not in tables:
         raise SettingsError(
             f"there is no {kind} {name!r} for {wanted_by}",
-            where=path,
+            where=path or project_file(TOOLCHAINS),
             remedy=f"choose one of {', '.join(tables)}",
         )
     return tables[name]

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from falconry.data_files import project_file
 from falconry.engine.toolchain import Toolchain
 from falconry.errors import RepositoryError, SettingsError
 from falconry.settings import read_toml, validation_problem
 
-BACKEND = Path(__file__).parents[2] / "engine" / "tensorrtllm_backend.toml"
+BACKEND = "engine/tensorrtllm_backend.toml"
 
 
 class _Table(BaseModel):
@@ -71,7 +72,7 @@ def backend_surface(toolchain: Toolchain) -> BackendSurface:
         RepositoryError: it is a release that cannot keep the serving contract.
         SettingsError: the file is not valid.
     """
-    backend = _load(BACKEND)
+    backend = _load(project_file(BACKEND))
     if reason := backend.unserved.get(toolchain.tensorrt_llm):
         raise RepositoryError(
             f"TensorRT-LLM {toolchain.tensorrt_llm} cannot be served here: {reason}",

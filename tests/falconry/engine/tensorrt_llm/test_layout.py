@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from falconry.checkpoint.configuration import read_configuration
-from falconry.engine.recipe import RECIPES
 from falconry.engine.shapes import gpu_shape
 from falconry.engine.tensorrt_llm.layout import check_layout
 from falconry.engine.tensorrt_llm.recipe import GpuRecipe, load_gpu_recipe
@@ -22,7 +21,7 @@ from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine.toolchain import load_toolchains
 from falconry.errors import EngineError
 
-PUBLISHED = RECIPES.parent / "published"
+PUBLISHED = Path(__file__).parents[4] / "engine" / "published"
 
 
 def spec(directory: Path, release: str, **changes: Any) -> GpuEngineSpec:

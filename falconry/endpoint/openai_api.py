@@ -11,7 +11,6 @@ from typing_extensions import override
 from falconry.endpoint.client import DeploymentClient, Patience
 from falconry.endpoint.endpoint import PREDICT, STREAM
 from falconry.endpoint.signing import RequestSigner
-from falconry.errors import EndpointError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +36,6 @@ def openai_client(profile: str | Path = "oci", *, patience: Patience | None = No
         patience: how long to wait.
 
     Raises:
-        EndpointError: the package `openai` is not installed.
         SettingsError: there is no such profile.
         CloudError: nothing is deployed, or it is stopped.
     """
@@ -45,7 +43,6 @@ def openai_client(profile: str | Path = "oci", *, patience: Patience | None = No
     from falconry.cloud.session import Session
     from falconry.settings import load_profile
 
-    require_openai()
     settings = load_profile(profile)
     session = Session(settings.cloud)
     deployment = Deployments(session).in_use(
@@ -61,35 +58,18 @@ def openai_client_of(url: str, signer: RequestSigner, patience: Patience | None 
         url: the deployment's URL, without `/predict`.
         signer: signs the requests.
         patience: how long to wait.
-
-    Raises:
-        EndpointError: the package `openai` is not installed.
     """
-    kind = require_openai()
+    from openai import OpenAI  # takes a second, which only its users wait for
+
     patience = patience or Patience()
-    client: OpenAI = kind(
+    return OpenAI(
         base_url=f"{url.rstrip('/')}/{PREDICT}/{_API}",
         api_key="signed",  # never sent: the signature takes its place
         max_retries=0,
-        timeout=httpx.Timeout(patience.read, connect=patience.connect),
-        http_client=_StreamsElsewhere(signer, patience),
+        # Annotated with httpx2's types; httpx's do as well.
+        timeout=httpx.Timeout(patience.read, connect=patience.connect),  # type: ignore[arg-type]
+        http_client=_StreamsElsewhere(signer, patience),  # type: ignore[arg-type]
     )
-    return client
-
-
-def require_openai() -> Any:
-    """The class `OpenAI`.
-
-    Raises:
-        EndpointError: the package is not installed.
-    """
-    try:
-        from openai import OpenAI
-    except ImportError:
-        raise EndpointError(
-            "the package openai is not installed", remedy="install it: pip install openai"
-        ) from None
-    return OpenAI
 
 
 class _StreamsElsewhere(DeploymentClient):

@@ -21,7 +21,6 @@ QUESTION: list[Any] = [{"role": "user", "content": "Why is the sky blue?"}]
 
 @pytest.fixture
 def client(sdk: Sdk, deployment: Any) -> Any:
-    pytest.importorskip("openai", reason="the package openai is not installed")
     return openai_client_of(deployment.model_deployment_url, sdk.signer)
 
 
@@ -39,14 +38,12 @@ def test_without_the_package_there_is_one_sentence(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_profile_is_enough(profile: Callable[..., Path], deployment: Any) -> None:
-    pytest.importorskip("openai", reason="the package openai is not installed")
     path = profile(deployment.display_name)
     answer = openai_client(profile=path).models.with_raw_response.list()
     assert json.loads(answer.text) == {"path": "/v1/models", "method": "GET"}
 
 
 def test_a_profile_without_a_deployment_is_one_sentence(profile: Callable[..., Path]) -> None:
-    pytest.importorskip("openai", reason="the package openai is not installed")
     path = profile("nothing")
     with pytest.raises(CloudError, match="nothing is deployed; run: make deploy PROFILE=scripted"):
         openai_client(profile=path)

@@ -110,7 +110,6 @@ def test_the_openai_client_answers_from_the_wheel(
     tmp_path: Path,
     by_path: bool,
 ) -> None:
-    pytest.importorskip("openai", reason="the package openai is not installed")
     path = profile(deployment.display_name)
     named = str(path) if by_path else path.stem
     answer = installed.python(ASK, named, cwd=tmp_path)

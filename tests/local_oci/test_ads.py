@@ -56,14 +56,20 @@ def _install(environment: Path) -> None:
         if os.environ.get("CI") or not any(words in reason for words in UNREACHABLE):
             pytest.fail(reason)
         pytest.skip(reason)
+    _compile(python)
+
+
+def _compile(python: Path) -> None:
+    """Write the bytecode of what the client imports, whatever this process may write."""
     importing = f"import runpy; runpy.run_path({str(CLIENT)!r})"
-    subprocess.run([python, "-c", importing], check=True, capture_output=True)
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+    subprocess.run([python, "-c", importing], env=environment, check=True, capture_output=True)
 
 
 def _works(environment: Path) -> bool:
     looking = "import importlib.metadata; importlib.metadata.version('oracle-ads')"
     try:
-        return subprocess.run([_python_in(environment), "-c", looking]).returncode == 0
+        return subprocess.run([_python_in(environment), "-B", "-c", looking]).returncode == 0
     except OSError:
         return False
 

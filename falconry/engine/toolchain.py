@@ -13,10 +13,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from falconry.data_files import project_file
 from falconry.errors import SettingsError
 from falconry.settings import read_toml, validation_problem
 
-TOOLCHAINS = Path(__file__).parents[2] / "engine" / "toolchains.toml"
+TOOLCHAINS = "engine/toolchains.toml"
 
 _Digest = Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")]
 
@@ -235,12 +236,13 @@ class Toolchains(_Table):
 
 
 @cache
-def load_toolchains(path: Path = TOOLCHAINS) -> Toolchains:
+def load_toolchains(path: Path | None = None) -> Toolchains:
     """The rows there are, in the file's order, oldest first.
 
     Raises:
         SettingsError: the file is not valid.
     """
+    path = path or project_file(TOOLCHAINS)
     values = read_toml(path)
     rows = [{"release": release, **row} for release, row in values.pop("toolchains", {}).items()]
     try:

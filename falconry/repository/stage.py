@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
+from falconry.data_files import project_file
 from falconry.digests import tree_files, value_digest
 from falconry.engine.manifest import GpuEngine, Manifest, read_manifest
 from falconry.pipeline import FileStage, Output, Report, Workspace
@@ -59,7 +60,7 @@ class RepositoryStage(FileStage):
             **common,
             "toolchain": value_digest(self._toolchain.model_dump(mode="json")),
             "shape": self._settings.deployment.shape,
-            "backend": digests.file(BACKEND),
+            "backend": digests.file(project_file(BACKEND)),
             "serving": value_digest(serving.tensorrt_llm.model_dump(mode="json")),
         }
 

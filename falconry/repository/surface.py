@@ -8,11 +8,12 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from falconry.data_files import project_file
 from falconry.engine.toolchain import Toolchain
 from falconry.errors import SettingsError
 from falconry.settings import read_toml, validation_problem
 
-BACKEND = Path(__file__).parents[2] / "engine" / "tensorrtllm_backend.toml"
+BACKEND = "engine/tensorrtllm_backend.toml"
 
 
 class _Table(BaseModel):
@@ -69,7 +70,7 @@ def backend_surface(toolchain: Toolchain) -> BackendSurface:
     Raises:
         SettingsError: the file is not valid.
     """
-    backend = _load(BACKEND)
+    backend = _load(project_file(BACKEND))
     renamed = backend.surfaces[toolchain.tensor_names].renamed
     inputs = (
         *backend.inputs,

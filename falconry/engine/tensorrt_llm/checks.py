@@ -26,7 +26,7 @@ class Check:
     Attributes:
         name: what was looked at, a word or two.
         ok: whether the build may go on.
-        warning: whether it may go on and something later may fail.
+        warning: whether a later stage may fail at it.
         text: what was found, as a clause.
         remedy: what to do, as an imperative clause; None when nothing has to be done.
     """

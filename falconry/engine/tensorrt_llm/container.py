@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from falconry.data_files import project_file
 from falconry.docker_engine import containers
 from falconry.docker_engine.connection import connect
 from falconry.docker_engine.images import has_image, pull, reference_with_digest
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 BUILD_LABEL = "io.falconry.build"
 
-BUILD_SCRIPT_SOURCE = Path(__file__).parents[3] / "engine" / "build.py"
+BUILD_SCRIPT_SOURCE = "engine/build.py"
 _HOSTNAME = "falconry-build"
 _LOOPBACK = "127.0.0.1"
 _TMPFS = {"/tmp": "rw,exec,nosuid,nodev,mode=1777"}  # exec: kernels compiled there are loaded
@@ -95,7 +96,7 @@ class BuildRun:
     log: Path
     environment: Mapping[str, str]
     may_load_by_shard: bool = False
-    build_script: Path = BUILD_SCRIPT_SOURCE
+    build_script: Path = field(default_factory=lambda: project_file(BUILD_SCRIPT_SOURCE))
     user: tuple[int, int] = field(default_factory=build_user)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from falconry.checkpoint.chat import write_chat
 from falconry.checkpoint.files import TOKENIZER
+from falconry.data_files import project_file
 from falconry.digests import DigestCache, value_digest
 from falconry.engine.builder import BuiltEngine, Finished, Report
 from falconry.engine.manifest import GpuEngine
@@ -93,7 +94,7 @@ class TensorRtLlmJob:
             "builder": f"{self.builder} {_VERSION}",
             "toolchain": f"{row.release}: TensorRT-LLM {row.tensorrt_llm}, TensorRT {row.tensorrt}",
             "image": self._image_reference(),
-            "build script": self._digests.file(BUILD_SCRIPT_SOURCE),
+            "build script": self._digests.file(project_file(BUILD_SCRIPT_SOURCE)),
             "GPU": f"SM {self._shape.sm}",
         }
 

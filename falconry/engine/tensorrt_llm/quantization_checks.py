@@ -94,7 +94,7 @@ def _dataset(spec: GpuEngineSpec) -> Check:
 
 
 def calibration_files(spec: GpuEngineSpec) -> Check:
-    """Whether a directory of calibration data on this machine is one that the quantiser reads.
+    """Whether the quantiser can read the calibration data of this machine.
 
     It calls load_dataset(directory, split="train") of Hugging Face's `datasets` and takes the
     column `text` (tensorrt_llm/quantization/quantize_by_modelopt.py, get_calib_dataloader).

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from falconry.engine.recipe import RECIPES, RecipeTable, read_recipe
+from falconry.engine.recipe import RecipeTable, read_recipe
 
 FloatType = Literal["bfloat16", "float16", "float32"]
 Quantization = Literal["none", "int8_weight_only", "int4_weight_only", "fp8", "int4_awq"]
@@ -135,7 +135,7 @@ class GpuRecipe(RecipeTable):
     calibration: Calibration | None = None
 
 
-def load_gpu_recipe(name: str, directory: Path = RECIPES) -> GpuRecipe:
+def load_gpu_recipe(name: str, directory: Path | None = None) -> GpuRecipe:
     """Loads a GPU recipe by its name.
 
     Raises:

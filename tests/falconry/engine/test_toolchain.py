@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from falconry.engine.toolchain import TOOLCHAINS, load_toolchains
+from falconry.data_files import project_file
+from falconry.engine.toolchain import load_toolchains
 from falconry.errors import SettingsError
 
 FLAGS = Path(__file__).parents[2] / "data" / "trtllm_flags"
@@ -92,7 +93,7 @@ def test_an_unknown_release_is_answered_with_those_there_are() -> None:
 
 
 def test_a_row_with_an_unknown_key_is_refused_with_its_place(tmp_path: Path) -> None:
-    text = TOOLCHAINS.read_text(encoding="utf-8")
+    text = project_file("engine/toolchains.toml").read_text(encoding="utf-8")
     path = tmp_path / "toolchains.toml"
     path.write_text(text.replace("listed_gb = 14.2", "listed_gb = 14.2\nsize = 1"))
 

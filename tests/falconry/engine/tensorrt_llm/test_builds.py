@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from falconry.data_files import project_file
 from falconry.engine.recipe import recipe_names
 from falconry.engine.shapes import gpu_shape
 from falconry.engine.tensorrt_llm.commands import plan_document
 from falconry.engine.tensorrt_llm.container import BuildRun, run_build
 from falconry.engine.tensorrt_llm.engine_config import check_engine
-from falconry.engine.tensorrt_llm.model import PUBLISHED, chosen_source, model_facts
+from falconry.engine.tensorrt_llm.model import chosen_source, model_facts
 from falconry.engine.tensorrt_llm.recipe import load_gpu_recipe
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine.toolchain import load_toolchains
@@ -51,7 +52,7 @@ def checkpoint_of(recipe, directory):
         return ROOT / recipe.model.path
     directory.mkdir()
     published = f"{recipe.model.hub.rpartition('/')[2]}.json"
-    shutil.copyfile(PUBLISHED / published, directory / "config.json")
+    shutil.copyfile(project_file("engine/published") / published, directory / "config.json")
     return directory
 
 

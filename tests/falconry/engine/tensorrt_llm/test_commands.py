@@ -12,7 +12,6 @@ import pytest
 
 from falconry.checkpoint import FalconArchitecture
 from falconry.checkpoint.configuration import read_configuration
-from falconry.engine.recipe import RECIPES
 from falconry.engine.shapes import gpu_shape
 from falconry.engine.tensorrt_llm.commands import (
     Phase,
@@ -25,7 +24,7 @@ from falconry.engine.tensorrt_llm.recipe import GpuRecipe, load_gpu_recipe
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine.toolchain import load_toolchains
 
-ROOT = RECIPES.parents[1]
+ROOT = Path(__file__).parents[4]
 FLAGS = Path(__file__).parents[3] / "data" / "trtllm_flags"
 
 MODELS = {

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from falconry.checkpoint.configuration import read_configuration
-from falconry.engine.recipe import RECIPES
 from falconry.engine.shapes import gpu_shape
 from falconry.engine.tensorrt_llm.engine_config import EngineConfig, check_engine
 from falconry.engine.tensorrt_llm.recipe import GpuRecipe, load_gpu_recipe
@@ -22,7 +21,7 @@ from falconry.engine.toolchain import load_toolchains
 from falconry.errors import EngineError
 from tests.falconry.engine.tensorrt_llm import specs
 
-PUBLISHED = RECIPES.parent / "published"
+PUBLISHED = Path(__file__).parents[4] / "engine" / "published"
 
 
 def spec(directory: Path, **changes: Any) -> GpuEngineSpec:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from falconry.engine.recipe import recipe_names
 from falconry.engine.shapes import gpu_shape
 from falconry.engine.tensorrt_llm.commands import Phase, phases
-from falconry.engine.tensorrt_llm.model import chosen_source, model_facts
+from falconry.engine.tensorrt_llm.model import ModelFacts, chosen_source, model_facts
 from falconry.engine.tensorrt_llm.recipe import Calibration, GpuRecipe, load_gpu_recipe
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine.toolchain import Toolchain, load_toolchains
@@ -32,14 +32,6 @@ _VARIANTS: tuple[dict[str, Any], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A command line of a plan: which recipe's, with which changes, and its phase."""
-
-    recipe: str
-    phase: Phase
-
-
 def kept_rows() -> list[Toolchain]:
     """The toolchains whose flags were recorded and that convert before they build."""
     return [
@@ -49,21 +41,27 @@ def kept_rows() -> list[Toolchain]:
     ]
 
 
-def lines_of(row: Toolchain) -> list[Line]:
+def lines_of(row: Toolchain) -> list[Phase]:
     """Every command line that a plan has with this toolchain."""
     return [
-        Line(" ".join([name, *map(str, changes)]), phase)
+        phase
         for name in recipe_names()
         if not name.startswith("cpu")
-        for recipe in [load_gpu_recipe(name)]
+        for recipe, facts in [_recipe(name)]
         for changes in _VARIANTS
-        for phase in _phases(recipe.model_copy(update=changes), row)
+        for phase in _phases(recipe.model_copy(update=changes), facts, row)
     ]
 
 
-def _phases(recipe: GpuRecipe, row: Toolchain) -> Sequence[Phase]:
+@cache
+def _recipe(name: str) -> tuple[GpuRecipe, ModelFacts]:
+    recipe = load_gpu_recipe(name)
     facts = model_facts(chosen_source(None, recipe.model), recipe.model)
     assert facts is not None, f"nothing is known of {recipe.model.hub}"
+    return recipe, facts
+
+
+def _phases(recipe: GpuRecipe, facts: ModelFacts, row: Toolchain) -> Sequence[Phase]:
     spec = GpuEngineSpec.of(facts, recipe, row, gpu_shape(_SHAPE), None)
     return phases(spec, recipe.parallelism.world_size)
 
@@ -72,9 +70,10 @@ def read_lines(row: Toolchain) -> list[Row]:
     """A toolchain's lines held against the flags that were recorded for its release."""
     path = _FLAGS / f"{row.release}.json"
     known = json.loads(path.read_text(encoding="utf-8"))
-    faults = [fault for line in lines_of(row) for fault in recorded_faults(line.phase, known)]
+    lines = lines_of(row)
+    faults = [fault for line in lines for fault in recorded_faults(line, known)]
     note = f"recorded in {path.name}" if not faults else ", ".join(sorted(set(faults)))
-    what = f"{len(lines_of(row))} command lines of {row.release}"
+    what = f"{len(lines)} command lines of {row.release}"
     return [Row(what, row.tensorrt_llm, "read", not faults, note)]
 
 
@@ -102,7 +101,7 @@ def run_lines(row: Toolchain, source: Source, environment: Environment, place: P
         "build": Path("trtllm-build"),
     }
     for phase, script in scripts.items():
-        chosen = [line.phase for line in lines if line.phase.name == phase]
+        chosen = [line for line in lines if line.name == phase]
         what = f"{len(chosen)} {phase} lines of {row.release}"
         if script is None:
             rows.append(Row(what, source.name, "run", False, f"the source has no {phase} script"))

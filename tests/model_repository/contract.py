@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import requests
 
+from falconry.repository.place import FRONT_MODEL
 from tests.model_repository.streams import stream_events
 
 CLOUD = "Explain Cloud Computing to a school kid"
@@ -46,3 +47,23 @@ class Server:
         """The texts of a stream's events."""
         events = stream_events(self.url, "ensemble", {"stream": True, **body})
         return [event["text_output"] for event in events]
+
+    def log_probs(self, **options):
+        """Tokens with their log-probabilities, as the front model gives them."""
+        body = {"text_input": CLOUD, "max_tokens": 128, "return_log_probs": True, **options}
+        if options.get("stream"):
+            answers = list(stream_events(self.url, FRONT_MODEL, body))
+        else:
+            answers = [self.post(body, model=FRONT_MODEL).json()]
+        return [
+            (bytes.fromhex(token), value)
+            for answer in answers
+            for token, value in zip(
+                _listed(answer["output_tokens"]), _listed(answer["output_log_probs"]), strict=True
+            )
+        ]
+
+
+def _listed(value):
+    """Triton writes a tensor of one element as that element."""
+    return value if isinstance(value, list) else [value]

@@ -132,6 +132,25 @@ def test_max_tokens_is_kept_and_log_probabilities_add_up(server):
     assert all(value < 0 for value in log_probs)
 
 
+def test_log_probabilities_are_the_same_streamed_plain_and_stopped(server, sentences):
+    """Token by token, to the end of an answer, by the front model."""
+    plain = server.log_probs()
+    assert b"".join(token for token, _ in plain).decode() == sentences[CLOUD]
+    assert len({value for _, value in plain}) > 5
+    assert_same(server.log_probs(stream=True), plain)
+    stop = " ".join(sentences[CLOUD].split()[4:6])
+    stopped = server.log_probs(stop_words=[stop])
+    assert 0 < len(stopped) < len(plain)
+    assert_same(stopped, plain[: len(stopped)])
+    assert_same(server.log_probs(stop_words=[stop], stream=True), stopped)
+
+
+def assert_same(found, expected):
+    assert [token for token, _ in found] == [token for token, _ in expected]
+    values = [value for _, value in expected]
+    assert [value for _, value in found] == pytest.approx(values, abs=1e-4)
+
+
 def test_the_prompt_is_echoed_only_when_asked_for(server, sentences):
     assert server.text(exclude_input_in_output=True) == sentences[CLOUD]
     assert server.text(exclude_input_in_output=False) == CLOUD + sentences[CLOUD]

@@ -110,6 +110,30 @@ def hold(converse):
     return run
 
 
+def with_log_probs(text, values):
+    return {**tokens(text), "output_log_probs": values[0] if len(values) == 1 else values}
+
+
+@pytest.mark.parametrize(
+    "arrivals",
+    [
+        pytest.param([("a", [-1]), ("bc", [-2, -3]), ("", []), ("d", [-4])], id="new ones"),
+        pytest.param(
+            [("a", [-1]), ("bc", [-1, -2, -3]), ("", [-1, -2, -3]), ("d", [-1, -2, -3, -4])],
+            id="all so far",
+        ),
+        pytest.param([("ab", [-1, -2]), ("cd", [-1, -2, -3, -4, -9])], id="one more at the end"),
+        pytest.param([("abcd", [-1, -2, -3, -4, -9])], id="in one piece"),
+    ],
+)
+def test_each_token_has_its_own_log_probability(hold, arrivals):
+    inner = Inner(*([with_log_probs(*arrival)] for arrival in arrivals))
+    conversation, _ = hold(inner, Client())
+    assert conversation.answer.take_tokens() == [b"a", b"b", b"c", b"d"]
+    assert conversation.answer.take_log_probs() == [-1, -2, -3, -4]
+    assert conversation.answer.cumulative == -10
+
+
 def test_pieces_are_sent_as_they_come_and_the_last_is_final(hold):
     inner, client = Inner([tokens("a")], [tokens("b"), tokens("c")], [tokens("d")]), Client()
     conversation, record = hold(inner, client)

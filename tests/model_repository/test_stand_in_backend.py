@@ -3,6 +3,7 @@
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from falconry.repository.config import read_config
@@ -47,6 +48,18 @@ def test_a_stream_has_one_response_a_token_and_never_the_prompt(server):
 def test_log_probabilities_come_only_when_they_are_asked_for(server):
     assert "cum_log_probs" not in server.generate(max_tokens=3)
     assert len(server.generate(max_tokens=3, return_log_probs=True)["output_log_probs"]) == 3
+
+
+def test_each_response_has_the_log_probabilities_of_all_tokens_so_far(server):
+    events = list(core_stream(server, **core_body([65, 66], 3, return_log_probs=True, end_id=-1)))
+    assert [event["sequence_length"] for event in events] == [1, 1, 1]
+    assert [np.size(event["output_log_probs"]) for event in events] == [1, 2, 3]
+
+
+def test_the_token_that_ends_an_answer_has_a_log_probability_too(server):
+    events = list(core_stream(server, **core_body([65, 66], 5, return_log_probs=True, end_id=66)))
+    assert [event["sequence_length"] for event in events] == [1, 0]
+    assert [np.size(event["output_log_probs"]) for event in events] == [1, 2]
 
 
 def test_each_beam_has_its_text_without_the_padding_of_the_shorter_one(server, sentences):

@@ -4,8 +4,11 @@ Tensors, dims, streaming, stop, cancellation and refusals are those of NVIDIA/Te
 triton_backend/inflight_batcher_llm/src/{model_instance_state,utils}.cc at c8c6df08bd0e. What it
 says comes from sentences.json beside it: greedy answers, token by token, all requests in flight
 together. Prompts that are not there are answered with themselves, again and again.
-Inferred: the token that ends an answer is not part of it, a stop sequence is, and what the
-executor itself says when it refuses. Sampling inputs are taken and change nothing.
+Each response has the log-probabilities of all tokens so far, streamed or not (batch_manager/
+llmRequest.cpp at 119c6e60), and each beam's are padded with -1.
+Inferred: the token that ends an answer is not part of it but has a log-probability, a stop sequence
+is part of it, and what the executor itself says when it refuses. Sampling inputs are taken and
+change nothing.
 """
 
 import json
@@ -21,7 +24,7 @@ from tokenizers import Tokenizer
 # stand-in's own.
 STEP_MS = 2
 STEP_PARAMETER = "stand_in_step_ms"
-LOG_PROB = -0.5
+LOG_PROB_STEP = 1 / 64
 
 
 class TritonPythonModel:
@@ -146,12 +149,13 @@ class Sample:
         self._end_id = self._one("end_id", -1)
         self._min_tokens = self._one("min_tokens", self._one("min_length", 0))
         self._streaming = _flag(request, "streaming")
-        self._log_probs = self._one("return_log_probs", False)
+        self._returns_log_probs = self._one("return_log_probs", False)
         self._echo = not self._one("exclude_input_in_output", exclude_input)
         self._stop_words = _word_list(_tensor(request, "stop_words_list"), place)
         self._bad_words = _word_list(_tensor(request, "bad_words_list"), place)
         self._source = answers(self.prompt)
         self._tokens = []
+        self._log_probs = []
 
     def left(self):
         """Whether the sequence has been cancelled; says so after how many tokens."""
@@ -170,6 +174,8 @@ class Sample:
             token == self._end_id and len(self._tokens) < self._min_tokens
         ):
             token = next(self._source)
+        # Another value for each place, all of them exact in 32 bits.
+        self._log_probs.append(-LOG_PROB_STEP * (len(self._log_probs) + 1))
         ended = token == self._end_id
         if not ended:
             self._tokens.append(token)
@@ -190,17 +196,15 @@ class Sample:
         """A response with those outputs that were asked for and that this request has."""
         # The first beam is the answer; the others are shorter, and padded as the backend pads.
         beams = [tokens, *([tokens[: len(tokens) // 2]] * (self.beams - 1))]
-        padded = [beam + [-1] * (len(tokens) - len(beam)) for beam in beams]
         tensors = {
-            "output_ids": np.array([padded], np.int32).reshape(1, self.beams, len(tokens)),
+            "output_ids": _padded(beams, np.int32),
             "sequence_length": np.array([[len(beam) for beam in beams]], np.int32),
         }
-        if self._log_probs:
-            cumulative = LOG_PROB * len(self._tokens)
-            tensors["cum_log_probs"] = np.full((1, self.beams), cumulative, np.float32)
-            tensors["output_log_probs"] = np.full(
-                (1, self.beams, len(tokens)), LOG_PROB, np.float32
-            )
+        if self._returns_log_probs:
+            values = self._log_probs
+            all_values = [values, *([values[: len(values) // 2]] * (self.beams - 1))]
+            tensors["cum_log_probs"] = np.array([[sum(each) for each in all_values]], np.float32)
+            tensors["output_log_probs"] = _padded(all_values, np.float32)
         if self._batch_size > 1:
             tensors["batch_index"] = np.array([[self._place]], np.int32)
         asked = self.request.requested_output_names()
@@ -234,6 +238,13 @@ def _answers(directory):
             yield end
 
     return answer
+
+
+def _padded(beams, kind):
+    """A tensor of beams, the shorter ones with -1 behind them."""
+    longest = max(map(len, beams))
+    padded = [beam + [-1] * (longest - len(beam)) for beam in beams]
+    return np.array([padded], kind).reshape(1, len(beams), longest)
 
 
 def _word_list(flat, place):

@@ -135,11 +135,13 @@ class Conversation:
                 await inner.stop(self.body["id"])
 
     async def _follow(self, inner: Inner, record: Record) -> None:
+        generated = 0
         async with contextlib.aclosing(inner.generate(self.body)) as arrivals:
             async for responses in arrivals:
                 before = self.answer.completion_tokens
                 for response in responses:
-                    ids, log_probs = _tokens(response)
+                    ids, log_probs = _tokens(response, generated)
+                    generated += len(ids)
                     self.answer.add(ids, log_probs)
                 self._count(self.answer.completion_tokens - before, record)
                 if self.answer.finish_reason:
@@ -216,15 +218,23 @@ def every(seconds: float, call: Callable[[], None], end: threading.Event) -> thr
     return thread
 
 
-def _tokens(response: Mapping[str, Any]) -> tuple[list[int], list[float]]:
+def _tokens(response: Mapping[str, Any], before: int) -> tuple[list[int], list[float]]:
     """The new tokens of a response, and their log-probabilities where there are some.
 
     Triton writes a tensor of one element as that element, and others flat.
+
+    Args:
+        response: NVIDIA's backend gives in each the log-probabilities of all tokens so far, perhaps
+            one more for the token that ended the answer (TensorRT-LLM at 119c6e60,
+            batch_manager/llmRequest.cpp); the CPU engine gives those of the new tokens.
+        before: how many tokens the responses before this one had.
     """
     ids = _flat(response.get("output_ids", []))
     length = _flat(response.get("sequence_length", len(ids)))
     ids = ids[: length[0]]
-    return ids, _flat(response.get("output_log_probs", []))[: len(ids)]
+    log_probs = _flat(response.get("output_log_probs", []))
+    start = before if len(log_probs) >= before + len(ids) else 0
+    return ids, log_probs[start : start + len(ids)]
 
 
 def _flat(value: Any) -> list[Any]:

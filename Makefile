@@ -11,7 +11,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 STAMP  := .venv/.installed
 TARGETS := help doctor plan engine repository artifact image deploy query shapes engines prune \
-	check-image status logs activate deactivate prune-models down clean lint test bench soak lock
+	check-image status logs activate deactivate prune-models down clean lint test \
+	test-fast bench soak lock
 
 # Handed on as typed: make must not expand a $ inside a prompt or a JSON body.
 export FALCONRY_PROFILE    := $(value PROFILE)
@@ -45,5 +46,5 @@ export FALCONRY_QUICK      := $(value QUICK)
 $(TARGETS): $(STAMP)
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m invoke $@
 
-$(STAMP): requirements.lock scripts/make_venv.sh
+$(STAMP): requirements.lock pyproject.toml scripts/make_venv.sh
 	@sh scripts/make_venv.sh "$(PYTHON)" requirements.lock

@@ -425,10 +425,13 @@ def clean(c: Context, profile: str = "", everything: bool = False) -> None:
     project(profile).clean(everything=everything)
 
 
+STYLE = "ruff check . && ruff format --check ."
+
+
 @target()
 def lint(c: Context) -> None:
     """Check style, formatting and types."""
-    c.run("ruff check . && ruff format --check . && mypy", pty=False)
+    c.run(f"{STYLE} && mypy", pty=False)
 
 
 @target(arguments="passed on to pytest")
@@ -436,6 +439,12 @@ def test(c: Context, arguments: str = "") -> None:
     """Run the linters and the whole test suite."""
     lint(c)
     c.run(f"pytest {arguments}", pty=False)
+
+
+@target(arguments="passed on to pytest")
+def test_fast(c: Context, arguments: str = "") -> None:
+    """Check style and run the tests that need no server, no Docker engine and no make."""
+    c.run(f"{STYLE} && pytest -m unit {arguments}", pty=False)
 
 
 @target(
@@ -493,6 +502,7 @@ namespace = Collection(
     clean,
     lint,
     test,
+    test_fast,
     bench,
     soak,
     lock,

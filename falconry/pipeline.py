@@ -148,6 +148,7 @@ class FileStage(Stage):
     def make(self, key: str, ingredients: Mapping[str, str], report: Report) -> Output:
         directory = self._workspace.build / self.name
         sweep(directory)
+        sweep(self._receipt.parent)
         place = directory / self.file_name(key)
         if self.makes_directory:
             remove(place)

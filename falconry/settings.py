@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import shlex
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from falconry.data_files import CODE_DIRECTORY, is_checkout
 from falconry.deployment_settings import DeploymentSettings, Port
 from falconry.errors import SettingsError
 from falconry.sections import Section
+
+_PROFILES = "profiles"
 
 
 class MirrorSettings(Section):
@@ -231,18 +234,67 @@ def load_settings(
         SettingsError: an unknown profile, TOML that does not parse, or a key or value that is
             not allowed; all wrong keys are named together.
     """
-    path = root / "profiles" / f"{profile}.toml"
-    values = _read_profile(path)
-    for name, text in _words(overrides or ""):
-        _put(values, name, _toml_value(text))
+    path = root / _PROFILES / f"{profile}.toml"
+    if not path.is_file():
+        raise _no_profile(profile, [path.parent], "choose one of")
+    values = _with_overrides(read_toml(path), overrides)
     values |= {
         name: value for name, value in (("recipe", recipe), ("checkpoint", checkpoint)) if value
     }
+    return _settings(values, profile, path.relative_to(root))
+
+
+def load_profile(profile: str | Path) -> Settings:
+    """Reads a profile for a program that runs in any directory, with or without a checkout.
+
+    Args:
+        profile: a path with a directory or the ending .toml, or a name in `profiles/` of the
+            checkout or else of the working directory. Paths in it are relative to the latter.
+
+    Raises:
+        SettingsError: there is no such profile, or it is not valid.
+    """
+    path = _find_profile(profile)
+    return _settings(read_toml(path), path.stem, path)
+
+
+def _find_profile(profile: str | Path) -> Path:
+    given = Path(profile)
+    if given.suffix == ".toml" or len(given.parts) > 1:
+        if not given.is_file():
+            raise SettingsError("there is no such profile", where=given.absolute())
+        return given
+    roots = [CODE_DIRECTORY] if is_checkout() else []
+    directories = [root / _PROFILES for root in (*roots, Path.cwd())]
+    for directory in directories:
+        path = directory / f"{given}.toml"
+        if path.is_file():
+            return path
+    raise _no_profile(
+        str(given), list(dict.fromkeys(directories)), "give the path of a TOML file, or one of"
+    )
+
+
+def _no_profile(profile: str, directories: Sequence[Path], remedy: str) -> SettingsError:
+    known = sorted({path.stem for each in directories for path in each.glob("*.toml")})
+    return SettingsError(
+        f"there is no profile '{profile}' in {' or '.join(str(each) for each in directories)}",
+        remedy=f"{remedy}: {', '.join(known) or 'none yet'}",
+    )
+
+
+def _with_overrides(values: dict[str, Any], overrides: str | None) -> dict[str, Any]:
+    for name, text in _words(overrides or ""):
+        _put(values, name, _toml_value(text))
+    return values
+
+
+def _settings(values: Mapping[str, Any], profile: str, path: Path) -> Settings:
     try:
         return Settings.model_validate({**values, "profile": profile})
     except ValidationError as error:
         raise SettingsError(
-            validation_problem(error), where=path.relative_to(root), remedy="correct these values"
+            validation_problem(error), where=path, remedy="correct these values"
         ) from None
 
 
@@ -268,15 +320,6 @@ def validation_problem(error: ValidationError) -> str:
         reason = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"]
         faults.append(f"{place}: {reason}")
     return ", ".join(faults)
-
-
-def _read_profile(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        known = ", ".join(sorted(found.stem for found in path.parent.glob("*.toml")))
-        raise SettingsError(
-            f"there is no profile '{path.stem}'", remedy=f"choose one of: {known or 'none yet'}"
-        )
-    return read_toml(path)
 
 
 def _words(overrides: str) -> list[tuple[str, str]]:

@@ -18,7 +18,7 @@ from local_oci.daemon import (
     stop,
 )
 from local_oci.home import Home
-from local_oci.limits import START_TIMEOUT_SECONDS
+from local_oci.limits import START_TIMEOUT_SECONDS, STOP_GRACE_SECONDS
 from local_oci.options import AlreadyServedError, ServeError, ServeOptions
 from local_oci.runtime.images import ProcessImages
 from local_oci.runtime.isolation import AUTO, Isolation
@@ -63,6 +63,7 @@ def _serve(home: Home, options: argparse.Namespace) -> int:
             images=dict(options.image),
             isolation=options.isolation,
             start_timeout=options.start_timeout,
+            stop_grace=options.stop_grace,
             registry=options.registry,
         )
     )
@@ -78,6 +79,7 @@ def _start(home: Home, options: argparse.Namespace) -> int:
             f"--port={options.port}",
             f"--isolation={options.isolation}",
             f"--start-timeout={options.start_timeout}",
+            f"--stop-grace={options.stop_grace}",
             *(["--registry"] if options.registry else []),
         ],
     )
@@ -164,6 +166,14 @@ def _add_serve_options(parser: argparse.ArgumentParser) -> None:
         default=START_TIMEOUT_SECONDS,
         metavar="SECONDS",
         help="how long a deployment may take to become healthy (%(default)g)",
+    )
+    parser.add_argument(
+        "--stop-grace",
+        type=int,
+        choices=range(STOP_GRACE_SECONDS + 1),  # `stop` waits no longer than for the default
+        default=STOP_GRACE_SECONDS,
+        metavar="SECONDS",
+        help="how long a container may take to end after SIGTERM, at most %(default)d, the default",
     )
     parser.add_argument(
         "--registry",

@@ -69,6 +69,7 @@ def build_cloud(
     endpoint: str,
     processes: ProcessRunner,
     start_timeout: float,
+    stop_grace: int,
 ) -> Cloud:
     """Open a directory's cloud.
 
@@ -78,13 +79,14 @@ def build_cloud(
         endpoint: its base URL.
         processes: what runs its process images.
         start_timeout: seconds that a container has to become healthy.
+        stop_grace: seconds between SIGTERM and SIGKILL when a container is stopped.
     """
     database = Database(home.database)
     blobs = Blobs(home)
     auth_tokens = AuthTokens(database)
     repositories = Repositories(database)
     registry_switch = RegistrySwitch(home, endpoint, identity, repositories, auth_tokens)
-    runner = CombinedRunner(processes, DockerRunner(home, registry_switch))
+    runner = CombinedRunner(processes, DockerRunner(home, registry_switch, stop_grace))
     return Cloud(
         home=home,
         identity=identity,

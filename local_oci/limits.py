@@ -108,7 +108,7 @@ START_TIMEOUT_SECONDS = 600.0
 HEALTH_TIMEOUT_SECONDS = 3.0
 
 # [inferred] Docker's own grace period between SIGTERM and SIGKILL.
-STOP_GRACE_SECONDS = 10.0
+STOP_GRACE_SECONDS = 10
 
 # [read] Docker's default size of /dev/shm; `SHM_SIZE` overrides it (samples, llm/llama2).
 DEFAULT_SHM_SIZE = "64m"

@@ -28,6 +28,7 @@ class ServeOptions:
         images: process images to register.
         isolation: "auto", "namespaces" or "plain".
         start_timeout: seconds that a container has to become healthy.
+        stop_grace: seconds between SIGTERM and SIGKILL when a container is stopped.
         registry: whether to serve a container registry as well; a home that had one has one.
     """
 
@@ -37,4 +38,5 @@ class ServeOptions:
     images: Mapping[str, Path]
     isolation: str
     start_timeout: float
+    stop_grace: int
     registry: bool

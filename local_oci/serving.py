@@ -139,9 +139,11 @@ async def _serve(
     _check_faults(home)
     images = ProcessImages(home.images)
     images.register(options.images)
-    processes = ProcessRunner(home, images, isolation)
+    processes = ProcessRunner(home, images, isolation, options.stop_grace)
     identity = load_or_create(home)
-    cloud = build_cloud(home, identity, endpoint, processes, options.start_timeout)
+    cloud = build_cloud(
+        home, identity, endpoint, processes, options.start_timeout, options.stop_grace
+    )
     if options.registry or cloud.registry_switch.was_on:
         try:
             await cloud.registry_switch.turn_on()

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Makes .venv from a lock file: make_venv.sh PYTHON LOCK. Its stamp, .venv/.installed, is a copy of
 # the lock and comes last: an interrupted set-up is made again from the start, and a lock that git
-# only touched is told from one that changed.
+# only touched is told from one that changed. The checkout itself is installed as editable, again
+# when pyproject.toml changes or the checkout has moved.
 set -eu
 python=$1
 lock=$2
@@ -31,10 +32,27 @@ if ! "$python" -c 'import ensurepip' 2>/dev/null; then
     fi
 fi
 
+# What the editable install depends on.
+project() {
+    pwd -P
+    cat pyproject.toml
+}
+
+# A linked .venv belongs to another checkout, and so does what is editable there.
+install_project() {
+    if [ -L .venv ] || project | cmp -s - .venv/.project; then
+        return
+    fi
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+        --no-build-isolation --editable .
+    project >.venv/.project
+}
+
 # Two makes on a fresh clone: the second waits and finds the work done.
 exec 9>.venv.lock
 command -v flock >/dev/null && flock 9
 if cmp -s "$lock" .venv/.installed; then
+    install_project
     touch .venv/.installed
     exit 0
 fi
@@ -43,4 +61,5 @@ echo "Setting up .venv from $lock: about two minutes, once" >&2
 "$python" -m venv --clear .venv
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
     --requirement "$lock"
+install_project
 cp "$lock" .venv/.installed

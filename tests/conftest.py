@@ -13,6 +13,8 @@ from falconry.settings import load_settings
 from scripts.real_triton import assembled_repository, running_as_deployed
 
 pytest_plugins = [
+    "tests.grouping",
+    "tests.leaks",
     "tests.docker_engine",
     "tests.docker_images",
     "tests.docker_registry",

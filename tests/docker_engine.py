@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ from docker.errors import DockerException
 import docker
 from tests.debian import install
 from tests.docker_bridge import own_bridge
+from tests.grouping import needs_docker
+from tests.leaks import since_boot
 
 STAND_IN_GPU = Path(__file__).parent / "stand_in_gpu"
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
@@ -29,7 +32,6 @@ _START_DEADLINE_S = 30
 _END_DEADLINE_S = 15
 _INSTALL = "apt-get install --no-install-recommends docker.io"
 _REQUIRED = "FALCONRY_REQUIRE_DOCKER"
-_NEEDING_DOCKER = frozenset({"docker_engine", "docker_registry"})
 
 
 @pytest.hookimpl(wrapper=True)
@@ -42,11 +44,6 @@ def pytest_runtest_makereport(item):
         report.outcome = "failed"
         report.longrepr = f"{_REQUIRED}=1 and yet {item.nodeid} was {str(reason).lower()}"
     return report
-
-
-def needs_docker(item):
-    """Whether a test uses the engine or the registry, by any fixture."""
-    return not _NEEDING_DOCKER.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 @dataclass(frozen=True)
@@ -89,14 +86,28 @@ def stand_in_driver(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def docker_engine():
+def docker_engine(leaks):
     """A Docker engine; skips, and says what to install, where there can be none."""
     present = DockerEngine(os.environ.get("DOCKER_HOST", _DEFAULT_HOST))
-    if present.answers():
-        yield present
-    else:
-        with started_engine() as engine:
+    with contextlib.ExitStack() as stack:
+        engine = present if present.answers() else stack.enter_context(started_engine())
+        with _no_container_left(engine, leaks):
             yield engine
+
+
+@contextlib.contextmanager
+def _no_container_left(engine, leaks):
+    """Reports, and removes, containers that are there in the end and were not at the start."""
+    with contextlib.closing(engine.client()) as client:
+        before = {container.id for container in client.containers.list(all=True)}
+        yield
+        for container in client.containers.list(all=True):
+            if container.id not in before:
+                image = container.attrs["Config"]["Image"]
+                created = datetime.fromisoformat(container.attrs["Created"][:26] + "+00:00")
+                made = since_boot() - (time.time() - created.timestamp())
+                leaks.report(f"container {container.name} of {image}", made)
+                container.remove(force=True)
 
 
 @contextlib.contextmanager

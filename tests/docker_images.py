@@ -1,4 +1,4 @@
-"""The server images of the tests: built once a run by the Docker engine, kept by their content."""
+"""The server images of the tests: built once by the Docker engine, kept by their content."""
 
 import contextlib
 import hashlib
@@ -14,12 +14,15 @@ from pathlib import Path
 import pytest
 from docker.errors import ImageNotFound
 
+from tests.kept import kept
+
 ROOT = Path(__file__).parents[1]
 CONTRACT_REPOSITORY = "/opt/ds/model/deployed_model/model_repository"
 _BASE = "falconry-base:bookworm"
 _STAND_IN = Path(__file__).parent / "docker" / "stand_in_trtllm"
 _HOST_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _READY_DEADLINE_S = 90
+_SAVED = "image.tar"
 
 
 @pytest.fixture(scope="session")
@@ -30,12 +33,17 @@ def docker_client(docker_engine):
 
 
 @pytest.fixture(scope="session")
-def base_image(docker_engine):
+def base_image(docker_engine, docker_client):
     """The Debian base that scripts/base_image.sh makes."""
     if os.geteuid() != 0 or shutil.which("docker") is None:
         pytest.skip("scripts/base_image.sh needs root and the docker command")
-    made = run_base_image_script(docker_engine.host, _BASE)
-    assert made.returncode == 0, made.stderr
+
+    def make():
+        made = run_base_image_script(docker_engine.host, _BASE)
+        assert made.returncode == 0, made.stderr
+
+    script = (ROOT / "scripts/base_image.sh").read_bytes()
+    load_or_make(docker_client, "base", _BASE, hashlib.sha256(script).hexdigest()[:12], make)
     return _BASE
 
 
@@ -105,10 +113,10 @@ def built(client, repository, files, base):
     known = hashlib.sha256(client.images.get(base).id.encode())
     for name, content in sorted(files.items()):
         known.update(f"{name} {len(content)}\n".encode() + content)
-    tag = f"{repository}:{known.hexdigest()[:12]}"
-    try:
-        client.images.get(tag)
-    except ImageNotFound:
+    digest = known.hexdigest()[:12]
+    tag = f"{repository}:{digest}"
+
+    def make():
         client.images.build(
             fileobj=archive(files),
             custom_context=True,
@@ -116,7 +124,28 @@ def built(client, repository, files, base):
             buildargs={"BASE": base},
             forcerm=True,  # of a failed step too
         )
+
+    load_or_make(client, repository.rpartition("/")[2], tag, digest, make)
     return tag
+
+
+def load_or_make(client, name, tag, digest, make):
+    """Gives the engine an image: the one that an earlier run made, or a new one."""
+
+    def make_and_save(directory):
+        make()
+        with (directory / _SAVED).open("wb") as saved:
+            saved.writelines(client.images.get(tag).save(named=tag))
+
+    def has_it():
+        with contextlib.suppress(ImageNotFound):
+            return client.images.get(tag)
+
+    if not has_it():
+        directory = kept(f"image-{name}", digest, make_and_save)
+        if not has_it():
+            with (directory / _SAVED).open("rb") as saved:
+                client.images.load(saved)
 
 
 def remove_images_of(client, registry):

@@ -8,24 +8,26 @@ import pytest
 from scripts.soak.exchange import References, WrongError
 from scripts.soak.holdings import Holdings
 from scripts.soak.load import CHECKPOINT, EXCHANGES, Tally
-from scripts.soak.soak import MORE_FILES, Soaked, soak
+from scripts.soak.soak import CONCURRENCY, MORE_FILES, Soaked, soak
 
 
 def test_200_mixed_requests_at_a_time_are_answered_right_and_leave_nothing(
     make_repository, tmp_path
 ):
     phases = []
-    soaked = soak(make_repository("generate"), tmp_path, 12, lambda *told: phases.append(told))
+    soaked = soak(make_repository("generate"), tmp_path, 6, lambda *told: phases.append(told))
     assert soaked.faults() == []
     assert soaked.free_slots == soaked.slots == 16
+    assert soaked.tally.requests >= 1.5 * CONCURRENCY
     asked = {each.name for each in EXCHANGES if each.streams is not False}
     assert set(soaked.tally.ended) == asked
     assert phases[-1][0] == "load"
 
 
 def test_the_unary_route_is_soaked_with_what_it_takes(make_repository, tmp_path):
-    soaked = soak(make_repository("infer"), tmp_path, 5, lambda *told: None)
+    soaked = soak(make_repository("infer"), tmp_path, 4, lambda *told: None)
     assert soaked.faults() == []
+    assert soaked.tally.requests > CONCURRENCY
     assert soaked.tally.ended["tritonclient HTTP"]
     assert soaked.tally.ended["tritonclient gRPC"]
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from falconry.data_files import CODE_DIRECTORY
 from falconry.errors import CloudError, MachineError
 from falconry.settings import EmulatorSettings
 
@@ -99,7 +100,7 @@ def _run(*arguments: str) -> str:
     """Runs local_oci's command line from the project's root and gives what it prints."""
     result = subprocess.run(
         [sys.executable, "-m", "local_oci", *arguments],
-        cwd=Path(__file__).parents[2],
+        cwd=CODE_DIRECTORY,
         capture_output=True,
         text=True,
         check=False,

@@ -10,11 +10,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 from falconry.checkpoint.licence import licence_of
 from falconry.checkpoint.source import CheckpointSource
+from falconry.data_files import project_file
 from falconry.engine.manifest import Manifest
 from falconry.settings import Settings, read_toml
 
-_ROOT = Path(__file__).parents[2]
-_LICENCES = _ROOT / "engine" / "published" / "licences.toml"
+_LICENCES = "engine/published/licences.toml"
 # The catalog's limit for a metadata item's value (Oracle, "Model Catalog", custom metadata).
 _VALUE_CHARACTERS = 255
 
@@ -80,7 +80,7 @@ def entry_of(settings: Settings, artifact_digest: str, engine: Manifest, image: 
         description=f"{settings.recipe}: {engine.description}",
         environment={"builder": engine.builder, **engine.toolchain},
         facts={name: value[:_VALUE_CHARACTERS] for name, value in facts.items()},
-        provenance=provenance_of(_ROOT),
+        provenance=provenance_of(project_file()),
     )
 
 
@@ -92,7 +92,7 @@ def licence(settings: Settings) -> str | None:
     source = CheckpointSource.parse(text)
     directory = source.at_hand()
     told = licence_of(directory) if directory else None
-    known = read_toml(_LICENCES)
+    known = read_toml(project_file(_LICENCES))
     return told or (known.get(source.hub.repository) if source.hub else None)
 
 
@@ -110,7 +110,7 @@ def _checkpoint(settings: Settings) -> str | None:
     """The checkpoint as the profile or its recipe names it."""
     if settings.checkpoint:
         return settings.checkpoint
-    path = _ROOT / "engine" / "recipes" / f"{settings.recipe}.toml"
+    path = project_file("engine/recipes") / f"{settings.recipe}.toml"
     model = read_toml(path).get("model", {})
     if model.get("path"):
         return str(model["path"])

@@ -43,11 +43,14 @@ class RetryPolicy:
     Attributes:
         budget_s: from the first attempt to the beginning of the last one.
         first_pause_s, longest_pause_s: pauses double from the one to the other, less up to half.
+        now, sleep: the clock that it goes by.
     """
 
     budget_s: float = 60.0
     first_pause_s: float = 0.5
     longest_pause_s: float = 10.0
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
 
     def make_retrying_call(self, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
         """The SDK's entry: calls, and calls again.
@@ -56,17 +59,17 @@ class RetryPolicy:
             Exception: what the last call raised.
         """
         rewind = _rewinder(named.get("body"))
-        deadline = time.monotonic() + self.budget_s
+        deadline = self.now() + self.budget_s
         attempt = 0
         while True:
             try:
                 return call(*args, **named)
             except Exception as error:
                 pause = max(self._pause(attempt), asked_pause(error) or 0.0)
-                late = time.monotonic() + pause > deadline
+                late = self.now() + pause > deadline
                 if late or not may_pass(error) or not rewind():
                     raise
-            time.sleep(pause)
+            self.sleep(pause)
             attempt += 1
 
     def add_circuit_breaker_callback(self, callback: object) -> None:

@@ -14,8 +14,10 @@ from falconry.errors import CloudError, GoesOnError
 
 Report = Callable[[str, float | None], None]
 
-# Soon at first: what copies within the cloud may be done at once.
+# Soon at first: what copies within the cloud may be done at once. The pauses grow to a tenth of the
+# time waited so far, so that no wait is much longer than what it waits for.
 _POLL_S = (0.05, 5.0)
+_POLL_GROWTH = 1.1
 _ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED"})
 
 
@@ -97,7 +99,7 @@ def wait_for(client: Any, operation: Operation, watch: Watch) -> None:
             if left <= 0:
                 raise _late(operation, watch, step)
             time.sleep(min(pause, left))
-            pause = min(pause * 1.5, _POLL_S[1])
+            pause = min(pause * _POLL_GROWTH, _POLL_S[1])
     except KeyboardInterrupt:
         raise GoesOnError(
             f"the {operation.name} goes on in the cloud ({operation.id}): follow it with make"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -12,18 +11,18 @@ from typing_extensions import override
 from falconry.endpoint.client import DeploymentClient, Patience
 from falconry.endpoint.endpoint import PREDICT, STREAM
 from falconry.endpoint.signing import RequestSigner
-from falconry.errors import EndpointError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from openai import OpenAI
 
-_ROOT = Path(__file__).parents[2]
 # Where OpenAI's routes are below a deployment: Oracle's `predictApiSpecification: openai` opens
 # them under their own names (oci-data-science-ai-samples, multiple_inference_endpoints).
 _API = "v1"
 
 
-def openai_client(profile: str = "oci", *, patience: Patience | None = None) -> OpenAI:
+def openai_client(profile: str | Path = "oci", *, patience: Patience | None = None) -> OpenAI:
     """The OpenAI client of a profile's deployment.
 
     Requests are signed as the profile's user. Those with `stream=True` go to
@@ -31,22 +30,24 @@ def openai_client(profile: str = "oci", *, patience: Patience | None = None) -> 
     503 with `Retry-After`. A stream that the gateway breaks off raises `StreamFailureError`.
 
     Args:
-        profile: `profiles/<name>.toml`.
+        profile: a name, as `oci` for `profiles/oci.toml` of the checkout or else of the working
+            directory; or the path of a TOML file. The working directory decides relative paths
+            in it.
         patience: how long to wait.
 
     Raises:
-        EndpointError: the package `openai` is not installed.
         SettingsError: there is no such profile.
         CloudError: nothing is deployed, or it is stopped.
     """
     from falconry.cloud.deployments import Deployments
     from falconry.cloud.session import Session
-    from falconry.settings import load_settings
+    from falconry.settings import load_profile
 
-    require_openai()
-    settings = load_settings(_ROOT, profile)
+    settings = load_profile(profile)
     session = Session(settings.cloud)
-    deployment = Deployments(session).in_use(settings.deployment.name, f"PROFILE={profile}")
+    deployment = Deployments(session).in_use(
+        settings.deployment.name, f"PROFILE={settings.profile}"
+    )
     return openai_client_of(deployment.model_deployment_url, session.signer(), patience)
 
 
@@ -57,35 +58,18 @@ def openai_client_of(url: str, signer: RequestSigner, patience: Patience | None 
         url: the deployment's URL, without `/predict`.
         signer: signs the requests.
         patience: how long to wait.
-
-    Raises:
-        EndpointError: the package `openai` is not installed.
     """
-    kind = require_openai()
+    from openai import OpenAI  # takes a second, which only its users wait for
+
     patience = patience or Patience()
-    client: OpenAI = kind(
+    return OpenAI(
         base_url=f"{url.rstrip('/')}/{PREDICT}/{_API}",
         api_key="signed",  # never sent: the signature takes its place
         max_retries=0,
-        timeout=httpx.Timeout(patience.read, connect=patience.connect),
-        http_client=_StreamsElsewhere(signer, patience),
+        # Annotated with httpx2's types; httpx's do as well.
+        timeout=httpx.Timeout(patience.read, connect=patience.connect),  # type: ignore[arg-type]
+        http_client=_StreamsElsewhere(signer, patience),  # type: ignore[arg-type]
     )
-    return client
-
-
-def require_openai() -> Any:
-    """The class `OpenAI`.
-
-    Raises:
-        EndpointError: the package is not installed.
-    """
-    try:
-        from openai import OpenAI
-    except ImportError:
-        raise EndpointError(
-            "the package openai is not installed", remedy="install it: pip install openai"
-        ) from None
-    return OpenAI
 
 
 class _StreamsElsewhere(DeploymentClient):

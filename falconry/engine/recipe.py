@@ -10,10 +10,11 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError
 
+from falconry.data_files import project_file
 from falconry.errors import SettingsError
 from falconry.settings import read_toml, validation_problem
 
-RECIPES = Path(__file__).parents[2] / "engine" / "recipes"
+RECIPES = "engine/recipes"
 
 FloatType = Literal["float32", "bfloat16", "float16"]
 CacheType = Literal["float32", "bfloat16", "float16", "uint8"]
@@ -76,23 +77,24 @@ class Recipe(RecipeTable):
 _Kind = TypeVar("_Kind", bound=RecipeTable)
 
 
-def load_recipe(name: str, directory: Path = RECIPES) -> Recipe:
+def load_recipe(name: str, directory: Path | None = None) -> Recipe:
     """Loads a CPU recipe; see `read_recipe`."""
     return read_recipe(name, Recipe, "openvino", directory)
 
 
-def read_recipe(name: str, kind: type[_Kind], builder: str, directory: Path = RECIPES) -> _Kind:
+def read_recipe(name: str, kind: type[_Kind], builder: str, directory: Path | None = None) -> _Kind:
     """Loads a recipe by its name, the file name without ".toml".
 
     Args:
         name: the recipe's name.
         kind: the schema of this builder's recipes.
         builder: the builder that the profile asks for.
-        directory: where the recipes are.
+        directory: where the recipes are; the checkout's when left out.
 
     Raises:
         SettingsError: there is no such recipe, it is another builder's, or its file is not valid.
     """
+    directory = directory or project_file(RECIPES)
     names = recipe_names(directory)
     path = directory / f"{name}.toml"
     if name not in names:
@@ -111,8 +113,9 @@ def read_recipe(name: str, kind: type[_Kind], builder: str, directory: Path = RE
         ) from None
 
 
-def recipe_names(directory: Path = RECIPES) -> list[str]:
+def recipe_names(directory: Path | None = None) -> list[str]:
     """The names of the recipes there are, sorted."""
+    directory = directory or project_file(RECIPES)
     return sorted(path.stem for path in directory.glob("*.toml"))
 
 

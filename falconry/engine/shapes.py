@@ -8,10 +8,11 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from falconry.data_files import project_file
 from falconry.errors import SettingsError
 from falconry.settings import read_toml, validation_problem
 
-SHAPES = Path(__file__).parents[2] / "engine" / "shapes.toml"
+SHAPES = "engine/shapes.toml"
 
 
 class GpuShape(BaseModel):
@@ -22,6 +23,7 @@ class GpuShape(BaseModel):
         sm: its architecture, ten times the compute capability.
         gpus: how many there are.
         gpu_memory_gib: of one GPU, in GiB.
+        usable_gib: what CUDA gives of it, where that was read.
         source: where it was read.
     """
 
@@ -32,6 +34,7 @@ class GpuShape(BaseModel):
     sm: int
     gpus: int
     gpu_memory_gib: float
+    usable_gib: float | None = None
     source: str
 
 
@@ -59,7 +62,7 @@ LEAST_GIB_PER_OCPU, MOST_GIB_PER_OCPU = 6, 64
 
 
 @cache
-def load_shapes(path: Path = SHAPES) -> tuple[GpuShape, ...]:
+def load_shapes(path: Path | None = None) -> tuple[GpuShape, ...]:
     """All shapes.
 
     Raises:
@@ -69,7 +72,7 @@ def load_shapes(path: Path = SHAPES) -> tuple[GpuShape, ...]:
 
 
 @cache
-def load_cpu_shapes(path: Path = SHAPES) -> tuple[CpuShape, ...]:
+def load_cpu_shapes(path: Path | None = None) -> tuple[CpuShape, ...]:
     """All shapes without GPUs, the ones to prefer first.
 
     Raises:
@@ -106,7 +109,8 @@ def gpu_shape(name: str) -> GpuShape:
 _Shape = TypeVar("_Shape", GpuShape, CpuShape)
 
 
-def _rows(path: Path, table: str, kind: type[_Shape]) -> tuple[_Shape, ...]:
+def _rows(path: Path | None, table: str, kind: type[_Shape]) -> tuple[_Shape, ...]:
+    path = path or project_file(SHAPES)
     try:
         rows = read_toml(path)[table].items()
         return tuple(kind.model_validate({"name": name, **row}) for name, row in rows)

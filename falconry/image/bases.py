@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from falconry.data_files import project_file
 from falconry.errors import ImageError
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # What scripts/base_image.sh makes; no registry has it.
 MADE_HERE = "falconry-base"
-_SCRIPT = Path(__file__).parents[2] / "scripts" / "base_image.sh"
+_SCRIPT = "scripts/base_image.sh"
 
 Report = Callable[[str, float | None], None]
 
@@ -49,7 +49,7 @@ def bring_base(client: DockerClient, reference: str, report: Report) -> str:
 def _make(reference: str, report: Report) -> None:
     report("making the base image, about a minute", None)
     result = subprocess.run(
-        ["sh", str(_SCRIPT), reference],
+        ["sh", str(project_file(_SCRIPT)), reference],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

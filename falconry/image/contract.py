@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from falconry.data_files import CODE_DIRECTORY
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,4 +49,4 @@ def keeps_contract(trial: Trial, *, as_json: bool) -> bool:
     words += [f"--timeout={trial.timeout_s}"] if trial.timeout_s else []
     words += ["--json"] if as_json else []
     command = [sys.executable, "-m", "local_oci", "check-image", *words]
-    return subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+    return subprocess.run(command, cwd=CODE_DIRECTORY, check=False).returncode == 0

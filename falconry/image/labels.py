@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping
-from pathlib import Path
 
+from falconry.data_files import project_file
 from falconry.docker_engine.references import ImageReference
 from falconry.image.source import KEY_LABEL, ImageSource
 
-_ROOT = Path(__file__).parents[2]
 _ANNOTATION = "org.opencontainers.image"
 
 
@@ -41,7 +40,7 @@ def _revision() -> str | None:
     try:
         result = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
-            cwd=_ROOT,
+            cwd=project_file(),
             capture_output=True,
             text=True,
             check=False,

@@ -16,13 +16,14 @@ import sys
 import sysconfig
 from pathlib import Path
 
+from falconry.data_files import project_file
 from falconry.errors import ServerError
 from falconry.files import made_whole, write_text_whole
 
 _STUB = "triton_python_backend_stub"
 
 # What the image runs, beside the real server.
-_SERVER_SOURCES = Path(__file__).parents[2] / "docker" / "server"
+_SERVER_SOURCES = "docker/server"
 
 # nvidia-pytriton 0.7.0 finds its libraries by RPATH, so nothing is moved out of site-packages.
 # The Python stub takes the first `python3` of PATH for its own, and so finds our packages.
@@ -86,7 +87,7 @@ def _launcher_text(library: Path | None) -> str:
         python_bin=shlex.quote(str(Path(sys.executable).parent)),
         library_path=f"export LD_LIBRARY_PATH={shlex.quote(str(library))}" if library else "",
         server=shlex.quote(str(_server_directory())),
-        sources=shlex.quote(str(_SERVER_SOURCES)),
+        sources=shlex.quote(str(project_file(_SERVER_SOURCES))),
     )
 
 

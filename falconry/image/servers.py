@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from falconry.data_files import project_file
 from falconry.errors import SettingsError
-from falconry.image.source import DOCKER, ImageSource, server_files
+from falconry.image.source import ImageSource, server_files
 from falconry.settings import ImageSettings, Settings
 
 if TYPE_CHECKING:
     from falconry.engine.toolchain import Toolchain
 
-ROOT = Path(__file__).parents[2]
-_LOCK = ROOT / "requirements.lock"
+_LOCK = "requirements.lock"
 _TITLE = "org.opencontainers.image.title"
 _LICENSES = "org.opencontainers.image.licenses"
 # Of the nvidia-pytriton wheel; its tritonserver is Triton's release 24.10.
@@ -59,7 +58,7 @@ def cpu_image(settings: Settings) -> ImageSource:
     return ImageSource(
         name="triton-cpu",
         version=_CPU_TRITON,
-        dockerfile=(DOCKER / "triton-cpu.Dockerfile").read_text(encoding="utf-8"),
+        dockerfile=_text("docker/triton-cpu.Dockerfile"),
         files=_context_files("triton-cpu.packages"),
         bases={"BASE": base},
         labels={
@@ -77,23 +76,11 @@ def trtllm_image(toolchain: Toolchain, image: str | None = None) -> ImageSource:
     Args:
         toolchain: the release.
         image: an image of the user's in place of the release's.
-
-    Raises:
-        SettingsError: the release serves no engines.
     """
-    if not toolchain.engine_backend:
-        from falconry.engine.toolchain import load_toolchains
-
-        better = load_toolchains().with_capability("engine_backend")
-        raise SettingsError(
-            f"the toolchain {toolchain.release} serves no TensorRT-LLM engines",
-            where="engine.toolchain",
-            remedy=f"take {better.release}",
-        )
     return ImageSource(
         name="triton-trtllm",
         version=toolchain.release,
-        dockerfile=(DOCKER / "triton-trtllm.Dockerfile").read_text(encoding="utf-8"),
+        dockerfile=_text("docker/triton-trtllm.Dockerfile"),
         files=_context_files("triton-trtllm.packages"),
         bases={"BASE": image or toolchain.reference},
         labels={
@@ -150,9 +137,13 @@ def composed_image(composition: str, toolchain: Toolchain, settings: ImageSettin
 
 
 def _context_files(packages: str) -> dict[str, bytes]:
-    names = _names((DOCKER / packages).read_text(encoding="utf-8"))
-    rows = locked_rows(_LOCK.read_text(encoding="utf-8"), names)
+    names = _names(_text(f"docker/{packages}"))
+    rows = locked_rows(_text(_LOCK), names)
     return {"requirements.txt": rows.encode(), **server_files()}
+
+
+def _text(name: str) -> str:
+    return project_file(name).read_text(encoding="utf-8")
 
 
 def _names(text: str) -> list[str]:
@@ -175,7 +166,7 @@ def locked_rows(lock: str, names: list[str]) -> str:
     missing = sorted(set(names) - set(rows))
     if missing:
         raise SettingsError(
-            f"has no row for {', '.join(missing)}", where=_LOCK.name, remedy="run: make lock"
+            f"has no row for {', '.join(missing)}", where=_LOCK, remedy="run: make lock"
         )
     return "".join(rows[name] for name in names)
 
@@ -186,5 +177,5 @@ _ROW = re.compile(r"^([a-z0-9._-]+)==[^\n]*(?:(?<=\\)\n[^\n]*)*\n", re.MULTILINE
 
 def locked_version(name: str) -> str:
     """A package's version in requirements.lock."""
-    row = locked_rows(_LOCK.read_text(encoding="utf-8"), [name])
+    row = locked_rows(_text(_LOCK), [name])
     return re.split(r"[\s;\\]", row.partition("==")[2], maxsplit=1)[0]

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from falconry.data_files import project_file
 from falconry.digests import bytes_digest, tree_files, value_digest
 
-DOCKER = Path(__file__).parents[2] / "docker"
 KEY_LABEL = "io.falconry.key"
 _DOCKERFILE = "Dockerfile"
 _CERTIFICATE = "certificates/ca.crt"
@@ -75,5 +75,5 @@ class ImageSource:
 
 def server_files() -> dict[str, bytes]:
     """The entrypoint and the front, as the build contexts of all images have them."""
-    directory = DOCKER / "server"
+    directory = project_file("docker/server")
     return {f"server/{name}": (directory / name).read_bytes() for name in tree_files(directory)}

@@ -106,7 +106,7 @@ class _Check:
         self._add(ok("file system", "healthy with a read-only artifact and root file system"))
         self._add(ok("health", f"healthy after {trial.seconds:.1f} seconds"))
         self._add(listening_finding(self._request, trial))
-        self._add(stop_finding(trial))
+        self._add(stop_finding(self._request, trial))
 
     def _add(self, finding: Finding) -> None:
         self.findings.append(finding)

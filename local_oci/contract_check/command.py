@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from local_oci.contract_check.request import CheckRequest
-from local_oci.limits import START_TIMEOUT_SECONDS
+from local_oci.limits import START_TIMEOUT_SECONDS, STOP_GRACE_SECONDS
 
 VERB = "check-image"
 HELP = "tell whether an image with an artifact keeps the contract of OCI model deployments"
@@ -90,6 +90,13 @@ def add_command(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="how long the container may take to become healthy (%(default)g, as in the cloud)",
     )
     parser.add_argument(
+        "--stop-grace",
+        type=int,
+        default=STOP_GRACE_SECONDS,
+        metavar="SECONDS",
+        help="how long the container may take to end after SIGTERM (%(default)d)",
+    )
+    parser.add_argument(
         "--json", action="store_true", help="print one JSON object in place of the lines"
     )
 
@@ -136,6 +143,7 @@ def _request(options: argparse.Namespace) -> CheckRequest:
         health_port=options.port if options.health_port is None else options.health_port,
         environment=dict(options.env),
         timeout=options.timeout,
+        stop_grace=options.stop_grace,
     )
 
 

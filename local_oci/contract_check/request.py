@@ -19,6 +19,7 @@ class CheckRequest:
         health_port: port of the health check.
         environment: the user's variables.
         timeout: seconds that the container has to become healthy.
+        stop_grace: seconds that it has to end after SIGTERM.
     """
 
     image: str
@@ -29,3 +30,4 @@ class CheckRequest:
     health_port: int
     environment: dict[str, str]
     timeout: float
+    stop_grace: int

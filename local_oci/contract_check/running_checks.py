@@ -7,7 +7,7 @@ from local_oci.contract_check.request import CheckRequest
 from local_oci.contract_check.sockets import ListeningSocket
 from local_oci.contract_check.trial import Trial
 from local_oci.deployments.container_rules import is_allowed_port
-from local_oci.limits import MIN_PORT, STOP_GRACE_SECONDS
+from local_oci.limits import MIN_PORT
 
 _PORTS = "ports in use"
 _KILLED = "was killed by SIGKILL"
@@ -51,12 +51,12 @@ def listening_finding(request: CheckRequest, trial: Trial) -> Finding:
     return ok(_PORTS, _ports(trial.sockets))
 
 
-def stop_finding(trial: Trial) -> Finding:
+def stop_finding(request: CheckRequest, trial: Trial) -> Finding:
     """Whether it ends when it is asked to."""
     if trial.end is None or trial.end == _KILLED:
         return warning(
             "stop",
-            f"did not end within {STOP_GRACE_SECONDS:g} seconds after SIGTERM",
+            f"did not end within {request.stop_grace} seconds after SIGTERM",
             "let process 1 of the container end at SIGTERM, for instance by exec in its script",
         )
     return ok("stop", f"after SIGTERM it {trial.end}")

@@ -75,7 +75,9 @@ async def run_trial(subject: Subject, confinement: Confinement) -> Trial:
     lines: deque[str] = deque(maxlen=_KEPT_LINES)
     started = time.monotonic()
     try:
-        container = await start_container(_launch(subject, lines), confinement, owner_labels())
+        container = await start_container(
+            _launch(subject, lines), confinement, owner_labels(), subject.request.stop_grace
+        )
     except StartError as error:
         return Trial(problem=f"could not be started: {error}", seconds=0.0)
     try:
@@ -134,7 +136,7 @@ async def _sockets(
     request: CheckRequest, container: DockerContainer
 ) -> frozenset[ListeningSocket] | None:
     """The listening sockets, as soon as the server's is among them."""
-    deadline = time.monotonic() + _PORT_SECONDS
+    deadline = time.monotonic() + min(_PORT_SECONDS, request.timeout)
     while True:
         found = await asyncio.to_thread(_sockets_now, container.engine_container)
         if found is None or time.monotonic() > deadline:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 
 from local_oci.http.errors import ServiceError
 from local_oci.limits import MAX_REQUESTS_PER_SECOND
@@ -12,9 +13,14 @@ _WINDOW_SECONDS = 1.0
 
 
 class Throttle:
-    """Counts the invocations of the last second."""
+    """Counts the invocations of the last second.
 
-    def __init__(self) -> None:
+    Args:
+        now: the time in seconds.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
         self._times: deque[float] = deque()
 
     def check(self) -> None:
@@ -23,7 +29,7 @@ class Throttle:
         Raises:
             ServiceError: 429, in Oracle's words (model-dep-invoke-throttling.htm).
         """
-        present = time.monotonic()
+        present = self._now()
         while self._times and self._times[0] <= present - _WINDOW_SECONDS:
             self._times.popleft()
         if len(self._times) >= MAX_REQUESTS_PER_SECOND:

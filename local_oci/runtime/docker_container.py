@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from local_oci.limits import DEPLOYED_MODEL_PATH, STOP_GRACE_SECONDS
+from local_oci.limits import DEPLOYED_MODEL_PATH
 from local_oci.runtime.docker_engine import EngineError, connect, engine_errors_told
 from local_oci.runtime.docker_model_copy import fill
 from local_oci.runtime.exit_status import describe_exit
@@ -65,7 +65,7 @@ class _Started:
 
 
 async def start_container(
-    launch: Launch, confinement: Confinement, labels: Mapping[str, str]
+    launch: Launch, confinement: Confinement, labels: Mapping[str, str], stop_grace: int
 ) -> DockerContainer:
     """Create and start a container.
 
@@ -73,6 +73,7 @@ async def start_container(
         launch: what to run; the image is there.
         confinement: what it may do.
         labels: by which it can be found.
+        stop_grace: seconds between SIGTERM and SIGKILL when it is stopped.
 
     Raises:
         StartError: no engine answers, or it refuses; nothing is left.
@@ -85,16 +86,17 @@ async def start_container(
         if starting.exception() is None:
             await asyncio.to_thread(_discard, starting.result())
         raise
-    return DockerContainer(started, launch)
+    return DockerContainer(started, launch, stop_grace)
 
 
 class DockerContainer:
     """A container of the engine; see `runner.Container`."""
 
-    def __init__(self, started: _Started, launch: Launch) -> None:
+    def __init__(self, started: _Started, launch: Launch, stop_grace: int) -> None:
         self.server = started.server
         self.health = started.health
         self._started = started
+        self._stop_grace = stop_grace
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[str] = self._loop.create_future()
         self._stdout = LineReader(Stream.STDOUT, launch.output, 0)
@@ -129,7 +131,7 @@ class DockerContainer:
     async def terminate(self) -> str | None:
         """SIGTERM, then SIGKILL after the grace period; say how it ended, as far as known."""
         if self.running:
-            await asyncio.to_thread(_terminate, self._started.container)
+            await asyncio.to_thread(_terminate, self._started.container, self._stop_grace)
         with contextlib.suppress(TimeoutError):
             return await asyncio.wait_for(self.wait(), _LAST_LINES_SECONDS)
         return None
@@ -263,12 +265,12 @@ def _published(container: Any, port: int) -> Address:
     return Address(int(places[0]["HostPort"]) if places else 0)
 
 
-def _terminate(container: Any) -> None:
+def _terminate(container: Any, stop_grace: int) -> None:
     from docker.errors import DockerException
     from requests import RequestException
 
     with contextlib.suppress(DockerException, RequestException):
-        container.stop(timeout=int(STOP_GRACE_SECONDS))
+        container.stop(timeout=stop_grace)
 
 
 def _discard(started: _Started) -> None:

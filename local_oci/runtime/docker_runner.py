@@ -15,11 +15,13 @@ class DockerRunner:
     Args:
         home: the cloud's directory.
         source: has the registry where the images are, from when it is there.
+        stop_grace: seconds between SIGTERM and SIGKILL when a container is stopped.
     """
 
-    def __init__(self, home: Home, source: RegistrySource) -> None:
+    def __init__(self, home: Home, source: RegistrySource, stop_grace: int) -> None:
         self._home = home
         self._source = source
+        self._stop_grace = stop_grace
 
     def is_for(self, reference: str) -> bool:
         """Whether a reference names something in the registry, be it there or not."""
@@ -49,4 +51,4 @@ class DockerRunner:
     async def start(self, launch: Launch) -> DockerContainer:
         """Start a container; see `runner.Runner.start`."""
         remember_engine(self._home)
-        return await start_container(launch, Confinement(), labels_of(self._home))
+        return await start_container(launch, Confinement(), labels_of(self._home), self._stop_grace)

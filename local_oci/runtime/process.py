@@ -14,7 +14,7 @@ from pathlib import Path
 
 import local_oci
 from local_oci.home import Home, Lock
-from local_oci.limits import DEPLOYED_MODEL_PATH, STOP_GRACE_SECONDS
+from local_oci.limits import DEPLOYED_MODEL_PATH
 from local_oci.runtime.artifact import make_read_only
 from local_oci.runtime.exit_status import describe_exit
 from local_oci.runtime.images import ProcessImages
@@ -36,8 +36,8 @@ _HOME = "home"
 _STAGING = "staging"
 _KEPT_LINES = 20
 _LOCK_TIMEOUT_SECONDS = 5.0
-# The keeper ends by itself within the grace period; a second more, and it is killed.
-_KEEPER_PATIENCE_SECONDS = STOP_GRACE_SECONDS + 1.0
+# The keeper ends by itself within the grace period; so much later it is killed.
+_KEEPER_PATIENCE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +55,14 @@ class _View:
 class ProcessContainer:
     """A process tree below one keeper; see `runner.Container`."""
 
-    def __init__(self, keeper: asyncio.subprocess.Process, view: _View, launch: Launch) -> None:
+    def __init__(
+        self, keeper: asyncio.subprocess.Process, view: _View, launch: Launch, stop_grace: float
+    ) -> None:
         self.server = view.server
         self.health = view.health
         self._keeper = keeper
         self._view = view
+        self._stop_grace = stop_grace
         self._stderr = LineReader(Stream.STDERR, launch.output, _KEPT_LINES)
         stdout = LineReader(Stream.STDOUT, launch.output, 0)
         self._readers = [
@@ -88,7 +91,7 @@ class ProcessContainer:
         if self.running:
             self._keeper.send_signal(signal.SIGTERM)
         try:
-            await asyncio.wait_for(self.wait(), _KEEPER_PATIENCE_SECONDS)
+            await asyncio.wait_for(self.wait(), self._stop_grace + _KEEPER_PATIENCE_SECONDS)
         except TimeoutError:
             self._keeper.kill()
             await self.wait()
@@ -102,12 +105,16 @@ class ProcessRunner:
         home: the cloud's directory.
         images: the known process images.
         isolation: how far to set containers apart.
+        stop_grace: seconds between SIGTERM and SIGKILL when a container is stopped.
     """
 
-    def __init__(self, home: Home, images: ProcessImages, isolation: Isolation) -> None:
+    def __init__(
+        self, home: Home, images: ProcessImages, isolation: Isolation, stop_grace: float
+    ) -> None:
         self._home = home
         self._images = images
         self._isolation = isolation
+        self._stop_grace = stop_grace
 
     async def find_image(self, reference: str) -> FoundImage | None:
         """The process image, if the reference is known and its directory is there."""
@@ -134,7 +141,7 @@ class ProcessRunner:
         except BaseException:
             _remove_sockets(view)
             raise
-        return ProcessContainer(keeper, view, launch)
+        return ProcessContainer(keeper, view, launch, self._stop_grace)
 
     def _view_apart(self, launch: Launch) -> _View:
         run = self._home.run / secrets.token_hex(4)
@@ -159,7 +166,7 @@ class ProcessRunner:
         if not lock.acquire(_LOCK_TIMEOUT_SECONDS):
             raise StartError(f"{self._home.processes} is locked by another process")
         read_end, write_end = os.pipe()
-        task = _task(self._isolation, view, launch, image, write_end, lock.descriptor)
+        task = self._task(view, launch, image, write_end, lock.descriptor)
         task_file = launch.directory / "task.json"
         task_file.write_text(task.to_json())
         try:
@@ -186,27 +193,24 @@ class ProcessRunner:
             raise StartError(problem)
         return keeper
 
-
-def _task(
-    isolation: Isolation, view: _View, launch: Launch, image: Path, status: int, lock: int
-) -> Task:
-    home = launch.directory / _HOME
-    path = f"{image / 'bin'}:{view.environment.get('PATH', _DEFAULT_PATH)}"
-    return Task(
-        parent=os.getpid(),
-        isolation=isolation,
-        command=view.command,
-        environment={"HOME": str(home), **view.environment, "PATH": path},
-        directory=str(home),
-        model=str(launch.model),
-        mount_point=DEPLOYED_MODEL_PATH,
-        staging=str(launch.directory / _STAGING),
-        shm_size=launch.shm_size,
-        relays=view.relays,
-        grace_seconds=STOP_GRACE_SECONDS,
-        status_descriptor=status,
-        lock_descriptor=lock,
-    )
+    def _task(self, view: _View, launch: Launch, image: Path, status: int, lock: int) -> Task:
+        home = launch.directory / _HOME
+        path = f"{image / 'bin'}:{view.environment.get('PATH', _DEFAULT_PATH)}"
+        return Task(
+            parent=os.getpid(),
+            isolation=self._isolation,
+            command=view.command,
+            environment={"HOME": str(home), **view.environment, "PATH": path},
+            directory=str(home),
+            model=str(launch.model),
+            mount_point=DEPLOYED_MODEL_PATH,
+            staging=str(launch.directory / _STAGING),
+            shm_size=launch.shm_size,
+            relays=view.relays,
+            grace_seconds=self._stop_grace,
+            status_descriptor=status,
+            lock_descriptor=lock,
+        )
 
 
 def _command(launch: Launch) -> list[str]:

@@ -2,6 +2,9 @@
 
 Everything is real but what cannot be had: the GPU, its driver and NVIDIA's image are stand-ins
 (tests/stand_in_gpu, tests/stand_in_toolchain). Docker, make and all of Falconry are not.
+
+Every release with every recipe, and every way in which a build's container can end, without make:
+tests/falconry/engine/tensorrt_llm, test_builds.py, test_build_log.py and test_container.py.
 """
 
 import contextlib
@@ -18,7 +21,8 @@ from tests.end_to_end.conftest import Clone
 from tests.stand_in_toolchain.image import stand_in_image
 
 A10 = "NVIDIA A10, 580.65.06, 8.6"
-RELEASES = [row.release for row in load_toolchains().rows if row.engine_backend]
+RELEASES = [row.release for row in load_toolchains().rows]
+DEFAULT = load_toolchains().row(None)
 LABEL = "io.falconry.build"
 
 
@@ -75,17 +79,15 @@ def empty(runner, client):
     assert containers(client) == []
 
 
-@pytest.mark.parametrize("release", RELEASES)
-def test_every_release_builds_an_engine_that_says_what_it_is(empty, image, release):
-    words = engine(image(release), f"engine.toolchain={release}")
+def test_a_build_makes_an_engine_that_says_what_it_is(empty, image):
+    words = engine(image())
     assert "✔ engine       made" in empty.ok(*words).output
 
     (entry,) = entries(empty)
     manifest = json.loads((entry / "manifest.json").read_text())
-    row = load_toolchains().row(release)
     gpu = manifest["gpu"]
-    assert (gpu["tensorrt_llm"], gpu["gpu"], gpu["sm"]) == (row.tensorrt_llm, "NVIDIA A10", 86)
-    assert gpu["tensorrt"].startswith(".".join(row.tensorrt.split(".")[:2]))
+    assert (gpu["tensorrt_llm"], gpu["gpu"], gpu["sm"]) == (DEFAULT.tensorrt_llm, "NVIDIA A10", 86)
+    assert gpu["tensorrt"].startswith(".".join(DEFAULT.tensorrt.split(".")[:2]))
     assert manifest["key"] == entry.name
     again = empty.ok(*words).output
     assert "up to date" in again and "made" not in again
@@ -99,11 +101,6 @@ def test_a_repository_for_nvidias_backend_is_made_of_the_engine(empty, image):
     (entry,) = entries(empty)
     assert (repository / "tensorrt_llm/1/rank0.engine").samefile(entry / "rank0.engine")
     assert "up to date" in empty.ok("repository", *words[1:]).output
-
-
-def test_a_release_that_cannot_be_served_says_so_before_anything_is_packed(empty, image):
-    words = engine(image("23.10"), "engine.toolchain=23.10")
-    assert "cannot be served here" in empty.fails("repository", *words[1:])
 
 
 def test_json_is_all_that_standard_output_holds(empty, image):
@@ -121,12 +118,12 @@ def test_json_is_all_that_standard_output_holds(empty, image):
 
 
 def test_the_store_is_listed_and_pruned(empty, image):
-    for release in RELEASES[-3:]:
+    for release in RELEASES[-2:]:
         empty.ok(*engine(image(release), f"engine.toolchain={release}"))
     listed = empty.ok("engines", "PROFILE=oci").output
-    assert [path.name[:12] in listed for path in entries(empty)] == [True, True, True]
+    assert [path.name[:12] in listed for path in entries(empty)] == [True, True]
 
-    assert empty.ok("prune", "PROFILE=oci", "KEEP=1").output.count("removed") == 2
+    assert empty.ok("prune", "PROFILE=oci", "KEEP=1").output.count("removed") == 1
 
     (newest,) = entries(empty)
     assert newest.name[:12] in listed.splitlines()[0]
@@ -134,14 +131,7 @@ def test_the_store_is_listed_and_pruned(empty, image):
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
-    [
-        ("build:oom", "memory"),
-        ("build:killed", "host"),
-        ("build:half", "rank0.engine"),
-        ("build:unsupported", "SM"),
-        ("convert:oom", "memory"),
-    ],
+    ("fault", "said"), [("build:oom", "memory"), ("build:half", "rank0.engine")]
 )
 def test_a_failed_build_is_one_line_with_its_cause_and_leaves_nothing(empty, image, fault, said):
     assert said in empty.fails(*engine(image(fault=fault)))
@@ -155,13 +145,9 @@ def test_an_image_of_another_release_is_refused(empty, image):
     assert "0.19.0" in line and "1.0.0" in line
 
 
-MOMENTS = ["checking", "converting", "building", "flushing to disk"]
-
-
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_a_killed_build_is_finished_by_the_next(empty, image, moment):
+def test_a_killed_build_is_finished_by_the_next(empty, image):
     words = engine(image())
-    process = empty.start_until(moment, *words)
+    process = empty.start_until("building", *words)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
 
@@ -170,11 +156,10 @@ def test_a_killed_build_is_finished_by_the_next(empty, image, moment):
     assert (entry / "rank0.engine").stat().st_size > 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_build_takes_its_container_along(empty, image, client, number):
+def test_a_stopped_build_takes_its_container_along(empty, image, client):
     process = empty.start_until("building", *engine(image(fault="build:hang")))
     assert len(containers(client)) == 1
-    os.killpg(process.pid, number)
+    os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "Traceback" not in output, output
@@ -224,9 +209,13 @@ def test_an_engine_for_another_gpu_than_the_deployments_is_refused(empty, image)
 
 def test_another_runner_takes_the_engine_from_the_bucket(empty, image, tmp_path):
     """The mirror is in local_oci, a stand-in for Object Storage; the second runner has no GPU."""
-    # Any deployment starts the local cloud, and its configuration file is all that a runner needs.
-    empty.ok("deploy", "SET=image.run=process")
     cloud = empty.directory / "build/local/cloud"
+    # All that a runner needs of a cloud is its configuration file.
+    subprocess.run(
+        [".venv/bin/python", "-m", "local_oci", "start", f"--directory={cloud}", "--port=0"],
+        cwd=empty.directory,
+        check=True,
+    )
     mirror = (
         f"cloud.config_file={cloud}/config cloud.emulator.directory={cloud} "
         "engine.mirror.bucket=engines engine.store=build/runner"

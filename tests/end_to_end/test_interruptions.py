@@ -1,4 +1,9 @@
-"""Runs that are killed, run twice, or robbed of their outputs end in the same state."""
+"""Runs that are killed, run twice, or robbed of their outputs end in the same state.
+
+These are a few of each, of `make` itself. Every file that can be lost and every step at which a run
+can be killed: tests/falconry/test_disturbed_runs.py, and of a deployment
+tests/falconry/cloud/test_killed_deploy.py.
+"""
 
 import os
 import re
@@ -31,21 +36,13 @@ def writable_and_again(function, path, _):
 
 
 @pytest.mark.parametrize(
-    "victim",
+    ("victim", "damage"),
     [
-        "store/*/openvino_model.bin",
-        "store/*/manifest.json",
-        "store/*",
-        "local/repository/*/ensemble/config.pbtxt",
-        "local/repository",
-        "local/artifact/*.json",
-        "local/receipts/repository.json",
-        "local/receipts",
-        "digests.json",
-        "local",
+        ("store/*/openvino_model.bin", "overwrite"),
+        ("local/repository", "delete"),
+        ("local", "delete"),
     ],
 )
-@pytest.mark.parametrize("damage", ["delete", "overwrite"])
 def test_a_lost_or_damaged_output_is_made_again(clone, whole, victim, damage):
     for path in (clone.directory / "build").glob(victim):
         if damage == "delete":
@@ -60,22 +57,7 @@ def test_a_lost_or_damaged_output_is_made_again(clone, whole, victim, damage):
     assert clone.state() == whole
 
 
-@pytest.mark.parametrize(
-    "moment",
-    [
-        "nothing made yet",
-        "reading the checkpoint",
-        "converting weights",
-        "writing the model",
-        "checking the model",
-        "flushing to disk",
-        "engine       made",
-        "assembling",
-        "verifying",
-        "repository   made",
-        "computing checksums",
-    ],
-)
+@pytest.mark.parametrize("moment", ["converting weights", "flushing to disk", "assembling"])
 def test_a_killed_build_ends_in_the_same_state_when_run_again(clone, whole, moment):
     wipe(clone)
     process = clone.start_until(moment, "artifact")
@@ -105,15 +87,7 @@ def test_ctrl_c_is_one_line(clone):
 
 
 @pytest.mark.parametrize(
-    "moment",
-    [
-        "starting the local cloud",
-        "uploading the artifact",
-        "Unpacking the model artifact",
-        "Waiting for the container to be healthy",
-        "Model Deployment is Active",
-        "asking it a first question",
-    ],
+    "moment", ["uploading the artifact", "Waiting for the container to be healthy"]
 )
 def test_a_killed_deploy_is_finished_by_the_next(clone, sentences, moment):
     clone.ok("clean")

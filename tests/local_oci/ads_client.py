@@ -23,6 +23,9 @@ from ads.model.deployment import (
 from ads.model.generic_model import GenericModel
 from ads.model.service.oci_datascience_model import ModelWithActiveDeploymentError
 
+# A tenth of a second where its users wait for ten.
+POLL_SECONDS = 0.1
+
 
 def main() -> None:
     """Create, deploy, watch, predict, read the logs, and take everything down again."""
@@ -30,7 +33,7 @@ def main() -> None:
     ads.set_auth("api_key", oci_config_location=given["config"])
     model = _model(given)
     deployment = _deployment(given, model.id)
-    deployment.deploy(poll_interval=1)
+    deployment.deploy(poll_interval=POLL_SECONDS)
     told: dict[str, Any] = {
         "model": model.id,
         "deployment": deployment.model_deployment_id,
@@ -47,8 +50,8 @@ def main() -> None:
     )
     deployment.logs("access").tail(source=deployment.model_deployment_id)  # it prints them
     told["failure"] = _failure(given, model.id)
-    told["deactivated"] = deployment.deactivate(poll_interval=1).state.name
-    told["activated"] = deployment.activate(poll_interval=1).state.name
+    told["deactivated"] = deployment.deactivate(poll_interval=POLL_SECONDS).state.name
+    told["activated"] = deployment.activate(poll_interval=POLL_SECONDS).state.name
     _delete(given, model, deployment, told)
     print(json.dumps(told))
 
@@ -81,7 +84,7 @@ def _delete(
         time.sleep(0.5)
     told["deleted_model"] = _model(given).delete().status
     other = _model(given)
-    second = _deployment(given, other.id).deploy(poll_interval=1)
+    second = _deployment(given, other.id).deploy(poll_interval=POLL_SECONDS)
     GenericModel.delete(model_id=other.id, delete_associated_model_deployment=True)
     told["deleted_together"] = [second.sync().state.name, other.sync().status]
 
@@ -119,9 +122,9 @@ def _deployment(given: dict[str, Any], model: str, **variables: str) -> Any:
 def _failure(given: dict[str, Any], model: str) -> dict[str, str]:
     """What ADS makes of a deployment whose container ends at once."""
     deployment = _deployment(given, model, EXIT_EARLY="3")
-    deployment.deploy(poll_interval=1)
+    deployment.deploy(poll_interval=POLL_SECONDS)
     told = {"state": deployment.state.name, "details": deployment.sync().lifecycle_details}
-    deployment.delete(poll_interval=1)
+    deployment.delete(poll_interval=POLL_SECONDS)
     return told
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.local_oci.support import IMAGE, MODEL_FILES, REPOSITORY, LocalCloud, Sdk, zipped
+from tests.kept import kept
+from tests.local_oci.support import IMAGE, MODEL_FILES, LocalCloud, Sdk, zipped
 
 LOCK = Path(__file__).with_name("ads_requirements.lock")
 CLIENT = Path(__file__).with_name("ads_client.py")
@@ -29,16 +30,22 @@ UNREACHABLE = (
 
 @pytest.fixture(scope="session")
 def ads_python() -> Path:
-    """Python with what the lock pins; made once, in build/, and again for another lock."""
-    place = REPOSITORY / "build" / "oracle-ads"
-    stamp, python = place / "installed.lock", place / "bin" / "python"
-    if stamp.is_file() and stamp.read_bytes() == LOCK.read_bytes():
-        return python
-    subprocess.run([sys.executable, "-m", "venv", "--clear", place], check=True)
+    """Python with what the lock pins; kept between runs, so nothing may be written there."""
+    digest = hashlib.sha256(LOCK.read_bytes() + sys.version.encode()).hexdigest()
+    return _python_in(kept("oracle-ads", digest, _install, works=_works))
+
+
+def _python_in(environment: Path) -> Path:
+    return environment / "bin" / "python"
+
+
+def _install(environment: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    python = _python_in(environment)
     installing = subprocess.run(
         [
             *(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
-            # It imports a small part of what it brings, and compiles that by itself.
+            # The client imports a small part of it, which is compiled below.
             *("--no-compile", "--no-deps", "--require-hashes", "--requirement", LOCK),
         ],
         capture_output=True,
@@ -49,8 +56,22 @@ def ads_python() -> Path:
         if os.environ.get("CI") or not any(words in reason for words in UNREACHABLE):
             pytest.fail(reason)
         pytest.skip(reason)
-    shutil.copyfile(LOCK, stamp)
-    return python
+    _compile(python)
+
+
+def _compile(python: Path) -> None:
+    """Write the bytecode of what the client imports, whatever this process may write."""
+    importing = f"import runpy; runpy.run_path({str(CLIENT)!r})"
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+    subprocess.run([python, "-c", importing], env=environment, check=True, capture_output=True)
+
+
+def _works(environment: Path) -> bool:
+    looking = "import importlib.metadata; importlib.metadata.version('oracle-ads')"
+    try:
+        return subprocess.run([_python_in(environment), "-B", "-c", looking]).returncode == 0
+    except OSError:
+        return False
 
 
 @pytest.fixture(scope="session")
@@ -80,6 +101,7 @@ def run(
             **os.environ,
             "OCI_ODSC_SERVICE_ENDPOINT": shared_cloud.endpoint,
             "MPLCONFIGDIR": str(directory),
+            "PYTHONDONTWRITEBYTECODE": "1",
         },
         cwd=directory,
         capture_output=True,

@@ -286,7 +286,8 @@ def test_listening_on_loopback_only_is_named(check: Check, good: str) -> None:
 
 
 def test_a_server_port_that_nothing_listens_on_is_named(check: Check, good: str) -> None:
-    name, text = _violation(check(good, "--port=8001", "--health-port=8000"))
+    report = check(good, "--port=8001", "--health-port=8000", "--timeout=2")
+    name, text = _violation(report)
     assert name == "ports in use"
     assert text == "nothing listens on the server's port, 8001; there is 8000"
 
@@ -294,10 +295,10 @@ def test_a_server_port_that_nothing_listens_on_is_named(check: Check, good: str)
 def test_a_container_that_is_never_healthy_is_named_with_its_last_lines(
     check: Check, good: str
 ) -> None:
-    report = check(good, SICK="1", SAYS="loading for ever")
+    report = check(good, "--timeout=1.5", SICK="1", SAYS="loading for ever")
     assert _violation(report) == (
         "health",
-        "not healthy within 3 seconds: GET /health on port 8000: status 503 (it listens on 8000)",
+        "not healthy within 1.5 seconds: GET /health on port 8000: status 503 (it listens on 8000)",
     )
     assert report["output"] == ["loading for ever"]
 
@@ -316,9 +317,9 @@ def test_a_program_that_is_not_in_the_image_is_named(check: Check, good: str) ->
 
 
 def test_ignoring_sigterm_is_a_warning(check: Check, good: str) -> None:
-    report = check(good, IGNORE_SIGTERM="1")
+    report = check(good, "--stop-grace=2", IGNORE_SIGTERM="1")
     assert report["passed"] is True
-    assert _warnings(report) == [("stop", "did not end within 10 seconds after SIGTERM")]
+    assert _warnings(report) == [("stop", "did not end within 2 seconds after SIGTERM")]
 
 
 # --- around it --------------------------------------------------------------------------------

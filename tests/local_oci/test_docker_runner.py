@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ WRITE = ds.InferenceHttpEndpoint(endpoint_uri_suffix="/write", http_methods=["PO
 DIE = ds.InferenceHttpEndpoint(endpoint_uri_suffix="/die", http_methods=["POST"])
 INVALID = (400, "InvalidParameter")
 START_SECONDS = 20
+GRACE_SECONDS = 1
 
 
 class RegistryCloud(LocalCloud):
@@ -43,7 +45,9 @@ class RegistryCloud(LocalCloud):
 
     def __init__(self, directory: Path, image: Path) -> None:
         super().__init__(
-            directory, f"--image={IMAGE}={image}", "--registry", f"--start-timeout={START_SECONDS}"
+            directory,
+            *(f"--image={IMAGE}={image}", "--registry"),
+            *(f"--start-timeout={START_SECONDS}", f"--stop-grace={GRACE_SECONDS}"),
         )
 
     @property
@@ -357,7 +361,9 @@ def test_a_container_that_ignores_sigterm_is_killed_after_the_grace_period(
     docker_sdk: Sdk, client: Any, cloud: LocalCloud, pushed: tuple[str, str]
 ) -> None:
     deployment = _deploy(docker_sdk, pushed[0], variables={"IGNORE_SIGTERM": "1"})
+    begun = time.monotonic()
     docker_sdk.delete(deployment)
+    assert time.monotonic() - begun >= GRACE_SECONDS
     assert not _containers(client, cloud.directory)
 
 

@@ -1,7 +1,9 @@
 """One contract, whatever serves it, asked over HTTP as any client would.
 
 For real: the CPU engine. With a stand-in (tests/stand_in_backend) in the place of NVIDIA's C++
-backend, and everything else as it would be deployed: each release of it.
+backend, and everything else as it would be deployed: one release of it in full, and one test of
+each other, whose repositories differ from the first's in what
+tests/falconry/repository/test_releases.py says and in nothing else.
 """
 
 import json
@@ -16,11 +18,8 @@ from tests.model_repository.contract import CLOUD, Server
 from tests.stand_in_backend.engine import LIMITS, stand_in_engine
 from tests.stand_in_backend.repository import gpu_repository, stand_in_for_backend
 
-SERVED = [
-    row.release
-    for row in load_toolchains().rows
-    if row.engine_backend and row.layout == "pretrained_config"
-]
+RELEASE = load_toolchains().row(None).release
+OTHERS = [row.release for row in load_toolchains().rows if row.release != RELEASE]
 # The request of the user's document, as it stands there.
 DOCUMENT = {
     "text_input": CLOUD,
@@ -49,18 +48,16 @@ def stand_in_server(tmp_path_factory):
     return serve
 
 
-@pytest.fixture(scope="module", params=["cpu", *SERVED])
+@pytest.fixture(scope="module", params=["cpu", RELEASE])
 def server(request, stand_in_server):
     if request.param == "cpu":
         yield Server(request.getfixturevalue("triton"), "cpu")
         return
-    row = load_toolchains().row(request.param)
-    seed = {"seed": "seed", "random_seed": "random_seed"}[row.tensor_names]
     with stand_in_server(request.param) as url:
-        yield Server(url, request.param, seed, LIMITS["max_input_len"])
+        yield Server(url, request.param, "seed", LIMITS["max_seq_len"] - 1)
 
 
-@pytest.fixture(scope="module", params=["cpu", SERVED[-1]])
+@pytest.fixture(scope="module", params=["cpu", RELEASE])
 def unary_server(request, stand_in_server):
     """For the route `infer`, whose answers come in one piece."""
     if request.param == "cpu":
@@ -141,11 +138,28 @@ def test_the_prompt_is_echoed_only_when_asked_for(server, sentences):
 
 
 def test_a_seed_goes_by_the_name_that_the_release_gives_it(server, sentences):
+    assert_takes_the_seed(server, sentences)
+
+
+def assert_takes_the_seed(server, sentences):
     assert server.text(**{server.seed: 3, "top_k": 1}) == sentences[CLOUD]
     other = {"seed": "random_seed", "random_seed": "seed"}[server.seed]
     response = server.post({"text_input": CLOUD, "max_tokens": 5, other: 3})
     assert response.status_code == 400
     assert f"unknown field: {other}" in response.text
+
+
+@pytest.mark.parametrize("release", OTHERS)
+def test_another_release_serves_what_that_one_does(stand_in_server, sentences, release):
+    seed = load_toolchains().row(release).tensor_names
+    with stand_in_server(release) as url:
+        server = Server(url, release, seed, LIMITS["max_input_len"])
+        assert [server.text(prompt) for prompt in sentences] == list(sentences.values())
+        assert "".join(server.stream(text_input=CLOUD, max_tokens=128)) == sentences[CLOUD]
+        assert server.post(DOCUMENT).status_code == 200
+        assert_takes_the_seed(server, sentences)
+        refused = server.post({"text_input": "", "max_tokens": 5})
+        assert (refused.status_code, "text_input is empty" in refused.text) == (400, True)
 
 
 def test_a_short_request_does_not_wait_for_a_long_one(server):
@@ -199,6 +213,8 @@ GOOD = {"text_input": CLOUD, "max_tokens": 5}
         ({**GOOD, "text_input": ""}, "text_input is empty"),
         ({**GOOD, "messages": json.dumps(HELLO)}, "either text_input or messages"),
         ({**GOOD, "text_input": "word " * 2000}, "this engine takes {max_input_len}"),
+        ({**GOOD, "return_context_logits": True}, "return_context_logits can only be False"),
+        ({**GOOD, "return_generation_logits": True}, "return_generation_logits can only be False"),
         ({**GOOD, "text_input": ["a", "b"]}, "batch size"),
         ({**GOOD, "max_tokens": 0}, "max_tokens is 0"),
         ({**GOOD, "max_tokens": -3}, "max_tokens is -3"),

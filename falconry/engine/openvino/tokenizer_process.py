@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from falconry import errors
+from falconry.data_files import CODE_DIRECTORY
 from falconry.engine.openvino.telemetry import CI_JOB
 
 _PROGRAM = "falconry.engine.openvino.tokenizer"
-_ROOT = Path(__file__).parents[3]
 
 # The advice would be that PyTorch is absent, which is so by design.
 _ENVIRONMENT = {"TRANSFORMERS_NO_ADVISORY_WARNINGS": "1", **CI_JOB}
@@ -36,7 +36,7 @@ def tokenizer_conversion(checkpoint: Path, output: Path) -> Iterator[Callable[[]
     """
     process = subprocess.Popen(
         [sys.executable, "-m", _PROGRAM, checkpoint.absolute(), output.absolute()],
-        cwd=_ROOT,
+        cwd=CODE_DIRECTORY,
         env={**os.environ, **_ENVIRONMENT},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

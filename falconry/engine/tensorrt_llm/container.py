@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from falconry.data_files import project_file
 from falconry.docker_engine import containers
 from falconry.docker_engine.connection import connect
 from falconry.docker_engine.images import has_image, pull, reference_with_digest
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 BUILD_LABEL = "io.falconry.build"
 
-BUILD_SCRIPT_SOURCE = Path(__file__).parents[3] / "engine" / "build.py"
+BUILD_SCRIPT_SOURCE = "engine/build.py"
 _HOSTNAME = "falconry-build"
 _LOOPBACK = "127.0.0.1"
 _TMPFS = {"/tmp": "rw,exec,nosuid,nodev,mode=1777"}  # exec: kernels compiled there are loaded
@@ -76,6 +77,7 @@ class BuildRun:
         network: whether the container may reach the network.
         shm_bytes: size of its shared memory.
         log: gets the whole output.
+        may_load_by_shard: whether `load_by_shard` can be advised where host memory runs out.
         environment: for the container; anybody who may ask the engine can read it, so no secrets.
         build_script: what runs.
         user: whose rights it has, as user and group id.
@@ -93,7 +95,8 @@ class BuildRun:
     shm_bytes: int
     log: Path
     environment: Mapping[str, str]
-    build_script: Path = BUILD_SCRIPT_SOURCE
+    may_load_by_shard: bool = False
+    build_script: Path = field(default_factory=lambda: project_file(BUILD_SCRIPT_SOURCE))
     user: tuple[int, int] = field(default_factory=build_user)
 
 
@@ -103,7 +106,7 @@ def docker_command(run: BuildRun) -> str:
     words += [f"--user={_user(run)}", f"--hostname={_HOSTNAME}"]
     words += [] if run.network else ["--network=none", f"--add-host={_HOSTNAME}:{_LOOPBACK}"]
     words += ["--cap-drop=ALL", "--security-opt=no-new-privileges", "--read-only"]
-    words += [f"--tmpfs={place}:{options}" for place, options in _TMPFS.items()]
+    words += [f"--tmpfs={path}:{options}" for path, options in _TMPFS.items()]
     words += ["--log-driver=none", "--ipc=private", f"--shm-size={run.shm_bytes}"]
     words += [f"--gpus={run.gpus}"] if run.gpus else []
     words += [f"--env={name}={value}" for name, value in _environment(run).items()]
@@ -149,7 +152,7 @@ def _follow(run: BuildRun, container: Container, report: Callable[[str, float], 
     Raises:
         EngineError: it did not end well.
     """
-    said = BuildLog()
+    said = BuildLog(run.may_load_by_shard)
     run.log.parent.mkdir(parents=True, exist_ok=True)
     with disk_errors_told(run.log), run.log.open("wb") as log:
         try:
@@ -277,18 +280,22 @@ def _rewritten(run: BuildRun) -> Path:
 @contextlib.contextmanager
 def _written_for(run: BuildRun) -> Iterator[None]:
     """Has these files on the disk while the body runs."""
-    place = _rewritten(run)
-    with disk_errors_told(place):
-        place.mkdir(exist_ok=True)
-        for file in run.checkpoint:
-            if isinstance(file.content, bytes):
-                written = place / file.path.name
-                written.write_bytes(file.content)
-                written.chmod(0o644)  # whatever the umask: the build may run as another user
+    directory = _rewritten(run)
+    contents = [(file.path.name, file.content) for file in run.checkpoint]
     try:
+        _make(directory, {name: data for name, data in contents if isinstance(data, bytes)})
         yield
     finally:
-        remove(place)
+        remove(directory)
+
+
+def _make(directory: Path, files: Mapping[str, bytes] | None = None) -> None:
+    """Has a directory there, with some files that everybody may read."""
+    with disk_errors_told(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, content in (files or {}).items():
+            (directory / name).write_bytes(content)
+            (directory / name).chmod(0o644)  # whatever the umask: the build may be another user's
 
 
 def _writable(run: BuildRun) -> list[tuple[Path, PurePosixPath]]:
@@ -311,8 +318,7 @@ def _given_to_user(run: BuildRun) -> Iterator[None]:
     be using it.
     """
     for directory, _ in _writable(run):
-        with disk_errors_told(directory):
-            directory.mkdir(parents=True, exist_ok=True)
+        _make(directory)
     if run.user == (os.geteuid(), os.getegid()):
         yield
         return

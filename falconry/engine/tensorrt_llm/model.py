@@ -11,10 +11,11 @@ from falconry.checkpoint import FalconArchitecture, read_checkpoint
 from falconry.checkpoint.configuration import configuration_of
 from falconry.checkpoint.layout import expected_tensors
 from falconry.checkpoint.source import CheckpointSource
+from falconry.data_files import project_file
 from falconry.engine.tensorrt_llm.recipe import PublishedModel
 from falconry.errors import CheckpointError
 
-PUBLISHED = Path(__file__).parents[3] / "engine" / "published"
+PUBLISHED = "engine/published"
 
 # Published Falcons store two bytes an element (bfloat16).
 _PUBLISHED_BYTES = 2
@@ -64,7 +65,7 @@ def model_facts(source: CheckpointSource | None, model: PublishedModel) -> Model
     if directory is not None:
         return facts_of(directory)
     repository = source.hub.repository if source and source.hub else model.hub
-    path = PUBLISHED / f"{str(repository).rpartition('/')[2]}.json"
+    path = project_file(PUBLISHED) / f"{str(repository).rpartition('/')[2]}.json"
     return _published_facts(path) if path.is_file() else None
 
 

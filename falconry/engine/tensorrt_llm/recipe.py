@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from falconry.engine.recipe import RECIPES, RecipeTable, read_recipe
+from falconry.engine.recipe import RecipeTable, read_recipe
 
 FloatType = Literal["bfloat16", "float16", "float32"]
 Quantization = Literal["none", "int8_weight_only", "int4_weight_only", "fp8", "int4_awq"]
@@ -50,7 +50,8 @@ class GpuLimits(RecipeTable):
 
     Attributes:
         max_batch_size: requests answered at the same time.
-        max_input_len: tokens of a prompt.
+        max_input_len: tokens of a prompt, where attention is not fused; where it is, prompts may
+            fill `max_seq_len` but for one token.
         max_seq_len: tokens of prompt and answer together.
         max_num_tokens: tokens of all requests that one step computes.
         max_beam_width: beams a request may ask for.
@@ -99,8 +100,8 @@ class Calibration(RecipeTable):
     """What quantisation to fp8 or int4-AWQ measures activations on.
 
     Attributes:
-        dataset: a name on the Hugging Face hub, fetched by the container, or an absolute path,
-            mounted read-only.
+        dataset: a name that NVIDIA's quantiser knows, fetched by the container, or the absolute
+            path of a directory with texts in a column `text`, mounted read-only.
         size: samples.
         awq_block_size: weights that share a scale with int4-AWQ; divides the hidden size.
     """
@@ -134,7 +135,7 @@ class GpuRecipe(RecipeTable):
     calibration: Calibration | None = None
 
 
-def load_gpu_recipe(name: str, directory: Path = RECIPES) -> GpuRecipe:
+def load_gpu_recipe(name: str, directory: Path | None = None) -> GpuRecipe:
     """Loads a GPU recipe by its name.
 
     Raises:

@@ -54,7 +54,8 @@ def main():
     if Handler.behaviour == "exit":
         print("deserialization failed: the engine is for another GPU", file=sys.stderr, flush=True)
         sys.exit(3)
-    time.sleep(float(os.environ.get("START_SECONDS", "0")))
+    while "START_WITH_FILE" in os.environ and not Path(os.environ["START_WITH_FILE"]).exists():
+        time.sleep(0.02)
     address = os.environ.get("LISTEN_ADDRESS", "127.0.0.1")
     server = ThreadingHTTPServer((address, port), Handler)
     server.daemon_threads = True

@@ -1,5 +1,6 @@
 """Artifacts on their way into the catalog of a running local_oci, undisturbed and disturbed."""
 
+import contextlib
 import dataclasses
 import os
 import random
@@ -50,6 +51,22 @@ def small_and_quick(monkeypatch, cloud):
     monkeypatch.setattr(session_module, "_TIMEOUT_S", (5.0, 1.0))
     yield
     requests.delete(f"{cloud.endpoint}/_local/faults", timeout=5)
+
+
+@pytest.fixture
+def hasty(monkeypatch, settings):
+    """A context with a session of its own, in which what lasts is given up soon."""
+
+    @contextlib.contextmanager
+    def hasty():
+        with monkeypatch.context() as patch:
+            policy = dataclasses.replace(session_module._RETRIES, budget_s=0.2)
+            patch.setattr(session_module, "_RETRIES", policy)
+            patch.setattr(patience, "_BUDGET_S", 0.2)
+            patch.setattr(artifact_upload, "_EXPORT_TIMEOUT_S", 0.3)
+            yield Session(settings.cloud)
+
+    return hasty
 
 
 @pytest.fixture
@@ -264,15 +281,16 @@ def test_one_fault_of_a_small_artifact_is_outlasted(
 @pytest.mark.parametrize("fault", ["503"])
 @pytest.mark.parametrize("operation", STAGED_OPERATIONS)
 def test_a_fault_that_stays_is_one_error_and_never_a_wrong_artifact(
-    session, make_model, view, content, catalog, storage, staged, cloud, operation, fault
+    session, make_model, view, content, catalog, storage, staged, cloud, hasty, operation, fault
 ):
     first = make_model()
     cloud.fault(operation=operation, times=1000, **FAULTS[fault])
-    try:
-        upload_artifact(session, first, view, staged, silent)
-    except CloudError as error:
-        assert "\n" not in str(error)
-        assert error.problem
+    with hasty() as impatient:
+        try:
+            upload_artifact(impatient, first, view, staged, silent)
+        except CloudError as error:
+            assert "\n" not in str(error)
+            assert error.problem
     clear_faults(cloud)
     assert stored(catalog, first) in (None, content)
     second = make_model()
@@ -282,10 +300,10 @@ def test_a_fault_that_stays_is_one_error_and_never_a_wrong_artifact(
 
 
 def test_a_fault_that_stays_tells_what_was_attempted_and_that_the_rest_can_follow(
-    session, model, view, staged, cloud
+    model, view, staged, cloud, hasty
 ):
     cloud.fault(operation="upload_part", times=1000, skip=3, **FAULTS["503"])
-    with pytest.raises(CloudError) as failure:
+    with hasty() as session, pytest.raises(CloudError) as failure:
         upload_artifact(session, model, view, staged, silent)
     assert "uploading the artifact was refused: 503" in str(failure.value)
     assert "run again to send what is missing" in str(failure.value)
@@ -301,12 +319,12 @@ COPIES_THAT_FAIL = {
 
 
 @pytest.fixture
-def fail_to_copy(session, make_model, view, staged, cloud):
+def fail_to_copy(make_model, view, staged, cloud, hasty):
     """Uploads the artifact to its bucket, from where the catalog does not take it; the error."""
 
     def fail(fault):
         cloud.fault(times=1000, **COPIES_THAT_FAIL[fault])
-        with pytest.raises(CloudError) as failure:
+        with hasty() as session, pytest.raises(CloudError) as failure:
             upload_artifact(session, make_model(), view, staged, silent)
         clear_faults(cloud)
         return failure.value
@@ -606,14 +624,31 @@ def test_an_upload_killed_five_times_arrives_whole(
     assert left_behind(storage, staged) == []
 
 
-def test_memory_is_bounded_whatever_the_size(cloud, tmp_path, model, staged, catalog):
-    size = 1_200_000_000
-    (tmp_path / "large" / "m").mkdir(parents=True)
-    (tmp_path / "large" / "m" / "weights").touch()
-    os.truncate(tmp_path / "large" / "m" / "weights", size)
-    process = start(cloud, tmp_path / "large", model, 32 << 20, staged)
-    told, _ = process.communicate(timeout=300)
-    assert process.returncode == 0
-    assert int(told.split()[-1]) <= 300 * 1024
-    assert int(catalog.head_model_artifact(model).headers["content-length"]) > size
-    catalog.delete_model(model)
+@pytest.fixture
+def peak_memory(cloud, tmp_path, make_model, staged, catalog):
+    """Uploads so many bytes in parts of a size; gives the most MiB that the program held."""
+
+    def upload(size, part_bytes):
+        weights = tmp_path / f"large-{size}" / "m" / "weights"
+        weights.parent.mkdir(parents=True)
+        weights.touch()
+        os.truncate(weights, size)
+        model = make_model()
+        process = start(cloud, weights.parents[1], model, part_bytes, staged)
+        told, _ = process.communicate(timeout=300)
+        assert process.returncode == 0
+        assert int(catalog.head_model_artifact(model).headers["content-length"]) > size
+        catalog.delete_model(model)
+        return int(told.split()[-1]) / 1024
+
+    return upload
+
+
+def test_memory_is_bounded_whatever_the_size(peak_memory):
+    small, large = (peak_memory(size, 4 << 20) for size in (24_000_000, 224_000_000))
+    # A twentieth of what the one has more than the other.
+    assert large - small <= 10
+
+
+def test_memory_has_room_for_parts_of_the_usual_size(peak_memory):
+    assert peak_memory(140_000_000, 32 << 20) <= 300

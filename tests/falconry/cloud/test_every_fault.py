@@ -33,11 +33,14 @@ from tests.falconry.cloud.conftest import WATCH, quiet, run
 
 # A route of local_oci with two methods has the name of the one.
 _ROUTES = {"head_model_artifact": "get_model_artifact_content"}
-_BUDGET_S = 0.2
+_BUDGET_S = 0.05
+# Faults end after a number of requests and not after a time, so pauses need not be long.
+_PAUSES_S = (0.005, 0.01)
 _MOST_CALLS = 60
 # What a question is not asked again for: it may have been carried out.
 _LASTING_FOR_A_QUESTION = (409, 500, 504)
-_READ_TIMEOUT_S = 0.5
+_READ_TIMEOUT_S = 5.0
+_SHORT_READ_TIMEOUT_S = 0.1
 _WAIT_S = 4.0
 _WATCH = Watch(_WAIT_S, quiet)
 
@@ -126,6 +129,7 @@ class Trouble:
 
     def __init__(self, cloud, monkeypatch):
         self._cloud = cloud
+        self._monkeypatch = monkeypatch
         self._faults = []
         self._met = set()
         self._lock = threading.Lock()
@@ -134,6 +138,11 @@ class Trouble:
             (DeploymentClient, "send", lambda named: "predict"),
         ):
             monkeypatch.setattr(kind, name, self._troubled(getattr(kind, name), operation))
+
+    def give_up_reading_after(self, seconds):
+        """Lets clients wait so long for an answer."""
+        self._monkeypatch.setattr(session_module, "_TIMEOUT_S", (5.0, seconds))
+        session_module._shared_session.cache_clear()
 
     def befall(self, faults):
         """Lets these faults befall each call the next time that it is made."""
@@ -176,13 +185,17 @@ def _can_befall(operation, fault):
 
 @pytest.fixture
 def trouble(cloud, monkeypatch):
-    policy = dataclasses.replace(session_module._RETRIES, longest_pause_s=0.05)
+    first, longest = _PAUSES_S
+    policy = dataclasses.replace(
+        session_module._RETRIES, first_pause_s=first, longest_pause_s=longest
+    )
     monkeypatch.setattr(session_module, "_RETRIES", policy)
-    monkeypatch.setattr(session_module, "_TIMEOUT_S", (5.0, _READ_TIMEOUT_S))
-    monkeypatch.setattr(patience, "_FIRST_PAUSE_S", 0.02)
-    monkeypatch.setattr(patience, "_LONGEST_PAUSE_S", 0.05)
-    session_module._shared_session.cache_clear()
-    yield Trouble(cloud, monkeypatch)
+    monkeypatch.setattr(patience, "_FIRST_PAUSE_S", first)
+    monkeypatch.setattr(patience, "_LONGEST_PAUSE_S", longest)
+    monkeypatch.setattr(endpoint, "_SMOKE_PAUSE_S", first)
+    trouble = Trouble(cloud, monkeypatch)
+    trouble.give_up_reading_after(_READ_TIMEOUT_S)
+    yield trouble
     session_module._shared_session.cache_clear()
 
 
@@ -238,8 +251,8 @@ PASSING = {
         {"kind": "slow_body", "bytesPerSecond": 20_000},
     ],
     "late": [
-        {"kind": "late_effect", "seconds": 0.2},
-        {"kind": "delay", "seconds": 1.5 * _READ_TIMEOUT_S},
+        {"kind": "late_effect", "seconds": 0.5 * _SHORT_READ_TIMEOUT_S},
+        {"kind": "delay", "seconds": 1.5 * _SHORT_READ_TIMEOUT_S},
     ],
 }
 # These end a life's step, which says so, and goes on when it is run again.
@@ -251,8 +264,31 @@ LASTING = {
 }
 
 
-@pytest.mark.parametrize("faults", PASSING.values(), ids=PASSING)
-def test_what_passes_at_every_call_of_every_step_changes_nothing(life, trouble, faults):
+# Which of them run in one process, so that several can share the work.
+GROUPS = {
+    1: ("late", "never-an-answer"),
+    2: ("before-the-effect", "throttled"),
+    3: ("after-the-effect", "refused", "no-policy"),
+}
+
+
+def grouped(name, *values):
+    """A test's parameters, which run in the process of their group."""
+    (group,) = (number for number, names in GROUPS.items() if name in names)
+    return pytest.param(*values, id=name, marks=pytest.mark.xdist_group(f"every-fault-{group}"))
+
+
+@pytest.mark.parametrize(
+    ("faults", "read_timeout"),
+    [
+        grouped(name, faults, _SHORT_READ_TIMEOUT_S if name == "late" else _READ_TIMEOUT_S)
+        for name, faults in PASSING.items()
+    ],
+)
+def test_what_passes_at_every_call_of_every_step_changes_nothing(
+    life, trouble, faults, read_timeout
+):
+    trouble.give_up_reading_after(read_timeout)
     for name, step in life.steps():
         trouble.befall(faults)
         step()
@@ -261,7 +297,9 @@ def test_what_passes_at_every_call_of_every_step_changes_nothing(life, trouble, 
     assert what_is_there(life) == {"DELETED": 1}
 
 
-@pytest.mark.parametrize(("fault", "reason"), LASTING.values(), ids=LASTING)
+@pytest.mark.parametrize(
+    ("fault", "reason"), [grouped(name, *values) for name, values in LASTING.items()]
+)
 def test_what_lasts_at_any_call_is_one_clear_error_and_nothing_is_there_twice(
     life, trouble, hasty, fault, reason
 ):

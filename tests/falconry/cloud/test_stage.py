@@ -203,9 +203,10 @@ def interrupted_in_a_process(stage, waiting, results):
 
 
 def test_ctrl_c_ends_the_wait_and_the_cloud_goes_on(
-    make_stage, make_settings, deployments, settings
+    make_stage, make_settings, deployments, settings, tmp_path
 ):
-    slow = make_settings("deployment.environment.START_SECONDS=3")
+    begin = tmp_path / "begin"
+    slow = make_settings(f"deployment.environment.START_WITH_FILE={begin}")
     context = multiprocessing.get_context("spawn")
     waiting, results = context.Event(), context.Queue()
     runner = context.Process(
@@ -219,6 +220,7 @@ def test_ctrl_c_ends_the_wait_and_the_cloud_goes_on(
     assert "the creation of the deployment goes on in the cloud" in said
     assert "make status and make logs" in said
     assert deployments.find(settings.deployment.name).lifecycle_state == "CREATING"
+    begin.touch()
     assert deployments.settled(settings.deployment.name, WATCH).lifecycle_state == "ACTIVE"
     run(make_stage("hi", settings=slow))
     assert up_to_date(make_stage("hi", settings=slow))

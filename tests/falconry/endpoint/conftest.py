@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from falconry.endpoint import Endpoint
-from tests.local_oci.support import IMAGE, LocalCloud, Sdk, ds
+from tests.local_oci.support import IMAGE, REPOSITORY, LocalCloud, Sdk, ds
 
 OPEN = ("/v2/models/{}/generate_stream", "/other", "/slow")
 
@@ -55,6 +55,25 @@ def deploy(sdk: Sdk) -> Any:
 def deployment(sdk: Sdk) -> Any:
     """A deployment that nobody changes."""
     return deploy(sdk)
+
+
+@pytest.fixture
+def profile(scripted_cloud: LocalCloud, tmp_path: Path) -> Callable[..., Path]:
+    """Writes the profile `scripted`, which names that cloud and a deployment; gives its path."""
+    text = (REPOSITORY / "profiles" / "local.toml").read_text(encoding="utf-8")
+
+    def write(display_name: str) -> Path:
+        path = tmp_path / "profiles" / "scripted.toml"
+        path.parent.mkdir()
+        path.write_text(
+            text.replace("build/local/cloud", str(scripted_cloud.directory)).replace(
+                '[deployment]\nname = "falconry"', f'[deployment]\nname = "{display_name}"'
+            ),
+            encoding="utf-8",
+        )
+        return path
+
+    return write
 
 
 @pytest.fixture(autouse=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-import falconry.settings
 from falconry.endpoint import StreamFailureError, openai_client
 from falconry.endpoint.openai_api import openai_client_of
 from falconry.errors import CloudError, EndpointError
@@ -21,7 +21,6 @@ QUESTION: list[Any] = [{"role": "user", "content": "Why is the sky blue?"}]
 
 @pytest.fixture
 def client(sdk: Sdk, deployment: Any) -> Any:
-    pytest.importorskip("openai", reason="the package openai is not installed")
     return openai_client_of(deployment.model_deployment_url, sdk.signer)
 
 
@@ -38,38 +37,16 @@ def test_without_the_package_there_is_one_sentence(monkeypatch: pytest.MonkeyPat
         openai_client()
 
 
-@pytest.fixture
-def profile(
-    scripted_cloud: LocalCloud, deployment: Any, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[str], None]:
-    """Makes profiles name the scripted cloud, and a deployment."""
-    load = falconry.settings.load_settings
-
-    def name(display_name: str) -> None:
-        overrides = (
-            f"cloud.config_file={scripted_cloud.directory}/config"
-            f" cloud.emulator.directory={scripted_cloud.directory}"
-            f" deployment.name={display_name}"
-        )
-        monkeypatch.setattr(
-            falconry.settings, "load_settings", lambda root, named: load(root, overrides=overrides)
-        )
-
-    return name
-
-
-def test_a_profile_is_enough(profile: Callable[[str], None], deployment: Any) -> None:
-    pytest.importorskip("openai", reason="the package openai is not installed")
-    profile(deployment.display_name)
-    answer = openai_client(profile="local").models.with_raw_response.list()
+def test_a_profile_is_enough(profile: Callable[..., Path], deployment: Any) -> None:
+    path = profile(deployment.display_name)
+    answer = openai_client(profile=path).models.with_raw_response.list()
     assert json.loads(answer.text) == {"path": "/v1/models", "method": "GET"}
 
 
-def test_a_profile_without_a_deployment_is_one_sentence(profile: Callable[[str], None]) -> None:
-    pytest.importorskip("openai", reason="the package openai is not installed")
-    profile("nothing")
-    with pytest.raises(CloudError, match="nothing is deployed; run: make deploy PROFILE=local"):
-        openai_client(profile="local")
+def test_a_profile_without_a_deployment_is_one_sentence(profile: Callable[..., Path]) -> None:
+    path = profile("nothing")
+    with pytest.raises(CloudError, match="nothing is deployed; run: make deploy PROFILE=scripted"):
+        openai_client(profile=path)
 
 
 def test_a_whole_answer_comes_from_predict(client: Any, scripted_cloud: LocalCloud) -> None:

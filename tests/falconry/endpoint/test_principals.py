@@ -73,7 +73,6 @@ def test_questions_are_signed_as_a_session_a_resource_or_an_instance(
 
 @pytest.mark.parametrize("auth", KINDS)
 def test_the_openai_client_is_signed_so_as_well(signer: Signer, deployment: Any, auth: str) -> None:
-    pytest.importorskip("openai", reason="the package openai is not installed")
     client = openai_client_of(deployment.model_deployment_url, signer(auth))
     answer = client.models.with_raw_response.list()
     assert json.loads(answer.text)["path"] == "/v1/models"

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from falconry.data_files import project_file
 from falconry.engine.recipe import recipe_names
 from falconry.engine.shapes import gpu_shape
 from falconry.engine.tensorrt_llm.commands import plan_document
 from falconry.engine.tensorrt_llm.container import BuildRun, run_build
 from falconry.engine.tensorrt_llm.container_view import ContainerFile, container_view
-from falconry.engine.tensorrt_llm.layout import check_layout
-from falconry.engine.tensorrt_llm.model import PUBLISHED, chosen_source, model_facts
+from falconry.engine.tensorrt_llm.engine_config import check_engine
+from falconry.engine.tensorrt_llm.model import chosen_source, model_facts
 from falconry.engine.tensorrt_llm.places import CHECKPOINT
 from falconry.engine.tensorrt_llm.recipe import load_gpu_recipe
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
@@ -24,7 +25,7 @@ from falconry.engine.toolchain import load_toolchains
 from tests.stand_in_toolchain.image import stand_in_image
 
 ROOT = Path(__file__).parents[4]
-ROWS = [row for row in load_toolchains().rows if row.engine_backend]
+ROWS = load_toolchains().rows
 GPU_RECIPES = [name for name in recipe_names() if not name.startswith("cpu")]
 H100 = "NVIDIA H100 80GB HBM3, 580.65.06, 9.0"
 
@@ -51,17 +52,13 @@ def checkpoint_of(recipe):
     if recipe.model.path:
         return container_view(ROOT / recipe.model.path)
     published = f"{recipe.model.hub.rpartition('/')[2]}.json"
-    return (ContainerFile(CHECKPOINT / "config.json", PUBLISHED / published),)
+    config = project_file("engine/published") / published
+    return (ContainerFile(CHECKPOINT / "config.json", config),)
 
 
 @pytest.mark.parametrize(
     ("name", "row"),
-    [
-        pytest.param(name, row, id=f"{name}-{row.release}")
-        for name in GPU_RECIPES
-        for row in ROWS
-        if name != "falcon2-11b" or row.falcon2
-    ],
+    [pytest.param(name, row, id=f"{name}-{row.release}") for name in GPU_RECIPES for row in ROWS],
 )
 def test_the_releases_tools_build_what_the_recipe_says(
     docker_engine, monkeypatch, tmp_path, name, row
@@ -95,5 +92,5 @@ def test_the_releases_tools_build_what_the_recipe_says(
         lambda step, fraction: None,
     )
 
-    check_layout(places["engine"], spec)
+    check_engine(places["engine"], spec)
     assert (found["tensorrt_llm"], found["gpus"]) == (row.tensorrt_llm, 8)

@@ -11,14 +11,14 @@ import pytest
 from falconry.checkpoint import FalconArchitecture
 from falconry.checkpoint.configuration import read_configuration
 from falconry.checkpoint.layout import expected_tensors
-from falconry.engine.recipe import RECIPES, recipe_names
+from falconry.engine.recipe import recipe_names
 from falconry.engine.shapes import gpu_shape
 from falconry.engine.tensorrt_llm.memory import GIB, estimate
 from falconry.engine.tensorrt_llm.recipe import load_gpu_recipe
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine.toolchain import load_toolchains
 
-ROOT = RECIPES.parents[1]
+ROOT = Path(__file__).parents[4]
 PUBLISHED = ROOT / "engine" / "published"
 
 # A recipe's model, and the smallest shape of OCI's that it promises to fit.

@@ -38,6 +38,7 @@ LineReader = Callable[[bytes], None]
 
 # Docker waits ten seconds before it kills a container that it was told to stop.
 _STOP_GRACE_S = 8
+_MAJOR = re.compile(r"\d+")
 _NAMES = {"tensorrt_llm": "TensorRT-LLM", "tensorrt": "TensorRT"}
 
 
@@ -149,6 +150,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         plan = read_plan(path)
         report = check_toolchain(plan.versions)
+        variables, remark = cuda_compatibility(str(report["driver"]), os.environ)
+        os.environ.update(variables)
+        if remark:
+            console.write(f"{remark}\n".encode())
         for phase in plan.phases:
             run_phase(phase, plan.ranks, console, stop)
         check_output(plan)
@@ -273,6 +278,26 @@ def visible_gpus() -> dict[str, str | int]:
         )
     name, driver, _ = gpus[0]
     return {"driver": driver, "gpu": name, "sm": architectures[0], "gpus": len(gpus)}
+
+
+def cuda_compatibility(
+    driver: str, environment: Mapping[str, str]
+) -> tuple[dict[str, str], str | None]:
+    """How the image's CUDA works with the host's driver, as in docker/server/entrypoint.py.
+
+    Returns:
+        The variables to set, and what there is to say.
+    """
+    wanted = environment.get("CUDA_DRIVER_VERSION", "")
+    found_major, wanted_major = _MAJOR.match(driver), _MAJOR.match(wanted)
+    if not (found_major and wanted_major and int(found_major[0]) < int(wanted_major[0])):
+        return {}, None
+    libraries = f"{environment.get('_CUDA_COMPAT_PATH', '/usr/local/cuda/compat')}/lib.real"
+    older = f"the driver {driver} is older than {wanted}, which the image's CUDA wants"
+    if not Path(libraries).is_dir():
+        return {}, f"{older}, and the image has no {libraries}"
+    path = [libraries, *filter(None, [environment.get("LD_LIBRARY_PATH")])]
+    return {"LD_LIBRARY_PATH": ":".join(path)}, f"{older}: {libraries} comes first"
 
 
 def run_phase(phase: Phase, ranks: int, console: Console, stop: Stop) -> None:

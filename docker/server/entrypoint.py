@@ -12,24 +12,30 @@ first one and Triton its child, which can be stopped at any time.
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 _SERVER = "/opt/tritonserver/bin/tritonserver"
 _WITH_FRONT = Path(__file__).with_name("tritonserver.py")
 _ENGINE_MODEL = "tensorrt_llm"
-# Sets library paths and prepares CUDA's forward compatibility, then becomes its arguments.
+# Sets library paths and, as root, CUDA's forward compatibility; then becomes its arguments.
 _NVIDIA_ENTRYPOINT = "/opt/nvidia/nvidia_entrypoint.sh"
 _FIRST_RANK = b"OMPI_COMM_WORLD_RANK=0"  # set by mpirun
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
+# What the kernel says of its NVIDIA driver, in a container too.
+_DRIVER = Path("/proc/driver/nvidia/version")
+_MAJOR = re.compile(r"\d+")
+_DRIVER_VERSION = re.compile(r"Kernel Module(?: +for \S+)? +(\d[\d.]*)")
 
 
 def main() -> None:
     """Runs what the words ask for."""
     words = sys.argv[1:]
+    _prepare_cuda()
     if not words or words[0] == "tritonserver" or words[0].startswith("-"):
         arguments = words[words[:1] == ["tritonserver"] :]
         ranks = world_size(_repositories(arguments))
@@ -74,6 +80,44 @@ def world_size(repositories: Iterable[Path]) -> int:
     return 1
 
 
+def driver_version(path: Path) -> str | None:
+    """The version of the host's NVIDIA driver; None where there is none."""
+    try:
+        found = _DRIVER_VERSION.search(path.read_text(errors="replace"))
+    except OSError:
+        return None
+    return found[1] if found else None
+
+
+def cuda_compatibility(
+    driver: str | None, environment: Mapping[str, str]
+) -> tuple[dict[str, str], str | None]:
+    """How the image's CUDA works with the host's driver.
+
+    NVIDIA's images hold the driver libraries of their CUDA, which work with older kernel drivers.
+    Their entrypoint links them into the linker's directories, which needs root and a root file
+    system that can be written to (triton-inference-server/server, build.py of 25.10). An engine
+    build does the same: engine/build.py.
+
+    Args:
+        driver: the host's version.
+        environment: the image's.
+
+    Returns:
+        The variables to set, and what there is to say.
+    """
+    wanted = environment.get("CUDA_DRIVER_VERSION", "")
+    found_major, wanted_major = _MAJOR.match(driver or ""), _MAJOR.match(wanted)
+    if not (found_major and wanted_major and int(found_major[0]) < int(wanted_major[0])):
+        return {}, None
+    libraries = f"{environment.get('_CUDA_COMPAT_PATH', '/usr/local/cuda/compat')}/lib.real"
+    older = f"the driver {driver} is older than {wanted}, which the image's CUDA wants"
+    if not Path(libraries).is_dir():
+        return {}, f"{older}, and the image has no {libraries}"
+    path = [libraries, *filter(None, [environment.get("LD_LIBRARY_PATH")])]
+    return {"LD_LIBRARY_PATH": ":".join(path)}, f"{older}: {libraries} comes first"
+
+
 def run(command: list[str], stopped: Callable[[int], int | None] | None = None) -> int:
     """Runs a command until it ends, with the signals that ask to stop passed on.
 
@@ -99,6 +143,13 @@ def run(command: list[str], stopped: Callable[[int], int | None] | None = None) 
         elif (status := _reap(child)) is not None:
             code = os.waitstatus_to_exitcode(status)
             return code if code >= 0 else 128 - code
+
+
+def _prepare_cuda() -> None:
+    variables, remark = cuda_compatibility(driver_version(_DRIVER), os.environ)
+    os.environ.update(variables)
+    if remark:
+        print(f"entrypoint: {remark}", file=sys.stderr)
 
 
 def _become(command: list[str]) -> None:

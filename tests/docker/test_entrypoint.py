@@ -112,6 +112,75 @@ def test_a_repository_without_such_an_engine_is_served_by_one_process(entrypoint
     assert entrypoint.world_size([tmp_path]) == 1
 
 
+PROPRIETARY = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.161.08  Sat Feb 17 22:55:48 UTC"
+OPEN = (
+    "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  575.57.08  Release Build  (dvs)\n"
+    "GCC version:  gcc version 12.3.0 (Ubuntu 12.3.0-1ubuntu1~22.04)\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "version"), [(PROPRIETARY, "535.161.08"), (OPEN, "575.57.08"), ("other", None)]
+)
+def test_the_kernel_says_the_drivers_version(entrypoint, tmp_path, text, version):
+    path = tmp_path / "version"
+    path.write_text(text)
+    assert entrypoint.driver_version(path) == version
+
+
+def test_a_host_without_a_driver_has_no_version(entrypoint, tmp_path):
+    assert entrypoint.driver_version(tmp_path / "version") is None
+
+
+@pytest.fixture
+def image_environment(tmp_path):
+    """Of an image of CUDA 12.9.1, whose compatibility libraries are in a directory of the test."""
+    (tmp_path / "lib.real").mkdir()
+    return {"CUDA_DRIVER_VERSION": "575.57.08", "_CUDA_COMPAT_PATH": str(tmp_path)}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(None, ""), ("", ""), ("/usr/local/tensorrt/lib", "/usr/local/tensorrt/lib")],
+)
+def test_an_old_driver_gets_the_images_libraries_before_others(
+    entrypoint, image_environment, tmp_path, before, after
+):
+    if before is not None:
+        image_environment["LD_LIBRARY_PATH"] = before
+    variables, remark = entrypoint.cuda_compatibility("535.161.08", image_environment)
+    assert variables == {"LD_LIBRARY_PATH": f"{tmp_path}/lib.real" + (f":{after}" if after else "")}
+    assert remark == (
+        "the driver 535.161.08 is older than 575.57.08, which the image's CUDA wants: "
+        f"{tmp_path}/lib.real comes first"
+    )
+
+
+@pytest.mark.parametrize("driver", ["575.51.03", "575.57.08", "580.65.06", "1000.1", None, "[N/A]"])
+def test_a_new_enough_driver_or_none_changes_nothing(entrypoint, image_environment, driver):
+    assert entrypoint.cuda_compatibility(driver, image_environment) == ({}, None)
+
+
+@pytest.mark.parametrize("wanted", ["", "unknown"])
+def test_an_image_that_does_not_say_its_driver_changes_nothing(
+    entrypoint, image_environment, wanted
+):
+    environment = {**image_environment, "CUDA_DRIVER_VERSION": wanted}
+    assert entrypoint.cuda_compatibility("535.161.08", environment) == ({}, None)
+
+
+def test_an_image_without_the_libraries_is_left_as_it_is_and_says_so(
+    entrypoint, image_environment, tmp_path
+):
+    (tmp_path / "lib.real").rmdir()
+    variables, remark = entrypoint.cuda_compatibility("535.161.08", image_environment)
+    assert variables == {}
+    assert remark == (
+        "the driver 535.161.08 is older than 575.57.08, which the image's CUDA wants, "
+        f"and the image has no {tmp_path}/lib.real"
+    )
+
+
 def started(code, *command):
     """A process that runs a command by the entrypoint's `run`."""
     script = (

@@ -105,6 +105,31 @@ def test_the_port_is_the_fronts_and_the_front_has_its_own_packages(
         assert inner != "--http-port=9000"
 
 
+# A container's /proc is the kernel's own, so the driver's version is read from another file.
+OLD_DRIVER = """
+import os, sys
+from pathlib import Path
+
+sys.path.insert(0, "/opt/falconry/server")
+import entrypoint
+
+entrypoint._DRIVER = Path("/tmp/version")
+entrypoint._DRIVER.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.161.08  Sat")
+Path("/tmp/compat/lib.real").mkdir(parents=True)
+sys.argv[1:] = ["sh", "-c", "echo $LD_LIBRARY_PATH; id -u"]
+entrypoint.main()
+"""
+
+
+def test_an_old_driver_gets_the_images_libraries_without_root(docker_client, image):
+    words = ("/opt/falconry/venv/bin/python", "-c", OLD_DRIVER)
+    variables = {"CUDA_DRIVER_VERSION": "575.57.08", "_CUDA_COMPAT_PATH": "/tmp/compat"}
+    with container(docker_client, image, *words, environment=variables) as running:
+        assert running.wait(timeout=60)["StatusCode"] == 0
+        assert running.logs(stderr=False) == b"/tmp/compat/lib.real\n1000\n"
+        assert b"entrypoint: the driver 535.161.08 is older" in running.logs(stdout=False)
+
+
 def test_other_commands_go_through_nvidias_entrypoint(docker_client, image):
     with container(docker_client, image, "sh", "-c", "echo $STAND_IN_PREPARED; id -u") as running:
         assert running.wait(timeout=60)["StatusCode"] == 0

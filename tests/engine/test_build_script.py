@@ -200,6 +200,48 @@ def test_refuses_an_image_without_tensorrt_llm(build):
     assert build.refusal() == "the image holds no TensorRT-LLM; the toolchain row says 1.0.0"
 
 
+@pytest.fixture
+def library_path(build, tmp_path):
+    """What a tool gets as LD_LIBRARY_PATH with a driver, and what the build says of it."""
+    (tmp_path / "compat" / "lib.real").mkdir(parents=True)
+    build.run_script("import os; print('path', os.environ['LD_LIBRARY_PATH'])")
+    build.environment |= {
+        "CUDA_DRIVER_VERSION": "575.57.08",
+        "_CUDA_COMPAT_PATH": str(tmp_path / "compat"),
+        "LD_LIBRARY_PATH": "/other",
+    }
+
+    def found(driver):
+        build.environment["STAND_IN_GPUS"] = f"NVIDIA A10, {driver}, 8.6"
+        lines = build.run()[1].decode().splitlines()
+        (path,) = [line.removeprefix("path ") for line in lines if line.startswith("path ")]
+        return path, [line for line in lines if line.startswith("the driver ")]
+
+    return found
+
+
+def test_an_old_driver_gets_the_images_libraries_before_others(library_path, tmp_path):
+    compatible = f"{tmp_path}/compat/lib.real"
+    path, remarks = library_path("535.161.08")
+    assert path == f"{compatible}:/other"
+    assert remarks == [
+        "the driver 535.161.08 is older than 575.57.08, which the image's CUDA wants: "
+        f"{compatible} comes first"
+    ]
+
+
+@pytest.mark.parametrize("driver", ["575.51.03", "580.65.06"])
+def test_a_new_enough_driver_changes_nothing(library_path, driver):
+    assert library_path(driver) == ("/other", [])
+
+
+def test_an_image_without_the_libraries_is_left_as_it_is_and_says_so(library_path, tmp_path):
+    (tmp_path / "compat" / "lib.real").rmdir()
+    path, (remark,) = library_path("535.161.08")
+    assert path == "/other"
+    assert remark.endswith(f", and the image has no {tmp_path}/compat/lib.real")
+
+
 def test_refuses_to_build_without_a_gpu(build):
     del build.environment["STAND_IN_GPUS"]
     assert build.refusal().startswith("no NVIDIA GPU is visible in the container")

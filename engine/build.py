@@ -43,19 +43,15 @@ _NAMES = {"tensorrt_llm": "TensorRT-LLM", "tensorrt": "TensorRT"}
 
 
 class BuildError(Exception):
-    """What went wrong, as one sentence for the user."""
-
-
-class ToolError(BuildError):
-    """A tool failed; why is in what it printed.
+    """What went wrong, as one sentence for the user.
 
     Attributes:
-        status: as a shell gives it: 128 and the signal's number for one that a signal ended.
+        facts: of a tool that failed its "status", as a shell gives it.
     """
 
-    def __init__(self, tool: str, status: int) -> None:
-        super().__init__(f"{tool} ended with status {status}")
-        self.status = status
+    def __init__(self, reason: str, **facts: int) -> None:
+        super().__init__(reason)
+        self.facts = facts
 
 
 @dataclass(frozen=True)
@@ -150,19 +146,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         plan = read_plan(path)
         report = check_toolchain(plan.versions)
-        variables, remark = cuda_compatibility(str(report["driver"]), os.environ)
-        os.environ.update(variables)
-        if remark:
-            console.write(f"{remark}\n".encode())
+        prepare_cuda(str(report["driver"]), console)
         for phase in plan.phases:
             run_phase(phase, plan.ranks, console, stop)
         check_output(plan)
         write_report(path.with_name("report.json"), report)
-    except ToolError as error:
-        console.control({"error": str(error), "status": error.status})
-        return 1
     except BuildError as error:
-        console.control({"error": str(error)})
+        console.control({"error": str(error), **error.facts})
         return 1
     return 0
 
@@ -205,7 +195,7 @@ def check_toolchain(versions: dict[str, str]) -> dict[str, str | int]:
         _check_version(package, found.get(package), expected)
     return {
         **{package: version or "unknown" for package, version in found.items()},
-        "cuda": cuda_version(),
+        "cuda": os.environ.get("CUDA_VERSION", "unknown"),
         "python": platform.python_version(),
         **visible_gpus(),
     }
@@ -241,17 +231,6 @@ def _check_version(package: str, found: str | None, expected: str) -> None:
         raise BuildError(f"the image holds {name} {found}, the toolchain row says {expected}")
 
 
-def cuda_version() -> str:
-    """CUDA's version: what NVIDIA's images say of themselves, or nvcc."""
-    if version := os.environ.get("CUDA_VERSION"):
-        return version
-    with contextlib.suppress(OSError, subprocess.CalledProcessError):
-        told = subprocess.check_output(["nvcc", "--version"], text=True)
-        if match := re.search(r"release (\d+\.\d+)", told):
-            return match[1]
-    return "unknown"
-
-
 def visible_gpus() -> dict[str, str | int]:
     """The GPUs that the container sees: their common name, architecture and driver, and how many.
 
@@ -280,32 +259,27 @@ def visible_gpus() -> dict[str, str | int]:
     return {"driver": driver, "gpu": name, "sm": architectures[0], "gpus": len(gpus)}
 
 
-def cuda_compatibility(
-    driver: str, environment: Mapping[str, str]
-) -> tuple[dict[str, str], str | None]:
-    """How the image's CUDA works with the host's driver, as in docker/server/entrypoint.py.
-
-    Returns:
-        The variables to set, and what there is to say.
-    """
-    wanted = environment.get("CUDA_DRIVER_VERSION", "")
+def prepare_cuda(driver: str, console: Console) -> None:
+    """Has an old driver work by the image's libraries, as docker/server/entrypoint.py does."""
+    wanted = os.environ.get("CUDA_DRIVER_VERSION", "")
     found_major, wanted_major = _MAJOR.match(driver), _MAJOR.match(wanted)
     if not (found_major and wanted_major and int(found_major[0]) < int(wanted_major[0])):
-        return {}, None
-    libraries = f"{environment.get('_CUDA_COMPAT_PATH', '/usr/local/cuda/compat')}/lib.real"
+        return
+    libraries = f"{os.environ.get('_CUDA_COMPAT_PATH', '/usr/local/cuda/compat')}/lib.real"
     older = f"the driver {driver} is older than {wanted}, which the image's CUDA wants"
     if not Path(libraries).is_dir():
-        return {}, f"{older}, and the image has no {libraries}"
-    path = [libraries, *filter(None, [environment.get("LD_LIBRARY_PATH")])]
-    return {"LD_LIBRARY_PATH": ":".join(path)}, f"{older}: {libraries} comes first"
+        console.write(f"{older}, and the image has no {libraries}\n".encode())
+        return
+    path = [libraries, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
+    os.environ["LD_LIBRARY_PATH"] = ":".join(path)
+    console.write(f"{older}: {libraries} comes first\n".encode())
 
 
 def run_phase(phase: Phase, ranks: int, console: Console, stop: Stop) -> None:
     """Runs a phase's tool to its end.
 
     Raises:
-        BuildError: the image lacks the tool.
-        ToolError: it failed.
+        BuildError: the image lacks the tool, or it failed; why is in what it printed.
         SystemExit: a signal stopped it.
     """
     progress = PhaseProgress(phase, ranks)
@@ -315,7 +289,7 @@ def run_phase(phase: Phase, ranks: int, console: Console, stop: Stop) -> None:
         status = 128 - status
     if status != 0:
         tool = Path(phase.program[0]).name
-        raise ToolError(tool, status)
+        raise BuildError(f"{tool} ended with status {status}", status=status)
     progress.fraction = 1.0
     console.control(progress.told())
 

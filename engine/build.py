@@ -3,12 +3,13 @@
 
 Checks that the image and its GPUs are what the plan expects, runs the image's own tools one after
 the other, passes on what they print, says in between how far it is, and checks that the engine's
-files are there. It needs the standard library of Python 3.10 and NVIDIA's tools, and writes nothing
+files are there. It needs the standard library of Python 3.12 and NVIDIA's tools, and writes nothing
 but report.json beside the plan; the tools write where their arguments say.
 
 Lines of its own begin with `::falconry::` and hold JSON: {"phase", "step", "fraction"}, where the
-fraction is of the whole, or as the last line {"error"}, with exit status 1. Stopped by SIGTERM or
-SIGINT, it stops the running tool and exits with 143 or 130.
+fraction is of the whole, or as the last line {"error"}, with exit status 1. Where a tool failed,
+that line has its "status", and the tool's own lines say why. Stopped by SIGTERM or SIGINT, it stops
+the running tool and exits with 143 or 130.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -37,13 +38,23 @@ LineReader = Callable[[bytes], None]
 
 # Docker waits ten seconds before it kills a container that it was told to stop.
 _STOP_GRACE_S = 8
-_LONGEST_CAUSE = 300
-_KILLED = "was killed, most likely by the host's out-of-memory killer"
 _NAMES = {"tensorrt_llm": "TensorRT-LLM", "tensorrt": "TensorRT"}
 
 
 class BuildError(Exception):
     """What went wrong, as one sentence for the user."""
+
+
+class ToolError(BuildError):
+    """A tool failed; why is in what it printed.
+
+    Attributes:
+        status: as a shell gives it: 128 and the signal's number for one that a signal ended.
+    """
+
+    def __init__(self, tool: str, status: int) -> None:
+        super().__init__(f"{tool} ended with status {status}")
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -106,9 +117,9 @@ class Milestone:
 
 
 # The texts: NVIDIA/TensorRT-LLM tensorrt_llm/builder.py at 008b2b8, models/falcon/convert.py at
-# 201135e, examples/falcon/{convert_checkpoint.py at 06255cb, build.py at 0272129}, and a log of
-# trtllm-build 0.20.0. The quantizer's is modelopt's. The shares are guesses; nothing but the
-# percent that is shown depends on them.
+# 201135e, examples/falcon/convert_checkpoint.py at 06255cb, and a log of trtllm-build 0.20.0. The
+# quantizer's is modelopt's. The shares are guesses; nothing but the percent that is shown depends
+# on them.
 _MILESTONES = {
     "convert": (
         Milestone("Weights loaded. Total time", 0.65),
@@ -124,21 +135,6 @@ _MILESTONES = {
 # Loading a checkpoint shows a progress bar of tqdm's: ` 40%|####      | 2/5`.
 _BAR = re.compile(r"\b(\d{1,3})%\|")
 _BAR_SHARE = {"convert": 0.3, "quantize": 0.3}
-
-# What makes a tool fail, gravest first, and what to say; no text means the line itself.
-# TensorRT's messages: NVIDIA/TensorRT-LLM issues 346, 2400 and NVIDIA/TensorRT issue 3826.
-_CAUSES = (
-    (re.compile(r"No space left on device"), "the disk is full"),
-    (re.compile(r"process pool was terminated abruptly"), f"one of its workers {_KILLED}"),
-    (re.compile(r"(?i)cuda out of memory|OutOfMemory"), "the GPU ran out of memory"),
-    (re.compile(r"Target GPU SM|Unsupported SM"), None),
-    (re.compile(r"unrecognized arguments|invalid choice"), None),
-    (re.compile(r"\[E\]|\b\w*(?:Error|Exception)\b|\berror:"), None),
-)
-_HARMLESS = re.compile(r"\[(?:I|W|D|V)\]")
-# TensorRT tries ways that do not fit the GPU's memory, says so as an error, and goes on without.
-_WENT_ON = re.compile(r"(?i)skipping tactic")
-_LOG_PREFIX = re.compile(r"^(?:\[[^\]]*\]\s*)+")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -157,6 +153,9 @@ def main(arguments: list[str] | None = None) -> int:
             run_phase(phase, plan.ranks, console, stop)
         check_output(plan)
         write_report(path.with_name("report.json"), report)
+    except ToolError as error:
+        console.control({"error": str(error), "status": error.status})
+        return 1
     except BuildError as error:
         console.control({"error": str(error)})
         return 1
@@ -280,29 +279,25 @@ def run_phase(phase: Phase, ranks: int, console: Console, stop: Stop) -> None:
     """Runs a phase's tool to its end.
 
     Raises:
-        BuildError: the image lacks the tool, or it failed.
+        BuildError: the image lacks the tool.
+        ToolError: it failed.
         SystemExit: a signal stopped it.
     """
     progress = PhaseProgress(phase, ranks)
     console.control(progress.told())
-    cause = Cause()
-    status = stop.run(_command(phase), lambda line: _read_line(line, progress, cause, console))
+    status = stop.run(_command(phase), lambda line: _read_line(line, progress, console))
     if status < 0:  # ended by a signal; 137 is what a shell makes of the same
         status = 128 - status
-    if status == 128 + signal.SIGKILL:
-        raise BuildError(f"{phase.step}: {Path(phase.program[0]).name} {_KILLED}")
     if status != 0:
         tool = Path(phase.program[0]).name
-        raise BuildError(f"{phase.step}: {tool} ended with status {status}: {cause.sentence()}")
+        raise ToolError(tool, status)
     progress.fraction = 1.0
     console.control(progress.told())
 
 
-def _read_line(line: bytes, progress: PhaseProgress, cause: Cause, console: Console) -> None:
+def _read_line(line: bytes, progress: PhaseProgress, console: Console) -> None:
     console.write(line)
-    text = line.decode(errors="replace").strip()
-    cause.see(text)
-    if progress.see(text):
+    if progress.see(line.decode(errors="replace")):
         console.control(progress.told())
 
 
@@ -352,34 +347,6 @@ class PhaseProgress:
         return milestone.share * min(self._reached.get(milestone.text, 0), times) / times
 
 
-class Cause:
-    """Finds the line that says why a tool failed."""
-
-    def __init__(self) -> None:
-        self._last = ""
-        self._found: dict[int, str] = {}
-
-    def see(self, text: str) -> None:
-        """Reads a line."""
-        self._last = text or self._last
-        if _WENT_ON.search(text):
-            self._found.clear()
-        if _HARMLESS.search(text):
-            return
-        for grade, (pattern, _) in enumerate(_CAUSES):
-            if pattern.search(text):
-                self._found[grade] = text
-
-    def sentence(self) -> str:
-        """The cause, or the tool's last words."""
-        if not self._found:
-            return self._last[:_LONGEST_CAUSE] or "it said nothing"
-        grade = min(self._found)
-        line = _LOG_PREFIX.sub("", self._found[grade])[:_LONGEST_CAUSE]
-        told = _CAUSES[grade][1]
-        return f"{told} ({line})" if told else line
-
-
 class Console:
     """Standard output: the tools' bytes as they are, and control lines, each on its own line."""
 
@@ -393,7 +360,7 @@ class Console:
         self._stream.flush()
         self._at_line_start = line.endswith(b"\n")
 
-    def control(self, values: dict[str, str] | dict[str, str | float]) -> None:
+    def control(self, values: Mapping[str, str | float]) -> None:
         """Prints a control line."""
         start = b"" if self._at_line_start else b"\n"
         self.write(start + f"{CONTROL}{json.dumps(values)}\n".encode())

@@ -44,8 +44,9 @@ def server_command(arguments: Sequence[str], ranks: int) -> list[str]:
 
     What it tells mpirun and the ranks is from NVIDIA/TensorRT-LLM at 0a2e2c1f1268,
     triton_backend/scripts/launch_triton_server.py. Other than there, the first rank has the front,
-    root's rights are allowed only to root, and no rank is bound: by default mpirun gives each of
-    two ranks a single core, which its tokenizers would have to share.
+    root's rights are allowed only to root, no rank is bound, since by default mpirun gives each of
+    two ranks a single core, which its tokenizers would have to share, and there may be more ranks
+    than cores, which mpirun takes for its slots.
 
     Args:
         arguments: tritonserver's own.
@@ -54,7 +55,7 @@ def server_command(arguments: Sequence[str], ranks: int) -> list[str]:
     with_front = [sys.executable, "-E", str(_WITH_FRONT), _SERVER]
     if ranks == 1:
         return [*with_front, *arguments]
-    command = ["mpirun", "--bind-to", "none"]
+    command = ["mpirun", "--bind-to", "none", "--oversubscribe"]
     if os.geteuid() == 0:
         command.append("--allow-run-as-root")
     for rank in range(ranks):
@@ -70,9 +71,6 @@ def world_size(repositories: Iterable[Path]) -> int:
         config = _read_object(repository / _ENGINE_MODEL / "1" / "config.json")
         if "pretrained_config" in config:
             return int(config["pretrained_config"].get("mapping", {}).get("world_size", 1))
-        if "builder_config" in config:  # TensorRT-LLM 0.5 to 0.7
-            built = config["builder_config"]
-            return int(built.get("tensor_parallel", 1)) * int(built.get("pipeline_parallel", 1))
     return 1
 
 

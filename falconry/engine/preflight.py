@@ -41,8 +41,6 @@ def check_engine(manifest: Manifest, toolchain: Toolchain, shape: GpuShape) -> N
 def image_problems(engine: GpuEngine, toolchain: Toolchain) -> list[str]:
     """What keeps an engine from running in a toolchain's image, as clauses."""
     problems = []
-    if not toolchain.engine_backend:
-        problems.append(f"TensorRT-LLM {toolchain.tensorrt_llm} no longer serves TensorRT engines")
     if engine.tensorrt_llm != toolchain.tensorrt_llm:
         problems.append(
             f"it was built with TensorRT-LLM {engine.tensorrt_llm} and the image has"

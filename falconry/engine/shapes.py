@@ -23,6 +23,7 @@ class GpuShape(BaseModel):
         sm: its architecture, ten times the compute capability.
         gpus: how many there are.
         gpu_memory_gib: of one GPU, in GiB.
+        usable_gib: what CUDA gives of it, where that was read.
         source: where it was read.
     """
 
@@ -33,6 +34,7 @@ class GpuShape(BaseModel):
     sm: int
     gpus: int
     gpu_memory_gib: float
+    usable_gib: float | None = None
     source: str
 
 

@@ -1,7 +1,7 @@
 """Toolchains: the releases of NVIDIA's image that build and serve engines, as data.
 
-The rows are in engine/toolchains.toml, each with its source, and so are the dialects of the command
-lines that the releases understand, and what a server of chosen backends is composed with.
+The rows are in engine/toolchains.toml, each with its source, and so are the command lines that the
+releases understand, and what a server of chosen backends is composed with.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -24,9 +24,6 @@ _Digest = Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")]
 
 class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-_Kind = TypeVar("_Kind", bound=_Table)
 
 
 class Needs(_Table):
@@ -53,7 +50,6 @@ class Composable(_Table):
         minimum: the image that they are put onto; its reference without digest.
         full_digest: `sha256:...` of the one that was verified; None until somebody has pulled it.
         minimum_digest: the same of the other.
-        preparation: what the composed image needs; a table of `preparations` in the same file.
         backends: what is under /opt/tritonserver/backends in `full`.
         repoagents: what is under /opt/tritonserver/repoagents there.
         caches: what is under /opt/tritonserver/caches there.
@@ -65,7 +61,6 @@ class Composable(_Table):
     minimum: str
     full_digest: _Digest | None = None
     minimum_digest: _Digest | None = None
-    preparation: str
     backends: tuple[str, ...] = Field(strict=False)
     repoagents: tuple[str, ...] = Field(strict=False)
     caches: tuple[str, ...] = Field(strict=False)
@@ -93,16 +88,10 @@ class Toolchain(_Table):
         data_center_drivers: lower driver branches that data-centre GPUs may have as well
             (CUDA's forward compatibility).
         sm: GPU architectures, ten times the compute capability: 86 for 8.6.
-        converter: where the Falcon converter is in the image, first match counts; for `build.py`
-            flags this is the script that builds straight from the checkpoint.
-        quantizer: the quantisation script; None where there is none for Falcon.
-        flags: the dialect of the command lines; a table of `dialects` in the same file.
-        layout: of the engine's config.json and file names.
+        converter: where the Falcon converter is in the image, first match counts.
+        quantizer: the quantisation script.
         tensor_names: `seed` and `min_tokens`, or the older `random_seed` and `min_length`.
-        python_package: whether the image holds the tensorrt_llm package that builds engines.
-        falcon2: whether Falcon2-11B can be built.
-        engine_backend: whether engines are still built and served (gone after 1.2).
-        compose: what a server without TensorRT-LLM is composed from; None where there is nothing.
+        compose: what a server without TensorRT-LLM is composed from.
         notes: what a user of this row should know.
         source: where all this was read.
     """
@@ -118,15 +107,10 @@ class Toolchain(_Table):
     data_center_drivers: tuple[str, ...] = Field(strict=False)
     sm: tuple[int, ...] = Field(strict=False)
     converter: tuple[str, ...] = Field(strict=False)
-    quantizer: str | None = None
-    flags: str
-    layout: Literal["builder_config", "pretrained_config"]
+    quantizer: str
     tensor_names: Literal["random_seed", "seed"]
-    python_package: bool
-    falcon2: bool
-    engine_backend: bool
     listed_gb: float
-    compose: Composable | None = None
+    compose: Composable
     notes: str = ""
     source: str
 
@@ -151,12 +135,10 @@ class ConvertFlags(_Table):
 
 
 class QuantizeFlags(_Table):
-    """The quantiser's flags, by what they set; None for what a dialect cannot be told.
+    """The quantiser's flags, by what they set.
 
     Attributes:
         formats: what the recipe's `quantization` is called here; what is absent is not its work.
-        scales: the file with the scaling factors that it leaves in its output, where the builder
-            takes those instead of a whole checkpoint.
     """
 
     checkpoint: str
@@ -164,80 +146,60 @@ class QuantizeFlags(_Table):
     dtype: str
     format: str
     samples: str
-    dataset: str | None = None
-    cache_dtype: str | None = None
-    awq_block_size: str | None = None
-    tensor_parallel: str | None = None
-    pipeline_parallel: str | None = None
+    dataset: str
+    cache_dtype: str
+    awq_block_size: str
+    tensor_parallel: str
+    pipeline_parallel: str
     formats: Mapping[str, str]
-    scales: str | None = None
 
 
 class BuildFlags(_Table):
-    """The builder's flags, by what they set; None for what a dialect cannot be told.
-
-    Attributes:
-        max_seq_len: prompt and answer together; where it is None, `max_output_len` is the answer.
-        kv_cache_type: takes the type's name; where it is None, `paged_kv_cache` says yes or no.
-        workers: how many ranks are built at a time; where it is None, the switch `parallel` builds
-            all of them at a time.
-        max_num_tokens_needs_context_fmha: the size is refused without fused attention.
-    """
+    """The builder's flags, by what they set."""
 
     checkpoint: str
     output: str
     max_batch_size: str
     max_input_len: str
-    max_seq_len: str | None = None
-    max_output_len: str | None = None
+    max_seq_len: str
     max_num_tokens: str
-    max_num_tokens_needs_context_fmha: bool = False
     max_beam_width: str
     tokens_per_block: str
-    kv_cache_type: str | None = None
-    paged_kv_cache: str | None = None
-    in_flight_batching: str | None = None
+    kv_cache_type: str
     gemm_plugin: str
     gpt_attention_plugin: str
     remove_input_padding: str
     context_fmha: str
-    paged_context_fmha: str | None = None
+    paged_context_fmha: str
     timing_cache_input: str
-    timing_cache_output: str | None = None
-    workers: str | None = None
-    parallel: str | None = None
-    dtype: str | None = None
-    world_size: str | None = None
-    tensor_parallel: str | None = None
-    pipeline_parallel: str | None = None
-    load_by_shard: str | None = None
-    fp8: str | None = None
-    fp8_scales: str | None = None
-    fp8_cache: str | None = None
+    timing_cache_output: str
+    workers: str
 
 
-class Dialect(_Table):
-    """How a line of releases wants its command lines.
+class Commands(_Table):
+    """The programs of all releases, and their flags.
 
     Attributes:
-        builder: the program that builds, found on the container's PATH; None: the row's converter
-            builds straight from the checkpoint, and nothing is converted before.
-        choices: how yes and no are said: by the words `enable` and `disable` after the flag, or by
-            a switch that is there or not.
-        convert: None where `builder` is.
+        builder: the program that builds, found on the container's PATH.
     """
 
-    builder: str | None = None
-    choices: Literal["words", "switches"]
-    convert: ConvertFlags | None = None
+    builder: str
+    convert: ConvertFlags
     quantize: QuantizeFlags
     build: BuildFlags
 
 
 class Preparation(Needs):
-    """What every composed image of a line of releases needs, and what its backends need more."""
+    """What every composed image needs, and what its backends need more."""
 
     backends: Mapping[str, Needs] = {}
+
+
+class Retired(_Table):
+    """Why a release cannot be asked for, and the row to take instead."""
+
+    reason: str
+    take: str
 
 
 class Toolchains(_Table):
@@ -245,30 +207,32 @@ class Toolchains(_Table):
 
     default: str
     rows: tuple[Toolchain, ...]
-    dialects: Mapping[str, Dialect] = {}
-    preparations: Mapping[str, Preparation] = {}
+    retired: Mapping[str, Retired]
+    commands: Commands
+    preparation: Preparation
 
     def row(self, release: str | None) -> Toolchain:
         """A row by its release, such as "25.10"; the default for None.
 
         Raises:
-            SettingsError: there is no such row.
+            SettingsError: there is no such row, or it is retired.
         """
         wanted = release or self.default
         for row in self.rows:
             if row.release == wanted:
                 return row
+        if retired := self.retired.get(wanted):
+            raise SettingsError(
+                f"the toolchain {wanted} is retired: {retired.reason}",
+                where="engine.toolchain",
+                remedy=f"set it to {retired.take}",
+            )
         known = ", ".join(row.release for row in self.rows)
         raise SettingsError(
             f"there is no toolchain {wanted!r}",
             where="engine.toolchain",
             remedy=f"choose one of {known}",
         )
-
-    def with_capability(self, capability: Literal["falcon2", "engine_backend"]) -> Toolchain:
-        """The row to recommend when another one lacks a capability: the default if it has it."""
-        capable = [row for row in self.rows if getattr(row, capability)]
-        return next((row for row in capable if row.release == self.default), capable[-1])
 
 
 @cache
@@ -285,39 +249,6 @@ def load_toolchains(path: Path | None = None) -> Toolchains:
         return Toolchains.model_validate({**values, "rows": tuple(rows)})
     except ValidationError as error:
         raise SettingsError(validation_problem(error), where=path) from None
-
-
-def load_dialect(toolchain: Toolchain, path: Path | None = None) -> Dialect:
-    """The dialect of a row's command lines.
-
-    Raises:
-        SettingsError: the file does not describe it.
-    """
-    dialects = load_toolchains(path).dialects
-    wanted_by = f"the toolchain {toolchain.release}"
-    return _described("dialect", dialects, toolchain.flags, wanted_by, path)
-
-
-def load_preparation(composable: Composable, path: Path | None = None) -> Preparation:
-    """What images composed from a row's parts need.
-
-    Raises:
-        SettingsError: the file does not describe it.
-    """
-    preparations = load_toolchains(path).preparations
-    return _described("preparation", preparations, composable.preparation, composable.full, path)
-
-
-def _described(
-    kind: str, tables: Mapping[str, _Kind], name: str, wanted_by: str, path: Path | None
-) -> _Kind:
-    if name not in tables:
-        raise SettingsError(
-            f"there is no {kind} {name!r} for {wanted_by}",
-            where=path or project_file(TOOLCHAINS),
-            remedy=f"choose one of {', '.join(tables)}",
-        )
-    return tables[name]
 
 
 def _pinned(image: str, digest: str | None) -> str:

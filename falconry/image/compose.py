@@ -7,8 +7,8 @@ dockerfile_prepare_container_linux (triton-inference-server/server), and what is
   minimum image, whose own /opt/tritonserver goes first. They belong to root here, and the server
   runs as the script's user by its number.
 - The packages are the ones whose libraries the server loads. The script's tools are left out
-  (clang, dirmngr, git, gperf, pip, setuptools, software-properties-common, virtualenv, wget, and
-  Boost from source in 23.12dev): that no backend needs them to serve is inferred.
+  (clang, dirmngr, git, gperf, pip, setuptools, software-properties-common, virtualenv, wget): that
+  no backend needs them to serve is inferred.
 - DCGM comes from the full image, where the script installs the version that the full image names
   from NVIDIA's package repository, whose key it fetches. It is the same version by construction.
 - The script's second way to CUDA's forward compatibility, an entry for the loader, is left out: it
@@ -26,7 +26,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from falconry.engine.toolchain import Composable, Needs, Preparation, Toolchain, load_preparation
+from falconry.engine.toolchain import Composable, Needs, Preparation, Toolchain, load_toolchains
 from falconry.errors import SettingsError
 
 _WHERE = "COMPOSE"
@@ -107,8 +107,7 @@ def require_composable(composition: Composition, toolchain: Toolchain) -> Compos
     """The release's parts, which hold everything that the composition names.
 
     Raises:
-        SettingsError: the release has nothing to compose from, or lacks a part, or the part is one
-            that cannot be composed.
+        SettingsError: the release lacks a part, or the part is one that cannot be composed.
     """
     if refused := [name for name in _UNSUPPORTED if name in composition.backends]:
         raise SettingsError(
@@ -117,12 +116,7 @@ def require_composable(composition: Composition, toolchain: Toolchain) -> Compos
             remedy="leave COMPOSE out: make image then builds triton-trtllm, which serves engines,"
             f" on {toolchain.image}",
         )
-    if (composable := toolchain.compose) is None:
-        raise SettingsError(
-            f"the toolchain {toolchain.release} has no images to compose a server from",
-            where=_WHERE,
-            remedy="choose another engine.toolchain",
-        )
+    composable = toolchain.compose
     for key in _KEYS:
         known: tuple[str, ...] = getattr(composable, key)
         if unknown := [name for name in getattr(composition, key) if name not in known]:
@@ -162,11 +156,11 @@ def composed_dockerfile(
         images: references in place of the row's, such as ones by digest or of a mirror.
 
     Raises:
-        SettingsError: the release lacks a part, or cannot be composed.
+        SettingsError: the release lacks a part.
     """
     composable = require_composable(composition, toolchain)
     chosen = images or base_images(composable)
-    needs = _needs(composition, composable, load_preparation(composable))
+    needs = _needs(composition, composable, load_toolchains().preparation)
     requirements = [requirement for need in needs for requirement in need.python_packages]
     packages = [package for need in needs for package in need.packages]
     blocks = [

@@ -76,19 +76,7 @@ def trtllm_image(toolchain: Toolchain, image: str | None = None) -> ImageSource:
     Args:
         toolchain: the release.
         image: an image of the user's in place of the release's.
-
-    Raises:
-        SettingsError: the release serves no engines.
     """
-    if not toolchain.engine_backend:
-        from falconry.engine.toolchain import load_toolchains
-
-        better = load_toolchains().with_capability("engine_backend")
-        raise SettingsError(
-            f"the toolchain {toolchain.release} serves no TensorRT-LLM engines",
-            where="engine.toolchain",
-            remedy=f"take {better.release}",
-        )
     return ImageSource(
         name="triton-trtllm",
         version=toolchain.release,

@@ -176,6 +176,8 @@ class ContainerImageStage(Stage):
             known_secrets=[os.environ[name] for name in _SECRETS if os.environ.get(name)],
         )
         preflight.check(examined)
+        for warning in examined.warnings:
+            self._workspace.progress.note(f"warning: {warning}")
         about = "about " if examined.estimated else ""
         size = f"{about}{human_size(examined.compressed)} compressed"
         report(f"checked: {size}, {len(examined.layers)} layers, no problem", None)

@@ -26,14 +26,12 @@ def _size(image: Image, limits: ImageLimits) -> Finding:
     size, most = image.compressed_bytes, limits.compressed_bytes
     if size is None:
         return Finding("image size", f"not known; the cloud pulls {human_size(most)} at most")
-    return Finding(
-        "image size",
-        f"{human_size(size)} of {human_size(most)}, compressed",
-        None
-        if size <= most
-        else f"the image has {human_size(size)}, and the cloud pulls {human_size(most)} at most",
-        "build a smaller one: make image COMPOSE=..., or an image of fewer backends",
-    )
+    fact = f"{human_size(size)} of {human_size(most)}, compressed"
+    over = f"the image has {human_size(size)}, and the cloud pulls {human_size(most)} at most"
+    remedy = "build a smaller one: make image COMPOSE=..., or an image of fewer backends"
+    if size > limits.refused_bytes:
+        return Finding("image size", fact, over, remedy)
+    return Finding("image size", fact, None, remedy, over if size > most else None)
 
 
 def _versions(image: Image, engine: GpuEngine) -> Iterator[Finding]:

@@ -55,9 +55,10 @@ class ContainerLimits(_Table):
 
 
 class ImageLimits(_Table):
-    """Of an image; bytes as the registry keeps them."""
+    """Of an image; bytes as the registry keeps them, by the smallest and the largest reading."""
 
     compressed_bytes: int
+    refused_bytes: int
 
 
 class ComputeLimits(_Table):

@@ -13,7 +13,7 @@ from falconry.checkpoint.chat import CHAT_FILE
 from falconry.digests import tree_files
 from falconry.engine.manifest import engine_files
 from falconry.engine.serving import EngineLimits
-from falconry.engine.tensorrt_llm.built import BuiltEngine
+from falconry.engine.tensorrt_llm.engine_config import EngineConfig
 from falconry.repository.config import (
     CONFIG_FILE,
     ModelConfig,
@@ -24,7 +24,7 @@ from falconry.repository.config import (
 from falconry.repository.ensemble import adapt_ensemble
 from falconry.repository.place import FRONT_MODEL
 from falconry.repository.surface import BackendSurface
-from falconry.repository.tensorrt_llm import backend_config
+from falconry.repository.tensorrt_llm import backend_config, chunks_context
 from falconry.settings import ServingSettings
 
 ENGINE_MODEL = "tensorrt_llm"
@@ -44,7 +44,7 @@ _VERSION = "1"
 class GpuServing:
     """A TensorRT-LLM engine and the backend that serves it."""
 
-    engine: BuiltEngine
+    engine: EngineConfig
     surface: BackendSurface
 
 
@@ -93,17 +93,19 @@ def _configs(
         config.max_batch_size = limits.max_batch_size
     for model in (ENGINE_MODEL, FRONT_MODEL):
         configs[model].model_transaction_policy.decoupled = decoupled
+    longest_prompt = limits.max_input_len
     if gpu is not None:
-        core = backend_config(
+        configs[ENGINE_MODEL] = backend_config(
             ENGINE_MODEL, gpu.engine, gpu.surface, serving.tensorrt_llm, decoupled=decoupled
         )
-        configs[ENGINE_MODEL] = core
-        adapt_ensemble(configs[ENSEMBLE], core, gpu.surface)
+        adapt_ensemble(configs[ENSEMBLE], ENGINE_MODEL, gpu.surface)
+        chunked = chunks_context(gpu.engine, serving.tensorrt_llm)
+        longest_prompt = gpu.engine.longest_prompt(chunked)
     for model in _PROMPT_MODELS:
         set_parameters(
             configs[model],
             {
-                "max_input_len": limits.max_input_len,
+                "max_input_len": longest_prompt,
                 "max_seq_len": limits.max_seq_len,
                 "end_id": limits.end_id,
                 "pad_id": limits.pad_id,

@@ -11,7 +11,6 @@ from typing_extensions import override
 from falconry.data_files import project_file
 from falconry.digests import tree_files, value_digest
 from falconry.engine.manifest import GpuEngine, Manifest, read_manifest
-from falconry.errors import RepositoryError
 from falconry.pipeline import FileStage, Output, Report, Workspace
 from falconry.settings import Settings
 
@@ -72,10 +71,7 @@ class RepositoryStage(FileStage):
         from falconry.repository.surface import backend_surface
 
         row, serving = self._toolchain, self._settings.serving.tensorrt_llm
-        try:
-            surface = backend_surface(row)
-        except RepositoryError as refusal:
-            return (f"refused  {refusal}",)
+        surface = backend_surface(row)
         names = ", ".join(surface.renamed.get(name, name) for name in ("seed", "min_tokens"))
         return (
             f"backend  tensorrtllm of TensorRT-LLM {row.tensorrt_llm} on "
@@ -122,18 +118,18 @@ class RepositoryStage(FileStage):
 
         Raises:
             EngineError: it would not run in the toolchain's image on the shape.
-            RepositoryError: it is not what its papers say, or its release cannot be served.
+            RepositoryError: it is not what its papers say.
         """
         from falconry.engine.preflight import check_engine
         from falconry.engine.serving import EngineLimits
         from falconry.engine.shapes import gpu_shape
-        from falconry.engine.tensorrt_llm.built import read_built_engine
+        from falconry.engine.tensorrt_llm.engine_config import EngineConfig
         from falconry.repository.assemble import GpuServing
-        from falconry.repository.gpu_checks import check_built
+        from falconry.repository.gpu_checks import check_papers
         from falconry.repository.surface import backend_surface
 
         surface = backend_surface(self._toolchain)
         check_engine(manifest, self._toolchain, gpu_shape(self._settings.deployment.shape))
-        built = read_built_engine(self._engine.path)
-        check_built(self._engine.path, built, EngineLimits.read(self._engine.path), gpu)
+        built = EngineConfig.read(self._engine.path)
+        check_papers(built, EngineLimits.read(self._engine.path), gpu)
         return GpuServing(built, surface)

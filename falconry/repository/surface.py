@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from falconry.data_files import project_file
 from falconry.engine.toolchain import Toolchain
-from falconry.errors import RepositoryError, SettingsError
+from falconry.errors import SettingsError
 from falconry.settings import read_toml, validation_problem
 
 BACKEND = "engine/tensorrtllm_backend.toml"
@@ -49,7 +49,6 @@ class _File(_Table):
     optional_scalars: Mapping[str, str]
     surfaces: Mapping[str, _Surface]
     parameters: Mapping[str, str]
-    unserved: Mapping[str, str]
 
 
 class BackendSurface(_Table):
@@ -69,16 +68,9 @@ def backend_surface(toolchain: Toolchain) -> BackendSurface:
     """What the backend in a toolchain's image takes and gives.
 
     Raises:
-        RepositoryError: it is a release that cannot keep the serving contract.
         SettingsError: the file is not valid.
     """
     backend = _load(project_file(BACKEND))
-    if reason := backend.unserved.get(toolchain.tensorrt_llm):
-        raise RepositoryError(
-            f"TensorRT-LLM {toolchain.tensorrt_llm} cannot be served here: {reason}",
-            where=f"engine.toolchain {toolchain.release}",
-            remedy="build the engine with a newer toolchain",
-        )
     renamed = backend.surfaces[toolchain.tensor_names].renamed
     inputs = (
         *backend.inputs,

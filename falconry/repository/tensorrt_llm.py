@@ -10,7 +10,7 @@ from typing import Any
 
 from tritonclient.grpc import model_config_pb2
 
-from falconry.engine.tensorrt_llm.built import BuiltEngine
+from falconry.engine.tensorrt_llm.engine_config import EngineConfig
 from falconry.repository.config import ModelConfig, set_parameters
 from falconry.repository.place import MODEL_REPOSITORY
 from falconry.repository.surface import BackendSurface, BackendTensor
@@ -21,7 +21,7 @@ BACKEND = "tensorrtllm"
 
 def backend_config(
     name: str,
-    engine: BuiltEngine,
+    engine: EngineConfig,
     surface: BackendSurface,
     serving: TensorRtLlmServing,
     *,
@@ -37,11 +37,11 @@ def backend_config(
         decoupled: whether a request may have many responses.
     """
     config = model_config_pb2.ModelConfig(
-        name=name, backend=BACKEND, max_batch_size=engine.max_batch_size
+        name=name, backend=BACKEND, max_batch_size=engine.limits.max_batch_size
     )
     config.model_transaction_policy.decoupled = decoupled
     batching = config.dynamic_batching
-    batching.preferred_batch_size.append(engine.max_batch_size)
+    batching.preferred_batch_size.append(engine.limits.max_batch_size)
     batching.max_queue_delay_microseconds = serving.max_queue_delay_microseconds
     # The executor takes its own queue's limit from here, too.
     batching.default_queue_policy.max_queue_size = serving.max_queue_size
@@ -53,7 +53,7 @@ def backend_config(
     return config
 
 
-def chunks_context(engine: BuiltEngine, serving: TensorRtLlmServing) -> bool:
+def chunks_context(engine: EngineConfig, serving: TensorRtLlmServing) -> bool:
     """Whether long prompts are computed in several steps, between which other requests go on.
 
     Only engines with paged context attention can; reuse of cached beginnings needs it as well.
@@ -62,13 +62,13 @@ def chunks_context(engine: BuiltEngine, serving: TensorRtLlmServing) -> bool:
 
 
 def _parameters(
-    name: str, engine: BuiltEngine, serving: TensorRtLlmServing
+    name: str, engine: EngineConfig, serving: TensorRtLlmServing
 ) -> dict[str, str | int | float]:
     parameters: dict[str, str | int | float] = {
         # Opened as it is, from wherever the server was started (model_instance_state.cc:
         # std::filesystem::exists), so a relative path will not do.
         "gpt_model_path": f"{MODEL_REPOSITORY}/{name}/1",
-        "max_beam_width": engine.max_beam_width,
+        "max_beam_width": engine.limits.max_beam_width,
         "batch_scheduler_policy": serving.scheduler_policy,
         "kv_cache_free_gpu_mem_fraction": serving.kv_cache_free_gpu_mem_fraction,
         "enable_kv_cache_reuse": _word(engine.paged_context_fmha and serving.kv_cache_reuse),
@@ -77,9 +77,10 @@ def _parameters(
     }
     if serving.max_tokens_in_kv_cache is not None:
         parameters["max_tokens_in_paged_kv_cache"] = serving.max_tokens_in_kv_cache
-    if engine.world_size > 1:
+    ranks = engine.mapping.world_size
+    if ranks > 1:
         # Each rank its own GPU. The participants stay unnamed: they are all of mpirun's ranks.
-        parameters["gpu_device_ids"] = ",".join(map(str, range(engine.world_size)))
+        parameters["gpu_device_ids"] = ",".join(map(str, range(ranks)))
     return parameters
 
 

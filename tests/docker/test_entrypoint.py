@@ -92,14 +92,11 @@ def test_one_process_needs_no_mpirun(entrypoint):
     assert command[-3:] == [SERVER, "--model-repository=/models", "--http-port=9000"]
 
 
-# The layouts of TensorRT-LLM's config.json: from 0.8 on and before.
 @pytest.mark.parametrize(
     ("config", "size"),
     [
         ({"pretrained_config": {"mapping": {"world_size": 4, "tp_size": 2, "pp_size": 2}}}, 4),
         ({"pretrained_config": {"mapping": {"world_size": 1}}}, 1),
-        ({"builder_config": {"tensor_parallel": 2, "pipeline_parallel": 4}}, 8),
-        ({"builder_config": {"tensor_parallel": 2}}, 2),
         ({"something": "else"}, 1),
         ([], 1),
     ],

@@ -17,14 +17,11 @@ ROOT = Path(__file__).parents[2]
 CHECKPOINT = ROOT / "checkpoints" / "tiny-falcon"
 FLAGS = ROOT / "tests" / "data" / "trtllm_flags"
 RELEASES = sorted(path.stem for path in FLAGS.glob("*.json"))
-CONVERTING = [release for release in RELEASES if release != "23.10"]
 A10 = "NVIDIA A10, 575.57.08, 8.6"
 
 # Flags that releases dropped or had not yet; facts of NVIDIA's release notes (0.12 removed
-# max_output_len and trtllm-build's tp_size, 0.16 use_embedding_sharing) and of the older build.py.
+# max_output_len and trtllm-build's tp_size, 0.16 use_embedding_sharing) and of build.py until 0.7.
 FOREIGN = {
-    "23.10": [("build", "--max_seq_len"), ("build", "--kv_cache_type"), ("build", "--workers")],
-    "24.12": [("build", "--max_output_len"), ("convert", "--use_embedding_sharing")],
     "25.05": [("build", "--tp_size"), ("build", "--use_custom_all_reduce")],
     "25.10": [("build", "--max_output_len"), ("convert", "--use_embedding_sharing")],
     "26.07": [("build", "--use_inflight_batching"), ("build", "--world_size")],
@@ -47,8 +44,6 @@ def tools(tmp_path_factory):
             "quantize": f"{root}{row.quantizer}",
             "build": f"{root}/usr/local/bin/trtllm-build",
         }[phase]
-        if row.layout == "builder_config" and phase == "build":
-            program = f"{root}{row.converter[0]}"
         return subprocess.run(
             [program, *map(str, arguments)],
             env={**os.environ, **variables, **environment},
@@ -87,7 +82,7 @@ def test_values_are_refused_as_the_real_tools_refuse_them(tools, release):
     assert "argument --logits_dtype: invalid choice: 'float8'" in ended.stdout
 
 
-@pytest.mark.parametrize("release", CONVERTING)
+@pytest.mark.parametrize("release", RELEASES)
 def test_converts_and_builds_in_the_documented_layout(tools, release, tmp_path):
     converted, engine = tmp_path / "converted", tmp_path / "engine"
     words = ["--model_dir", CHECKPOINT, "--output_dir", converted, "--dtype", "bfloat16"]
@@ -112,23 +107,7 @@ def test_converts_and_builds_in_the_documented_layout(tools, release, tmp_path):
     assert build["plugin_config"]["tokens_per_block"] == 64
 
 
-def test_23_10_builds_straight_from_the_checkpoint_in_its_own_layout(tools, tmp_path):
-    words = ["--model_dir", CHECKPOINT, "--output_dir", tmp_path / "engine", "--dtype", "bfloat16"]
-    words += ["--world_size", 2, "--tp_size", 2, "--use_inflight_batching"]
-    ended = tools("23.10", "build", *words)
-    assert ended.returncode == 0, ended.stdout
-    assert _names(tmp_path / "engine") == [
-        "config.json",
-        "falcon_bfloat16_tp2_rank0.engine",
-        "falcon_bfloat16_tp2_rank1.engine",
-        "model.cache",
-    ]
-    config = json.loads((tmp_path / "engine" / "config.json").read_text())
-    assert config["builder_config"]["tensor_parallel"] == 2
-    assert config["plugin_config"]["paged_kv_cache"] is True
-
-
-@pytest.mark.parametrize("release", CONVERTING)
+@pytest.mark.parametrize("release", RELEASES)
 def test_quantises_to_a_converted_checkpoint(tools, release, tmp_path):
     words = ["--model_dir", CHECKPOINT, "--output_dir", tmp_path, "--qformat", "int4_awq"]
     ended = tools(release, "quantize", *words, "--awq_block_size", 64, "--kv_cache_dtype", "int8")
@@ -153,8 +132,8 @@ def test_engines_are_the_same_for_the_same_flags_and_as_large_as_told(tools, tmp
     assert [len(engine) for engine in engines] == [4096, 4096, 2 << 20]
 
 
-@pytest.mark.parametrize("release", ["23.10", "25.10"])
-def test_its_image_builds_an_engine_on_a_docker_engine(docker_engine, release, tmp_path):
+def test_its_image_builds_an_engine_on_a_docker_engine(docker_engine, tmp_path):
+    release = "25.10"
     row = load_toolchains().row(release)
     with contextlib.closing(docker_engine.client()) as client:
         tag = stand_in_image(client, release, row, {"STAND_IN_GPUS": A10})
@@ -201,16 +180,8 @@ def _plan(row):
         "span": [0.3, 1.0],
     }
     versions = {"tensorrt_llm": row.tensorrt_llm, "tensorrt": row.tensorrt}
-    if row.layout == "pretrained_config":
-        expected = ["config.json", "rank0.engine"]
-        return {"phases": [convert, build], "expected": expected, "versions": versions}
-    straight = {
-        **build,
-        "program": list(row.converter),
-        "arguments": ["--model_dir", checkpoint, "--output_dir", engine],
-    }
-    expected = ["config.json", "falcon_float16_tp1_rank0.engine", "model.cache"]
-    return {"phases": [straight], "expected": expected, "versions": versions}
+    expected = ["config.json", "rank0.engine"]
+    return {"phases": [convert, build], "expected": expected, "versions": versions}
 
 
 def _names(directory):

@@ -19,11 +19,7 @@ from tests.stand_in_backend.engine import LIMITS, stand_in_engine
 from tests.stand_in_backend.repository import gpu_repository, stand_in_for_backend
 
 RELEASE = load_toolchains().row(None).release
-OTHERS = [
-    row.release
-    for row in load_toolchains().rows
-    if row.engine_backend and row.layout == "pretrained_config" and row.release != RELEASE
-]
+OTHERS = [row.release for row in load_toolchains().rows if row.release != RELEASE]
 # The request of the user's document, as it stands there.
 DOCUMENT = {
     "text_input": CLOUD,
@@ -58,7 +54,7 @@ def server(request, stand_in_server):
         yield Server(request.getfixturevalue("triton"), "cpu")
         return
     with stand_in_server(request.param) as url:
-        yield Server(url, request.param, "seed", LIMITS["max_input_len"])
+        yield Server(url, request.param, "seed", LIMITS["max_seq_len"] - 1)
 
 
 @pytest.fixture(scope="module", params=["cpu", RELEASE])
@@ -217,6 +213,8 @@ GOOD = {"text_input": CLOUD, "max_tokens": 5}
         ({**GOOD, "text_input": ""}, "text_input is empty"),
         ({**GOOD, "messages": json.dumps(HELLO)}, "either text_input or messages"),
         ({**GOOD, "text_input": "word " * 2000}, "this engine takes {max_input_len}"),
+        ({**GOOD, "return_context_logits": True}, "return_context_logits can only be False"),
+        ({**GOOD, "return_generation_logits": True}, "return_generation_logits can only be False"),
         ({**GOOD, "text_input": ["a", "b"]}, "batch size"),
         ({**GOOD, "max_tokens": 0}, "max_tokens is 0"),
         ({**GOOD, "max_tokens": -3}, "max_tokens is -3"),

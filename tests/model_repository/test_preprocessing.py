@@ -252,6 +252,15 @@ def test_messages_without_a_template_are_refused_with_what_to_do(model):
     assert answer == "messages: this checkpoint has no chat template; send text_input"
 
 
+@pytest.mark.parametrize("name", ["return_context_logits", "return_generation_logits"])
+def test_logits_are_refused_and_none_may_be_asked_for(model, name):
+    prompt = {"QUERY": b"a", "REQUEST_OUTPUT_LEN": 5}
+    requests = [Request(**prompt, **{name.upper(): value}) for value in (True, False)]
+    answers = model.execute(requests)
+    assert answers[0] == f"{name} can only be False: the engine gathers no logits"
+    assert answers[1]["REQUEST_INPUT_LEN"].item() == 1
+
+
 def test_a_request_without_a_prompt_is_refused(model):
     (answer,) = model.execute([Request(REQUEST_OUTPUT_LEN=5)])
     assert answer == "give text_input or messages"

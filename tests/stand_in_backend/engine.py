@@ -11,6 +11,7 @@ from pathlib import Path
 from falconry.checkpoint.chat import write_chat
 from falconry.engine.manifest import BuildRecord, EngineFile, GpuEngine, Manifest, write_manifest
 from falconry.engine.toolchain import load_toolchains
+from tests.stand_in_toolchain.tools.stand_in_checkpoint import falcon_facts
 
 TINY = Path(__file__).parents[2] / "checkpoints/tiny-falcon"
 LIMITS = {"max_batch_size": 8, "max_input_len": 256, "max_seq_len": 512}
@@ -24,22 +25,27 @@ def stand_in_engine(
     tensor: int = 1,
     pipeline: int = 1,
     beams: int = 2,
+    num_tokens: int = 512,
+    context_fmha: bool = True,
     paged_context_fmha: bool = True,
 ) -> Path:
     """Writes an engine of a toolchain's row into a new directory."""
     row = load_toolchains().row(release)
     directory.mkdir(parents=True)
+    mapping = {"world_size": tensor * pipeline, "tp_size": tensor, "pp_size": pipeline}
     config = {
         "version": row.tensorrt_llm,
-        "pretrained_config": {
-            "architecture": "FalconForCausalLM",
-            "mapping": {"world_size": tensor * pipeline, "tp_size": tensor, "pp_size": pipeline},
-        },
+        "pretrained_config": {**falcon_facts(str(TINY)), "mapping": mapping, "quantization": {}},
         "build_config": {
             **LIMITS,
             "max_beam_width": beams,
-            "max_num_tokens": 512,
-            "plugin_config": {"use_paged_context_fmha": paged_context_fmha},
+            "max_num_tokens": num_tokens,
+            "plugin_config": {
+                "remove_input_padding": True,
+                "context_fmha": context_fmha,
+                "tokens_per_block": 32,
+                "use_paged_context_fmha": paged_context_fmha,
+            },
         },
     }
     _write(directory / "config.json", config)

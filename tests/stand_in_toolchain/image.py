@@ -95,15 +95,12 @@ def stand_in_files(release, toolchain_row, root, interpreter):
         f"{_LIBRARY}/{path.name}": Installed(path.read_bytes()) for path in _TOOLS.glob("*.py")
     }
     files[f"{_LIBRARY}/flags.json"] = Installed((_FLAGS / f"{release}.json").read_bytes())
-    straight = toolchain_row.layout == "builder_config"
     tools = {
-        toolchain_row.converter[0]: "build_0_5" if straight else "convert_checkpoint",
+        toolchain_row.converter[0]: "convert_checkpoint",
+        toolchain_row.quantizer: "quantize",
+        "/usr/local/bin/trtllm-build": "trtllm_build",
         "/usr/local/bin/nvidia-smi": "nvidia_smi",
     }
-    if toolchain_row.quantizer:
-        tools[toolchain_row.quantizer] = "quantize_0_5" if straight else "quantize"
-    if not straight:
-        tools["/usr/local/bin/trtllm-build"] = "trtllm_build"
     for path, name in tools.items():
         text = (
             f"#!{interpreter}\n# STAND-IN, not NVIDIA's.\nimport sys\n\n"

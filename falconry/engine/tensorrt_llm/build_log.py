@@ -48,10 +48,8 @@ class _Clue:
     remedy: str
 
 
-_HOST_MEMORY = (
-    "the host's memory ran out",
-    "give the host more memory or set load_by_shard in the recipe",
-)
+_HOST_MEMORY = "the host's memory ran out"
+_HOST_MEMORY_REMEDY = "build on a machine with more memory"
 _NO_GPU = (
     "Docker cannot give the build an NVIDIA GPU",
     "install the NVIDIA driver and the NVIDIA Container Toolkit here, use a GPU runner, "
@@ -73,13 +71,14 @@ _CLUES = (
         "lower max_batch_size or max_num_tokens in the recipe, or use a larger GPU",
     ),
     # The kernel's out-of-memory killer: a shell says "Killed" (T#489), Python's subprocess "died
-    # with <Signals.SIGKILL: 9>", its process pool the last one; build.py names the killer.
+    # with <Signals.SIGKILL: 9>", its process pool the last one.
     _Clue(
         re.compile(
             r"(?:^|\s)Killed$|SIGKILL|\bsignal 9\b|\bexit (?:status|code) (?:137|-9)\b"
-            r"|out-of-memory killer|process pool was terminated abruptly"
+            r"|process pool was terminated abruptly"
         ),
-        *_HOST_MEMORY,
+        _HOST_MEMORY,
+        _HOST_MEMORY_REMEDY,
     ),
     # Python's argparse; trtllm-build's flags come and go with the release (T#2049, T#2143).
     _Clue(
@@ -94,7 +93,10 @@ _CLUES = (
     ),
     # T#2400; PyTorch's and CUDA's own words for it (cudaErrorNoKernelImageForDevice).
     _Clue(
-        re.compile(r"(Unsupported SM\S*(?: ?\d+)?|no kernel image is available for execution)"),
+        re.compile(
+            r"(Unsupported SM\S*(?: ?\d+)?|Target GPU SM \d+ is not supported"
+            r"|no kernel image is available for execution)"
+        ),
         "this release does not support the GPU's architecture ({0})",
         "use a GPU or a toolchain whose row in engine/toolchains.toml lists the other",
     ),
@@ -161,13 +163,19 @@ _GOES_ON = re.compile(r"skipping tactic", re.IGNORECASE)
 
 
 class BuildLog:
-    """Reads a build's output as it comes; keeps the last words that explain a failure."""
+    """Reads a build's output as it comes; keeps the last words that explain a failure.
 
-    def __init__(self) -> None:
+    Args:
+        may_load_by_shard: whether the recipe can be told to take less of the host's memory.
+    """
+
+    def __init__(self, may_load_by_shard: bool = False) -> None:
+        self._may_load_by_shard = may_load_by_shard
         self._pending = b""
         self._phase: object = None
         self._step: str | None = None
         self._own_words: str | None = None
+        self._tool_end: str | None = None
         self._clue: tuple[str, str] | None = None
         self._error: str | None = None
         self._in_traceback = False
@@ -196,12 +204,14 @@ class BuildLog:
         if self._clue and not oom_killed:
             problem, remedy = self._clue
         elif oom_killed or exit_status == _KILLED:
-            problem, remedy = _HOST_MEMORY
-            problem += " and the build was killed"
+            problem, remedy = f"{_HOST_MEMORY} and the build was killed", _HOST_MEMORY_REMEDY
         elif self._own_words:
             return self._own_words, _SEE_LOG
         else:
-            problem, remedy = self._error or f"the build ended with {exit_status}", _SEE_LOG
+            end = self._tool_end or f"the build ended with {exit_status}"
+            problem, remedy = self._error or end, _SEE_LOG
+        if remedy == _HOST_MEMORY_REMEDY and self._may_load_by_shard:
+            remedy += ", or set load_by_shard = true in the recipe"
         return f"{problem}{f' while {self._step}' if self._step else ''}", remedy
 
     def _line(self, line: str) -> BuildStep | None:
@@ -213,6 +223,11 @@ class BuildLog:
     def _control(self, text: str) -> BuildStep | None:
         try:
             said: dict[str, Any] = json.loads(text)
+            if "status" in said:
+                self._tool_end = _shortened(str(said["error"]))
+                if said["status"] == _KILLED:
+                    self._clue = _HOST_MEMORY, _HOST_MEMORY_REMEDY
+                return None
             if "error" in said:
                 self._own_words = _shortened(str(said["error"]))
                 self._find_clue(self._own_words)

@@ -26,6 +26,7 @@ class Check:
     Attributes:
         name: what was looked at, a word or two.
         ok: whether the build may go on.
+        warning: whether a later stage may fail at it.
         text: what was found, as a clause.
         remedy: what to do, as an imperative clause; None when nothing has to be done.
     """
@@ -34,6 +35,7 @@ class Check:
     ok: bool
     text: str
     remedy: str | None = None
+    warning: bool = False
 
 
 SpecCheck = Callable[[GpuEngineSpec], Check]
@@ -88,8 +90,7 @@ def gpu_words(count: int) -> str:
 def toolchain_remedy(suits: Callable[[Toolchain], bool]) -> str | None:
     """The remedy of another release, the default if that will do; None when none will."""
     toolchains = load_toolchains()
-    building = [row for row in toolchains.rows if row.engine_backend and row.python_package]
-    releases = [row.release for row in building if suits(row)]
+    releases = [row.release for row in toolchains.rows if suits(row)]
     if not releases:
         return None
     chosen = toolchains.default if toolchains.default in releases else releases[-1]

@@ -77,6 +77,7 @@ class BuildRun:
         network: whether the container may reach the network.
         shm_bytes: size of its shared memory.
         log: gets the whole output.
+        may_load_by_shard: whether `load_by_shard` can be advised where host memory runs out.
         environment: for the container; anybody who may ask the engine can read it, so no secrets.
         build_script: what runs.
         user: whose rights it has, as user and group id.
@@ -94,6 +95,7 @@ class BuildRun:
     shm_bytes: int
     log: Path
     environment: Mapping[str, str]
+    may_load_by_shard: bool = False
     build_script: Path = field(default_factory=lambda: project_file(BUILD_SCRIPT_SOURCE))
     user: tuple[int, int] = field(default_factory=build_user)
 
@@ -145,7 +147,7 @@ def _follow(run: BuildRun, container: Container, report: Callable[[str, float], 
     Raises:
         EngineError: it did not end well.
     """
-    said = BuildLog()
+    said = BuildLog(run.may_load_by_shard)
     run.log.parent.mkdir(parents=True, exist_ok=True)
     with disk_errors_told(run.log), run.log.open("wb") as log:
         try:

@@ -25,7 +25,7 @@ from falconry.engine.tensorrt_llm.container import (
     docker_command,
     run_build,
 )
-from falconry.engine.tensorrt_llm.layout import check_layout
+from falconry.engine.tensorrt_llm.engine_config import check_engine
 from falconry.engine.tensorrt_llm.machine import this_machine
 from falconry.engine.tensorrt_llm.machine_checks import machine_checks
 from falconry.engine.tensorrt_llm.memory import estimate
@@ -36,18 +36,18 @@ from falconry.engine.tensorrt_llm.model import (
     model_facts,
     require_source,
 )
-from falconry.engine.tensorrt_llm.places import PLAN, TIMING_CACHE
+from falconry.engine.tensorrt_llm.places import PLAN
+from falconry.engine.tensorrt_llm.quantization_checks import calibration_files
 from falconry.engine.tensorrt_llm.recipe import load_gpu_recipe
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
-from falconry.engine.tensorrt_llm.spec_checks import spec_checks
+from falconry.engine.tensorrt_llm.spec_checks import may_load_by_shard, spec_checks
 from falconry.engine.toolchain import load_toolchains
-from falconry.errors import EngineError
 from falconry.files import remove
 from falconry.progress import human_count
 from falconry.settings import Settings
 
 # Raised whenever the same inputs would give other engines.
-_VERSION = "2"
+_VERSION = "3"
 
 # NCCL and TensorRT-LLM's worker processes share memory; Docker's own 64 MiB stop them
 # (TensorRT-LLM 1.0.0, docs/source/installation: `--ipc=host`, or a larger /dev/shm).
@@ -110,8 +110,11 @@ class TensorRtLlmJob:
             key, spec, directory or Path("CHECKPOINT"), self._store / key, self._build / "scratch"
         )
         lines.append(f"command  {docker_command(run)}")
-        lines += [f"inside   {line}" for line in _inside(spec)]
-        return [*lines, *_check_lines(spec_checks(spec))]
+        checks = spec_checks(spec)
+        if all(check.ok for check in checks):
+            inside = shell_lines(spec, spec.recipe.parallelism.world_size)
+            lines += [f"inside   {line}" for line in inside]
+        return [*lines, *_check_lines(checks)]
 
     def build(self, key: str, output: Path, report: Report, finished: Finished) -> BuiltEngine:
         """Builds it in the toolchain's image; see EngineJob."""
@@ -133,8 +136,7 @@ class TensorRtLlmJob:
             found = run_build(run, report)
         finally:
             remove(scratch)
-        _keep_timing_cache(output, run.cache)
-        check_layout(output, spec)
+        check_engine(output, spec)
         shutil.copyfile(directory / TOKENIZER, output / TOKENIZER)
         write_chat(directory, output)
         _write_serving(spec, output)
@@ -142,7 +144,7 @@ class TensorRtLlmJob:
 
     def _check(self, spec: GpuEngineSpec) -> None:
         machine = this_machine(self._build)
-        refuse([*spec_checks(spec), *machine_checks(spec, machine)])
+        refuse([*spec_checks(spec), calibration_files(spec), *machine_checks(spec, machine)])
 
     def _spec(self, facts: ModelFacts) -> GpuEngineSpec:
         return GpuEngineSpec.of(facts, self._recipe, self._toolchain, self._shape, self._image)
@@ -166,6 +168,7 @@ class TensorRtLlmJob:
             shm_bytes=_SHM_BYTES,
             log=(self._build / "logs" / f"engine-{key[:12]}.log").absolute(),
             environment={},
+            may_load_by_shard=may_load_by_shard(spec) and not spec.recipe.load_by_shard,
         )
 
     def _image_reference(self) -> str:
@@ -206,26 +209,13 @@ class TensorRtLlmJob:
         )
 
 
-def _inside(spec: GpuEngineSpec) -> list[str]:
-    try:
-        return shell_lines(spec, spec.recipe.parallelism.world_size)
-    except EngineError as impossible:
-        return [f"nothing: {impossible.problem}"]
-
-
-def _keep_timing_cache(output: Path, cache: Path) -> None:
-    """Takes the timing cache out of the engine, where 0.5 writes it whatever it is told."""
-    written = output / TIMING_CACHE.name
-    if written.exists():
-        shutil.move(written, cache / TIMING_CACHE.name)
-
-
 def _check_lines(checks: Sequence[Check]) -> list[str]:
-    return [
-        f"{'checked' if check.ok else 'refused'}  {check.name}: {check.text}"
-        + (f"; {check.remedy}" if check.remedy and not check.ok else "")
-        for check in checks
-    ]
+    lines = []
+    for check in checks:
+        state = "refused" if not check.ok else "warning" if check.warning else "checked"
+        remedy = f"; {check.remedy}" if check.remedy else ""
+        lines.append(f"{state}  {check.name}: {check.text}{remedy}")
+    return lines
 
 
 def _write_serving(spec: GpuEngineSpec, engine: Path) -> None:

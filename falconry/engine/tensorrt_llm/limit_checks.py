@@ -20,11 +20,19 @@ def _positions(spec: GpuEngineSpec) -> Check:
 
 
 def _prompts(spec: GpuEngineSpec) -> Check:
-    limits = spec.recipe.limits
+    limits, plugins = spec.recipe.limits, spec.recipe.plugins
+    found = f"{limits.max_input_len} of {limits.max_seq_len} tokens"
+    if plugins.context_fmha and plugins.remove_input_padding:  # see EngineConfig.longest_prompt
+        most = limits.max_seq_len - 1
+        most = most if _chunks(spec) else min(most, limits.max_num_tokens)
+        found = (
+            f"{most} of {limits.max_seq_len} tokens; max_input_len {limits.max_input_len} means"
+            " nothing with fused attention"
+        )
     return verdict(
         "prompt length",
         limits.max_input_len < limits.max_seq_len,
-        f"{limits.max_input_len} of {limits.max_seq_len} tokens",
+        found,
         f"limits.max_input_len {limits.max_input_len} leaves no room for an answer within"
         f" limits.max_seq_len {limits.max_seq_len}",
         f"set limits.max_input_len to {limits.max_seq_len - 1} or less",
@@ -46,10 +54,8 @@ def _step(spec: GpuEngineSpec) -> Check:
 
 
 def _chunks(spec: GpuEngineSpec) -> bool:
-    """Whether a prompt may be computed in several steps (0.5 knows no paged context FMHA)."""
-    plugins = spec.recipe.plugins
-    fused = plugins.context_fmha and plugins.paged_context_fmha
-    return fused and spec.toolchain.layout != "builder_config"
+    """Whether a prompt may be computed in several steps."""
+    return spec.recipe.plugins.context_fmha and spec.recipe.plugins.paged_context_fmha
 
 
 def _inflight_batching(spec: GpuEngineSpec) -> Check:

@@ -17,6 +17,7 @@ from falconry.engine.tensorrt_llm.gpus import Gpu, HostGpus
 from falconry.engine.tensorrt_llm.memory import GIB, estimate
 from falconry.engine.tensorrt_llm.quantization_checks import calibrated
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
+from falconry.engine.tensorrt_llm.spec_checks import may_load_by_shard
 from falconry.engine.toolchain import Toolchain
 
 NO_GPU = "no NVIDIA GPU is visible to Docker"
@@ -125,9 +126,9 @@ def _enough_gpus(spec: GpuEngineSpec, gpus: Sequence[Gpu]) -> Check:
 
 
 def _build_memory(spec: GpuEngineSpec, gpus: Sequence[Gpu]) -> Check:
-    """Weights and a largest step, which TensorRT times; calibration runs the model as it was."""
+    """Weights and a largest step, which TensorRT times; or the whole model as it was."""
     needed, room = estimate(spec).without_cache, min(gpu.memory_bytes for gpu in gpus)
-    if calibrated(spec):
+    if calibrated(spec) or _quantised_on_gpus(spec):
         original = spec.num_parameters * (4 if spec.recipe.dtype == "float32" else 2)
         needed = max(needed, original // len(gpus))
     return verdict(
@@ -136,8 +137,22 @@ def _build_memory(spec: GpuEngineSpec, gpus: Sequence[Gpu]) -> Check:
         f"{needed / GIB:.2f} of {room / GIB:.2f} GiB a GPU",
         f"the build takes about {needed / GIB:.2f} GiB a GPU, and {gpus[0].name} has"
         f" {room / GIB:.2f} GiB",
-        f"build on a machine with larger or more GPUs, such as {spec.shape.name}",
+        ways(
+            "set load_by_shard = true"
+            if _quantised_on_gpus(spec) and may_load_by_shard(spec)
+            else None,
+            f"build on a machine with larger or more GPUs, such as {spec.shape.name}",
+        ),
     )
+
+
+def _quantised_on_gpus(spec: GpuEngineSpec) -> bool:
+    """Whether the converter loads the model onto the GPUs before it quantises the weights.
+
+    Source: NVIDIA/TensorRT-LLM, examples/models/contrib/falcon/convert_checkpoint.py at
+    323e84602617: from_pretrained(device_map="auto").
+    """
+    return spec.recipe.quantization.endswith("weight_only") and not spec.recipe.load_by_shard
 
 
 def _host_memory(spec: GpuEngineSpec, machine: Machine) -> Check:

@@ -42,8 +42,7 @@ _LOGIT_COPIES = 4
 _CACHE_SHARE = 0.9
 
 # A rank's weights in a build's host memory: as read, as TensorRT's constants, as the finished
-# engine. An estimate; NVIDIA/TensorRT-LLM#236 tells of a Falcon-7B build that 48 GB did not
-# suffice for with 0.5.0, where the whole checkpoint is held as well.
+# engine. An estimate.
 _BUILD_COPIES = 3
 _BUILD_PROGRAMS = 4 * GIB
 
@@ -111,7 +110,7 @@ def estimate(spec: GpuEngineSpec) -> MemoryEstimate:
         activations=rank.activations,
         runtime=_RUNTIME,
         build_host_bytes=_build_host_bytes(spec, rank),
-        build_disk_bytes=rank.all_weights * (1 if _builds_directly(spec) else 2),
+        build_disk_bytes=2 * rank.all_weights,
         image_disk_bytes=unpacked_image_bytes(spec.toolchain),
     )
 
@@ -123,7 +122,7 @@ def unpacked_image_bytes(toolchain: Toolchain) -> int:
 
 def usable_bytes(shape: GpuShape) -> int:
     """What programs get of a GPU's memory, at least."""
-    return int(shape.gpu_memory_gib * GIB * _USABLE)
+    return int((shape.usable_gib or shape.gpu_memory_gib * _USABLE) * GIB)
 
 
 def sum_line(estimate: MemoryEstimate, gpu_memory_bytes: int) -> str:
@@ -138,18 +137,11 @@ def sum_line(estimate: MemoryEstimate, gpu_memory_bytes: int) -> str:
     return f"{terms} = {estimate.needed / GIB:.2f} of {gpu_memory_bytes / GIB:.2f} GiB a GPU"
 
 
-def _builds_directly(spec: GpuEngineSpec) -> bool:
-    """Whether engines are built straight from the checkpoint, as they were until 0.7."""
-    return spec.toolchain.layout == "builder_config"
-
-
 def _build_host_bytes(spec: GpuEngineSpec, rank: _Rank) -> int:
     """The larger of converting (whole checkpoint and a rank) and building (all ranks at once)."""
     checkpoint = spec.num_parameters * _ELEMENT[spec.recipe.dtype]
     held = min(checkpoint, _SHARD) if spec.recipe.load_by_shard else checkpoint
     building = _BUILD_COPIES * rank.weights * spec.recipe.parallelism.world_size
-    if _builds_directly(spec):
-        return _BUILD_PROGRAMS + held + building
     return _BUILD_PROGRAMS + max(held + rank.weights, building)
 
 

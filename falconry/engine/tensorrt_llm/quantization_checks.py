@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from falconry.engine.tensorrt_llm.checks import (
     Check,
@@ -10,12 +15,10 @@ from falconry.engine.tensorrt_llm.checks import (
     either,
     listed,
     shape_remedy,
-    toolchain_remedy,
     verdict,
     ways,
 )
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
-from falconry.engine.toolchain import Toolchain
 
 # Source: TensorRT-LLM's support matrix (docs/source/legacy/reference/support-matrix.md): FP8 from
 # Ada on, bfloat16 from Ampere on.
@@ -23,6 +26,14 @@ _SM_OF_FP8 = 89
 _SM_OF_BFLOAT16 = 80
 
 _CALIBRATED = ("fp8", "int4_awq")
+
+# Source: get_calib_dataloader, which knows a third one for models of images.
+_DATASETS = ("cnn_dailymail", "pileval")
+
+# What `datasets` takes for another split than `train` (data_files.py).
+_OTHER_SPLITS = re.compile(
+    r"(?<![a-z])(test|testing|valid|validation|val|dev|eval|evaluation)(?![a-z])"
+)
 
 # The block sizes of TensorRT-LLM's int4 kernels (fpA_intB_gemm: group sizes 64 and 128).
 _AWQ_BLOCKS = (128, 64)
@@ -58,48 +69,6 @@ def _fp8(spec: GpuEngineSpec) -> Check:
     )
 
 
-def _quantization(spec: GpuEngineSpec) -> Check:
-    wanted, row = spec.recipe.quantization, spec.toolchain
-    return verdict(
-        "quantisation",
-        wanted in _quantizations(row),
-        f"{wanted} with TensorRT-LLM {row.tensorrt_llm}",
-        f"TensorRT-LLM {row.tensorrt_llm} cannot quantise a Falcon to {wanted}",
-        ways(
-            f"set quantization to {either(_quantizations(row))}",
-            toolchain_remedy(lambda other: wanted in _quantizations(other)),
-        ),
-    )
-
-
-def _quantizations(row: Toolchain) -> list[str]:
-    """What a release can do to a Falcon's weights.
-
-    Source: examples/falcon/build.py of 0.5.0 has only FP8; examples/models/contrib/falcon
-    /convert_checkpoint.py has the weight-only ones, examples/quantization/quantize.py the rest.
-    """
-    direct = row.layout == "builder_config"
-    weight_only = [] if direct else ["int8_weight_only", "int4_weight_only"]
-    calibrated = [] if row.quantizer is None else ["fp8"] if direct else list(_CALIBRATED)
-    return ["none", *weight_only, *calibrated]
-
-
-def _cache_type(spec: GpuEngineSpec) -> Check:
-    cache, row = spec.recipe.kv_cache, spec.toolchain
-    # The first releases have only FP8's cache, and only with FP8's weights (examples/falcon).
-    direct = row.layout == "builder_config"
-    scales = row.quantizer is not None
-    fp8 = cache.dtype == spec.recipe.quantization == "fp8"
-    return verdict(
-        "cache type",
-        cache.dtype == "auto" or (fp8 if direct else scales),
-        f"kv_cache.dtype = {cache.dtype}",
-        f"TensorRT-LLM {row.tensorrt_llm} cannot quantise the cache of a Falcon with quantization ="
-        f' "{spec.recipe.quantization}" to {cache.dtype}',
-        'set kv_cache.dtype = "auto"',
-    )
-
-
 def _calibration(spec: GpuEngineSpec) -> Check:
     recipe, given = spec.recipe, spec.recipe.calibration is not None
     return verdict(
@@ -110,6 +79,79 @@ def _calibration(spec: GpuEngineSpec) -> Check:
         f' "{recipe.quantization}" and kv_cache.dtype = "{recipe.kv_cache.dtype}"',
         "remove it from the recipe" if given else "add it with dataset, size and awq_block_size",
     )
+
+
+def _dataset(spec: GpuEngineSpec) -> Check:
+    dataset = spec.recipe.calibration.dataset if spec.recipe.calibration else None
+    known = dataset is None or dataset.startswith("/") or dataset in _DATASETS
+    return verdict(
+        "calibration data",
+        known,
+        dataset or "not needed",
+        f'NVIDIA\'s quantiser knows no data set "{dataset}"',
+        f"set calibration.dataset to {either(_DATASETS)}, or to the absolute path of a directory",
+    )
+
+
+def calibration_files(spec: GpuEngineSpec) -> Check:
+    """Whether the quantiser can read the calibration data of this machine.
+
+    It calls load_dataset(directory, split="train") of Hugging Face's `datasets` and takes the
+    column `text` (tensorrt_llm/quantization/quantize_by_modelopt.py, get_calib_dataloader).
+    """
+    name, dataset = "calibration data", spec.recipe.calibration
+    if dataset is None or not dataset.dataset.startswith("/"):
+        return Check(name, True, "no files of this machine")
+    directory = Path(dataset.dataset)
+    files = [path for path in sorted(directory.rglob("*")) if path.suffix in _COLUMNS]
+    training = [path for path in files if not _OTHER_SPLITS.search(path.stem)]
+    problem = None
+    if not directory.is_dir():
+        problem = f"{directory} is no directory"
+    elif not training:
+        problem = f"{directory} has no training data in {listed(list(_COLUMNS))} files"
+    else:
+        try:
+            if not _COLUMNS[training[0].suffix](training[0]):
+                problem = f"{training[0]} has no column `text`"
+        except (OSError, ValueError) as error:
+            problem = f"{training[0]} cannot be read ({error})"
+    found = f"{len(training)} files with a column `text`"
+    remedy = "give a directory whose files have the texts in a column `text`"
+    return verdict(name, problem is None, found, problem or "", remedy)
+
+
+def _json_has_text(path: Path) -> bool:
+    with path.open(encoding="utf-8") as stream:
+        rows = json.load(stream) if path.suffix == ".json" else [json.loads(stream.readline())]
+    return isinstance(rows, list) and bool(rows) and "text" in rows[0]
+
+
+def _csv_has_text(path: Path) -> bool:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return "text" in next(csv.reader(stream), [])
+
+
+def _parquet_has_text(path: Path) -> bool:
+    """Looks for the name in the footer's schema, where names follow their length."""
+    with path.open("rb") as stream:
+        stream.seek(-8, os.SEEK_END)
+        size, mark = int.from_bytes(stream.read(4), "little"), stream.read(4)
+        if mark != b"PAR1":
+            raise ValueError("is not Parquet")
+        stream.seek(-8 - size, os.SEEK_END)
+        return b"\x04text" in stream.read(size)
+
+
+# Of the formats that `datasets` knows by a file's name; each says whether there is a column `text`,
+# which plain text is.
+_COLUMNS: Mapping[str, Callable[[Path], bool]] = {
+    ".parquet": _parquet_has_text,
+    ".jsonl": _json_has_text,
+    ".json": _json_has_text,
+    ".csv": _csv_has_text,
+    ".txt": lambda _: True,
+}
 
 
 def _awq_blocks(spec: GpuEngineSpec) -> Check:
@@ -141,8 +183,7 @@ def _awq_blocks(spec: GpuEngineSpec) -> Check:
 QUANTIZATION_CHECKS: Sequence[SpecCheck] = (
     _dtype,
     _fp8,
-    _quantization,
-    _cache_type,
     _calibration,
+    _dataset,
     _awq_blocks,
 )

@@ -50,7 +50,8 @@ class GpuLimits(RecipeTable):
 
     Attributes:
         max_batch_size: requests answered at the same time.
-        max_input_len: tokens of a prompt.
+        max_input_len: tokens of a prompt, where attention is not fused; where it is, prompts may
+            fill `max_seq_len` but for one token.
         max_seq_len: tokens of prompt and answer together.
         max_num_tokens: tokens of all requests that one step computes.
         max_beam_width: beams a request may ask for.
@@ -99,8 +100,8 @@ class Calibration(RecipeTable):
     """What quantisation to fp8 or int4-AWQ measures activations on.
 
     Attributes:
-        dataset: a name on the Hugging Face hub, fetched by the container, or an absolute path,
-            mounted read-only.
+        dataset: a name that NVIDIA's quantiser knows, fetched by the container, or the absolute
+            path of a directory with texts in a column `text`, mounted read-only.
         size: samples.
         awq_block_size: weights that share a scale with int4-AWQ; divides the hidden size.
     """

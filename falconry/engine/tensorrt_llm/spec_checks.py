@@ -29,10 +29,7 @@ _MOST_GPUS = 8
 
 def spec_checks(spec: GpuEngineSpec) -> list[Check]:
     """Everything that can be said without asking a machine."""
-    engines = _engines_exist(spec)
-    if not engines.ok:  # and then the recipe does not matter
-        return [engines]
-    return [engines, *(check(spec) for check in _SPEC_CHECKS)]
+    return [check(spec) for check in _SPEC_CHECKS]
 
 
 # The split over GPUs
@@ -62,6 +59,19 @@ def _kv_heads(spec: GpuEngineSpec) -> Check:
         _kv_splits(heads, tensor),
         f"{heads} key/value heads over parallelism.tensor = {tensor}",
         f"{heads} key/value heads are neither a multiple nor a divisor of parallelism.tensor ="
+        f" {tensor}",
+        f"set parallelism.tensor to {either(_tensor_splits(spec))}",
+    )
+
+
+def _vocabulary(spec: GpuEngineSpec) -> Check:
+    # The converter splits the output projection as it is, and the engine wants it padded.
+    vocabulary, tensor = spec.architecture.vocab_size, spec.recipe.parallelism.tensor
+    return verdict(
+        "vocabulary",
+        vocabulary % tensor == 0,
+        f"{vocabulary} tokens over parallelism.tensor = {tensor}",
+        f"a vocabulary of {vocabulary} tokens cannot be split evenly over parallelism.tensor ="
         f" {tensor}",
         f"set parallelism.tensor to {either(_tensor_splits(spec))}",
     )
@@ -106,6 +116,7 @@ def _tensor_splits(spec: GpuEngineSpec) -> list[int]:
         for tensor in _divisors(architecture.num_heads, _MOST_GPUS)
         if _kv_splits(architecture.num_kv_heads, tensor)
         and architecture.ffn_hidden_size % tensor == 0
+        and architecture.vocab_size % tensor == 0
     ]
 
 
@@ -113,42 +124,27 @@ def _divisors(number: int, most: int) -> list[int]:
     return [divisor for divisor in range(1, min(number, most) + 1) if number % divisor == 0]
 
 
+def may_load_by_shard(spec: GpuEngineSpec) -> bool:
+    """Whether the converter can read shard by shard.
+
+    Then it takes the output projection from the embedding, whatever the checkpoint has
+    (NVIDIA/TensorRT-LLM, models/falcon/convert.py at 7ed07f0691df, load_weights_from_hf_by_shard).
+    """
+    return spec.architecture.tied_embeddings
+
+
+def _load_by_shard(spec: GpuEngineSpec) -> Check:
+    return verdict(
+        "loading by shard",
+        may_load_by_shard(spec) or not spec.recipe.load_by_shard,
+        "used" if spec.recipe.load_by_shard else "not used",
+        "load_by_shard loses the checkpoint's own output projection: the engine would write bad"
+        " text",
+        "set load_by_shard = false",
+    )
+
+
 # The release
-
-
-def _engines_exist(spec: GpuEngineSpec) -> Check:
-    row = spec.toolchain
-    return verdict(
-        "TensorRT engines",
-        row.engine_backend,
-        f"TensorRT-LLM {row.tensorrt_llm} builds and serves them",
-        f"TensorRT-LLM {row.tensorrt_llm} no longer builds or serves TensorRT engines",
-        ways(toolchain_remedy(lambda _: True)),
-    )
-
-
-def _package(spec: GpuEngineSpec) -> Check:
-    return verdict(
-        "image",
-        spec.toolchain.python_package or spec.image_replaced,
-        f"{spec.image} has the tensorrt_llm package" if not spec.image_replaced else spec.image,
-        f"{spec.image} serves engines and cannot build them: it has no tensorrt_llm package",
-        ways(
-            f"set engine.image to an image with tensorrt_llm {spec.toolchain.tensorrt_llm}",
-            toolchain_remedy(lambda _: True),
-        ),
-    )
-
-
-def _family(spec: GpuEngineSpec) -> Check:
-    family, row = spec.architecture.family, spec.toolchain
-    return verdict(
-        "model",
-        row.falcon2 or family != "falcon2-11b",
-        f"{family} with TensorRT-LLM {row.tensorrt_llm}",
-        f"TensorRT-LLM {row.tensorrt_llm} does not know Falcon2's single layer norm",
-        ways(toolchain_remedy(lambda other: other.falcon2)),
-    )
 
 
 def _architecture(spec: GpuEngineSpec) -> Check:
@@ -168,15 +164,17 @@ def _architecture(spec: GpuEngineSpec) -> Check:
 def _image_size(spec: GpuEngineSpec) -> Check:
     size, limit = spec.toolchain.listed_gb, _OCI_IMAGE_GB
     if spec.image_replaced:
-        text = f"an image of your own; Oracle pulls {limit} GB at most"
-    elif size > limit:
-        text = (
-            f"{size:g} GB are listed and Oracle names {limit} GB as the most it pulls, without"
-            " saying how they are measured: the deployment may be refused"
-        )
-    else:
-        text = f"{size:g} GB are listed; Oracle pulls {limit} GB at most"
-    return Check("image size", True, text)
+        return Check("image size", True, f"an image of your own; Oracle pulls {limit} GB at most")
+    if size <= limit:
+        return Check("image size", True, f"{size:g} GB are listed; Oracle pulls {limit} GB at most")
+    return Check(
+        "image size",
+        True,
+        f"{size:g} GB are listed and Oracle names {limit} GB as the most it pulls, without saying"
+        " how they are measured: the deployment may be refused",
+        toolchain_remedy(lambda row: row.listed_gb <= limit),
+        warning=True,
+    )
 
 
 # Memory of the GPUs that serve
@@ -206,13 +204,13 @@ def _gpu_memory(spec: GpuEngineSpec) -> Check:
 
 
 _SPEC_CHECKS: Sequence[SpecCheck] = (
-    _package,
-    _family,
     _architecture,
     _heads,
     _kv_heads,
+    _vocabulary,
     _layers,
     _gpu_count,
+    _load_by_shard,
     *QUANTIZATION_CHECKS,
     *LIMIT_CHECKS,
     _gpu_memory,

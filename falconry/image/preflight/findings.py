@@ -17,13 +17,15 @@ class Finding:
         check: the subject, such as "compressed size".
         fact: what there is, with the numbers.
         problem: what is wrong with it, as a clause; None where nothing is.
-        remedy: what to do about the problem, as an imperative clause.
+        remedy: what to do about problem or warning, as an imperative clause.
+        warning: what may fail later, as a clause; None where nothing is known to.
     """
 
     check: str
     fact: str
     problem: str | None = None
     remedy: str | None = None
+    warning: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -83,6 +85,12 @@ class Preflight:
     def problems(self) -> tuple[Finding, ...]:
         """The findings that are not ok."""
         return tuple(finding for finding in self.findings if not finding.ok)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What may fail later and what to do about it, a sentence each."""
+        warned = (finding for finding in self.findings if finding.warning)
+        return tuple(f"{finding.warning}; {finding.remedy}" for finding in warned)
 
     @property
     def ok(self) -> bool:

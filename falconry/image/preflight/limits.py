@@ -17,7 +17,8 @@ class Limits(BaseModel):
     """Limits of an image.
 
     Attributes:
-        compressed_bytes: of all layers as the registry keeps them.
+        compressed_bytes: of all layers as the registry keeps them, by the smallest reading.
+        refused_bytes: the same by the largest reading.
         pull_minutes: within which a deployment must have pulled it.
         pull_bytes_per_second: at which it is assumed to.
         layers: how many Docker stacks.
@@ -28,6 +29,7 @@ class Limits(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     compressed_bytes: int
+    refused_bytes: int
     pull_minutes: int
     pull_bytes_per_second: int
     layers: int

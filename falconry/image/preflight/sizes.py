@@ -31,13 +31,20 @@ def _size(layers: Sequence[LayerSize], told: str, compressed: int, limits: Limit
     fact = f"{told} compressed, {uncompressed} unpacked"
     if compressed <= limits.compressed_bytes:
         return Finding("size", fact)
-    return Finding(
-        "size",
-        fact,
-        f"it has {told} compressed, and OCI takes {human_size(limits.compressed_bytes)};"
-        f" {_largest(layers)}",
-        "take out what the server does not need, or start from a smaller base image",
-    )
+    most = f"it has {told} compressed, and OCI takes {human_size(limits.compressed_bytes)}"
+    remedy = f"take out what the server does not need, or start from a smaller base image{_row()}"
+    if compressed <= limits.refused_bytes:
+        doubt = f"{most}, without saying how that is measured: the deployment may be refused"
+        return Finding("size", fact, None, remedy, doubt)
+    return Finding("size", fact, f"{most}; {_largest(layers)}", remedy)
+
+
+def _row() -> str:
+    # Only an image that is too large pays for the table.
+    from falconry.engine.toolchain import load_toolchains
+
+    smallest = min(load_toolchains().rows, key=lambda row: row.listed_gb)
+    return f", such as that of engine.toolchain {smallest.release} ({smallest.listed_gb:g} GB)"
 
 
 def _largest(layers: Sequence[LayerSize]) -> str:

@@ -72,8 +72,11 @@ class Prompt:
         """Reads a prompt from the request's tensors, shape [1, n] each.
 
         Raises:
-            RefusedError: no prompt or more than one, or text that is not UTF-8.
+            RefusedError: no prompt or more than one, text that is not UTF-8, or logits asked for.
         """
+        for name in ("return_context_logits", "return_generation_logits"):
+            if _number(name, tensor(name.upper())):
+                raise RefusedError(f"{name} can only be False: the engine gathers no logits")
         given, text = _text(tensor("QUERY"), tensor("MESSAGES"))
         return cls(
             given=given,

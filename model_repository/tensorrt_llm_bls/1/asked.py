@@ -28,13 +28,8 @@ _PASSED_ON = {
     "seed": "seed",
 }
 
-# Inputs of the ensemble whose other values have several answers, or tensors that are no text.
-_ONLY = {
-    "beam_width": 1,
-    "num_return_sequences": 1,
-    "return_context_logits": False,
-    "return_generation_logits": False,
-}
+# Inputs of the ensemble whose other values have several answers.
+_ONLY = {"beam_width": 1, "num_return_sequences": 1}
 
 # The names that prompts.py knows the inputs by: those of the model `preprocessing`.
 _PREPROCESSING_NAMES = {
@@ -45,6 +40,8 @@ _PREPROCESSING_NAMES = {
     "STOP_WORDS_DICT": "stop_words",
     "END_ID": "end_id",
     "PAD_ID": "pad_id",
+    "RETURN_CONTEXT_LOGITS": "return_context_logits",
+    "RETURN_GENERATION_LOGITS": "return_generation_logits",
 }
 
 Tensor = Callable[[str], np.ndarray | None]

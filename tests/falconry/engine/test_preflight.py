@@ -67,12 +67,6 @@ def test_another_tensorrt_llm_is_refused() -> None:
     assert "deploy it with 25.05" in told
 
 
-def test_a_release_without_engines_is_refused() -> None:
-    told = refusal(manifest(), {"engine_backend": False})
-
-    assert "no longer serves TensorRT engines" in told
-
-
 def test_another_architecture_is_refused() -> None:
     # NVIDIA/TensorRT-LLM#222: an engine from an A100 does not load on an A10.
     told = refusal(manifest(), shape=A100)
@@ -86,13 +80,14 @@ def test_more_ranks_than_gpus_are_refused() -> None:
     assert "it takes 2 GPUs (tensor 1 times pipeline 2) and VM.GPU.A10.1 has 1" in told
 
 
-@pytest.mark.parametrize(("mib", "fits"), [(23000, True), (23100, False)])
+@pytest.mark.parametrize(("mib", "fits"), [(22500, True), (22700, False)])
 def test_an_engine_has_to_fit_what_an_a10_really_gives(mib: int, fits: bool) -> None:
-    engine = manifest(memory_bytes=mib << 20)  # nvidia-smi: 23028MiB
+    # A log in oci-data-science-ai-samples: CUDA gives 22.07 GiB, 22,600 MiB.
+    engine = manifest(memory_bytes=mib << 20)
     if fits:
         check_engine(engine, TOOLCHAIN, A10)
     else:
-        assert "it needs 22.56 GiB a GPU and NVIDIA A10 gives 22.49 GiB" in refusal(engine)
+        assert "it needs 22.17 GiB a GPU and NVIDIA A10 gives 22.07 GiB" in refusal(engine)
 
 
 def test_everything_that_is_wrong_is_told_together() -> None:

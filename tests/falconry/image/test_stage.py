@@ -4,6 +4,7 @@ import io
 import secrets
 import time
 import uuid
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from falconry.cloud.container_registry import OcirDoor
 from falconry.errors import ImageError
 from falconry.image.elsewhere import AnyRegistry
 from falconry.image.given_stage import GivenImageStage
+from falconry.image.preflight.limits import load_limits
 from falconry.image.source import KEY_LABEL, ImageSource
 from falconry.image.stage import ContainerImageStage
 from falconry.pipeline import Step, Workspace, bring_up_to_date, plan
@@ -235,6 +237,19 @@ def test_an_image_that_fails_the_preflight_is_not_pushed(
     assert planted not in str(raised.value)
     answer = locked_registry.ask("GET", f"{locked_door.repository(bad.name)}/tags/list")
     assert answer.status_code == 404
+
+
+def test_an_image_of_doubtful_size_is_pushed_with_a_warning(
+    docker_host, source, locked_door, builds, monkeypatch
+):
+    limits = load_limits().model_copy(update={"compressed_bytes": 1000})
+    monkeypatch.setattr("falconry.image.preflight.examination.load_limits", lambda: limits)
+    large = replace(source, name=f"{source.name}-large")
+    said = io.StringIO()
+    run(large, locked_door, Workspace.open(builds / secrets.token_hex(4), Progress(said)))
+    assert "warning: it has" in said.getvalue()
+    assert "the deployment may be refused; " in said.getvalue()
+    assert "engine.toolchain 26.07" in said.getvalue()
 
 
 # --- the cloud's registry ---------------------------------------------------------------------

@@ -13,7 +13,6 @@ from pathlib import Path
 from stand_in_checkpoint import (
     calibrated,
     converted_config,
-    falcon_facts,
     read_weights,
     weight_only,
     write_json,
@@ -48,17 +47,6 @@ def quantize() -> None:
     print("Quantization done. Total time used: 0.00 s.")
 
 
-def quantize_0_5() -> None:
-    """`quantize.py` of 0.5.0: scaling factors for build.py, no checkpoint."""
-    command = Command("quantize")
-    values = command.parse()
-    falcon_facts(values.model_dir)
-    export = Path(values.export_path or "exported_model")
-    export.mkdir(parents=True, exist_ok=True)
-    place = export / f"falcon_tp{command.integer(values, 'tp_size', 1)}_rank0.npz"
-    work("quantize", [Step("Quantized.", place, lambda path: path.write_bytes(b"STAND-IN"))])
-
-
 def trtllm_build() -> None:
     """`trtllm-build`."""
     command = Command("build")
@@ -77,26 +65,6 @@ def trtllm_build() -> None:
     Path(timing_cache).write_bytes(b"STAND-IN TIMING CACHE")
     log(f"Timing cache serialized to {timing_cache}")
     log("Total time of building all engines: 00:00:00")
-
-
-def build_0_5() -> None:
-    """`examples/falcon/build.py` of 0.5.0, which builds straight from the checkpoint."""
-    command = Command("build")
-    values = command.parse()
-    tensor = command.integer(values, "tp_size", 1)
-    pipeline = command.integer(values, "pp_size", 1)
-    world_size = command.integer(values, "world_size", 1)
-    assert pipeline * tensor == world_size
-    if values.enable_fp8:
-        assert Path(values.quantized_fp8_model_path).is_file(), "no scaling factors"
-    dtype = values.dtype or "float16"
-    facts = converted_config(values.model_dir, dtype, tensor, pipeline, {})
-    parallel = f"tp{tensor}" + (f"_pp{pipeline}" if pipeline > 1 else "")
-    names = [f"falcon_{dtype}_{parallel}_rank{rank}.engine" for rank in range(world_size)]
-    output = Path(values.output_dir or "falcon_outputs")
-    _write_engines(output, _config_0_5(command, values, facts, dtype), names)
-    (output / "model.cache").write_bytes(b"STAND-IN TIMING CACHE")
-    log(f"Total time of building all {world_size} engines: 00:00:00")
 
 
 def nvidia_smi() -> None:
@@ -138,8 +106,7 @@ def _write_engines(output: Path, config: dict, names: list) -> None:
 
 def _build_config(command: Command, values, pretrained: dict) -> dict:
     positions = pretrained["max_position_embeddings"]
-    unpaged = values.paged_kv_cache == "disable"
-    kv_cache_type = getattr(values, "kv_cache_type", None) or ("continuous" if unpaged else "paged")
+    kv_cache_type = values.kv_cache_type or "paged"
     return {
         "max_batch_size": command.integer(values, "max_batch_size", 2048),
         "max_input_len": command.integer(values, "max_input_len", 1024),
@@ -168,34 +135,3 @@ def _plugin(value, pretrained: dict):
     if value in (None, "disable"):
         return None
     return pretrained["dtype"] if value == "auto" else value
-
-
-def _config_0_5(command: Command, values, facts: dict, dtype: str) -> dict:
-    in_flight = values.use_inflight_batching
-    attention = values.use_gpt_attention_plugin or ("float16" if in_flight else dtype)
-    return {
-        "builder_config": {
-            "name": "falcon",
-            "precision": dtype,
-            "tensor_parallel": facts["mapping"]["tp_size"],
-            "pipeline_parallel": facts["mapping"]["pp_size"],
-            "num_layers": facts["num_hidden_layers"],
-            "num_heads": facts["num_attention_heads"],
-            "num_kv_heads": facts["num_key_value_heads"],
-            "hidden_size": facts["hidden_size"],
-            "vocab_size": facts["vocab_size"],
-            "max_position_embeddings": command.integer(values, "n_positions", 2048),
-            "max_batch_size": command.integer(values, "max_batch_size", 8),
-            "max_input_len": command.integer(values, "max_input_len", 1024),
-            "max_output_len": command.integer(values, "max_output_len", 1024),
-            "max_num_tokens": command.integer(values, "max_num_tokens", None),
-            "fp8": values.enable_fp8,
-        },
-        "plugin_config": {
-            "gpt_attention_plugin": attention,
-            "gemm_plugin": values.use_gemm_plugin or False,
-            "remove_input_padding": values.remove_input_padding or in_flight,
-            "paged_kv_cache": values.paged_kv_cache or in_flight,
-            "tokens_per_block": command.integer(values, "tokens_per_block", 64),
-        },
-    }

@@ -12,10 +12,16 @@ from falconry.checkpoint import FalconArchitecture
 from falconry.engine.shapes import GpuShape
 from falconry.engine.tensorrt_llm.recipe import GpuRecipe
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
-from falconry.engine.toolchain import Toolchain
+from falconry.engine.toolchain import Composable, Toolchain
 
 A10 = GpuShape(
-    name="VM.GPU.A10.1", gpu="NVIDIA A10", sm=86, gpus=1, gpu_memory_gib=24.0, source="test"
+    name="VM.GPU.A10.1",
+    gpu="NVIDIA A10",
+    sm=86,
+    gpus=1,
+    gpu_memory_gib=24.0,
+    usable_gib=22.07,
+    source="test",
 )
 A100 = GpuShape(
     name="BM.GPU.A100-v2.8",
@@ -46,24 +52,13 @@ TOOLCHAIN = Toolchain(
     sm=(80, 86, 89, 90),
     converter=("/app/examples/models/contrib/falcon/convert_checkpoint.py",),
     quantizer="/app/examples/quantization/quantize.py",
-    flags="kv_cache_type",
-    layout="pretrained_config",
     tensor_names="seed",
-    python_package=True,
-    falcon2=True,
-    engine_backend=True,
     listed_gb=16.21,
+    compose=Composable(
+        full="full", minimum="minimum", backends=(), repoagents=(), caches=(), source="test"
+    ),
     source="test",
 )
-
-# What changed with 0.5.0, in the words of a row.
-FIRST_RELEASE: dict[str, Any] = {
-    "release": "23.10",
-    "tensorrt_llm": "0.5.0",
-    "tensorrt": "9.1.0.4",
-    "layout": "builder_config",
-    "falcon2": False,
-}
 
 # Model: parameters, GPUs, and where it runs.
 _MODELS: dict[str, tuple[FalconArchitecture, int, int, GpuShape]] = {}

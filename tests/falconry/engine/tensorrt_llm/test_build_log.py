@@ -75,7 +75,7 @@ def test_output_without_a_line_end_is_not_hoarded():
         (  # TensorRT-LLM#489
             "Killed",
             "the host's memory ran out while building the engine",
-            "load_by_shard",
+            "build on a machine with more memory",
         ),
         (  # TensorRT-LLM#2049
             "trtllm-build: error: unrecognized arguments: --max_output_len",
@@ -189,7 +189,36 @@ def test_the_script_s_own_words_may_be_known_too():
 def test_a_kill_from_outside_is_the_host_s_memory(status, oom_killed):
     problem, remedy = building().cause(status, oom_killed)
     assert problem == "the host's memory ran out and the build was killed while building the engine"
-    assert "load_by_shard" in remedy
+    assert remedy == "build on a machine with more memory"
+
+
+def test_loading_by_shard_is_proposed_only_where_it_can_be_done():
+    log = BuildLog(may_load_by_shard=True)
+    log.read(b"Killed\n")
+    assert log.cause(1, False)[1].endswith("or set load_by_shard = true in the recipe")
+
+
+def test_a_tool_that_was_killed_inside_the_container_ran_out_of_the_host_s_memory():
+    log = building()
+    log.read(b"[TRT-LLM] [E] bye\n" + control(error="x ended with status 137", status=137))
+    assert log.cause(1, False)[0] == "the host's memory ran out while building the engine"
+
+
+def test_of_a_failed_tool_its_own_error_counts_and_else_its_status():
+    end = control(error="trtllm-build ended with status 3", status=3)
+    silent, outspoken = building(), building()
+    silent.read(b"bye\n" + end)
+    outspoken.read(b"[TRT] [E] something\n" + end)
+    assert silent.cause(1, False)[0] == (
+        "trtllm-build ended with status 3 while building the engine"
+    )
+    assert outspoken.cause(1, False)[0] == "something while building the engine"
+
+
+def test_an_error_of_the_gpu_s_architecture_is_known_in_tensorrt_s_words():
+    log = building()
+    log.read(b"[TRT] [E] (Target GPU SM 70 is not supported by this TensorRT release.)\n")
+    assert "does not support the GPU's architecture" in log.cause(1, False)[0]
 
 
 def test_the_kernel_s_word_counts_more_than_a_line_s():

@@ -16,7 +16,7 @@ from falconry.engine.recipe import recipe_names
 from falconry.engine.shapes import gpu_shape
 from falconry.engine.tensorrt_llm.commands import plan_document
 from falconry.engine.tensorrt_llm.container import BuildRun, run_build
-from falconry.engine.tensorrt_llm.layout import check_layout
+from falconry.engine.tensorrt_llm.engine_config import check_engine
 from falconry.engine.tensorrt_llm.model import chosen_source, model_facts
 from falconry.engine.tensorrt_llm.recipe import load_gpu_recipe
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
@@ -24,7 +24,7 @@ from falconry.engine.toolchain import load_toolchains
 from tests.stand_in_toolchain.image import stand_in_image
 
 ROOT = Path(__file__).parents[4]
-ROWS = [row for row in load_toolchains().rows if row.engine_backend]
+ROWS = load_toolchains().rows
 GPU_RECIPES = [name for name in recipe_names() if not name.startswith("cpu")]
 H100 = "NVIDIA H100 80GB HBM3, 580.65.06, 9.0"
 
@@ -58,12 +58,7 @@ def checkpoint_of(recipe, directory):
 
 @pytest.mark.parametrize(
     ("name", "row"),
-    [
-        pytest.param(name, row, id=f"{name}-{row.release}")
-        for name in GPU_RECIPES
-        for row in ROWS
-        if name != "falcon2-11b" or row.falcon2
-    ],
+    [pytest.param(name, row, id=f"{name}-{row.release}") for name in GPU_RECIPES for row in ROWS],
 )
 def test_the_releases_tools_build_what_the_recipe_says(
     docker_engine, monkeypatch, tmp_path, name, row
@@ -97,5 +92,5 @@ def test_the_releases_tools_build_what_the_recipe_says(
         lambda step, fraction: None,
     )
 
-    check_layout(places["engine"], spec)
+    check_engine(places["engine"], spec)
     assert (found["tensorrt_llm"], found["gpus"]) == (row.tensorrt_llm, 8)

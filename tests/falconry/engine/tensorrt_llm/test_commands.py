@@ -23,7 +23,6 @@ from falconry.engine.tensorrt_llm.commands import (
 from falconry.engine.tensorrt_llm.recipe import GpuRecipe, load_gpu_recipe
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine.toolchain import load_toolchains
-from falconry.errors import EngineError
 
 ROOT = Path(__file__).parents[4]
 FLAGS = Path(__file__).parents[3] / "data" / "trtllm_flags"
@@ -36,7 +35,7 @@ MODELS = {
     "falcon2-11b": "engine/published/falcon-11B.json",
     "tiny": "checkpoints/tiny-falcon/config.json",
 }
-BUILDABLE = [row.release for row in load_toolchains().rows if row.engine_backend]
+BUILDABLE = [row.release for row in load_toolchains().rows]
 
 CALIBRATION = {"dataset": "cnn_dailymail", "size": 512, "awq_block_size": 64}
 
@@ -105,37 +104,25 @@ def test_every_recipe_in_every_toolchain_uses_only_flags_that_the_release_docume
 @pytest.mark.parametrize(
     "quantization", ["int8_weight_only", "int4_weight_only", "fp8", "int4_awq"]
 )
-def test_every_quantisation_is_in_the_release_words_or_refused(
+def test_every_quantisation_is_in_the_release_words(
     make_spec: Any, quantization: str, release: str
 ) -> None:
     calibration = CALIBRATION if quantization in ("fp8", "int4_awq") else None
     changes = {"quantization": quantization, "calibration": calibration}
     spec = make_spec("falcon-40b", release, **changes)
 
-    # examples/falcon/build.py of 0.5 has --enable_fp8 and nothing else for Falcon.
-    if release == "23.10" and quantization != "fp8":
-        with pytest.raises(EngineError, match=rf"0\.5\.0 makes no {quantization} engine"):
-            phases(spec, 2)
-    else:
-        for phase in phases(spec, 2):
-            parsed(phase, release)
-
-
-def test_a_release_that_builds_no_engines_is_refused_with_the_one_to_take(make_spec: Any) -> None:
-    with pytest.raises(EngineError, match=r"1\.3\.0 builds no engines; set it to 25\.10"):
-        phases(make_spec("falcon-7b", "1.3"), 1)
+    for phase in phases(spec, 2):
+        parsed(phase, release)
 
 
 @pytest.mark.parametrize("release", BUILDABLE)
 def test_every_size_is_told_to_the_builder(make_spec: Any, release: str) -> None:
     flags = parsed(phases(make_spec("falcon-7b", release), 1)[-1], release)
 
-    # 0.5 takes the answer's length in place of both lengths together.
-    length = "--max_output_len" if release == "23.10" else "--max_seq_len"
     sizes = {
         "--max_batch_size": "32",
         "--max_input_len": "1024",
-        length: "1024" if release == "23.10" else "2048",
+        "--max_seq_len": "2048",
         "--max_num_tokens": "4096",
         "--max_beam_width": "1",
         "--tokens_per_block": "64",
@@ -166,47 +153,6 @@ def test_the_default_toolchain_converts_then_builds_as_nvidias_readme_does(make_
     )
 
 
-def test_the_first_release_builds_straight_from_the_checkpoint(make_spec: Any) -> None:
-    (build,) = phases(make_spec("falcon-7b", "23.10"), 1)
-
-    assert build.programs == ("/app/tensorrt_llm/examples/falcon/build.py",)
-    assert build.span == (0.0, 1.0)
-    flags = parsed(build, "23.10")
-    assert flags["--model_dir"] == "/falconry/checkpoint"
-    switches = {"--use_inflight_batching", "--remove_input_padding", "--paged_kv_cache"}
-    assert switches <= set(flags)
-    # It asserts this one when --max_num_tokens is given.
-    assert "--enable_context_fmha" in flags
-
-
-def test_the_first_release_builds_fp8_with_the_scales_that_it_measured_before(
-    make_spec: Any,
-) -> None:
-    # The defect of the document that this project started from: quantised, and then built as if
-    # nothing had been. The file's name: examples/falcon/README.md of that line.
-    spec = make_spec(
-        "falcon-40b",
-        "23.10",
-        quantization="fp8",
-        calibration=CALIBRATION,
-        kv_cache={"dtype": "fp8"},
-    )
-    quantize, build = phases(spec, 2)
-
-    assert parsed(quantize, "23.10")["--export_path"] == "/falconry/scratch/checkpoint"
-    flags = parsed(build, "23.10")
-    assert {"--enable_fp8", "--fp8_kv_cache"} <= set(flags)
-    scales = "/falconry/scratch/checkpoint/falcon_tp1_rank0.npz"
-    assert flags["--quantized_fp8_model_path"] == scales
-
-
-def test_0_16_says_paged_in_the_words_that_were_there_before_kv_cache_type(make_spec: Any) -> None:
-    flags = parsed(phases(make_spec("falcon-7b", "24.12"), 1)[-1], "24.12")
-
-    assert flags["--paged_kv_cache"] == "enable"
-    assert "--kv_cache_type" not in flags
-
-
 @pytest.mark.parametrize(("gpus", "workers"), [(1, "1"), (2, "2"), (8, "2")])
 def test_as_many_ranks_are_built_at_a_time_as_there_are_gpus_for_them(
     make_spec: Any, gpus: int, workers: str
@@ -226,15 +172,6 @@ def test_the_converter_works_in_parallel_only_where_it_reads_shard_by_shard(
     assert parsed(whole, "25.10")["--workers"] == "1"
 
 
-@pytest.mark.parametrize(("gpus", "parallel"), [(1, False), (7, False), (8, True)])
-def test_the_first_release_builds_all_ranks_at_a_time_or_one_after_the_other(
-    make_spec: Any, gpus: int, parallel: bool
-) -> None:
-    (build,) = phases(make_spec("falcon-180b", "23.10"), gpus)
-
-    assert ("--parallel_build" in build.arguments) is parallel
-
-
 def test_a_calibration_set_on_the_host_is_read_where_it_is_mounted(make_spec: Any) -> None:
     local = {**CALIBRATION, "dataset": "/data/articles"}
     spec = make_spec("falcon-7b", "25.10", quantization="int4_awq", calibration=local)
@@ -244,32 +181,31 @@ def test_a_calibration_set_on_the_host_is_read_where_it_is_mounted(make_spec: An
     assert (flags["--qformat"], flags["--awq_block_size"]) == ("int4_awq", "64")
 
 
-def test_a_disabled_plugin_is_said_or_left_out_as_the_release_wants_it(make_spec: Any) -> None:
-    words = phases(make_spec("falcon-7b", "25.10", plugins={"gemm": "disable"}), 1)[-1]
-    switches = phases(make_spec("falcon-7b", "23.10", plugins={"gemm": "disable"}), 1)[-1]
+def test_a_disabled_plugin_is_said_so(make_spec: Any) -> None:
+    build = phases(make_spec("falcon-7b", "25.10", plugins={"gemm": "disable"}), 1)[-1]
 
-    assert parsed(words, "25.10")["--gemm_plugin"] == "disable"
-    assert "--use_gemm_plugin" not in switches.arguments
+    assert parsed(build, "25.10")["--gemm_plugin"] == "disable"
 
 
-def test_the_first_release_gets_no_token_limit_without_fused_attention(make_spec: Any) -> None:
-    (build,) = phases(make_spec("falcon-7b", "23.10", plugins={"context_fmha": False}), 1)
+@pytest.mark.parametrize(
+    ("quantization", "format_name"),
+    [("none", "full_prec"), ("int8_weight_only", "int8_wo"), ("int4_weight_only", "int4_wo")],
+)
+def test_a_quantised_cache_is_measured_by_the_quantiser_whatever_the_weights_are(
+    make_spec: Any, quantization: str, format_name: str
+) -> None:
+    changes = {"quantization": quantization, "calibration": CALIBRATION}
+    spec = make_spec("falcon-7b", "25.10", **changes, kv_cache={"dtype": "int8"})
+    flags = parsed(phases(spec, 1)[0], "25.10")
 
-    assert "--max_num_tokens" not in build.arguments
+    assert (flags["--qformat"], flags["--kv_cache_dtype"]) == (format_name, "int8")
 
 
-def test_an_engine_has_a_file_a_rank_named_as_its_release_names_it(make_spec: Any) -> None:
-    two_stages = {"tensor": 2, "pipeline": 2}
-    spec = make_spec("falcon-40b", "25.10", parallelism=two_stages)
-    old = make_spec("falcon-40b", "23.10", parallelism=two_stages)
-    ranks = range(4)
+def test_an_engine_has_a_file_a_rank(make_spec: Any) -> None:
+    spec = make_spec("falcon-40b", "25.10", parallelism={"tensor": 2, "pipeline": 2})
+    ranks = [f"rank{rank}.engine" for rank in range(4)]
 
-    assert expected_files(spec) == ("config.json", *(f"rank{rank}.engine" for rank in ranks))
-    # examples/falcon/build.py, get_engine_name.
-    names = [f"falcon_bfloat16_tp2_pp2_rank{rank}.engine" for rank in ranks]
-    assert expected_files(old) == ("config.json", *names)
-    single = expected_files(make_spec("falcon-7b", "23.10"))
-    assert single[1] == "falcon_bfloat16_tp1_rank0.engine"
+    assert expected_files(spec) == ("config.json", *ranks)
 
 
 @pytest.mark.parametrize("release", BUILDABLE)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from falconry.engine.tensorrt_llm.spec_checks import spec_checks
-from tests.falconry.engine.tensorrt_llm.checking import check_refusal, failures, only_failure
-from tests.falconry.engine.tensorrt_llm.specs import FIRST_RELEASE, spec
+from tests.falconry.engine.tensorrt_llm.checking import check_refusal, failures
+from tests.falconry.engine.tensorrt_llm.specs import spec
 
 # Changes to a spec that passes; what the check finds; what it says to change.
 REFUSALS: list[tuple[str, dict[str, Any], str, str, str]] = [
@@ -100,9 +100,3 @@ def test_what_cannot_be_built_is_refused_with_what_to_change(
 )
 def test_what_can_be_built_is_accepted(model: str, changes: dict[str, Any]) -> None:
     assert not failures(spec_checks(spec(model, **changes)))
-
-
-def test_a_first_release_computes_no_prompt_in_chunks() -> None:
-    failed = only_failure(spec(toolchain=FIRST_RELEASE, limits={"max_num_tokens": 512}))
-
-    assert failed.name == "tokens of a step"

@@ -121,6 +121,13 @@ def test_one_gpu_of_another_architecture_is_enough_to_refuse() -> None:
             "build on a machine with larger or more GPUs",
         ),
         (
+            # convert_checkpoint.py puts the unquantised model on the GPUs first.
+            spec("falcon-40b", shape=A10, quantization="int8_weight_only"),
+            machine(*[Gpu("NVIDIA A10", 86, 30 * GIB)] * 2),
+            "GPU memory here",
+            "set load_by_shard = true, or build on a machine with larger or more GPUs",
+        ),
+        (
             spec("falcon-7b"),
             machine(A10_HERE, memory_bytes=16 * GIB),
             "host memory",
@@ -133,7 +140,7 @@ def test_one_gpu_of_another_architecture_is_enough_to_refuse() -> None:
             "free some disk space",
         ),
     ],
-    ids=["GPUs", "GPU memory", "calibration", "host memory", "disk"],
+    ids=["GPUs", "GPU memory", "calibration", "weight-only", "host memory", "disk"],
 )
 def test_a_machine_that_is_too_small_is_refused(
     built: GpuEngineSpec, here: Machine, name: str, remedy: str
@@ -142,6 +149,12 @@ def test_a_machine_that_is_too_small_is_refused(
 
     assert failed.name == name
     assert remedy in (failed.remedy or "")
+
+
+def test_weights_that_are_quantised_shard_by_shard_need_no_room_for_the_whole_model() -> None:
+    built = spec("falcon-40b", shape=A10, quantization="int8_weight_only", load_by_shard=True)
+
+    assert not failures(machine_checks(built, machine(*[Gpu("NVIDIA A10", 86, 30 * GIB)] * 2)))
 
 
 def test_gpus_that_only_docker_sees_are_not_refused() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from falconry.engine.shapes import gpu_shape
 from falconry.engine.tensorrt_llm.memory import GIB, MIB, estimate, sum_line, usable_bytes
-from tests.falconry.engine.tensorrt_llm.specs import A10, FIRST_RELEASE, MODELS, spec
+from tests.falconry.engine.tensorrt_llm.specs import A10, MODELS, spec
 
 AWQ = {"dataset": "cnn_dailymail", "size": 512, "awq_block_size": 64}
 
@@ -162,8 +163,11 @@ def test_fewer_longest_requests_fit_when_memory_is_short() -> None:
     assert memory.longest_requests(memory.weights) == 0
 
 
-def test_an_a10_gives_what_nvidia_smi_shows() -> None:
-    assert usable_bytes(A10) / MIB == pytest.approx(23028, rel=0.001)  # nvidia-smi: 23028MiB
+def test_a_gpu_gives_what_cuda_showed_on_oracles_and_else_a_share_of_its_memory() -> None:
+    # A log in oci-data-science-ai-samples: 22.07 GiB of an A10. TensorRT-LLM's docs: 79.10 GiB of
+    # a GPU of 80 GiB.
+    assert usable_bytes(gpu_shape("VM.GPU.A10.1")) == int(22.07 * GIB)
+    assert 70 * GIB < usable_bytes(gpu_shape("BM.GPU.H100.8")) <= 79.10 * GIB
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -178,28 +182,10 @@ def test_the_sum_is_shown_with_its_parts(model: str) -> None:
     assert "\n" not in words
 
 
-def test_a_build_of_falcon_7b_with_0_5_takes_more_than_48_gb_of_host_memory() -> None:
-    # NVIDIA/TensorRT-LLM#236: 32 GB of memory and 16 GB of swap did not suffice.
-    assert estimate(spec("falcon-7b", toolchain=FIRST_RELEASE)).build_host_bytes > 48e9
-
-
-def test_loading_by_shard_lowers_the_host_memory_of_a_first_release() -> None:
-    whole = estimate(spec("falcon-7b", toolchain=FIRST_RELEASE))
-    by_shard = estimate(spec("falcon-7b", toolchain=FIRST_RELEASE, load_by_shard=True))
-
-    assert by_shard.build_host_bytes < whole.build_host_bytes
-
-
 def test_a_build_writes_the_converted_checkpoint_and_the_engine() -> None:
     memory = estimate(spec("falcon-7b"))
 
     assert memory.build_disk_bytes == 2 * memory.weights
-
-
-def test_a_build_straight_from_the_checkpoint_writes_the_engine_alone() -> None:
-    memory = estimate(spec("falcon-7b", toolchain=FIRST_RELEASE))
-
-    assert memory.build_disk_bytes == memory.weights
 
 
 def test_all_ranks_are_written() -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from falconry.engine.tensorrt_llm.quantization_checks import calibration_files
 from falconry.engine.tensorrt_llm.spec_checks import spec_checks
 from tests.falconry.engine.tensorrt_llm.checking import CALIBRATION, check_refusal, failures
-from tests.falconry.engine.tensorrt_llm.specs import A10, FIRST_RELEASE, H100, spec
+from tests.falconry.engine.tensorrt_llm.specs import A10, H100, spec
 
 V100 = A10.model_copy(update={"gpu": "Tesla V100-SXM2-16GB", "sm": 70, "name": "VM.GPU3.1"})
 
@@ -37,32 +41,17 @@ REFUSALS: list[tuple[str, dict[str, Any], str, str, str]] = [
     ),
     (
         "falcon-7b",
-        {"shape": H100, "quantization": "fp8", "toolchain": {"quantizer": None}}
-        | {"calibration": CALIBRATION},
-        "quantisation",
-        "TensorRT-LLM 1.0.0 cannot quantise a Falcon to fp8",
-        "set quantization to none, int8_weight_only or int4_weight_only, or set engine.toolchain",
-    ),
-    (
-        "falcon-7b",
-        {"quantization": "int8_weight_only", "toolchain": FIRST_RELEASE},
-        "quantisation",
-        "TensorRT-LLM 0.5.0 cannot quantise a Falcon to int8_weight_only",
-        "set engine.toolchain to 25.10",
-    ),
-    (
-        "falcon-7b",
-        {"kv_cache": {"dtype": "int8"}, "calibration": CALIBRATION, "toolchain": FIRST_RELEASE},
-        "cache type",
-        "cannot quantise the cache",
-        'set kv_cache.dtype = "auto"',
-    ),
-    (
-        "falcon-7b",
         {"quantization": "int4_awq"},
         "calibration",
         '[calibration] is missing with quantization = "int4_awq"',
         "add it with dataset, size and awq_block_size",
+    ),
+    (
+        "falcon-7b",
+        {"quantization": "int4_awq", "calibration": {**CALIBRATION, "dataset": "wikitext"}},
+        "calibration data",
+        'NVIDIA\'s quantiser knows no data set "wikitext"',
+        "set calibration.dataset to cnn_dailymail or pileval, or to the absolute path",
     ),
     (
         "falcon-7b",
@@ -116,3 +105,66 @@ def test_what_cannot_be_built_is_refused_with_what_to_change(
 )
 def test_what_can_be_built_is_accepted(model: str, changes: dict[str, Any]) -> None:
     assert not failures(spec_checks(spec(model, **changes)))
+
+
+def parquet(path: Path, column: str) -> None:
+    """A Parquet file with one string column, to as much as its footer."""
+    # The schema's elements in Thrift's compact protocol: field 4 of each is its name.
+    name = b"\x18" + bytes([len(column)]) + column.encode()
+    footer = b"\x15\x02\x19\x2c\x48\x06schema\x15\x02\x00\x15\x0c\x25\x02" + name + b"\x00"
+    path.write_bytes(b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+
+
+def jsonl(path: Path, column: str) -> None:
+    path.write_text(json.dumps({column: "Once"}) + "\n", encoding="utf-8")
+
+
+def json_list(path: Path, column: str) -> None:
+    path.write_text(json.dumps([{column: "Once"}]), encoding="utf-8")
+
+
+def comma_separated(path: Path, column: str) -> None:
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([["id", column], ["1", "Once, twice"]])
+
+
+FORMATS = {".parquet": parquet, ".jsonl": jsonl, ".json": json_list, ".csv": comma_separated}
+
+
+def looked_at(directory: Path) -> Any:
+    calibration = {**CALIBRATION, "dataset": str(directory)}
+    return calibration_files(spec(quantization="int4_awq", calibration=calibration))
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_calibration_data_has_its_texts_in_a_column_text(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"train-00000{suffix}"
+    FORMATS[suffix](path, "text")
+    assert looked_at(tmp_path).ok
+
+    FORMATS[suffix](path, "article")
+    assert f"{path} has no column `text`" in looked_at(tmp_path).text
+
+
+def test_calibration_data_may_be_plain_text(tmp_path: Path) -> None:
+    (tmp_path / "articles.txt").write_text("Once\n", encoding="utf-8")
+    assert looked_at(tmp_path).ok
+
+
+def test_calibration_data_is_a_directory_with_training_data(tmp_path: Path) -> None:
+    file = tmp_path / "validation.jsonl"
+    jsonl(file, "text")
+
+    assert "is no directory" in looked_at(file).text
+    assert "has no training data" in looked_at(tmp_path).text
+    assert "is no directory" in looked_at(tmp_path / "absent").text
+
+
+@pytest.mark.parametrize("name", ["train.parquet", "train.json", "train.jsonl"])
+def test_calibration_data_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"no data of this kind")
+    assert f"{name} cannot be read" in looked_at(tmp_path).text
+
+
+def test_calibration_data_by_name_is_not_looked_for_here() -> None:
+    assert calibration_files(spec(quantization="int4_awq", calibration=CALIBRATION)).ok

@@ -190,7 +190,7 @@ def test_the_registrys_own_size_of_a_layer_is_used(client, examined, good):
 
 
 def test_an_image_beyond_the_limit_is_a_problem(examined, good):
-    limits = load_limits().model_copy(update={"compressed_bytes": 1000})
+    limits = load_limits().model_copy(update={"compressed_bytes": 1000, "refused_bytes": 1000})
     assert "OCI takes 1.0 kB" in problems(examined(good, limits=limits))["size"]
 
 

@@ -28,6 +28,15 @@ def test_an_image_at_the_limit_is_taken_with_its_numbers_told():
     assert found["layers"].fact == "2 of 125 layers"
 
 
+def test_an_image_between_the_two_readings_of_the_limit_is_warned_of_with_the_row_to_take():
+    size = findings(layers(9 * GB, 7_210_000_000))["size"]
+    assert size.ok
+    assert "the deployment may be refused" in size.warning
+    assert "engine.toolchain 26.07 (14.2 GB)" in size.remedy
+    assert not findings(layers(16 << 30))["size"].problem
+    assert findings(layers((16 << 30) + 1))["size"].problem
+
+
 def test_a_larger_image_is_a_problem_with_the_numbers_and_the_largest_layers():
     found = findings(layers(1 * GB, 9 * GB, 2 * GB, 8 * GB, estimated=True))
     assert found["size"].problem == (

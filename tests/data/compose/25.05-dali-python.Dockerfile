@@ -1,7 +1,7 @@
-# Triton 23.10 with chosen parts, written by falconry/image/compose.py.
+# Triton 25.05 with chosen parts, written by falconry/image/compose.py.
 
-ARG FULL=nvcr.io/nvidia/tritonserver:23.10-py3
-ARG MINIMUM=nvcr.io/nvidia/tritonserver:23.10-py3-min
+ARG FULL=nvcr.io/nvidia/tritonserver:25.05-py3
+ARG MINIMUM=nvcr.io/nvidia/tritonserver:25.05-py3-min
 
 FROM ${FULL} AS full
 
@@ -20,34 +20,32 @@ RUN if [ -f /certificates/ca.crt ]; then export PIP_CERT=/certificates/ca.crt; f
     && /opt/falconry/venv/bin/python -m pip install --disable-pip-version-check --no-cache-dir --no-compile --no-deps --require-hashes --requirement /requirements.txt \
     && cd /opt/falconry/server \
     && /opt/falconry/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/falconry/venv/lib . \
-    && /opt/falconry/venv/bin/python -E -c 'import sys; sys.path.insert(0, "."); import front'
+    && /opt/falconry/venv/bin/python -E -c 'import sys; sys.path.insert(0, "."); import front' \
+    && PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --disable-pip-version-check --no-cache-dir --no-compile --ignore-installed --root /python "numpy<2"
 
 FROM ${MINIMUM}
 ENV PATH=/opt/tritonserver/bin:${PATH}
 ENV TRITON_SERVER_GPU_ENABLED=1
 ENV TCMALLOC_RELEASE_RATE=200
 ENV UCX_MEM_EVENTS=no
-ENV LD_LIBRARY_PATH=/opt/tritonserver/backends/onnxruntime:${LD_LIBRARY_PATH}
-ENV LD_LIBRARY_PATH=/opt/hpcx/ucc/lib/:/opt/hpcx/ucx/lib/:${LD_LIBRARY_PATH}
-ENV TF_ADJUST_HUE_FUSED=1
-ENV TF_ADJUST_SATURATION_FUSED=1
-ENV TF_AUTOTUNE_THRESHOLD=2
-ENV TF_ENABLE_WINOGRAD_NONFUSED=1
+ENV PYTHONPATH=/opt/tritonserver/backends/dali/wheel/dali:${PYTHONPATH}
 
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
         curl \
+        libarchive-dev \
         libb64-0d \
         libcurl4-openssl-dev \
-        libgomp1 \
         libgoogle-perftools-dev \
         libjemalloc-dev \
         libnuma-dev \
-        libre2-9 \
+        libpython3-dev \
         python3 \
     && rm -rf /var/lib/apt/lists/*
 
 COPY --from=packages /opt/falconry/ /opt/falconry/
+
+COPY --from=packages /python/ /
 
 COPY --from=full /usr/lib/*-linux-gnu/libdcgm*.so* /usr/local/lib/
 RUN ldconfig
@@ -59,9 +57,9 @@ COPY --from=full /opt/tritonserver/bin/ bin/
 COPY --from=full /opt/tritonserver/lib/ lib/
 COPY --from=full /opt/tritonserver/include/ include/
 COPY --from=full /opt/tritonserver/backends/dali/ backends/dali/
-COPY --from=full /opt/tritonserver/backends/onnxruntime/ backends/onnxruntime/
-COPY --from=full /opt/tritonserver/backends/pytorch/ backends/pytorch/
-COPY --from=full /opt/tritonserver/backends/tensorflow/ backends/tensorflow/
+COPY --from=full /opt/tritonserver/backends/python/ backends/python/
+COPY --from=full /opt/tritonserver/caches/local/ caches/local/
+COPY --from=full /opt/tritonserver/caches/redis/ caches/redis/
 
 ENV HOME=/tmp PYTHONDONTWRITEBYTECODE=1
 USER 1000:1000

@@ -1,8 +1,7 @@
-"""Engine directories in both layouts, written here as NVIDIA's tools would.
+"""An engine's config.json, written here as NVIDIA's tools would, against what was asked for.
 
-Stand-ins: no GPU built them. The keys of `builder_config` are those that examples/falcon/build.py
-of 0.5 gives its builder; those of `pretrained_config` and `build_config` are of engines published
-on the hub (sumo43/llama-7b-1-A40) and of tensorrt_llm/models/falcon/config.py.
+Stand-ins: no GPU built them. The keys are those of engines published on the hub
+(sumo43/llama-7b-1-A40) and of tensorrt_llm/models/falcon/config.py.
 """
 
 from __future__ import annotations
@@ -15,23 +14,24 @@ import pytest
 
 from falconry.checkpoint.configuration import read_configuration
 from falconry.engine.shapes import gpu_shape
-from falconry.engine.tensorrt_llm.layout import check_layout
+from falconry.engine.tensorrt_llm.engine_config import EngineConfig, check_engine
 from falconry.engine.tensorrt_llm.recipe import GpuRecipe, load_gpu_recipe
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine.toolchain import load_toolchains
 from falconry.errors import EngineError
+from tests.falconry.engine.tensorrt_llm import specs
 
 PUBLISHED = Path(__file__).parents[4] / "engine" / "published"
 
 
-def spec(directory: Path, release: str, **changes: Any) -> GpuEngineSpec:
+def spec(directory: Path, **changes: Any) -> GpuEngineSpec:
     """Falcon-7B by its recipe, whose tables `changes` are laid over."""
     text = (PUBLISHED / "falcon-7b.json").read_text(encoding="utf-8")
     (directory / "config.json").write_text(text, encoding="utf-8")
     values = load_gpu_recipe("falcon-7b").model_dump(exclude_none=True)
     for key, change in changes.items():
         values[key] = {**values[key], **change} if isinstance(change, dict) else change
-    row = load_toolchains().row(release)
+    row = load_toolchains().row("25.10")
     return GpuEngineSpec(
         architecture=read_configuration(directory).architecture,
         num_parameters=1,
@@ -46,7 +46,7 @@ def spec(directory: Path, release: str, **changes: Any) -> GpuEngineSpec:
     )
 
 
-def pretrained_layout() -> dict[str, Any]:
+def config() -> dict[str, Any]:
     return {
         "version": "1.0.0",
         "pretrained_config": {
@@ -60,10 +60,16 @@ def pretrained_layout() -> dict[str, Any]:
             "num_attention_heads": 71,
             "num_key_value_heads": 1,
             "head_size": 64,
+            "intermediate_size": 18176,
+            "norm_epsilon": 1e-05,
+            "position_embedding_type": "rope_gpt_neox",
+            "rotary_base": 10000.0,
             "mapping": {"world_size": 1, "tp_size": 1, "pp_size": 1, "cp_size": 1},
             "quantization": {"quant_algo": None, "kv_cache_quant_algo": None, "group_size": 128},
             "bias": False,
             "parallel_attention": True,
+            "new_decoder_architecture": False,
+            "num_ln_in_parallel_attn": None,
         },
         "build_config": {
             "max_input_len": 1024,
@@ -76,6 +82,7 @@ def pretrained_layout() -> dict[str, Any]:
             "plugin_config": {
                 "dtype": "bfloat16",
                 "remove_input_padding": True,
+                "context_fmha": True,
                 "tokens_per_block": 64,
                 "use_paged_context_fmha": True,
             },
@@ -83,62 +90,27 @@ def pretrained_layout() -> dict[str, Any]:
     }
 
 
-def builder_layout() -> dict[str, Any]:
-    return {
-        "builder_config": {
-            "name": "falcon",
-            "precision": "bfloat16",
-            "tensor_parallel": 1,
-            "pipeline_parallel": 1,
-            "num_layers": 32,
-            "num_heads": 71,
-            "num_kv_heads": 1,
-            "hidden_size": 4544,
-            "vocab_size": 65024,
-            "alibi": False,
-            "parallel_build": False,
-            "max_batch_size": 32,
-            "max_input_len": 1024,
-            "max_output_len": 1024,
-            "max_num_tokens": 4096,
-            "fp8": False,
-        },
-        "plugin_config": {
-            "gpt_attention_plugin": "bfloat16",
-            "remove_input_padding": True,
-            "paged_kv_cache": True,
-            "tokens_per_block": 64,
-        },
-    }
-
-
-def engine(directory: Path, document: dict[str, Any], name: str = "rank0.engine") -> Path:
+def engine(directory: Path, document: dict[str, Any]) -> Path:
     place = directory / "engine"
     place.mkdir()
     (place / "config.json").write_text(json.dumps(document), encoding="utf-8")
-    (place / name).write_bytes(b"an engine")
+    (place / "rank0.engine").write_bytes(b"an engine")
     return place
 
 
-def test_an_engine_of_trtllm_build_that_is_what_was_asked_for_passes(tmp_path: Path) -> None:
-    check_layout(engine(tmp_path, pretrained_layout()), spec(tmp_path, "25.10"))
-
-
-def test_an_engine_of_the_first_release_that_is_what_was_asked_for_passes(tmp_path: Path) -> None:
-    place = engine(tmp_path, builder_layout(), "falcon_bfloat16_tp1_rank0.engine")
-
-    check_layout(place, spec(tmp_path, "23.10"))
+def test_an_engine_that_is_what_was_asked_for_passes(tmp_path: Path) -> None:
+    check_engine(engine(tmp_path, config()), spec(tmp_path))
 
 
 def test_all_differences_are_named_together(tmp_path: Path) -> None:
-    document = pretrained_layout()
+    document = config()
     document["pretrained_config"]["dtype"] = "float16"
     document["pretrained_config"]["mapping"]["tp_size"] = 2
     document["pretrained_config"]["quantization"]["quant_algo"] = "W8A16"
     document["build_config"]["max_batch_size"] = 2048
 
     with pytest.raises(EngineError) as caught:
-        check_layout(engine(tmp_path, document), spec(tmp_path, "25.10"))
+        check_engine(engine(tmp_path, document), spec(tmp_path))
 
     told = caught.value.problem
     assert "pretrained_config.dtype is float16 instead of bfloat16" in told
@@ -150,44 +122,79 @@ def test_all_differences_are_named_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("num_layers", 60),
-        ("num_kv_heads", 71),
-        ("precision", "float16"),
-        ("max_output_len", 1),
-        ("fp8", True),
+        ("vocab_size", 65025),
+        ("hidden_size", 4096),
+        ("intermediate_size", 16384),
+        ("num_hidden_layers", 60),
+        ("num_attention_heads", 64),
+        ("num_key_value_heads", 71),
+        ("head_size", 128),
+        ("norm_epsilon", 1e-06),
+        ("position_embedding_type", "alibi_with_scale"),
+        ("max_position_embeddings", 8192),
+        ("rotary_base", 500042.0),
+        ("bias", True),
+        ("parallel_attention", False),
+        ("new_decoder_architecture", True),
     ],
 )
-def test_a_difference_in_the_first_releases_layout_is_named(
+def test_an_engine_of_another_architecture_is_refused_with_the_field(
     tmp_path: Path, key: str, value: object
 ) -> None:
-    document = builder_layout()
-    document["builder_config"][key] = value
-    place = engine(tmp_path, document, "falcon_bfloat16_tp1_rank0.engine")
+    document = config()
+    document["pretrained_config"][key] = value
 
-    with pytest.raises(EngineError, match=rf"builder_config\.{key} is {value} instead of"):
-        check_layout(place, spec(tmp_path, "23.10"))
+    with pytest.raises(EngineError, match=rf"pretrained_config\.{key} is {value} instead of"):
+        check_engine(engine(tmp_path, document), spec(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "differs"),
+    [
+        # models/falcon/model.py: None is 2 with the new decoder architecture.
+        ("falcon-40b", None, False),
+        ("falcon-40b", 2, False),
+        ("falcon-40b", 1, True),
+        ("falcon2-11b", 1, False),
+        ("falcon2-11b", None, True),
+        ("falcon-7b", None, False),
+    ],
+)
+def test_the_number_of_norms_counts_where_the_model_has_a_choice(
+    tmp_path: Path, model: str, given: int | None, differs: bool
+) -> None:
+    document = config()
+    document["pretrained_config"]["num_ln_in_parallel_attn"] = given
+    found = EngineConfig.read(engine(tmp_path, document)).differences(specs.spec(model))
+
+    assert any("num_ln_in_parallel_attn" in difference for difference in found) == differs
+
+
+def test_a_rotary_base_means_nothing_where_positions_are_slopes(tmp_path: Path) -> None:
+    found = EngineConfig.read(engine(tmp_path, config())).differences(specs.spec("falcon-rw-1b"))
+
+    assert "pretrained_config.position_embedding_type" in " ".join(found)
+    assert "rotary_base" not in " ".join(found)
 
 
 def test_an_engine_file_that_is_missing_or_empty_is_named(tmp_path: Path) -> None:
-    document = pretrained_layout()
+    document = config()
     document["pretrained_config"]["mapping"] = {"world_size": 2, "tp_size": 1, "pp_size": 2}
     place = engine(tmp_path, document)
-    wanted = spec(tmp_path, "25.10", parallelism={"pipeline": 2})
+    wanted = spec(tmp_path, parallelism={"pipeline": 2})
 
     with pytest.raises(EngineError, match=r"no rank1\.engine;"):
-        check_layout(place, wanted)
+        check_engine(place, wanted)
     (place / "rank1.engine").touch()
     with pytest.raises(EngineError, match=r"no rank1\.engine;"):
-        check_layout(place, wanted)
+        check_engine(place, wanted)
 
 
-def test_the_other_releases_layout_is_told_apart(tmp_path: Path) -> None:
-    place = engine(tmp_path, builder_layout())
+def test_a_config_of_the_first_releases_is_refused(tmp_path: Path) -> None:
+    place = engine(tmp_path, {"builder_config": {}, "plugin_config": {}})
 
-    with pytest.raises(
-        EngineError, match=r"not of the layout pretrained_config \(pretrained_config"
-    ):
-        check_layout(place, spec(tmp_path, "25.10"))
+    with pytest.raises(EngineError, match=r"not the config\.json of an engine \(version: "):
+        EngineConfig.read(place)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]"])
@@ -196,7 +203,7 @@ def test_a_config_that_was_half_written_is_an_error_and_no_crash(tmp_path: Path,
     (place / "config.json").write_text(text, encoding="utf-8")
 
     with pytest.raises(EngineError, match=r"config\.json"):
-        check_layout(place, spec(tmp_path, "25.10"))
+        check_engine(place, spec(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -212,11 +219,13 @@ def test_a_token_limit_that_trtllm_build_corrects_is_no_difference(
     tmp_path: Path, changes: dict[str, Any], recorded: int
 ) -> None:
     # tensorrt_llm/builder.py, check_max_num_tokens.
-    wanted = spec(tmp_path, "25.10", **changes)
-    document = pretrained_layout()
+    wanted = spec(tmp_path, **changes)
+    document = config()
     document["build_config"]["max_num_tokens"] = recorded
     document["build_config"]["max_batch_size"] = wanted.recipe.limits.max_batch_size
     padding = wanted.recipe.plugins.remove_input_padding
     document["build_config"]["plugin_config"]["remove_input_padding"] = padding
+    fused = wanted.recipe.plugins.context_fmha
+    document["build_config"]["plugin_config"]["context_fmha"] = fused
 
-    check_layout(engine(tmp_path, document), wanted)
+    check_engine(engine(tmp_path, document), wanted)

@@ -68,13 +68,19 @@ def configuration_of(raw: dict[str, Any], path: Path) -> Configuration:
         raw: the content.
         path: where it is from; a generation_config.json beside it has its say.
     """
+    config = falcon_config_of(raw, path)
+    end_id, pad_id = _token_ids(config, path)
+    return Configuration(_architecture(config), end_id, pad_id)
+
+
+def falcon_config_of(raw: dict[str, Any], path: Path) -> FalconConfig:
+    """The checked content of a config.json in transformers' names; see `read_configuration`."""
     _refuse_other_models(raw, path)
     _refuse_unbuildable(raw, path)
     config = _falcon_config(_modern(raw), path)
     _check_dimensions(config, path)
     _check_variant(config, path)
-    end_id, pad_id = _token_ids(config, path)
-    return Configuration(_architecture(config), end_id, pad_id)
+    return config
 
 
 def _refuse_other_models(raw: dict[str, Any], path: Path) -> None:

@@ -14,6 +14,7 @@ CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
+_SAFETENSORS = ".safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 TOKENIZER = "tokenizer.json"
 
@@ -149,9 +150,12 @@ def _read_index(index: Path) -> WeightFiles:
 
 
 def _shard(index: Path, name: object) -> Path:
-    # A name with a directory in it would reach outside the checkpoint.
-    if not isinstance(name, str) or Path(name).name != name:
-        raise CheckpointError(f"names {name!r}, which is no file of the checkpoint", where=index)
+    # A name with a directory in it would reach outside the checkpoint, and another suffix would
+    # let the index pass code off as weights.
+    if not isinstance(name, str) or Path(name).name != name or Path(name).suffix != _SAFETENSORS:
+        raise CheckpointError(
+            f"names {name!r}, which is no safetensors file of the checkpoint", where=index
+        )
     path = index.parent / name
     if not path.is_file():
         raise CheckpointError(

@@ -153,7 +153,7 @@ def assert_takes_the_seed(server, sentences):
 def test_another_release_serves_what_that_one_does(stand_in_server, sentences, release):
     seed = load_toolchains().row(release).tensor_names
     with stand_in_server(release) as url:
-        server = Server(url, release, seed, LIMITS["max_input_len"])
+        server = Server(url, release, seed, LIMITS["max_seq_len"] - 1)
         assert [server.text(prompt) for prompt in sentences] == list(sentences.values())
         assert "".join(server.stream(text_input=CLOUD, max_tokens=128)) == sentences[CLOUD]
         assert server.post(DOCUMENT).status_code == 200

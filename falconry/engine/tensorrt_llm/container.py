@@ -27,18 +27,18 @@ from falconry.docker_engine.connection import connect
 from falconry.docker_engine.images import has_image, pull, reference_with_digest
 from falconry.docker_engine.owners import owner_labels, remove_abandoned
 from falconry.engine.tensorrt_llm.build_log import NOT_STARTED, BuildLog
+from falconry.engine.tensorrt_llm.container_view import ContainerFile
 from falconry.engine.tensorrt_llm.places import (
     BUILD_SCRIPT,
     CACHE,
     CALIBRATION,
-    CHECKPOINT,
     OUTPUT,
     PLAN,
     REPORT,
     SCRATCH,
 )
 from falconry.errors import EngineError
-from falconry.files import disk_errors_told
+from falconry.files import disk_errors_told, remove
 
 if TYPE_CHECKING:
     from docker.client import DockerClient
@@ -68,7 +68,7 @@ class BuildRun:
     Attributes:
         key: the engine's key; the container's label.
         image: the image's reference, with its digest where that is known.
-        checkpoint: mounted read-only.
+        checkpoint: what the container sees of it, read-only.
         output: gets the engine; made when it is not there.
         scratch: holds plan.json, gets report.json; what is made on the way goes there too.
         cache: kept between builds; made when it is not there.
@@ -85,7 +85,7 @@ class BuildRun:
 
     key: str
     image: str
-    checkpoint: Path
+    checkpoint: tuple[ContainerFile, ...]
     output: Path
     scratch: Path
     cache: Path
@@ -135,7 +135,12 @@ def run_build(run: BuildRun, report: Callable[[str, float], None]) -> Mapping[st
         remove_abandoned(client, BUILD_LABEL)
         if not has_image(client, run.image):
             pull(client, run.image, lambda done: report("pulling the image", done))
-        with _refusals_told(run), _given_to_user(run), _container(client, run) as container:
+        with (
+            _refusals_told(run),
+            _written_for(run),
+            _given_to_user(run),
+            _container(client, run) as container,
+        ):
             _follow(run, container, report)
         image = reference_with_digest(client, run.image)
         return {**_read_report(run), "image": image}
@@ -248,7 +253,7 @@ def _environment(run: BuildRun) -> dict[str, str]:
 
 def _mounts(run: BuildRun) -> list[dict[str, Any]]:
     """The binds, as keyword arguments of the SDK's Mount."""
-    read_only = [(run.build_script, BUILD_SCRIPT), *_checkpoint_mounts(run.checkpoint)]
+    read_only = [(run.build_script, BUILD_SCRIPT), *_checkpoint_mounts(run)]
     if run.calibration:
         read_only.append((run.calibration, CALIBRATION))
     return [
@@ -258,15 +263,35 @@ def _mounts(run: BuildRun) -> list[dict[str, Any]]:
     ]
 
 
-def _checkpoint_mounts(checkpoint: Path) -> list[tuple[Path, PurePosixPath]]:
-    """The directory, or its files where some are links, as in the Hugging Face cache.
+def _checkpoint_mounts(run: BuildRun) -> list[tuple[Path, PurePosixPath]]:
+    return [
+        (_rewritten(run) / file.path.name, file.path)
+        if isinstance(file.content, bytes)
+        else (file.content, file.path)
+        for file in run.checkpoint
+    ]
 
-    A link that leads out of the directory leads nowhere in the container.
-    """
-    paths = sorted(checkpoint.iterdir()) if checkpoint.is_dir() else []
-    if not any(path.is_symlink() for path in paths):
-        return [(checkpoint, CHECKPOINT)]
-    return [(path.resolve(), CHECKPOINT / path.name) for path in paths]
+
+def _rewritten(run: BuildRun) -> Path:
+    """Where the files are that hold other bytes in the container than on this host."""
+    return run.scratch.with_name(f"{run.scratch.name}.checkpoint")
+
+
+@contextlib.contextmanager
+def _written_for(run: BuildRun) -> Iterator[None]:
+    """Has these files on the disk while the body runs."""
+    place = _rewritten(run)
+    with disk_errors_told(place):
+        place.mkdir(exist_ok=True)
+        for file in run.checkpoint:
+            if isinstance(file.content, bytes):
+                written = place / file.path.name
+                written.write_bytes(file.content)
+                written.chmod(0o644)  # whatever the umask: the build may run as another user
+    try:
+        yield
+    finally:
+        remove(place)
 
 
 def _writable(run: BuildRun) -> list[tuple[Path, PurePosixPath]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from falconry.checkpoint.chat import write_chat
 from falconry.checkpoint.files import TOKENIZER
+from falconry.checkpoint.source import CheckpointSource
 from falconry.data_files import project_file
 from falconry.digests import DigestCache, value_digest
 from falconry.engine.builder import BuiltEngine, Finished, Report
@@ -25,6 +26,11 @@ from falconry.engine.tensorrt_llm.container import (
     docker_command,
     run_build,
 )
+from falconry.engine.tensorrt_llm.container_view import (
+    ContainerFile,
+    container_view,
+    view_digest,
+)
 from falconry.engine.tensorrt_llm.engine_config import check_engine
 from falconry.engine.tensorrt_llm.machine import this_machine
 from falconry.engine.tensorrt_llm.machine_checks import machine_checks
@@ -36,7 +42,7 @@ from falconry.engine.tensorrt_llm.model import (
     model_facts,
     require_source,
 )
-from falconry.engine.tensorrt_llm.places import PLAN
+from falconry.engine.tensorrt_llm.places import CHECKPOINT, PLAN
 from falconry.engine.tensorrt_llm.quantization_checks import calibration_files
 from falconry.engine.tensorrt_llm.recipe import load_gpu_recipe
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
@@ -52,6 +58,9 @@ _VERSION = "3"
 # NCCL and TensorRT-LLM's worker processes share memory; Docker's own 64 MiB stop them
 # (TensorRT-LLM 1.0.0, docs/source/installation: `--ipc=host`, or a larger /dev/shm).
 _SHM_BYTES = 8 << 30
+
+# In a plan, of a checkpoint that is not here.
+_UNKNOWN_VIEW = (ContainerFile(CHECKPOINT, Path("CHECKPOINT")),)
 
 
 class TensorRtLlmJob:
@@ -89,7 +98,7 @@ class TensorRtLlmJob:
         source, row = self._source, self._toolchain
         recipe = self._recipe.model_dump(mode="json", exclude={"description", "model"})
         return {
-            "checkpoint": source.digest(self._digests) if source else "no commit is named",
+            "checkpoint": self._checkpoint_digest(source) if source else "no commit is named",
             "recipe": value_digest(recipe),
             "builder": f"{self.builder} {_VERSION}",
             "toolchain": f"{row.release}: TensorRT-LLM {row.tensorrt_llm}, TensorRT {row.tensorrt}",
@@ -106,9 +115,8 @@ class TensorRtLlmJob:
             return [*lines, "checks   when the checkpoint is here: its config.json is not known"]
         spec = self._spec(facts)
         directory = self._source.at_hand() if self._source else None
-        run = self._run(
-            key, spec, directory or Path("CHECKPOINT"), self._store / key, self._build / "scratch"
-        )
+        view = container_view(directory) if directory else _UNKNOWN_VIEW
+        run = self._run(key, spec, view, self._store / key, self._build / "scratch")
         lines.append(f"command  {docker_command(run)}")
         checks = spec_checks(spec)
         if all(check.ok for check in checks):
@@ -130,7 +138,7 @@ class TensorRtLlmJob:
         scratch_root.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=scratch_root))
         try:
-            run = self._run(key, spec, directory, output, scratch)
+            run = self._run(key, spec, container_view(directory), output, scratch)
             document = plan_document(spec, spec.recipe.parallelism.world_size)
             (scratch / PLAN.name).write_text(json.dumps(document))
             found = run_build(run, report)
@@ -149,8 +157,19 @@ class TensorRtLlmJob:
     def _spec(self, facts: ModelFacts) -> GpuEngineSpec:
         return GpuEngineSpec.of(facts, self._recipe, self._toolchain, self._shape, self._image)
 
+    def _checkpoint_digest(self, source: CheckpointSource) -> str:
+        """Of what the container sees: `auto_map` and the spelling of RoPE make no other engine."""
+        if source.path:
+            return view_digest(source.path, self._digests)
+        return source.digest(self._digests)
+
     def _run(
-        self, key: str, spec: GpuEngineSpec, checkpoint: Path, output: Path, scratch: Path
+        self,
+        key: str,
+        spec: GpuEngineSpec,
+        checkpoint: tuple[ContainerFile, ...],
+        output: Path,
+        scratch: Path,
     ) -> BuildRun:
         dataset = spec.recipe.calibration.dataset if spec.recipe.calibration else ""
         local = Path(dataset) if dataset.startswith("/") else None
@@ -158,7 +177,7 @@ class TensorRtLlmJob:
         return BuildRun(
             key=key,
             image=spec.image,
-            checkpoint=checkpoint.absolute(),
+            checkpoint=checkpoint,
             output=output.absolute(),
             scratch=scratch.absolute(),
             cache=(self._build / "timing" / f"{spec.toolchain.release}-sm{sm}").absolute(),

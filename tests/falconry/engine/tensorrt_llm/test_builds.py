@@ -6,7 +6,6 @@ for the release, and no others.
 
 import contextlib
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -16,8 +15,10 @@ from falconry.engine.recipe import recipe_names
 from falconry.engine.shapes import gpu_shape
 from falconry.engine.tensorrt_llm.commands import plan_document
 from falconry.engine.tensorrt_llm.container import BuildRun, run_build
+from falconry.engine.tensorrt_llm.container_view import ContainerFile, container_view
 from falconry.engine.tensorrt_llm.engine_config import check_engine
 from falconry.engine.tensorrt_llm.model import chosen_source, model_facts
+from falconry.engine.tensorrt_llm.places import CHECKPOINT
 from falconry.engine.tensorrt_llm.recipe import load_gpu_recipe
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine.toolchain import load_toolchains
@@ -46,14 +47,13 @@ def spec_of(name, row, image):
     )
 
 
-def checkpoint_of(recipe, directory):
+def checkpoint_of(recipe):
     """The recipe's own checkpoint, or of a published one the config.json, all that tools read."""
     if recipe.model.path:
-        return ROOT / recipe.model.path
-    directory.mkdir()
+        return container_view(ROOT / recipe.model.path)
     published = f"{recipe.model.hub.rpartition('/')[2]}.json"
-    shutil.copyfile(project_file("engine/published") / published, directory / "config.json")
-    return directory
+    path = project_file("engine/published") / published
+    return (ContainerFile(CHECKPOINT / "config.json", path),)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_the_releases_tools_build_what_the_recipe_says(
         BuildRun(
             key="0" * 64,
             image=image,
-            checkpoint=checkpoint_of(spec.recipe, tmp_path / "checkpoint"),
+            checkpoint=checkpoint_of(spec.recipe),
             output=places["engine"],
             scratch=places["scratch"],
             cache=places["cache"],

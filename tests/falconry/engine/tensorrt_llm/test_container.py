@@ -24,6 +24,8 @@ from falconry.engine.tensorrt_llm.container import (
     docker_command,
     run_build,
 )
+from falconry.engine.tensorrt_llm.container_view import ContainerFile
+from falconry.engine.tensorrt_llm.places import CHECKPOINT
 from falconry.errors import EngineError, ImageError, MachineError
 from tests.stand_in_toolchain.image import python_image
 
@@ -91,7 +93,7 @@ def prepared(docker_engine, client, image, tmp_path, monkeypatch):
         return BuildRun(
             key=key,
             image=image,
-            checkpoint=place / "checkpoint",
+            checkpoint=(ContainerFile(CHECKPOINT, place / "checkpoint"),),
             output=place / "output",
             scratch=place / "scratch",
             cache=place / "cache",
@@ -164,14 +166,25 @@ def test_the_cache_serves_the_next_build(prepared):
     assert "cache" in report["writes"]
 
 
-def test_a_checkpoint_of_links_is_mounted_file_by_file(prepared):
+def test_the_container_sees_the_files_of_the_view_and_no_others(prepared):
     run = prepared()
-    (run.checkpoint.parent / "blob").write_text("weights")
-    (run.checkpoint / "model.safetensors").symlink_to("../blob")
-    (run.checkpoint / "config.json").write_text("{}")
-    report, _ = build(run)
+    weights = run.scratch.parent / "blob"
+    weights.write_text("weights")
+    view = (
+        ContainerFile(CHECKPOINT / "config.json", b"{}"),
+        ContainerFile(CHECKPOINT / "model.safetensors", weights),
+    )
+    (run.scratch.parent / "configuration_falcon.py").write_text("code")
+    report, _ = build(replace(run, checkpoint=view))
     assert report["checkpoint"] == {"model.safetensors": "weights", "config.json": "{}"}
     assert report["writes"] == ["scratch", "engine", "cache"]
+
+
+def test_what_was_written_for_the_container_is_gone_after_the_build(prepared):
+    run = prepared()
+    before = sorted(run.scratch.parent.iterdir())
+    build(replace(run, checkpoint=(ContainerFile(CHECKPOINT / "config.json", b"{}"),)))
+    assert sorted(run.scratch.parent.iterdir()) == sorted([*before, run.cache, run.log])
 
 
 def test_the_log_is_kept_in_full(prepared):
@@ -211,7 +224,7 @@ def test_a_failed_build_says_why_and_where_the_log_is(prepared, client, script, 
 
 def test_a_checkpoint_that_the_build_may_not_read_is_named(prepared):
     run = prepared("open('/falconry/checkpoint/config.json')")
-    (run.checkpoint / "config.json").touch(mode=0)
+    (run.checkpoint[0].content / "config.json").touch(mode=0)
     with pytest.raises(EngineError, match=r"may not read checkpoint/config\.json") as raised:
         build(run)
     assert "chmod" in raised.value.remedy
@@ -232,7 +245,7 @@ def test_gpus_that_docker_cannot_give_are_told(prepared, client, monkeypatch):
 
 
 def test_a_place_that_the_engine_does_not_see_is_told(prepared, client):
-    run = replace(prepared(), checkpoint=Path("/nowhere/falcon"))
+    run = replace(prepared(), checkpoint=(ContainerFile(CHECKPOINT, Path("/nowhere/falcon")),))
     with pytest.raises(EngineError, match="does not see /nowhere/falcon"):
         build(run)
     assert _containers(client) == []
@@ -276,7 +289,7 @@ from falconry.engine.tensorrt_llm.container import BuildRun, run_build
 place = Path(sys.argv[1])
 run_build(
     BuildRun(
-        key="e" * 64, image=sys.argv[2], checkpoint=place / "checkpoint", output=place / "output",
+        key="e" * 64, image=sys.argv[2], checkpoint=(), output=place / "output",
         scratch=place / "scratch", cache=place / "cache", calibration=None, gpus=None,
         network=False, shm_bytes=1 << 20, log=place / "build.log", environment={},
         build_script=place / "build.py",

@@ -136,7 +136,7 @@ def run_build(run: BuildRun, report: Callable[[str, float], None]) -> Mapping[st
         if not has_image(client, run.image):
             pull(client, run.image, lambda done: report("pulling the image", done))
         with (
-            _refusals_told(run),
+            _translate_refusals(run),
             _written_for(run),
             _given_to_user(run),
             _container(client, run) as container,
@@ -171,7 +171,7 @@ def _follow(run: BuildRun, container: Container, report: Callable[[str, float], 
 
 
 @contextlib.contextmanager
-def _refusals_told(run: BuildRun) -> Iterator[None]:
+def _translate_refusals(run: BuildRun) -> Iterator[None]:
     """Gives the engine's refusal of a container its meaning."""
     try:
         yield
@@ -280,18 +280,18 @@ def _rewritten(run: BuildRun) -> Path:
 @contextlib.contextmanager
 def _written_for(run: BuildRun) -> Iterator[None]:
     """Has these files on the disk while the body runs."""
-    place = _rewritten(run)
-    with disk_errors_told(place):
-        place.mkdir(exist_ok=True)
+    directory = _rewritten(run)
+    with disk_errors_told(directory):
+        directory.mkdir(exist_ok=True)
         for file in run.checkpoint:
             if isinstance(file.content, bytes):
-                written = place / file.path.name
+                written = directory / file.path.name
                 written.write_bytes(file.content)
                 written.chmod(0o644)  # whatever the umask: the build may run as another user
     try:
         yield
     finally:
-        remove(place)
+        remove(directory)
 
 
 def _writable(run: BuildRun) -> list[tuple[Path, PurePosixPath]]:

@@ -106,7 +106,7 @@ def docker_command(run: BuildRun) -> str:
     words += [f"--user={_user(run)}", f"--hostname={_HOSTNAME}"]
     words += [] if run.network else ["--network=none", f"--add-host={_HOSTNAME}:{_LOOPBACK}"]
     words += ["--cap-drop=ALL", "--security-opt=no-new-privileges", "--read-only"]
-    words += [f"--tmpfs={place}:{options}" for place, options in _TMPFS.items()]
+    words += [f"--tmpfs={path}:{options}" for path, options in _TMPFS.items()]
     words += ["--log-driver=none", "--ipc=private", f"--shm-size={run.shm_bytes}"]
     words += [f"--gpus={run.gpus}"] if run.gpus else []
     words += [f"--env={name}={value}" for name, value in _environment(run).items()]
@@ -281,17 +281,21 @@ def _rewritten(run: BuildRun) -> Path:
 def _written_for(run: BuildRun) -> Iterator[None]:
     """Has these files on the disk while the body runs."""
     directory = _rewritten(run)
-    with disk_errors_told(directory):
-        directory.mkdir(exist_ok=True)
-        for file in run.checkpoint:
-            if isinstance(file.content, bytes):
-                written = directory / file.path.name
-                written.write_bytes(file.content)
-                written.chmod(0o644)  # whatever the umask: the build may run as another user
+    contents = [(file.path.name, file.content) for file in run.checkpoint]
     try:
+        _make(directory, {name: data for name, data in contents if isinstance(data, bytes)})
         yield
     finally:
         remove(directory)
+
+
+def _make(directory: Path, files: Mapping[str, bytes] | None = None) -> None:
+    """Has a directory there, with some files that everybody may read."""
+    with disk_errors_told(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, content in (files or {}).items():
+            (directory / name).write_bytes(content)
+            (directory / name).chmod(0o644)  # whatever the umask: the build may be another user's
 
 
 def _writable(run: BuildRun) -> list[tuple[Path, PurePosixPath]]:
@@ -314,8 +318,7 @@ def _given_to_user(run: BuildRun) -> Iterator[None]:
     be using it.
     """
     for directory, _ in _writable(run):
-        with disk_errors_told(directory):
-            directory.mkdir(parents=True, exist_ok=True)
+        _make(directory)
     if run.user == (os.geteuid(), os.getegid()):
         yield
         return

@@ -52,8 +52,8 @@ def checkpoint_of(recipe):
     if recipe.model.path:
         return container_view(ROOT / recipe.model.path)
     published = f"{recipe.model.hub.rpartition('/')[2]}.json"
-    path = project_file("engine/published") / published
-    return (ContainerFile(CHECKPOINT / "config.json", path),)
+    config = project_file("engine/published") / published
+    return (ContainerFile(CHECKPOINT / "config.json", config),)
 
 
 @pytest.mark.parametrize(

@@ -110,23 +110,15 @@ def project(
     from falconry.project import Project
     from falconry.settings import load_settings
 
-    checkpoint = checkpoint or os.environ.get("FALCONRY_CHECKPOINT", "")
     settings = load_settings(
         ROOT,
         profile or os.environ.get("FALCONRY_PROFILE") or "local",
         recipe=recipe or os.environ.get("FALCONRY_RECIPE"),
-        checkpoint=absolute(checkpoint) if checkpoint else None,
+        checkpoint=checkpoint or os.environ.get("FALCONRY_CHECKPOINT"),
         overrides=override or os.environ.get("FALCONRY_SET"),
     )
     os.chdir(ROOT)
     return Project(settings, Progress(sys.stderr if as_json() else sys.stdout))
-
-
-def absolute(checkpoint: str) -> str:
-    """A checkpoint's directory seen from anywhere; a name on the hub stays as it is."""
-    if checkpoint.startswith("hub:"):
-        return checkpoint
-    return str(Path(checkpoint).expanduser().absolute())
 
 
 def number(variable: str, default: int) -> int:
@@ -425,13 +417,10 @@ def clean(c: Context, profile: str = "", everything: bool = False) -> None:
     project(profile).clean(everything=everything)
 
 
-STYLE = "ruff check . && ruff format --check ."
-
-
 @target()
 def lint(c: Context) -> None:
     """Check style, formatting and types."""
-    c.run(f"{STYLE} && mypy", pty=False)
+    c.run("ruff check . && ruff format --check . && mypy", pty=False)
 
 
 @target(arguments="passed on to pytest")
@@ -444,7 +433,7 @@ def test(c: Context, arguments: str = "") -> None:
 @target(arguments="passed on to pytest")
 def test_fast(c: Context, arguments: str = "") -> None:
     """Check style and run the tests that need no server, no Docker engine and no make."""
-    c.run(f"{STYLE} && pytest -m unit {arguments}", pty=False)
+    c.run(f"ruff check . && ruff format --check . && pytest -m unit {arguments}", pty=False)
 
 
 @target(

@@ -147,8 +147,8 @@ class FileStage(Stage):
     @override
     def make(self, key: str, ingredients: Mapping[str, str], report: Report) -> Output:
         directory = self._workspace.build / self.name
-        sweep(directory)
-        sweep(self._receipt.parent)
+        for written in (directory, self._receipt.parent):
+            sweep(written)
         place = directory / self.file_name(key)
         if self.makes_directory:
             remove(place)

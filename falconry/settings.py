@@ -226,7 +226,8 @@ def load_settings(
         root: the project's directory.
         profile: a profile's name.
         recipe: a recipe's name in place of the profile's.
-        checkpoint: a checkpoint in place of the profile's.
+        checkpoint: a checkpoint in place of the profile's; a directory is relative to the working
+            directory.
         overrides: `section.key=value` words, quoted as in a shell; a value is read as TOML where
             it is a list, a truth value or a quoted text, and as it stands otherwise.
 
@@ -238,10 +239,17 @@ def load_settings(
     if not path.is_file():
         raise _no_profile(profile, [path.parent], "choose one of")
     values = _with_overrides(read_toml(path), overrides)
-    values |= {
-        name: value for name, value in (("recipe", recipe), ("checkpoint", checkpoint)) if value
-    }
+    if recipe:
+        values["recipe"] = recipe
+    if checkpoint:
+        values["checkpoint"] = (
+            checkpoint if checkpoint.startswith("hub:") else _absolute(checkpoint)
+        )
     return _settings(values, profile, path.relative_to(root))
+
+
+def _absolute(directory: str) -> str:
+    return str(Path(directory).expanduser().absolute())
 
 
 def load_profile(profile: str | Path) -> Settings:

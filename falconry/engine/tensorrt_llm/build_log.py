@@ -166,7 +166,7 @@ class BuildLog:
     """Reads a build's output as it comes; keeps the last words that explain a failure.
 
     Args:
-        may_load_by_shard: whether the recipe can be told to take less of the host's memory.
+        may_load_by_shard: whether the recipe can load shard by shard, which takes less memory.
     """
 
     def __init__(self, may_load_by_shard: bool = False) -> None:

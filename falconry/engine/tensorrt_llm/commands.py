@@ -64,7 +64,7 @@ def expected_files(spec: GpuEngineSpec) -> tuple[str, ...]:
 
 
 def plan_document(spec: GpuEngineSpec, workers: int) -> dict[str, object]:
-    """What engine/build.py is told, as JSON values; see places.PLAN."""
+    """What engine/build.py reads, as JSON values."""
     return {
         "phases": [
             {

@@ -136,7 +136,7 @@ def run_build(run: BuildRun, report: Callable[[str, float], None]) -> Mapping[st
         if not has_image(client, run.image):
             pull(client, run.image, lambda done: report("pulling the image", done))
         with (
-            _refusals_told(run),
+            _translate_refusals(run),
             _written_for(run),
             _given_to_user(run),
             _container(client, run) as container,
@@ -171,7 +171,7 @@ def _follow(run: BuildRun, container: Container, report: Callable[[str, float], 
 
 
 @contextlib.contextmanager
-def _refusals_told(run: BuildRun) -> Iterator[None]:
+def _translate_refusals(run: BuildRun) -> Iterator[None]:
     """Gives the engine's refusal of a container its meaning."""
     try:
         yield

@@ -26,12 +26,12 @@ def size_findings(layers: Sequence[LayerSize], limits: Limits) -> Iterator[Findi
     yield _count(len(layers), limits)
 
 
-def _size(layers: Sequence[LayerSize], told: str, compressed: int, limits: Limits) -> Finding:
+def _size(layers: Sequence[LayerSize], size: str, compressed: int, limits: Limits) -> Finding:
     uncompressed = human_size(sum(layer.uncompressed for layer in layers))
-    fact = f"{told} compressed, {uncompressed} unpacked"
+    fact = f"{size} compressed, {uncompressed} unpacked"
     if compressed <= limits.compressed_bytes:
         return Finding("size", fact)
-    most = f"it has {told} compressed, and OCI takes {human_size(limits.compressed_bytes)}"
+    most = f"it has {size} compressed, and OCI takes {human_size(limits.compressed_bytes)}"
     remedy = f"take out what the server does not need, or start from a smaller base image{_row()}"
     if compressed <= limits.refused_bytes:
         doubt = f"{most}, without saying how that is measured: the deployment may be refused"

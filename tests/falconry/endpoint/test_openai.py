@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 
 from falconry.endpoint import StreamFailureError, openai_client
 from falconry.endpoint.openai_api import openai_client_of
-from falconry.errors import CloudError, EndpointError
+from falconry.errors import CloudError
 from tests.local_oci.support import LocalCloud, Sdk
 
 Script = Callable[..., dict[str, Any]]
@@ -29,12 +28,6 @@ def delta(text: str) -> bytes:
     choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
     chunk = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "falcon"}
     return f"data: {json.dumps({**chunk, 'choices': [choice]})}\n\n".encode()
-
-
-def test_without_the_package_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "openai", None)
-    with pytest.raises(EndpointError, match="pip install openai"):
-        openai_client()
 
 
 def test_a_profile_is_enough(profile: Callable[..., Path], deployment: Any) -> None:

@@ -43,9 +43,9 @@ WEIGHTS = 750_000
 def small_and_quick(monkeypatch, cloud):
     """Many parts, short pauses and timeouts; and no fault is left behind."""
     monkeypatch.setattr(multipart, "_PART_BYTES", PART_BYTES)
-    monkeypatch.setattr(patience, "_BUDGET_S", 2.0)
+    monkeypatch.setattr(patience, "_BUDGET_S", 20.0)
     monkeypatch.setattr(patience, "_FIRST_PAUSE_S", 0.02)
-    quick = dataclasses.replace(session_module._RETRIES, first_pause_s=0.02, budget_s=2.5)
+    quick = dataclasses.replace(session_module._RETRIES, first_pause_s=0.02, budget_s=20.0)
     monkeypatch.setattr(session_module, "_RETRIES", quick)
     monkeypatch.setattr(artifact_upload, "_EXPORT_TIMEOUT_S", 2.0)
     monkeypatch.setattr(session_module, "_TIMEOUT_S", (5.0, 1.0))

@@ -116,8 +116,8 @@ def stand_in_files(release, toolchain_row, root, interpreter):
         )
         files[str(PurePosixPath(path).relative_to("/"))] = Installed(text.encode(), executable=True)
     for path, text in _PYTHON_PACKAGES.items():
-        text = f"# STAND-IN, not the real one.\nimport sys\nsys.path.insert(0, {str(library)!r})\n{text}"
-        files[f"{_PACKAGES}/{path}"] = Installed(text.encode())
+        found = f"import sys\n\nsys.path.insert(0, {str(library)!r})\n"
+        files[f"{_PACKAGES}/{path}"] = Installed(f"# STAND-IN.\n{found}{text}".encode())
     for package in ("tensorrt_llm", "tensorrt"):
         version = getattr(toolchain_row, package)
         metadata = f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n"

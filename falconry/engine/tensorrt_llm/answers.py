@@ -1,6 +1,6 @@
 """A new engine's greedy answers beside transformers', before the engine enters the store.
 
-The build container asks (engine/answer.py); what is asked, and whether the answers agree, is
+The build container asks (engine/answer.py); the questions, and whether the answers agree, are
 decided here. Prompts and thresholds are in engine/answers.toml.
 """
 
@@ -32,13 +32,13 @@ from falconry.settings import read_toml
 
 ANSWERS = "engine/answers.toml"
 
-# What a manifest says of an engine whose answers were compared, and of one that was not asked.
+# What a manifest says of an engine whose answers were compared, or were not wanted.
 BY_TRANSFORMERS, BY_RECORD, OFF = "transformers", "recorded", "off"
 
 _REMEDY = "take another recipe or toolchain, or, to keep such an engine, SET=engine.verify=off"
-# The share of a whole build after which the engine is asked; a guess.
+# The share of a build after which the engine answers; a guess.
 _BUILT = 0.95
-_ENGINE_ASKED = 0.97
+_ENGINE_DONE = 0.97
 
 
 class AnswerData(BaseModel):
@@ -71,7 +71,7 @@ class Reference:
 
     @property
     def in_container(self) -> bool:
-        """Whether transformers is asked."""
+        """Whether transformers answers there."""
         return self.answers is None and self.problem is None
 
 
@@ -129,10 +129,10 @@ def with_questions(
         replace(phase, span=(phase.span[0] * _BUILT, phase.span[1] * _BUILT)) for phase in phases
     ]
     world_size = spec.recipe.parallelism.world_size
-    asked = _asking("engine", "asking the engine", world_size, (_BUILT, _ENGINE_ASKED))
+    engine = _asking("engine", "asking the engine", world_size, (_BUILT, _ENGINE_DONE))
     if not reference.in_container:
-        return (*built, replace(asked, span=(_BUILT, 1.0)))
-    return (*built, asked, _asking("reference", "asking transformers", 1, (_ENGINE_ASKED, 1.0)))
+        return (*built, replace(engine, span=(_BUILT, 1.0)))
+    return (*built, engine, _asking("reference", "asking transformers", 1, (_ENGINE_DONE, 1.0)))
 
 
 def _asking(who: str, step: str, ranks: int, span: tuple[float, float]) -> Phase:

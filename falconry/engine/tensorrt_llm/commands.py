@@ -65,7 +65,7 @@ def expected_files(spec: GpuEngineSpec) -> tuple[str, ...]:
 
 
 def plan_document(spec: GpuEngineSpec, phases: Sequence[Phase]) -> dict[str, object]:
-    """What engine/build.py is told, as JSON values; see places.PLAN."""
+    """What engine/build.py reads, as JSON values."""
     return {
         "phases": [
             {

@@ -160,8 +160,8 @@ class TensorRtLlmJob:
             document = plan_document(spec, _phases(spec, reference))
             (scratch / PLAN.name).write_text(json.dumps(document))
             if reference:
-                asked = question(spec, directory, self._answers)
-                (scratch / QUESTION.name).write_text(json.dumps(asked))
+                wanted = question(spec, directory, self._answers)
+                (scratch / QUESTION.name).write_text(json.dumps(wanted))
             found = run_build(run, report)
             check_engine(output, spec)
             verified = OFF

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from falconry.digests import DigestCache
+from falconry.engine.tensorrt_llm import job
 from falconry.engine.tensorrt_llm.answers import (
     Reference,
     agreement,
@@ -19,9 +21,11 @@ from falconry.engine.tensorrt_llm.answers import (
 from falconry.engine.tensorrt_llm.commands import phases, shell_lines
 from falconry.engine.tensorrt_llm.gpus import Gpu, HostGpus
 from falconry.errors import EngineError
+from falconry.settings import load_settings
 from tests.falconry.engine.tensorrt_llm.specs import spec
 
-TINY = Path(__file__).parents[4] / "checkpoints" / "tiny-falcon"
+ROOT = Path(__file__).parents[4]
+TINY = ROOT / "checkpoints" / "tiny-falcon"
 DATA = load_answers()
 RIGHT = tuple(tuple(range(100 + number, 120 + number)) for number in range(len(DATA.prompts)))
 GIB = 1 << 30
@@ -151,3 +155,33 @@ def test_transformers_is_not_asked_where_it_is_not_needed(reference):
 def test_an_engine_that_was_not_compared_says_why(verified, said):
     found = not_compared(verified)
     assert found is None if said is None else said in found
+
+
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "line", "asked"),
+    [
+        ("falcon-7b", "", "checked  answers: the engine's are compared with transformers'", 2),
+        ("falcon-7b", "engine.verify=off", "warning  answers: not compared, engine.verify is", 0),
+        ("falcon-40b", "deployment.shape=VM.GPU.A10.2", "warning  answers: cannot be compared", 1),
+    ],
+)
+def test_a_plan_shows_the_questions_or_why_there_are_none(
+    tmp_path, monkeypatch, recipe, overrides, line, asked
+):
+    monkeypatch.setattr(job, "spec_checks", lambda spec: [])
+    settings = load_settings(ROOT, "oci", recipe=recipe, overrides=overrides)
+    plan = job.TensorRtLlmJob(settings, tmp_path, DigestCache(tmp_path / "digests")).plan("0" * 64)
+    assert sum("python3 /falconry/answer.py" in text for text in plan) == asked
+    assert [text for text in plan if text.startswith(line)]
+
+
+def test_whether_an_engine_is_asked_makes_no_other_key(tmp_path):
+    keys = [
+        job.TensorRtLlmJob(
+            load_settings(ROOT, "oci", recipe="tiny", overrides=f"engine.verify={verify}"),
+            tmp_path,
+            DigestCache(tmp_path / "digests"),
+        ).ingredients()
+        for verify in ("on", "off")
+    ]
+    assert keys[0] == keys[1]

@@ -36,6 +36,7 @@ class EngineSettings(Section):
         store: the directory of finished engines.
         toolchain: TensorRT-LLM's row in engine/toolchains.toml; its default when left out.
         image: an image of the user's in place of the row's.
+        verify: whether a new GPU engine must answer as its checkpoint does to enter the store.
         mirror: where other runners' engines are fetched from, and this one's put.
     """
 
@@ -43,6 +44,7 @@ class EngineSettings(Section):
     store: Path
     toolchain: str | None = None
     image: str | None = None
+    verify: Literal["on", "off"] = "on"
     mirror: MirrorSettings | None = None
 
 

@@ -42,6 +42,8 @@ class GpuEngine(_Model):
         sm: its architecture, ten times the compute capability.
         memory_bytes: what a GPU needs for its rank's weights, the activations and the cache of one
             longest request.
+        verified: what its answers were compared with: `transformers` or `recorded` ids; else `off`,
+            or `not possible: ` and why.
     """
 
     release: str
@@ -55,6 +57,7 @@ class GpuEngine(_Model):
     tensor_parallel: int
     pipeline_parallel: int
     memory_bytes: int
+    verified: str = "not known"
 
 
 class Manifest(_Model):

@@ -102,8 +102,20 @@ class EngineStage(Stage):
         return Output(
             path=entry,
             digest=self._workspace.digests.file(entry / MANIFEST),
-            summary=f"{self._job.checkpoint_name} · {manifest.description} · {size}",
+            summary=" · ".join(
+                (self._job.checkpoint_name, manifest.description, size, *_not_compared(manifest))
+            ),
         )
+
+
+def _not_compared(manifest: Manifest) -> list[str]:
+    """What is to be said of an engine that entered the store without a comparison."""
+    if manifest.gpu is None:
+        return []
+    from falconry.engine.tensorrt_llm.answers import not_compared
+
+    said = not_compared(manifest.gpu.verified)
+    return [said] if said else []
 
 
 def _job(settings: Settings, workspace: Workspace) -> EngineJob:

@@ -39,7 +39,7 @@ _LOCKS = ".locks"
 
 
 class EngineMirror(Protocol):
-    """A place where engines of other machines are found, and where ours are left for them."""
+    """A store of engines that several machines share, such as a bucket."""
 
     def fetch(self, key: str, directory: Path, report: Report) -> bool:
         """Fills an empty directory with an engine, its manifest and its build record.

@@ -12,7 +12,7 @@ import sys
 import time
 from typing import Any
 
-import torch  # type: ignore[import-not-found]
+import torch
 from transformers import AutoModelForCausalLM
 
 from scripts.bench.prompts import BATCHES, NEW_TOKENS, PROMPT_TOKENS, WARM_UP_TOKENS, prompts

@@ -233,3 +233,34 @@ def test_another_runner_takes_the_engine_from_the_bucket(empty, image, tmp_path)
         assert (built / "rank0.engine").read_bytes() == content
     finally:
         empty.run("down")
+
+
+def verified(runner):
+    (entry,) = entries(runner)
+    return json.loads((entry / "manifest.json").read_text())["gpu"]["verified"]
+
+
+def test_an_engine_that_answers_as_its_checkpoint_does_is_stored(empty, image):
+    empty.ok(*engine(image()))
+    assert verified(empty) == "transformers"
+
+
+def test_an_engine_that_answers_otherwise_is_refused_with_both_texts(empty, image):
+    wrong = image(fault="ask engine:wrong")
+    said = empty.fails(*engine(wrong))
+    assert "answers otherwise than its checkpoint: 0% agree" in said
+    assert "it says" in said and "and not" in said
+    assert entries(empty) == []
+
+    # The same engine, and nobody looks; afterwards a run that would look says so.
+    empty.ok(*engine(wrong, "engine.verify=off"))
+    assert verified(empty) == "off"
+    again = empty.ok(*engine(wrong)).output
+    assert "up to date" in again
+    assert "its answers were not compared" in again
+
+
+def test_where_transformers_cannot_answer_the_engine_is_stored_with_a_warning(empty, image):
+    made = empty.ok(*engine(image(fault="ask reference:broken"))).output
+    assert "warning: its answers were not compared" in made
+    assert verified(empty).startswith("not possible: transformers in the image does not answer")

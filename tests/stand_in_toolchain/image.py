@@ -27,6 +27,12 @@ _TOOLS = Path(__file__).parent / "tools"
 _REPOSITORY = "falconry-stand-in-toolchain"
 _LIBRARY = "stand_in"
 _PACKAGES = f"{_LIBRARY}/packages"
+_PYTHON_PACKAGES = {
+    "tensorrt_llm/__init__.py": "from stand_in_answers import mpi_rank\n",
+    "tensorrt_llm/runtime.py": "from stand_in_answers import ModelRunnerCpp\n",
+    "torch.py": "from stand_in_answers import *\n",
+    "transformers.py": "from stand_in_answers import AutoModelForCausalLM\n",
+}
 # Parts of the standard library that no build script needs.
 _LEFT_OUT = re.compile(
     r"(^|/)(tests?|idlelib|lib2to3|ensurepip|tkinter|turtledemo|pydoc_data|distutils|unittest"
@@ -100,6 +106,7 @@ def stand_in_files(release, toolchain_row, root, interpreter):
         toolchain_row.quantizer: "quantize",
         "/usr/local/bin/trtllm-build": "trtllm_build",
         "/usr/local/bin/nvidia-smi": "nvidia_smi",
+        "/usr/local/bin/mpirun": "mpirun",
     }
     for path, name in tools.items():
         text = (
@@ -108,6 +115,9 @@ def stand_in_files(release, toolchain_row, root, interpreter):
             f"stand_in_tools.{name}()\n"
         )
         files[str(PurePosixPath(path).relative_to("/"))] = Installed(text.encode(), executable=True)
+    for path, text in _PYTHON_PACKAGES.items():
+        found = f"import sys\n\nsys.path.insert(0, {str(library)!r})\n"
+        files[f"{_PACKAGES}/{path}"] = Installed(f"# STAND-IN.\n{found}{text}".encode())
     for package in ("tensorrt_llm", "tensorrt"):
         version = getattr(toolchain_row, package)
         metadata = f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n"

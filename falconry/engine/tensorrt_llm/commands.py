@@ -6,6 +6,7 @@ Pure: what is run where and how is the container's business. All paths are the c
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -33,7 +34,7 @@ class Phase:
     """A program that is run to its end.
 
     Attributes:
-        name: `convert`, `quantize` or `build`.
+        name: `convert`, `quantize` or `build`, or what answers.py calls those after it.
         step: the same for people.
         programs: candidates; python3 runs the first one that exists, and a name without "/" is
             looked up on the PATH and run as it is.
@@ -63,7 +64,7 @@ def expected_files(spec: GpuEngineSpec) -> tuple[str, ...]:
     return ("config.json", *(f"rank{rank}.engine" for rank in ranks))
 
 
-def plan_document(spec: GpuEngineSpec, workers: int) -> dict[str, object]:
+def plan_document(spec: GpuEngineSpec, phases: Sequence[Phase]) -> dict[str, object]:
     """What engine/build.py reads, as JSON values."""
     return {
         "phases": [
@@ -74,7 +75,7 @@ def plan_document(spec: GpuEngineSpec, workers: int) -> dict[str, object]:
                 "arguments": list(phase.arguments),
                 "span": list(phase.span),
             }
-            for phase in phases(spec, workers)
+            for phase in phases
         ],
         "expected": list(expected_files(spec)),
         "versions": {
@@ -84,9 +85,9 @@ def plan_document(spec: GpuEngineSpec, workers: int) -> dict[str, object]:
     }
 
 
-def shell_lines(spec: GpuEngineSpec, workers: int) -> list[str]:
+def shell_lines(phases: Sequence[Phase]) -> list[str]:
     """The phases as lines for a shell inside the container."""
-    return [shlex.join(_command(phase)) for phase in phases(spec, workers)]
+    return [shlex.join(_command(phase)) for phase in phases]
 
 
 def _command(phase: Phase) -> list[str]:

@@ -29,6 +29,7 @@ from falconry.docker_engine.owners import owner_labels, remove_abandoned
 from falconry.engine.tensorrt_llm.build_log import NOT_STARTED, BuildLog
 from falconry.engine.tensorrt_llm.container_view import ContainerFile
 from falconry.engine.tensorrt_llm.places import (
+    ANSWER_SCRIPT,
     BUILD_SCRIPT,
     CACHE,
     CALIBRATION,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 BUILD_LABEL = "io.falconry.build"
 
 BUILD_SCRIPT_SOURCE = "engine/build.py"
+_ANSWER_SCRIPT_SOURCE = "engine/answer.py"
 _HOSTNAME = "falconry-build"
 _LOOPBACK = "127.0.0.1"
 _TMPFS = {"/tmp": "rw,exec,nosuid,nodev,mode=1777"}  # exec: kernels compiled there are loaded
@@ -253,7 +255,9 @@ def _environment(run: BuildRun) -> dict[str, str]:
 
 def _mounts(run: BuildRun) -> list[dict[str, Any]]:
     """The binds, as keyword arguments of the SDK's Mount."""
-    read_only = [(run.build_script, BUILD_SCRIPT), *_checkpoint_mounts(run)]
+    read_only = [(run.build_script, BUILD_SCRIPT)]
+    read_only.append((project_file(_ANSWER_SCRIPT_SOURCE), ANSWER_SCRIPT))
+    read_only += _checkpoint_mounts(run)
     if run.calibration:
         read_only.append((run.calibration, CALIBRATION))
     return [

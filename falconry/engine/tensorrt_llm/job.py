@@ -18,8 +18,19 @@ from falconry.engine.builder import BuiltEngine, Finished, Report
 from falconry.engine.manifest import GpuEngine
 from falconry.engine.serving import SERVING_FILE
 from falconry.engine.shapes import gpu_shape
+from falconry.engine.tensorrt_llm.answers import (
+    OFF,
+    Reference,
+    compare,
+    load_answers,
+    memory_of,
+    not_compared,
+    question,
+    reference_for,
+    with_questions,
+)
 from falconry.engine.tensorrt_llm.checks import Check, refuse
-from falconry.engine.tensorrt_llm.commands import plan_document, shell_lines
+from falconry.engine.tensorrt_llm.commands import Phase, phases, plan_document, shell_lines
 from falconry.engine.tensorrt_llm.container import (
     BUILD_SCRIPT_SOURCE,
     BuildRun,
@@ -32,9 +43,10 @@ from falconry.engine.tensorrt_llm.container_view import (
     view_digest,
 )
 from falconry.engine.tensorrt_llm.engine_config import check_engine
+from falconry.engine.tensorrt_llm.gpus import probe_gpus
 from falconry.engine.tensorrt_llm.machine import this_machine
 from falconry.engine.tensorrt_llm.machine_checks import machine_checks
-from falconry.engine.tensorrt_llm.memory import estimate
+from falconry.engine.tensorrt_llm.memory import estimate, usable_bytes
 from falconry.engine.tensorrt_llm.model import (
     ModelFacts,
     chosen_source,
@@ -42,7 +54,7 @@ from falconry.engine.tensorrt_llm.model import (
     model_facts,
     require_source,
 )
-from falconry.engine.tensorrt_llm.places import CHECKPOINT, PLAN
+from falconry.engine.tensorrt_llm.places import CHECKPOINT, PLAN, QUESTION
 from falconry.engine.tensorrt_llm.quantization_checks import calibration_files
 from falconry.engine.tensorrt_llm.recipe import load_gpu_recipe
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
@@ -86,6 +98,8 @@ class TensorRtLlmJob:
         self._toolchain = load_toolchains().row(settings.engine.toolchain)
         self._shape = gpu_shape(settings.deployment.shape)
         self._image = settings.engine.image
+        self._verify = settings.engine.verify == "on"
+        self._answers = load_answers()
         self._source = chosen_source(settings.checkpoint, self._recipe.model)
 
     @property
@@ -120,8 +134,11 @@ class TensorRtLlmJob:
         lines.append(f"command  {docker_command(run)}")
         checks = spec_checks(spec)
         if all(check.ok for check in checks):
-            inside = shell_lines(spec, spec.recipe.parallelism.world_size)
+            ranks = spec.recipe.parallelism.world_size
+            reference = self._reference(spec, ranks * usable_bytes(spec.shape))
+            inside = shell_lines(_phases(spec, reference))
             lines += [f"inside   {line}" for line in inside]
+            lines.append(_verify_line(reference))
         return [*lines, *_check_lines(checks)]
 
     def build(self, key: str, output: Path, report: Report, finished: Finished) -> BuiltEngine:
@@ -139,20 +156,40 @@ class TensorRtLlmJob:
         scratch = Path(tempfile.mkdtemp(dir=scratch_root))
         try:
             run = self._run(key, spec, container_view(directory), output, scratch)
-            document = plan_document(spec, spec.recipe.parallelism.world_size)
+            reference = self._reference(spec, self._build_memory(spec))
+            document = plan_document(spec, _phases(spec, reference))
             (scratch / PLAN.name).write_text(json.dumps(document))
+            if reference:
+                wanted = question(spec, directory, self._answers)
+                (scratch / QUESTION.name).write_text(json.dumps(wanted))
             found = run_build(run, report)
+            check_engine(output, spec)
+            verified = OFF
+            if reference:
+                verified = compare(spec, reference, directory, scratch, run.log, self._answers)
         finally:
             remove(scratch)
-        check_engine(output, spec)
+        if skipped := not_compared(verified):
+            report(f"warning: {skipped}", None)
         shutil.copyfile(directory / TOKENIZER, output / TOKENIZER)
         write_chat(directory, output)
         _write_serving(spec, output)
-        return self._built(spec, found)
+        return self._built(spec, found, verified)
 
     def _check(self, spec: GpuEngineSpec) -> None:
         machine = this_machine(self._build)
         refuse([*spec_checks(spec), calibration_files(spec), *machine_checks(spec, machine)])
+
+    def _reference(self, spec: GpuEngineSpec, gpu_bytes: int) -> Reference | None:
+        """What the engine's answers are compared with; None where the profile wants none."""
+        if not self._verify:
+            return None
+        hub = self._source.hub if self._source else None
+        name = f"hub:{hub.repository}@{hub.revision}" if hub else None
+        return reference_for(spec, name, gpu_bytes, self._answers)
+
+    def _build_memory(self, spec: GpuEngineSpec) -> int:
+        return memory_of(probe_gpus(), spec.recipe.parallelism.world_size)
 
     def _spec(self, facts: ModelFacts) -> GpuEngineSpec:
         return GpuEngineSpec.of(facts, self._recipe, self._toolchain, self._shape, self._image)
@@ -197,7 +234,7 @@ class TensorRtLlmJob:
         hub = self._recipe.model.hub
         return f"not known before the commit is: CHECKPOINT=hub:{hub}@<40 hex digits>"
 
-    def _built(self, spec: GpuEngineSpec, found: Mapping[str, Any]) -> BuiltEngine:
+    def _built(self, spec: GpuEngineSpec, found: Mapping[str, Any], verified: str) -> BuiltEngine:
         parallel = spec.recipe.parallelism
         weights = (
             spec.recipe.dtype if spec.recipe.quantization == "none" else spec.recipe.quantization
@@ -214,6 +251,7 @@ class TensorRtLlmJob:
             tensor_parallel=parallel.tensor,
             pipeline_parallel=parallel.pipeline,
             memory_bytes=estimate(spec).needed,
+            verified=verified,
         )
         size = f"{human_count(spec.num_parameters)} parameters"
         return BuiltEngine(
@@ -226,6 +264,20 @@ class TensorRtLlmJob:
             },
             gpu=gpu,
         )
+
+
+def _phases(spec: GpuEngineSpec, reference: Reference | None) -> tuple[Phase, ...]:
+    building = phases(spec, spec.recipe.parallelism.world_size)
+    return with_questions(building, spec, reference) if reference else building
+
+
+def _verify_line(reference: Reference | None) -> str:
+    if reference is None:
+        return "warning  answers: not compared, engine.verify is off"
+    if reference.problem:
+        return f"warning  answers: cannot be compared, {reference.problem}"
+    others = "transformers' in the container" if reference.in_container else "recorded ones"
+    return f"checked  answers: the engine's are compared with {others} before it is stored"
 
 
 def _check_lines(checks: Sequence[Check]) -> list[str]:

@@ -115,6 +115,12 @@ def estimate(spec: GpuEngineSpec) -> MemoryEstimate:
     )
 
 
+def unquantised_bytes(spec: GpuEngineSpec) -> int:
+    """What transformers takes of the GPUs' memory to answer a short prompt: weights and CUDA."""
+    weights = spec.num_parameters * _ELEMENT[spec.recipe.dtype]
+    return weights + spec.recipe.parallelism.world_size * _RUNTIME
+
+
 def unpacked_image_bytes(toolchain: Toolchain) -> int:
     """What a release's image takes at most where Docker keeps images."""
     return int(toolchain.listed_gb * 1e9 * _UNPACKED)

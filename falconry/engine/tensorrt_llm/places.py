@@ -8,6 +8,7 @@ ROOT = PurePosixPath("/falconry")
 
 # Mounted read-only.
 BUILD_SCRIPT = ROOT / "build.py"
+ANSWER_SCRIPT = ROOT / "answer.py"
 CHECKPOINT = ROOT / "checkpoint"
 CALIBRATION = ROOT / "calibration"
 
@@ -18,5 +19,8 @@ CACHE = ROOT / "cache"
 
 PLAN = SCRATCH / "plan.json"
 REPORT = SCRATCH / "report.json"
+QUESTION = SCRATCH / "question.json"
+ENGINE_ANSWERS = SCRATCH / "engine_answers.json"
+REFERENCE_ANSWERS = SCRATCH / "reference_answers.json"
 CONVERTED = SCRATCH / "checkpoint"
 TIMING_CACHE = CACHE / "model.cache"

@@ -9,6 +9,7 @@ Environment:
         half: the next file stays empty, the rest is not written, exit status 0.
         unsupported: TensorRT does not know the GPU; exit status 1.
         flag: the first flag is refused as one that the release does not have; exit status 2.
+        Of the phases `ask engine` and `ask reference`, see stand_in_answers.py.
     STAND_IN_STEP_SECONDS: how long each step of the work takes; 0 unless told.
 """
 
@@ -60,7 +61,7 @@ class Command:
                 self._parser.add_argument(flag, choices=choices.get(flag))
 
     def parse(self) -> argparse.Namespace:
-        if _fault_of(self.phase)[0] == "flag":
+        if fault_of(self.phase)[0] == "flag":
             self._parser.error(f"unrecognized arguments: {sys.argv[1]}")
         return self._parser.parse_args()
 
@@ -81,7 +82,7 @@ def log(text: str, severity: str = "I", source: str = "TRT-LLM") -> None:
 
 def work(phase: str, steps: list) -> None:
     """Does all steps, or as many as the fault allows."""
-    kind, fraction = _fault_of(phase)
+    kind, fraction = fault_of(phase)
     for number, step in enumerate(steps):
         time.sleep(float(os.environ.get("STAND_IN_STEP_SECONDS", "0")))
         if kind and number >= int(fraction * len(steps)):
@@ -94,7 +95,7 @@ def work(phase: str, steps: list) -> None:
             log(step.line)
 
 
-def _fault_of(phase: str) -> tuple:
+def fault_of(phase: str) -> tuple:
     place, _, fraction = os.environ.get("STAND_IN_FAULT", "").partition("@")
     wanted, _, kind = place.partition(":")
     return (kind, float(fraction or 0.5)) if wanted == phase else ("", 0.0)

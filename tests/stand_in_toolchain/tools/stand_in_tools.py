@@ -7,6 +7,7 @@ documented names and layout. None computes anything.
 import importlib.metadata
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -77,6 +78,17 @@ def nvidia_smi() -> None:
         )
         sys.exit(9)
     print("\n".join(gpu.strip() for gpu in gpus.split(";")))
+
+
+def mpirun() -> None:
+    """Open MPI's `mpirun`: a command as so many ranks, one after the other."""
+    arguments = sys.argv[1:]
+    assert arguments[:2] == ["--oversubscribe", "-n"], arguments
+    count, *command = arguments[2:]
+    for rank in range(int(count)):
+        environment = {**os.environ, "OMPI_COMM_WORLD_RANK": str(rank)}
+        environment["OMPI_COMM_WORLD_SIZE"] = count
+        subprocess.run(command, env=environment, check=True)
 
 
 def _write_checkpoint(command: Command, values, place: str, quant: dict) -> None:

@@ -13,7 +13,7 @@ import pytest
 from falconry.data_files import project_file
 from falconry.engine.recipe import recipe_names
 from falconry.engine.shapes import gpu_shape
-from falconry.engine.tensorrt_llm.commands import plan_document
+from falconry.engine.tensorrt_llm.commands import phases, plan_document
 from falconry.engine.tensorrt_llm.container import BuildRun, run_build
 from falconry.engine.tensorrt_llm.container_view import ContainerFile, container_view
 from falconry.engine.tensorrt_llm.engine_config import check_engine
@@ -71,7 +71,7 @@ def test_the_releases_tools_build_what_the_recipe_says(
     places = {place: tmp_path / place for place in ("engine", "scratch", "cache")}
     for place in places.values():
         place.mkdir()
-    plan = plan_document(spec, spec.recipe.parallelism.world_size)
+    plan = plan_document(spec, phases(spec, spec.recipe.parallelism.world_size))
     (places["scratch"] / "plan.json").write_text(json.dumps(plan))
 
     found = run_build(

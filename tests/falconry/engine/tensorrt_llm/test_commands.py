@@ -212,7 +212,8 @@ def test_an_engine_has_a_file_a_rank(make_spec: Any) -> None:
 def test_the_plan_for_the_container_is_plain_json_and_its_phases_fill_the_whole(
     make_spec: Any, release: str
 ) -> None:
-    document: Any = plan_document(make_spec("falcon-40b", release), 2)
+    spec = make_spec("falcon-40b", release)
+    document: Any = plan_document(spec, phases(spec, 2))
 
     assert json.loads(json.dumps(document)) == document
     spans = [phase["span"] for phase in document["phases"]]
@@ -223,7 +224,7 @@ def test_the_plan_for_the_container_is_plain_json_and_its_phases_fill_the_whole(
 
 
 def test_the_shell_lines_run_scripts_by_python_and_programs_by_their_name(make_spec: Any) -> None:
-    convert, build = shell_lines(make_spec("tiny", "26.07"), 1)
+    convert, build = shell_lines(phases(make_spec("tiny", "26.07"), 1))
 
     assert convert.startswith("python3 /app/examples/models/contrib/falcon/convert_checkpoint.py ")
     assert build.startswith("trtllm-build --checkpoint_dir ")

@@ -1,9 +1,10 @@
 """Which tests run together on one worker, what they are marked as, and in which order they run.
 
 Markers, from the fixtures that a test uses: `docker` needs the Docker engine or the registry,
-`server` a Triton or a cloud, `e2e` runs make; `unit` is all the rest. Tests of a module share a
-worker, so its fixtures are made once; all that use the Docker engine share one, since there is one
-engine with one image cache. A test's own `xdist_group` comes before both.
+`server` a Triton or a cloud, `e2e` runs make; `unit` is all the rest but what is marked `slow`.
+Tests of a module share a worker, so its fixtures are made once; all that use the Docker engine
+share one, since there is one engine with one image cache. A test's own `xdist_group` comes before
+both.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ _SERVER_MODULES = frozenset(
         "tests/local_oci/test_cli.py",
         "tests/local_oci/test_isolation.py",
         "tests/local_oci/test_sessions.py",
+        "tests/model_repository/test_families.py",
         "tests/model_repository/test_front_model.py",
         "tests/model_repository/test_slots.py",
         "tests/model_repository/test_stand_in_backend.py",
@@ -40,7 +42,7 @@ _SERVER_MODULES = frozenset(
     }
 )
 _END_TO_END = "tests/end_to_end/"
-_ORDER = ("unit", "server", "e2e", "docker")
+_ORDER = ("unit", "slow", "server", "e2e", "docker")
 
 
 def needs_docker(item: pytest.Item) -> bool:
@@ -54,7 +56,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "docker: needs a Docker engine or registry",
         "server: runs a Triton or a cloud",
         "e2e: runs make",
-        "unit: none of these",
+        "slow: none of these, and yet it takes long",
+        "unit: none of these, and fast",
     ):
         config.addinivalue_line("markers", line)
 
@@ -89,7 +92,9 @@ def _markers(item: pytest.Item) -> list[str]:
         found.append("e2e")
     elif not fixtures.isdisjoint(_SERVERS) or module in _SERVER_MODULES:
         found.append("server")
-    return found or ["unit"]
+    if not found:
+        found.append("unit" if item.get_closest_marker("slow") is None else "slow")
+    return found
 
 
 def _own_group(item: pytest.Item) -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 FIXTURES = """
 import os, time
@@ -42,6 +44,9 @@ def test_engine(by_another, n): pass
 
 @pytest.mark.parametrize("n", range(20))
 def test_plain(n): pass
+
+@pytest.mark.slow
+def test_long(): pass
 """
 OTHER = """
 import pytest
@@ -108,6 +113,7 @@ def test_markers_come_from_what_a_test_uses(told):
     assert marks == {
         "test_engine": "['docker', 'parametrize']",
         "test_plain": "['parametrize', 'unit']",
+        "test_long": "['slow']",
         "test_engine_too": "['docker']",
         "test_registry": "['docker']",
         "test_server": "['server']",

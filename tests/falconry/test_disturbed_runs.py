@@ -24,6 +24,8 @@ from falconry.settings import load_settings
 from tests.engine_manifests import manifest_of
 from tests.falconry.faults import every_kill, every_refusal
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 # What says when and how long, what only spares work, and what is never removed.
 NO_OUTPUT = {"build.json", "digests.json", "lock"}

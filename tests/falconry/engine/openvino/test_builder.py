@@ -24,6 +24,8 @@ from falconry.engine.recipe import load_recipe
 from falconry.engine.spec import engine_spec
 from falconry.errors import CheckpointError, EngineError, MachineError
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[4]
 
 Build = Callable[[Path, str, Path], Path]

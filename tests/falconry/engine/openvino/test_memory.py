@@ -18,6 +18,8 @@ from safetensors.numpy import save_file
 from falconry.checkpoint import read_checkpoint
 from falconry.checkpoint.layout import expected_tensors
 
+pytestmark = pytest.mark.slow
+
 MIB = 1 << 20
 HIDDEN, HEADS, LAYERS = 1024, 16, 8
 

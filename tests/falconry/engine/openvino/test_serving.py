@@ -15,6 +15,8 @@ from falconry.engine.recipe import load_recipe
 from falconry.engine.serving import EngineLimits
 from falconry.engine.spec import engine_spec
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_whole_file_for_the_tiny_falcon(
     tiny_falcon: Path, engine_of: Callable[[Path, str], Path]

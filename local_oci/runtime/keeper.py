@@ -72,6 +72,7 @@ class Task:
 def main(path: str) -> int:
     """Run the container that a task file describes; return its exit status."""
     task = Task(**json.loads(Path(path).read_text()))
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where nohup started the cloud
     syscalls.set_parent_death_signal(signal.SIGHUP)
     if os.getppid() != task.parent:
         return 1

@@ -186,7 +186,11 @@ class ProcessRunner:
             problem = await _read_to_end(read_end)
         except asyncio.CancelledError:
             keeper.send_signal(signal.SIGHUP)
-            await keeper.communicate()
+            try:
+                await asyncio.wait_for(keeper.communicate(), _KEEPER_PATIENCE_SECONDS)
+            except TimeoutError:  # SIGHUP came before the keeper took it
+                keeper.kill()
+                await keeper.communicate()
             raise
         if problem:
             await keeper.communicate()

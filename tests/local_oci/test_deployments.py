@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -455,7 +456,10 @@ def test_a_deployment_whose_image_is_gone_needs_attention_after_a_restart(
     assert sdk.post(deployment).status_code == 503
 
 
-def test_a_deployment_that_is_being_restored_can_be_deleted(new_cloud) -> None:
+@pytest.mark.parametrize("hang_up", [signal.SIG_DFL, signal.SIG_IGN], ids=["usual", "nohup"])
+def test_a_deployment_that_is_being_restored_can_be_deleted(new_cloud, hang_up, request) -> None:
+    before = signal.signal(signal.SIGHUP, hang_up)  # what the cloud inherits
+    request.addfinalizer(lambda: signal.signal(signal.SIGHUP, before))
     cloud: LocalCloud = new_cloud()
     sdk = Sdk(cloud)
     deployment = sdk.deploy(variables={"START_SECONDS": "1.5"}).id

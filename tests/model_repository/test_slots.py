@@ -27,7 +27,7 @@ from tests.stand_in_backend.engine import LIMITS, stand_in_engine
 from tests.stand_in_backend.repository import gpu_repository, stand_in_for_backend
 
 RELEASE = "25.10"
-STEP_MS = 25
+STEP_MS = 75
 SLOTS = LIMITS["max_batch_size"]
 SEEN = 5
 # Counted from the moment when the client, having read SEEN tokens, says `stop` or closes: how many

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import threading
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any

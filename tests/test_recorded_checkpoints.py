@@ -11,6 +11,8 @@ import pytest
 from safetensors import safe_open
 from tokenizers import Tokenizer, pre_tokenizers
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 TINY_FALCON = ROOT / "checkpoints" / "tiny-falcon"
 FAMILIES = ROOT / "tests" / "data" / "checkpoints"

@@ -14,6 +14,8 @@ import pytest
 from falconry.engine.toolchain import load_toolchains
 from tests.stand_in_toolchain.image import install_stand_ins
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "engine" / "build.py"
 CHECKPOINT = ROOT / "checkpoints" / "tiny-falcon"

@@ -13,6 +13,8 @@ from docker.types import Mount
 from falconry.engine.toolchain import load_toolchains
 from tests.stand_in_toolchain.image import install_stand_ins, stand_in_image
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 CHECKPOINT = ROOT / "checkpoints" / "tiny-falcon"
 FLAGS = ROOT / "tests" / "data" / "trtllm_flags"

@@ -10,6 +10,8 @@ import openvino as ov
 import pytest
 from openvino._offline_transformations import paged_attention_transformation
 
+pytestmark = pytest.mark.slow
+
 Engine = Callable[[Path, str], Path]
 
 

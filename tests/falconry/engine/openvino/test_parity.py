@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
+pytestmark = pytest.mark.slow
+
 Engine = Callable[[Path, str], Path]
 Serve = Callable[[Path], Any]
 

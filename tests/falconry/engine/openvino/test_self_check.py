@@ -16,6 +16,8 @@ from falconry.engine.openvino import blocks
 from falconry.engine.openvino.self_check import check_model
 from falconry.errors import EngineError
 
+pytestmark = pytest.mark.slow
+
 Build = Callable[[Path, str, Path], Path]
 
 

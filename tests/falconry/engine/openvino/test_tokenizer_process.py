@@ -17,6 +17,8 @@ import pytest
 from falconry.engine.openvino.tokenizer_process import tokenizer_conversion
 from falconry.errors import CheckpointError, EngineError
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[4]
 
 

@@ -50,7 +50,9 @@ def test_a_list_that_stays_throttled_ends_when_the_budget_is_used_up(hasty, clou
     refused = pytest.raises(CloudError, match="429 TooManyRequests")
     with refused as failure, cloud_errors_told("listing"):
         LISTS[operation](hasty)
-    assert BUDGET_S / 2 < time.monotonic() - began < SOON_S
+    # Pauses double, and one that would end after the budget is not begun: at least a quarter of it
+    # has passed then, on a machine where requests take no time.
+    assert BUDGET_S / 4 < time.monotonic() - began < SOON_S
     assert failure.value.remedy == "wait a little and run again"
     assert "\n" not in str(failure.value)
 

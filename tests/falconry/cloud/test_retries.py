@@ -12,19 +12,7 @@ from falconry.cloud.catalog import Catalog
 from falconry.cloud.retries import RetryPolicy, asked_pause
 from falconry.cloud.session import Session
 from falconry.errors import CloudError
-
-
-class Clock:
-    """A time that goes on by sleeping."""
-
-    def __init__(self):
-        self.time = 0.0
-
-    def now(self):
-        return self.time
-
-    def sleep(self, seconds):
-        self.time += seconds
+from tests.clock import Clock
 
 
 @pytest.fixture

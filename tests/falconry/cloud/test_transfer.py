@@ -4,19 +4,7 @@ import time
 import pytest
 
 from falconry.cloud.transfer import Bandwidth, Body, Meter
-
-
-class Clock:
-    """A time that goes on by sleeping."""
-
-    def __init__(self):
-        self.time = 0.0
-
-    def now(self):
-        return self.time
-
-    def sleep(self, seconds):
-        self.time += seconds
+from tests.clock import Clock
 
 
 def test_bytes_go_as_fast_as_the_limit_says():

@@ -1,6 +1,5 @@
 """engine/answer.py run as a process, with stand-ins for tensorrt_llm, torch and transformers."""
 
-import ast
 import json
 import os
 import subprocess
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from falconry.engine.toolchain import load_toolchains
+from tests.engine.imports import imported_packages
 from tests.stand_in_toolchain.image import install_stand_ins
 
 ROOT = Path(__file__).parents[2]
@@ -83,13 +83,5 @@ def test_of_several_ranks_the_first_reports(ask, tmp_path):
 
 
 def test_is_python_3_12_and_imports_no_more_than_the_image_has():
-    tree = ast.parse(SCRIPT.read_text(), feature_version=(3, 12))
-    imported = {
-        name.split(".")[0]
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for name in (
-            [node.module] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
-        )
-    }
+    imported = imported_packages(SCRIPT)
     assert imported - set(sys.stdlib_module_names) == {"tensorrt_llm", "torch", "transformers"}

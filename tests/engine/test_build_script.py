@@ -1,6 +1,5 @@
 """engine/build.py run as a process, with stand-in tools in the place of NVIDIA's."""
 
-import ast
 import json
 import os
 import signal
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from falconry.engine.toolchain import load_toolchains
+from tests.engine.imports import imported_packages
 from tests.stand_in_toolchain.image import install_stand_ins
 
 pytestmark = pytest.mark.slow
@@ -331,15 +331,7 @@ def test_explains_itself():
 
 
 def test_is_python_3_12_and_imports_only_the_standard_library():
-    tree = ast.parse(SCRIPT.read_text(), feature_version=(3, 12))  # of every image
-    imported = {
-        name.split(".")[0]
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for name in (
-            [node.module] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
-        )
-    }
+    imported = imported_packages(SCRIPT)
     assert imported <= set(sys.stdlib_module_names)
 
 

@@ -438,13 +438,9 @@ class Project:
     def _delete_deployment(self) -> None:
         from falconry.cloud.deployments import Deployments
 
-        deployments, watch = Deployments(self._session()), self._watch()
-        standing = deployments.settled(self._settings.deployment.name, watch)
-        if standing is None:
-            self._progress.done("deployment", "none")
-            return
-        deployments.delete(standing, watch)
-        self._progress.done("deployment", "deleted")
+        name = self._settings.deployment.name
+        deleted = Deployments(self._session()).remove(name, self._watch())
+        self._progress.done("deployment", "deleted" if deleted else "none")
 
 
 def _json_object(text: str) -> dict[str, Any]:

@@ -223,6 +223,22 @@ class Deployments:
         """
         return self._into(name, watch, {"INACTIVE"}, _SERVING, self._deactivation)
 
+    def remove(self, name: str, watch: Watch) -> bool:
+        """Deletes the deployment of this name; whether there was one.
+
+        A deletion that an earlier run began, and did not see the end of, is waited for.
+
+        Raises:
+            CloudError: the cloud refused or failed.
+        """
+        standing = self.settled(name, watch)
+        if standing is not None:
+            self.delete(standing, watch)
+        leaving = [each for each in self.named(name) if each.lifecycle_state == "DELETING"]
+        for each in leaving:
+            self._settled(each.id, watch)
+        return standing is not None or bool(leaving)
+
     def delete(self, deployment: Any, watch: Watch) -> None:
         """Deletes a deployment and waits until it is gone.
 

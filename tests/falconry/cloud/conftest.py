@@ -244,8 +244,8 @@ def deployments(session, settings):
     made = Deployments(session)
     yield made
     requests.delete(f"{session._endpoint}/_local/faults", timeout=5)
-    while left := made.settled(settings.deployment.name, WATCH):
-        made.delete(left, WATCH)
+    while made.remove(settings.deployment.name, WATCH):
+        pass
 
 
 @pytest.fixture

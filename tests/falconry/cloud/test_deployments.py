@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import oci
 import pytest
+from oci.data_science import DataScienceClient
 
 from falconry.cloud.deployment_target import MODEL_NAME, target_of
 from falconry.cloud.deployments import Deployments
@@ -276,6 +277,15 @@ def test_a_deployment_is_made_again_after_each_deletion(deployments, make_target
         deployments.delete(active, WATCH)
     assert len(set(made)) == 3
     assert deployments.find(target.name) is None
+
+
+def test_a_deletion_that_an_earlier_run_began_is_waited_for(session, deployments, make_target):
+    target = make_target()
+    active = deployments.bring_about(target, WATCH)
+    session.client(DataScienceClient).delete_model_deployment(active.id)
+    assert deployments.remove(target.name, WATCH)
+    assert deployments.read(active.id).lifecycle_state == "DELETED"
+    assert not deployments.remove(target.name, WATCH)
 
 
 def test_an_interrupted_wait_leaves_the_operation_running_and_says_so(deployments, make_target):

@@ -81,7 +81,7 @@ class Life:
             ("make prune-models", lambda: self._prune(delete=False)),
             ("make deploy of a model that was deactivated", lambda: self._deploy("first")),
             ("make prune-models DELETE=1", lambda: self._prune(delete=True)),
-            ("make down", self._down),
+            ("make down", lambda: self.deployments.remove(self.name, _WATCH)),
         ]
 
     def _deploy(self, behaviour, settings=None):
@@ -110,12 +110,8 @@ class Life:
     def end(self):
         """Leaves nothing, whatever the test came to."""
         requests.delete(f"{self.session._endpoint}/_local/faults", timeout=5)
-        while left := self.deployments.settled(self.name, WATCH):
-            self.deployments.delete(left, WATCH)
-
-    def _down(self):
-        if standing := self.deployments.settled(self.name, _WATCH):
-            self.deployments.delete(standing, _WATCH)
+        while self.deployments.remove(self.name, WATCH):
+            pass
 
 
 def _hurried(settings):

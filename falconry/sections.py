@@ -1,11 +1,9 @@
-"""What every table of a profile is: a frozen model that refuses keys it does not know."""
+"""What every table of a profile is."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from falconry.data_files import Table
 
 
-class Section(BaseModel):
-    """A table of a profile: unknown keys are refused, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Section(Table, strict=False):
+    """A table of a profile, where texts become numbers, as SET gives them."""

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from falconry.data_files import CODE_DIRECTORY, is_checkout
+from falconry.data_files import CODE_DIRECTORY, is_checkout, read_toml, validate_table
 from falconry.deployment_settings import DeploymentSettings, Port
 from falconry.errors import SettingsError
 from falconry.sections import Section
@@ -300,36 +300,7 @@ def _with_overrides(values: dict[str, Any], overrides: str | None) -> dict[str, 
 
 
 def _settings(values: Mapping[str, Any], profile: str, path: Path) -> Settings:
-    try:
-        return Settings.model_validate({**values, "profile": profile})
-    except ValidationError as error:
-        raise SettingsError(
-            validation_problem(error), where=path, remedy="correct these values"
-        ) from None
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file as plain values.
-
-    Raises:
-        SettingsError: the file cannot be read or is not TOML (with the line).
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"cannot be read ({error.strerror})", where=path) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"is not valid TOML: {error}", where=path) from None
-
-
-def validation_problem(error: ValidationError) -> str:
-    """All faults that pydantic found, as one clause: `serving.route: Input should be ...`."""
-    faults = []
-    for fault in error.errors(include_url=False):
-        place = ".".join(str(part) for part in fault["loc"]) or "(top level)"
-        reason = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"]
-        faults.append(f"{place}: {reason}")
-    return ", ".join(faults)
+    return validate_table({**values, "profile": profile}, Settings, path)
 
 
 def _words(overrides: str) -> list[tuple[str, str]]:

@@ -8,9 +8,8 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from falconry.data_files import project_file
+from falconry.data_files import project_file, read_toml, validation_problem
 from falconry.errors import SettingsError
-from falconry.settings import read_toml, validation_problem
 
 SHAPES = "engine/shapes.toml"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from falconry.data_files import read_toml, validation_problem
 from falconry.errors import SettingsError
-from falconry.settings import read_toml, validation_problem
 
 LIMITS = Path(__file__).with_name("limits.toml")
 

@@ -11,8 +11,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from falconry.data_files import read_toml, validation_problem
 from falconry.errors import SettingsError
-from falconry.settings import read_toml, validation_problem
 
 RULES = Path(__file__).with_name("rules.toml")
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from falconry.engine.shapes import GpuShape, find_shape
 from falconry.image.preflight.findings import Finding
-from falconry.preflight.limits import Limits, PolicyRule
+from falconry.oci_facts import Limits, PolicyRule
 from falconry.preflight.subject import Account, Compute, DeploymentSubject, ServiceLimit
 
 

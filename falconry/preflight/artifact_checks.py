@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
 from falconry.image.preflight.findings import Finding
-from falconry.preflight.limits import ArtifactLimits
+from falconry.oci_facts import ArtifactLimits
 from falconry.preflight.subject import Artifact, Container
 from falconry.progress import human_size
 

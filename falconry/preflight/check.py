@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from falconry.errors import PreflightError
 from falconry.image.preflight.findings import Finding
+from falconry.oci_facts import Limits, load_limits
 from falconry.preflight.account_checks import account_findings
 from falconry.preflight.artifact_checks import artifact_findings
 from falconry.preflight.compute_checks import compute_findings
 from falconry.preflight.container_checks import container_findings
 from falconry.preflight.engine_checks import engine_findings
 from falconry.preflight.image_checks import image_findings
-from falconry.preflight.limits import Limits, load_limits
 from falconry.preflight.subject import DeploymentSubject
 
 

@@ -12,7 +12,7 @@ from falconry.engine.shapes import (
     find_shape,
 )
 from falconry.image.preflight.findings import Finding
-from falconry.preflight.limits import ComputeLimits
+from falconry.oci_facts import ComputeLimits
 from falconry.preflight.subject import Compute
 
 

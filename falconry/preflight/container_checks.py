@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from falconry.image.preflight.findings import Finding
-from falconry.preflight.limits import ContainerLimits
+from falconry.oci_facts import ContainerLimits
 from falconry.preflight.subject import Container
 
 

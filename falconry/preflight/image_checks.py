@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from falconry.engine.manifest import GpuEngine, Manifest
 from falconry.engine.preflight import tensorrt_release
 from falconry.image.preflight.findings import Finding
-from falconry.preflight.limits import ImageLimits
+from falconry.oci_facts import ImageLimits
 from falconry.preflight.subject import Image
 from falconry.progress import human_size
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from falconry.data_files import read_toml, validation_problem
 from falconry.errors import SettingsError
 
-LIMITS = Path(__file__).with_name("limits.toml")
+LIMITS = Path(__file__).with_name("oci_limits.toml")
 
 
 class _Table(BaseModel):

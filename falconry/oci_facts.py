@@ -1,4 +1,7 @@
-"""What a deployment must keep to, as data: limits.toml beside this module, with its sources."""
+"""What Oracle publishes of its cloud: limits (oci_limits.toml) and shapes (engine/shapes.toml).
+
+Each fact stands once, in one of the two files, with its source.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,14 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from falconry.data_files import read_toml, validation_problem
+from falconry.data_files import Table, load_table, project_file, read_toml, validate_table
 from falconry.errors import SettingsError
 
+SHAPES = "engine/shapes.toml"
 LIMITS = Path(__file__).with_name("oci_limits.toml")
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class ArtifactLimits(_Table):
+class ArtifactLimits(Table):
     """Of a model artifact.
 
     Attributes:
@@ -32,42 +30,61 @@ class ArtifactLimits(_Table):
     mounted_at: str
 
 
-class ContainerLimits(_Table):
+class ContainerLimits(Table):
     """Of a container's ports, command, variables and endpoints.
 
     Attributes:
         command_bytes, environment_bytes: what each has to stay below.
         environment_name: a pattern for the whole of a variable's name.
         custom_endpoints: how many there may be.
-        specifications: what `predictApiSpecification` may be, lower case.
     """
 
     lowest_port: int
     highest_port: int
-    reserved_ports: list[int]
+    reserved_ports: tuple[int, ...]
     command_bytes: int
     environment_bytes: int
     environment_name: str
-    reserved_names: list[str]
+    reserved_names: tuple[str, ...]
     custom_endpoints: int
-    custom_methods: list[str]
-    specifications: list[str]
 
 
-class ImageLimits(_Table):
-    """Of an image; bytes as the registry keeps them, by the smallest and the largest reading."""
+class ImageLimits(Table):
+    """Of an image.
+
+    Attributes:
+        compressed_bytes: of all layers as the registry keeps them, by the smallest reading.
+        refused_bytes: the same by the largest reading.
+        pull_minutes: within which a deployment must have pulled it.
+        pull_bytes_per_second: at which it is assumed to.
+        layers: how many Docker stacks.
+        os: of the platform, such as "linux".
+        architecture: of the platform, as Go names it.
+    """
 
     compressed_bytes: int
     refused_bytes: int
+    pull_minutes: int
+    pull_bytes_per_second: int
+    layers: int
+    os: str
+    architecture: str
 
 
-class ComputeLimits(_Table):
-    """Of instances; `bandwidth_factor` is what the maximum may be of the minimum."""
+class ComputeLimits(Table):
+    """Of instances and their load balancer.
+
+    Attributes:
+        bandwidth_factor: what the maximum may be of the minimum.
+        least_gib_per_ocpu, most_gib_per_ocpu: memory of a flexible shape.
+    """
 
     bandwidth_factor: int
+    least_gib_per_ocpu: int
+    most_gib_per_ocpu: int
 
 
-class PolicyRule(_Table):
+class PolicyRule(Table):
     """A right that a deployment needs.
 
     Attributes:
@@ -83,7 +100,7 @@ class PolicyRule(_Table):
     large_artifacts_only: bool = False
 
 
-class AccountLimits(_Table):
+class AccountLimits(Table):
     """Of a tenancy.
 
     Attributes:
@@ -97,7 +114,7 @@ class AccountLimits(_Table):
     service: str
     description: str
     limits: Mapping[str, str]
-    policies: list[PolicyRule]
+    policies: tuple[PolicyRule, ...]
 
     def limit_of(self, shape: str) -> str | None:
         """The name of the limit that instances of a shape count for; None where not known."""
@@ -114,8 +131,8 @@ class AccountLimits(_Table):
         return any(description.casefold().startswith(begin) for begin in begins)
 
 
-class Limits(_Table):
-    """All of limits.toml."""
+class Limits(Table):
+    """All of oci_limits.toml."""
 
     artifact: ArtifactLimits
     container: ContainerLimits
@@ -124,14 +141,109 @@ class Limits(_Table):
     account: AccountLimits
 
 
+class GpuShape(Table):
+    """A shape of OCI's with GPUs.
+
+    Attributes:
+        gpu: the GPU's name as NVML gives it, such as "NVIDIA A10".
+        sm: its architecture, ten times the compute capability.
+        gpus: how many there are.
+        gpu_memory_gib: of one GPU, in GiB.
+        usable_gib: what CUDA gives of it, where that was read.
+        source: where it was read.
+    """
+
+    name: str
+    gpu: str
+    sm: int
+    gpus: int
+    gpu_memory_gib: float
+    usable_gib: float | None = None
+    source: str
+
+
+class CpuShape(Table):
+    """A shape of OCI's without GPUs.
+
+    Attributes:
+        ocpus: how many there are, or the most that may be asked for; an OCPU is two vCPUs.
+        memory_gib: likewise, in GiB.
+        flexible: whether a deployment says how much of both it wants.
+        source: where it was read.
+    """
+
+    name: str
+    ocpus: int
+    memory_gib: float
+    flexible: bool
+    source: str
+
+
+class _Shapes(Table):
+    """All of engine/shapes.toml."""
+
+    shapes: tuple[GpuShape, ...]
+    cpu_shapes: tuple[CpuShape, ...]
+
+
 @cache
-def load_limits(path: Path = LIMITS) -> Limits:
-    """The limits.
+def load_limits() -> Limits:
+    """Reads the limits.
 
     Raises:
         SettingsError: the file is not valid.
     """
-    try:
-        return Limits.model_validate(read_toml(path))
-    except ValidationError as error:
-        raise SettingsError(validation_problem(error), where=path) from None
+    return load_table(LIMITS, Limits)
+
+
+def load_shapes() -> tuple[GpuShape, ...]:
+    """All shapes with GPUs.
+
+    Raises:
+        SettingsError: the file is not valid.
+    """
+    return _load_shapes().shapes
+
+
+def load_cpu_shapes() -> tuple[CpuShape, ...]:
+    """All shapes without GPUs, the ones to prefer first.
+
+    Raises:
+        SettingsError: the file is not valid.
+    """
+    return _load_shapes().cpu_shapes
+
+
+def find_shape(name: str) -> GpuShape | CpuShape | None:
+    """A shape of either kind by its name; None where it is not known here."""
+    shapes: tuple[GpuShape | CpuShape, ...] = (*load_shapes(), *load_cpu_shapes())
+    for shape in shapes:
+        if shape.name.casefold() == name.casefold():  # Oracle writes A100-v2.8 and A100-V2.8
+            return shape
+    return None
+
+
+def gpu_shape(name: str) -> GpuShape:
+    """A shape by its name, such as "VM.GPU.A10.1".
+
+    Raises:
+        SettingsError: it is no GPU shape that is known here.
+    """
+    shape = find_shape(name)
+    if isinstance(shape, GpuShape):
+        return shape
+    raise SettingsError(
+        f"{name!r} is no GPU shape that is known here",
+        where="deployment.shape",
+        remedy=f"choose one of {', '.join(shape.name for shape in load_shapes())}",
+    )
+
+
+@cache
+def _load_shapes() -> _Shapes:
+    path = project_file(SHAPES)
+    tables = {
+        table: [{"name": name, **row} for name, row in rows.items()]
+        for table, rows in read_toml(path).items()
+    }
+    return validate_table(tables, _Shapes, path)

@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from falconry.engine.shapes import GpuShape, find_shape
 from falconry.image.preflight.findings import Finding
-from falconry.oci_facts import Limits, PolicyRule
+from falconry.oci_facts import GpuShape, Limits, PolicyRule, find_shape
 from falconry.preflight.subject import Account, Compute, DeploymentSubject, ServiceLimit
 
 

@@ -55,7 +55,7 @@ def check_deployment(subject: DeploymentSubject, limits: Limits | None = None) -
 
     Args:
         subject: what is to be deployed.
-        limits: other than limits.toml.
+        limits: other than oci_limits.toml.
 
     Returns:
         All findings; `refuse_problems` raises one error for those that are problems.

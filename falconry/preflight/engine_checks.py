@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from falconry.engine.manifest import GpuEngine
 from falconry.engine.preflight import image_problems, shape_problems
-from falconry.engine.shapes import CpuShape, GpuShape, find_shape
 from falconry.engine.tensorrt_llm.memory import MemoryEstimate, sum_line, usable_bytes
 from falconry.image.preflight.findings import Finding
+from falconry.oci_facts import CpuShape, GpuShape, find_shape
 from falconry.preflight.subject import DeploymentSubject
 
 

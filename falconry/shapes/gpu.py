@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from falconry.engine.manifest import GpuEngine
-from falconry.engine.shapes import GpuShape
 from falconry.engine.tensorrt_llm.memory import estimate, usable_bytes
 from falconry.engine.tensorrt_llm.recipe import Parallelism
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine.tensorrt_llm.spec_checks import spec_checks
 from falconry.errors import SettingsError
+from falconry.oci_facts import GpuShape
 from falconry.shapes.candidates import Candidate
 from falconry.shapes.prices import Prices
 

@@ -21,8 +21,8 @@ from typing import Annotated
 from pydantic import Field
 
 from falconry.data_files import Table, load_table
-from falconry.engine.shapes import CpuShape, GpuShape, load_cpu_shapes, load_shapes
 from falconry.errors import SettingsError
+from falconry.oci_facts import CpuShape, GpuShape, load_cpu_shapes, load_shapes
 
 _Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from falconry.engine.shapes import GpuShape, load_shapes
 from falconry.engine.tensorrt_llm.gpus import HostGpus
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine.toolchain import Toolchain, load_toolchains
 from falconry.errors import EngineError
+from falconry.oci_facts import GpuShape, load_shapes
 
 # How many shapes a remedy names at most.
 _SHAPES_NAMED = 3

@@ -17,7 +17,6 @@ from falconry.digests import DigestCache, value_digest
 from falconry.engine.builder import BuiltEngine, Finished, Report
 from falconry.engine.manifest import GpuEngine
 from falconry.engine.serving import SERVING_FILE
-from falconry.engine.shapes import gpu_shape
 from falconry.engine.tensorrt_llm.answers import (
     OFF,
     Reference,
@@ -61,6 +60,7 @@ from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine.tensorrt_llm.spec_checks import may_load_by_shard, spec_checks
 from falconry.engine.toolchain import load_toolchains
 from falconry.files import remove
+from falconry.oci_facts import gpu_shape
 from falconry.progress import human_count
 from falconry.settings import Settings
 

@@ -12,7 +12,8 @@ RULE = '{metric = "CPU_UTILIZATION", scale_in = 20, scale_out = 70}'
 
 
 def endpoints(count):
-    return f"deployment.custom_endpoints='[{', '.join(['{path = "/x"}'] * count)}]'"
+    paths = ", ".join(['{path = "/x"}'] * count)
+    return f"deployment.custom_endpoints='[{paths}]'"
 
 
 def autoscaling(rule=RULE, **values):
@@ -43,7 +44,7 @@ WRONG = {
     "serving.port=1023": "greater than or equal to 1024",
     "serving.port=65536": "less than or equal to 65535",
     "deployment.bandwidth_mbps=5": "greater than or equal to 10",
-    "deployment.maximum_bandwidth_mbps=9": "one to two times",
+    "deployment.bandwidth_mbps=20 deployment.maximum_bandwidth_mbps=19": "one to two times",
     "deployment.maximum_bandwidth_mbps=21": "one to two times",
     "deployment.internet=true deployment.subnet_id=s": "a subnet has routes of its own",
     "deployment.custom_endpoints='[{path = \"x\"}]'": "pattern",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -95,6 +97,37 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise SettingsError(f"is not valid TOML: {error}", where=path) from None
 
 
+def with_overrides(values: dict[str, Any], overrides: str, where: str) -> dict[str, Any]:
+    """Puts values of the command line in place of those of a file.
+
+    Args:
+        values: the file's; they are changed.
+        overrides: `section.key=value` words, quoted as in a shell; a value is read as TOML where
+            it is a list, a table, a truth value or a quoted text, and as it stands otherwise.
+        where: the command line's option, for the message.
+
+    Raises:
+        SettingsError: a word is not of this form, or names a value as a section.
+    """
+    try:
+        words = shlex.split(overrides)
+    except ValueError as error:
+        raise SettingsError(f"cannot be split into words ({error})", where=where) from None
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals:
+            raise SettingsError(f"'{word}' is not of the form section.key=value", where=where)
+        *sections, key = name.split(".")
+        table: Any = values
+        for section in sections:
+            table = table.setdefault(section, {})
+            if not isinstance(table, Mapping):
+                problem = f"'{section}' in '{name}' is a value, not a section"
+                raise SettingsError(problem, where=where)
+        table[key] = _override(text)
+    return values
+
+
 def validation_problem(error: ValidationError) -> str:
     """All faults that pydantic found, as one clause: `serving.route: Input should be ...`."""
     faults = []
@@ -110,3 +143,12 @@ def _with_tuples(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _with_tuples(each) for key, each in value.items()}
     return tuple(map(_with_tuples, value)) if isinstance(value, list | tuple) else value
+
+
+def _override(text: str) -> Any:
+    """A value of the command line; whether it is a number its key says: `25.10` is a release."""
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+    return value if isinstance(value, bool | str | list | dict) else text

@@ -5,6 +5,7 @@ Each fact stands once, in one of the two files, with its source.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -47,6 +48,21 @@ class ContainerLimits(Table):
     environment_name: str
     reserved_names: tuple[str, ...]
     custom_endpoints: int
+
+    def variable_problem(self, variables: Mapping[str, str]) -> str | None:
+        """Why the cloud would refuse a container's variables; None when it would not."""
+        for name in variables:
+            if not re.fullmatch(self.environment_name, name):
+                return (
+                    f"'{name}' is no name: 2 to 31 letters, digits and underscores, the first a"
+                    " letter, the last no underscore"
+                )
+            if name in self.reserved_names:
+                return f"'{name}' is the cloud's own"
+        size = variable_bytes(variables)
+        if size < self.environment_bytes:
+            return None
+        return f"{size} bytes, less than {self.environment_bytes} are allowed"
 
 
 class ImageLimits(Table):
@@ -184,6 +200,11 @@ class _Shapes(Table):
 
     shapes: tuple[GpuShape, ...]
     cpu_shapes: tuple[CpuShape, ...]
+
+
+def variable_bytes(variables: Mapping[str, str]) -> int:
+    """What a container's variables count for."""
+    return sum(len(f"{name}{value}".encode()) for name, value in variables.items())
 
 
 @cache

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from falconry.image.preflight.findings import Finding
-from falconry.oci_facts import ContainerLimits
+from falconry.oci_facts import ContainerLimits, variable_bytes
 from falconry.preflight.subject import Container
 
 
@@ -27,7 +27,7 @@ def container_findings(container: Container, limits: ContainerLimits) -> Iterato
         "put words into the image's entrypoint",
     )
     # Loading the profile measured the user's variables alone; here ours are with them.
-    size = sum(len(f"{name}{value}".encode()) for name, value in container.environment.items())
+    size = variable_bytes(container.environment)
     yield Finding(
         "variables",
         f"{size} of fewer than {limits.environment_bytes} bytes",

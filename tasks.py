@@ -155,7 +155,7 @@ def doctor(
     c: Context, profile: str = "", recipe: str = "", checkpoint: str = "", override: str = ""
 ) -> None:
     """Say what this machine and account have and lack, and what to do."""
-    from falconry.doctor import finding
+    from falconry import findings as finding
 
     findings = project(profile, recipe, checkpoint, override).diagnose()
     if as_json():

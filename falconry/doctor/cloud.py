@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from email.utils import parsedate_to_datetime
 
-from falconry.doctor.finding import Finding
 from falconry.doctor.reach import ask
 from falconry.doctor.subject import Subject
 from falconry.errors import CloudError
+from falconry.findings import Finding
 
 ACCOUNT = "cloud"
 CLOCK = "clock"

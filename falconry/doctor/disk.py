@@ -6,10 +6,10 @@ import shutil
 
 from falconry.docker_engine.facts import engine_facts
 from falconry.doctor.docker_engine import NO_ENGINE, asked_engine
-from falconry.doctor.finding import Finding
 from falconry.doctor.subject import Subject
 from falconry.engine.tensorrt_llm.memory import unpacked_image_bytes
 from falconry.engine.toolchain import load_toolchains
+from falconry.findings import Finding
 from falconry.progress import human_size
 
 IMAGES = "Docker disk"

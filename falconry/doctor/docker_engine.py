@@ -12,10 +12,10 @@ from falconry.docker_engine.connection import connect
 from falconry.docker_engine.facts import engine_address, engine_facts
 from falconry.docker_engine.images import has_image
 from falconry.docker_engine.references import ImageReference
-from falconry.doctor.finding import Finding
 from falconry.doctor.reach import answers
 from falconry.doctor.subject import Subject
 from falconry.errors import FalconryError, MachineError
+from falconry.findings import Finding
 from falconry.image.bases import MADE_HERE
 
 if TYPE_CHECKING:

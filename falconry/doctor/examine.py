@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable, Mapping
 
 from falconry.doctor import cloud, disk, docker_engine, gpu, namespaces, python, registry
-from falconry.doctor.finding import Finding
 from falconry.doctor.subject import Subject
 from falconry.errors import FalconryError
+from falconry.findings import Finding
 
 Check = Callable[[Subject], Finding]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from falconry.docker_engine.gpus import can_see_gpus
 from falconry.doctor.docker_engine import NO_ENGINE, asked_engine
-from falconry.doctor.finding import Finding
 from falconry.doctor.subject import Subject
 from falconry.engine.tensorrt_llm.gpus import probe_gpus
 from falconry.engine.toolchain import load_toolchains
+from falconry.findings import Finding
 from falconry.progress import human_size
 
 RUNTIME = "GPU runtime"

@@ -6,8 +6,8 @@ import os
 import shutil
 import subprocess
 
-from falconry.doctor.finding import Finding
 from falconry.doctor.subject import Subject
+from falconry.findings import Finding
 
 NAME = "namespaces"
 _TIMEOUT_S = 5.0

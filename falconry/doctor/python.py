@@ -11,8 +11,8 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from falconry.doctor.finding import Finding
 from falconry.doctor.subject import Subject
+from falconry.findings import Finding
 
 NAME = "Python"
 

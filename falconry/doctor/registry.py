@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 
-from falconry.doctor.finding import Finding
 from falconry.doctor.reach import answers
 from falconry.doctor.subject import Subject
+from falconry.findings import Finding
 from falconry.image.choice import REGISTRY_PROGRAM
 
 REGISTRY = "registry"

@@ -8,8 +8,8 @@ import time
 import pytest
 
 from falconry.doctor.examine import CHECKS, examine
-from falconry.doctor.finding import Finding, facts, healthy, rows, tell
 from falconry.errors import MachineError
+from falconry.findings import Finding, facts, healthy, rows, tell
 from falconry.progress import Progress
 
 FINE = Finding("a", True, "fine")

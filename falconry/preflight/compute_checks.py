@@ -11,7 +11,7 @@ from falconry.engine.shapes import (
     GpuShape,
     find_shape,
 )
-from falconry.image.preflight.findings import Finding
+from falconry.findings import Finding, verdict
 from falconry.preflight.limits import ComputeLimits
 from falconry.preflight.subject import Compute
 
@@ -20,7 +20,7 @@ def compute_findings(compute: Compute, limits: ComputeLimits) -> Iterator[Findin
     """The findings of the instances."""
     shape = find_shape(compute.shape)
     if shape is None:
-        yield Finding("shape", f"{compute.shape} is not known here, and is not checked")
+        yield Finding("shape", "skipped", f"{compute.shape} is not known here, and is not checked")
     elif isinstance(shape, CpuShape) and shape.flexible:
         yield from _flexible(compute, shape)
     else:
@@ -33,7 +33,7 @@ def _flexible(compute: Compute, shape: CpuShape) -> Iterator[Finding]:
     if ocpus is None or memory is None:
         yield Finding(
             "instance size",
-            shape.name,
+            "failed",
             f"{shape.name} is flexible, and its size is not given",
             "set deployment.ocpus and deployment.memory_gib",
         )
@@ -49,19 +49,19 @@ def _flexible(compute: Compute, shape: CpuShape) -> Iterator[Finding]:
             f"{ocpus:g} OCPUs of {shape.name} have {least:g} to {most:g} GiB, not {memory:g}"
         )
     if not problems:
-        yield Finding("instance size", fact)
+        yield Finding("instance size", "ok", fact)
     for problem in problems:
         yield Finding(
-            "instance size", fact, problem, "change deployment.ocpus or deployment.memory_gib"
+            "instance size", "failed", problem, "change deployment.ocpus or deployment.memory_gib"
         )
 
 
 def _fixed(compute: Compute, shape: GpuShape | CpuShape) -> Finding:
     if compute.ocpus is None and compute.memory_gib is None:
-        return Finding("instance size", f"{compute.instances} of {shape.name}")
+        return Finding("instance size", "ok", f"{compute.instances} of {shape.name}")
     return Finding(
         "instance size",
-        shape.name,
+        "failed",
         f"{shape.name} has one size, and deployment.ocpus or deployment.memory_gib is given",
         "leave both out",
     )
@@ -70,14 +70,13 @@ def _fixed(compute: Compute, shape: GpuShape | CpuShape) -> Finding:
 def _bandwidth(compute: Compute, limits: ComputeLimits) -> Finding:
     least, most = compute.bandwidth_mbps, compute.maximum_bandwidth_mbps
     if most is None:
-        return Finding("bandwidth", f"{least} Mbps")
+        return Finding("bandwidth", "ok", f"{least} Mbps")
     fine = least <= most <= limits.bandwidth_factor * least
-    return Finding(
+    return verdict(
         "bandwidth",
+        fine,
         f"{least} to {most} Mbps",
-        None
-        if fine
-        else f"the bandwidth's maximum of {most} Mbps is not between {least} Mbps and"
+        f"the bandwidth's maximum of {most} Mbps is not between {least} Mbps and"
         f" {limits.bandwidth_factor} times that",
         "change deployment.maximum_bandwidth_mbps",
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from falconry.docker_engine import containers
 from falconry.docker_engine.owners import owner_labels, remove_abandoned
-from falconry.image.preflight.configuration import is_root
+from falconry.image.image_checks import is_root
 from falconry.image.preflight.findings import Finding
 
 if TYPE_CHECKING:

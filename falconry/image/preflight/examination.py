@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from falconry.docker_engine.connection import engine_errors_told
 from falconry.errors import ImageError
+from falconry.image.image_checks import configuration_findings
+from falconry.image.limits import Limits, load_limits
 from falconry.image.preflight.archive import examine_archive
-from falconry.image.preflight.configuration import configuration_findings
 from falconry.image.preflight.container import running_findings
 from falconry.image.preflight.findings import Finding, LayerSize, Preflight
 from falconry.image.preflight.layers import LayerRecord, examine_layer
-from falconry.image.preflight.limits import Limits, load_limits
 from falconry.image.preflight.records import LayerRecords
 from falconry.image.preflight.rules import load_rules
 from falconry.image.preflight.scan import SHORTEST_SECRET, Scanner

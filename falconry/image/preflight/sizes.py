@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from falconry.image.limits import Limits
 from falconry.image.preflight.findings import Finding, LayerSize
-from falconry.image.preflight.limits import Limits
 from falconry.progress import human_size
 
 _MOST_LAYERS_TOLD = 3

@@ -12,14 +12,14 @@ from falconry.cloud.container_registry import OcirDoor
 from falconry.errors import ImageError
 from falconry.image.elsewhere import AnyRegistry
 from falconry.image.given_stage import GivenImageStage
-from falconry.image.preflight.limits import load_limits
+from falconry.image.limits import load_limits
 from falconry.image.source import KEY_LABEL, ImageSource
 from falconry.image.stage import ContainerImageStage
 from falconry.pipeline import Step, Workspace, bring_up_to_date, plan
 from falconry.progress import Progress
 from falconry.settings import CloudSettings, EmulatorSettings, RegistrySettings
 from tests.docker_engine import engine_events
-from tests.falconry.image.preflight.small_image import SmallImages
+from tests.falconry.image.small_image import SmallImages
 from tests.registry_proxy import proxy_of
 
 DOCKERFILE = """

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from falconry.image.limits import Limits
 from falconry.image.preflight.findings import Finding
-from falconry.image.preflight.limits import Limits
 from falconry.image.preflight.rules import Rules
 from falconry.image.preflight.scan import Scanner
 

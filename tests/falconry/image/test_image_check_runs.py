@@ -12,14 +12,14 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from falconry.errors import ImageError, MachineError
+from falconry.image.limits import load_limits
 from falconry.image.preflight import LayerRecords, check, examination, examine
 from falconry.image.preflight.container import LABEL
 from falconry.image.preflight.layers import examine_layer
-from falconry.image.preflight.limits import load_limits
 from tests.docker_relay import stopping_at
-from tests.falconry.image.preflight.small_image import SmallImages
+from tests.falconry.image.small_image import SmallImages
 
-ROOT = Path(__file__).parents[4]
+ROOT = Path(__file__).parents[3]
 SECRET = "kT9)q[Wd}s2;Xv"
 GOOD = """
 COPY settings /opt/server/settings

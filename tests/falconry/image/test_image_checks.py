@@ -1,7 +1,7 @@
 import pytest
 
-from falconry.image.preflight.configuration import configuration_findings
-from falconry.image.preflight.limits import load_limits
+from falconry.image.image_checks import configuration_findings
+from falconry.image.limits import load_limits
 from falconry.image.preflight.rules import load_rules
 from falconry.image.preflight.scan import Scanner
 

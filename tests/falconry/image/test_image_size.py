@@ -1,5 +1,5 @@
+from falconry.image.limits import load_limits
 from falconry.image.preflight.findings import LayerSize
-from falconry.image.preflight.limits import load_limits
 from falconry.image.preflight.sizes import size_findings
 
 GB = 10**9

@@ -1,79 +1,67 @@
+import io
+import json
+
 import pytest
 
 from falconry.errors import ImageError
-from falconry.image.preflight.findings import Finding, LayerSize, Preflight, check
-from falconry.image.preflight.layers import LayerRecord, Suspicion
-from falconry.image.preflight.rules import load_rules
-from falconry.image.preflight.suspicions import suspicion_findings
+from falconry.findings import Finding, as_json, failures, refuse, rows, show, verdict
+from falconry.progress import Progress
+
+FINE = Finding("a", "ok", "fine")
+WRONG = Finding("b", "failed", "it runs as root", "add USER")
+NO_MATTER = Finding("c", "skipped", "not needed: no reason")
+DOUBTFUL = Finding("d", "warning", "it is large", "make it smaller")
 
 
-def preflight(*findings):
-    return Preflight("falcon:1", "sha256:1", (LayerSize("sha256:2", 30, 10, True),), findings)
+def refused(*findings):
+    with pytest.raises(ImageError) as raised:
+        refuse(findings, ImageError, "this push", "falcon:1")
+    return str(raised.value)
 
 
-def test_an_image_without_problems_is_let_pass():
-    check(preflight(Finding("user", "10001")))
+def test_only_a_failure_stops_the_work():
+    assert failures([FINE, NO_MATTER, DOUBTFUL]) == []
+    assert failures([FINE, WRONG, NO_MATTER]) == [WRONG]
+    refuse([FINE, NO_MATTER, DOUBTFUL], ImageError, "this push")
 
 
-def test_all_problems_come_in_one_error_and_each_remedy_once():
-    bad = [Finding("user", "none", "it runs as root", "add USER")] * 2
-    result = preflight(*bad, Finding("size", "1 GB"), Finding("curl", "none", "no curl", "add it"))
-    with pytest.raises(ImageError) as refused:
-        check(result)
-    assert str(refused.value) == (
-        "falcon:1: the image must not be pushed: it runs as root; it runs as root; no curl;"
-        " add USER; add it"
+def test_a_verdict_has_a_remedy_only_where_the_check_failed():
+    assert verdict("a", True, "fine", "wrong", "correct it") == FINE
+    assert verdict("b", False, "fine", "it runs as root", "add USER") == WRONG
+
+
+def test_one_failure_is_the_error_itself():
+    assert refused(FINE, WRONG, DOUBTFUL) == "falcon:1: it runs as root; add USER"
+
+
+def test_several_failures_come_in_one_error_each_with_its_remedy():
+    without_remedy = Finding("curl", "failed", "no curl")
+    assert refused(WRONG, FINE, without_remedy) == (
+        "falcon:1: 2 things prevent this push: (1) it runs as root: add USER; (2) no curl"
     )
 
 
-def test_very_many_problems_are_counted():
-    with pytest.raises(ImageError, match="and 80 more"):
-        check(preflight(*[Finding("secret", "x", "a key", "y")] * 100))
-
-
-def test_sizes_are_summed_and_called_an_estimate_when_one_is():
-    known = LayerSize("sha256:3", 5, 4, False)
-    result = Preflight("a", "b", (*preflight().layers, known), ())
-    assert (result.uncompressed, result.compressed, result.estimated) == (35, 14, True)
-
-
-def layer(*paths, whiteouts=(), more=0):
-    suspicions = tuple(Suspicion(path, "a private key") for path in paths)
-    return LayerRecord(1, 1, True, suspicions, more, whiteouts)
-
-
-def told(*layers):
-    return {finding.fact: finding.problem for finding in suspicion_findings(layers, load_rules())}
-
-
-def test_a_finding_names_layer_path_and_rule():
-    assert told(layer(), layer("app/key.pem"))["layer 2: /app/key.pem"] == (
-        "layer 2: /app/key.pem (a private key)"
-    )
-
-
-def test_a_file_that_a_later_layer_removes_counts_and_is_said_to_stay():
-    found = told(layer("app/key.pem"), layer(), layer(whiteouts=("app/.wh.key.pem",)))
-    assert "a later layer removes it, and this one still holds it" in found["layer 1: /app/key.pem"]
-
-
-def test_a_whiteout_of_an_earlier_layer_removes_nothing():
-    found = told(layer(whiteouts=("app/.wh.key.pem",)), layer("app/key.pem"))
-    assert "removes" not in found["layer 2: /app/key.pem"]
-
-
-def test_what_is_more_than_can_be_told_is_still_a_problem():
-    assert told(layer("a", more=7))["layer 1"] == "layer 1 holds 7 more such files"
-
-
-def test_clean_layers_are_said_to_be_clean():
-    findings = list(suspicion_findings([layer(), layer()], load_rules()))
-    assert [(finding.check, finding.fact) for finding in findings] == [
-        ("checkpoint", "none in 2 layers"),
-        ("secret", "none in 2 layers"),
+def test_people_read_a_line_a_finding():
+    found = [FINE, WRONG, NO_MATTER, DOUBTFUL]
+    assert rows(found) == [
+        ("a", "ok", "fine"),
+        ("b", "not ok", "it runs as root; add USER"),
+        ("c", "skipped", "not needed: no reason"),
+        ("d", "warning", "it is large; make it smaller"),
+    ]
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    show(found, Progress(stream))
+    assert stream.buffer.getvalue().decode().splitlines() == [
+        "ok a            ok              fine",
+        "!! b            not ok          it runs as root; add USER",
+        "-- c            skipped         not needed: no reason",
+        "ok d            warning         it is large; make it smaller",
     ]
 
 
-def test_a_hostile_name_cannot_write_on_the_terminal():
-    (place, *_) = told(layer("a\x1b[2J\nb\udcff"))
-    assert place == "layer 1: /a\\x1b[2J\\nb\\udcff"
+def test_programs_read_the_same():
+    assert json.loads(json.dumps(as_json([WRONG, NO_MATTER, FINE]))) == [
+        {"name": "b", "ok": False, "detail": "it runs as root", "remedy": "add USER"},
+        {"name": "c", "ok": None, "detail": "not needed: no reason", "remedy": ""},
+        {"name": "a", "ok": True, "detail": "fine", "remedy": ""},
+    ]

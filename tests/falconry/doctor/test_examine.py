@@ -1,7 +1,5 @@
 """The diagnosis as a whole: every check has its line, whatever happens to it."""
 
-import io
-import json
 import threading
 import time
 
@@ -9,12 +7,10 @@ import pytest
 
 from falconry.doctor.examine import CHECKS, examine
 from falconry.errors import MachineError
-from falconry.findings import Finding, as_json, failures, rows, show
-from falconry.progress import Progress
+from falconry.findings import Finding, failures, rows
 
 FINE = Finding("a", "ok", "fine")
 WRONG = Finding("b", "failed", "wrong", "mend it")
-NO_MATTER = Finding("c", "skipped", "not needed: no reason")
 
 
 def _raise(error):
@@ -75,30 +71,3 @@ def test_the_local_profile_is_well_without_a_docker_engine_as_well(subject, tmp_
     assert not failures(found), rows(found)
     docker = next(finding for finding in found if finding.check == "Docker")
     assert "deployments run as processes" in docker.text
-
-
-def test_only_what_is_wrong_makes_it_unwell():
-    assert failures([FINE, NO_MATTER]) == []
-    assert failures([FINE, NO_MATTER, WRONG]) == [WRONG]
-
-
-def test_people_are_told_a_line_a_finding():
-    assert rows([FINE, WRONG, NO_MATTER]) == [
-        ("a", "ok", "fine"),
-        ("b", "not ok", "wrong; mend it"),
-        ("c", "skipped", "not needed: no reason"),
-    ]
-    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    show([FINE, WRONG, NO_MATTER], Progress(stream))
-    assert stream.buffer.getvalue().decode().splitlines() == [
-        "ok a            ok              fine",
-        "!! b            not ok          wrong; mend it",
-        "-- c            skipped         not needed: no reason",
-    ]
-
-
-def test_programs_are_told_the_same():
-    assert json.loads(json.dumps(as_json([WRONG, NO_MATTER]))) == [
-        {"name": "b", "ok": False, "detail": "wrong", "remedy": "mend it"},
-        {"name": "c", "ok": None, "detail": "not needed: no reason", "remedy": ""},
-    ]

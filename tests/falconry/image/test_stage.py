@@ -67,7 +67,7 @@ def source(base, docker_client):
 
 @pytest.fixture(scope="module")
 def builds(tmp_path_factory):
-    """The directory of all profiles' outputs, with what was learned of layers."""
+    """The directory of all profiles' outputs."""
     return tmp_path_factory.mktemp("build")
 
 
@@ -227,8 +227,8 @@ def test_an_image_that_fails_the_preflight_is_not_pushed(
     bad = ImageSource(
         name=f"{source.name}-bad",
         version="1.0",
-        dockerfile=source.dockerfile,
-        files={"server/run": planted.encode()},
+        dockerfile=f"{source.dockerfile}ENV GREETING={planted}\n",
+        files=source.files,
         bases=source.bases,
         labels=LABELS,
     )
@@ -243,7 +243,7 @@ def test_an_image_of_doubtful_size_is_pushed_with_a_warning(
     docker_host, source, locked_door, builds, monkeypatch
 ):
     limits = load_limits().model_copy(update={"compressed_bytes": 1000})
-    monkeypatch.setattr("falconry.image.preflight.examination.load_limits", lambda: limits)
+    monkeypatch.setattr("falconry.image.image_checks.load_limits", lambda: limits)
     large = replace(source, name=f"{source.name}-large")
     said = io.StringIO()
     run(large, locked_door, Workspace.open(builds / secrets.token_hex(4), Progress(said)))

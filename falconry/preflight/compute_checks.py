@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from falconry.image.preflight.findings import Finding
+from falconry.findings import Finding
 from falconry.oci_facts import ComputeLimits, CpuShape, GpuShape, find_shape
 from falconry.preflight.subject import Compute
 
@@ -13,7 +13,7 @@ def compute_findings(compute: Compute, limits: ComputeLimits) -> Iterator[Findin
     """The findings of the instances."""
     shape = find_shape(compute.shape)
     if shape is None:
-        yield Finding("shape", f"{compute.shape} is not known here, and is not checked")
+        yield Finding("shape", "skipped", f"{compute.shape} is not known here, and is not checked")
     elif isinstance(shape, CpuShape) and shape.flexible:
         yield from _flexible(compute, shape, limits)
     else:
@@ -25,7 +25,7 @@ def _flexible(compute: Compute, shape: CpuShape, limits: ComputeLimits) -> Itera
     if ocpus is None or memory is None:
         yield Finding(
             "instance size",
-            shape.name,
+            "failed",
             f"{shape.name} is flexible, and its size is not given",
             "set deployment.ocpus and deployment.memory_gib",
         )
@@ -41,19 +41,19 @@ def _flexible(compute: Compute, shape: CpuShape, limits: ComputeLimits) -> Itera
             f"{ocpus:g} OCPUs of {shape.name} have {least:g} to {most:g} GiB, not {memory:g}"
         )
     if not problems:
-        yield Finding("instance size", fact)
+        yield Finding("instance size", "ok", fact)
     for problem in problems:
         yield Finding(
-            "instance size", fact, problem, "change deployment.ocpus or deployment.memory_gib"
+            "instance size", "failed", problem, "change deployment.ocpus or deployment.memory_gib"
         )
 
 
 def _fixed(compute: Compute, shape: GpuShape | CpuShape) -> Finding:
     if compute.ocpus is None and compute.memory_gib is None:
-        return Finding("instance size", f"{compute.instances} of {shape.name}")
+        return Finding("instance size", "ok", f"{compute.instances} of {shape.name}")
     return Finding(
         "instance size",
-        shape.name,
+        "failed",
         f"{shape.name} has one size, and deployment.ocpus or deployment.memory_gib is given",
         "leave both out",
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from falconry.image.preflight.findings import Finding
+from falconry.findings import Finding, verdict
 from falconry.oci_facts import ContainerLimits, variable_bytes
 from falconry.preflight.subject import Container
 
@@ -17,23 +17,21 @@ def container_findings(container: Container, limits: ContainerLimits) -> Iterato
     """The findings of how the container is run."""
     words = [*container.entrypoint, *container.command]
     size = sum(len(word.encode()) for word in words)
-    yield Finding(
+    yield verdict(
         "command",
+        size < limits.command_bytes,
         f"{size} of fewer than {limits.command_bytes} bytes",
-        None
-        if size < limits.command_bytes
-        else f"command and entrypoint have {size} bytes, and the cloud takes fewer than"
+        f"command and entrypoint have {size} bytes, and the cloud takes fewer than"
         f" {limits.command_bytes}",
         "put words into the image's entrypoint",
     )
     # Loading the profile measured the user's variables alone; here ours are with them.
     size = variable_bytes(container.environment)
-    yield Finding(
+    yield verdict(
         "variables",
+        size < limits.environment_bytes,
         f"{size} of fewer than {limits.environment_bytes} bytes",
-        None
-        if size < limits.environment_bytes
-        else f"the variables have {size} bytes, and the cloud takes fewer than"
+        f"the variables have {size} bytes, and the cloud takes fewer than"
         f" {limits.environment_bytes}",
         "put fixed variables into the image",
     )

@@ -18,12 +18,12 @@ from tests.falconry.preflight.subjects import MODELS, REPOSITORY, container, sub
 
 
 def problems(**changes: Any) -> list[str]:
-    return [str(each.problem) for each in check_deployment(subject(**changes)).problems]
+    return [each.text for each in check_deployment(subject(**changes)).problems]
 
 
 def facts(check: str, **changes: Any) -> list[str]:
     found = check_deployment(subject(**changes)).findings
-    return [each.fact for each in found if each.check == check]
+    return [each.text for each in found if each.check == check]
 
 
 def test_a_deployment_that_is_well_made_has_no_problem() -> None:
@@ -139,7 +139,7 @@ def test_an_image_beyond_16_gb_is_warned_of_and_beyond_16_gib_refused(
     image = Image("x", size, None)
     found = check_deployment(subject(image=image)).findings
     assert (problems(image=image) == []) is fits
-    assert any(finding.warning for finding in found) is warned
+    assert any(finding.state == "warning" for finding in found) is warned
 
 
 def test_an_image_of_unknown_size_is_told() -> None:

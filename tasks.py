@@ -155,15 +155,15 @@ def doctor(
     c: Context, profile: str = "", recipe: str = "", checkpoint: str = "", override: str = ""
 ) -> None:
     """Say what this machine and account have and lack, and what to do."""
-    from falconry.doctor import finding
+    from falconry import findings
 
-    findings = project(profile, recipe, checkpoint, override).diagnose()
+    found = project(profile, recipe, checkpoint, override).diagnose()
     if as_json():
-        tell(finding.facts(findings), "")
+        tell(findings.as_json(found), "")
     else:
         with telling():
-            finding.tell(findings, Progress())
-    if not finding.healthy(findings):
+            findings.show(found, Progress())
+    if findings.failures(found):
         raise Exit("", code=1)
 
 

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from falconry.cloud.model_pruning import PrunedModel
     from falconry.cloud.session import Session
     from falconry.cloud.work_requests import Watch
-    from falconry.doctor.finding import Finding
     from falconry.endpoint import Endpoint
     from falconry.engine.manifest import GpuEngine
     from falconry.engine.store import EngineMirror, EngineStore, StoredEngine
+    from falconry.findings import Finding
     from falconry.image.place import Door
     from falconry.image.pruning import PrunedImage
     from falconry.shapes import Advice

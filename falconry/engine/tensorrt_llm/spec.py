@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from falconry.checkpoint import FalconArchitecture
-from falconry.engine.shapes import GpuShape
 from falconry.engine.tensorrt_llm.model import ModelFacts
 from falconry.engine.tensorrt_llm.recipe import GpuRecipe
 from falconry.engine.toolchain import Toolchain
+from falconry.oci_facts import GpuShape
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,38 @@ def test_an_image_is_as_large_as_what_was_pushed(client, digest):
     assert stored.size == sum(map(len, LAYERS))
 
 
+def test_an_image_of_several_platforms_has_the_layers_of_the_one_that_is_asked_for(
+    client, locked_registry, digest
+):
+    manifests = [
+        {
+            "mediaType": registry_client.MANIFEST_TYPE,
+            "size": len(locked_registry.ask("GET", f"tests/image/manifests/{each}").content),
+            "digest": each,
+            "platform": {"os": "linux", "architecture": architecture},
+        }
+        for architecture, each in (
+            ("arm64", locked_registry.push("tests/image", "arm", b"one")),
+            ("amd64", digest),
+        )
+    ]
+    kind = "application/vnd.docker.distribution.manifest.list.v2+json"
+    requests.put(
+        f"http://{locked_registry.host}/v2/tests/image/manifests/several",
+        json={"schemaVersion": 2, "mediaType": kind, "manifests": manifests},
+        headers={"content-type": kind},
+        auth=locked_registry.login,
+        timeout=10,
+    ).raise_for_status()
+
+    def sizes(version, platform="linux/amd64"):
+        return client.layer_sizes("tests/image", version, platform)
+
+    assert sizes("several") == sizes("1") == tuple(map(len, LAYERS))
+    assert sizes("several", "linux/arm64") == (3,)
+    assert sizes("several", "windows/amd64") == sizes("none") == ()
+
+
 def test_an_image_says_of_itself_what_its_labels_say(client, locked_registry):
     said_of = {"org.opencontainers.image.title": "of the tests"}
     locked_registry.push("tests/labelled", "1", *LAYERS, labels=said_of)

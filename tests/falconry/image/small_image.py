@@ -33,10 +33,10 @@ class SmallImages:
             output.getvalue(), repository, tag, changes=["ENV PATH=/bin:/usr/bin"]
         )
 
-    def build(self, dockerfile, files=(), **options):
+    def build(self, dockerfile, files=(), base=None, **options):
         """Builds an image from a Dockerfile's text and (name, content) pairs; gives its id."""
         context = io.BytesIO()
-        whole = f"FROM {self._base}\n{dockerfile}".encode()
+        whole = f"FROM {base or self._base}\n{dockerfile}".encode()
         with tarfile.open(fileobj=context, mode="w") as archive:
             for name, content in [("Dockerfile", whole), *files]:
                 _add(archive, name, content)

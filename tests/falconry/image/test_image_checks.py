@@ -1,9 +1,8 @@
 import pytest
 
-from falconry.image.preflight.configuration import configuration_findings
-from falconry.image.preflight.limits import load_limits
-from falconry.image.preflight.rules import load_rules
-from falconry.image.preflight.scan import Scanner
+from falconry.findings import failures
+from falconry.image.image_checks import configuration_findings
+from falconry.oci_facts import load_limits
 
 GOOD = {"User": "10001", "Entrypoint": ["/opt/server/run"], "Env": ["PATH=/usr/bin"]}
 TOKEN = "hf_" + "AbCdEfGhIjKlMnOpQ" * 2
@@ -13,16 +12,11 @@ SECRET = "kT9)q[Wd}s2;Xv"
 def problems(configuration=None, *, history=(), labels=(), secrets=(), platform=("linux", "amd64")):
     """The findings that are not ok, by check; and never a secret in them."""
     image = {"Os": platform[0], "Architecture": platform[1], "Config": GOOD | (configuration or {})}
-    rules = load_rules()
-    findings = list(
-        configuration_findings(
-            image, history, load_limits(), labels, rules, Scanner(rules, secrets)
-        )
-    )
+    findings = list(configuration_findings(image, history, load_limits().image, labels, secrets))
     assert {finding.check for finding in findings} >= {"platform", "start command", "user"}
     assert TOKEN not in str(findings)
     assert SECRET not in str(findings)
-    return {finding.check: finding.problem for finding in findings if not finding.ok}
+    return {finding.check: finding.text for finding in failures(findings)}
 
 
 def test_an_image_as_it_should_be_has_no_problem():
@@ -141,3 +135,30 @@ def test_a_credential_in_the_history_is_a_problem_that_names_the_step(command):
 )
 def test_a_history_that_only_names_a_credential_is_none(command):
     assert problems(history=[command]) == {}
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        ("org.example.api-token", "s3cret"),
+        ("build", "make REGISTRY_PASSWORD=s3cret"),
+        ("about", TOKEN),
+        ("about", f"see {SECRET}"),
+    ],
+)
+def test_a_credential_in_a_label_is_a_problem_that_names_it(label):
+    told = problems({"Labels": dict([label])}, secrets=[SECRET])["label values"]
+    assert f"its label {label[0]} contains" in told
+    assert "s3cret" not in told
+
+
+def test_labels_of_vendors_are_none():
+    labels = {"io.falconry.key": 64 * "a", "org.opencontainers.image.authors": "NVIDIA <a@b.com>"}
+    assert problems({"Labels": labels}) == {}
+
+
+def test_secrets_too_short_to_look_for_are_said_to_be_left_out():
+    image = {"Os": "linux", "Architecture": "amd64", "Config": GOOD}
+    findings = configuration_findings(image, (), load_limits().image, (), ["abc"])
+    (left_out,) = [finding for finding in findings if finding.check == "known secrets"]
+    assert (left_out.state, left_out.text[:19]) == ("skipped", "1 with fewer than 8")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from falconry.engine.shapes import gpu_shape, load_shapes
 from falconry.errors import SettingsError
+from falconry.oci_facts import gpu_shape, load_shapes
 
 # oracle/accelerated-data-science, ads/aqua/resources/gpu_shapes_index.json at 26fd79b2d159: the
 # GPU's type, how many there are, and their memory together in GB.

@@ -387,7 +387,7 @@ class Project:
             yield Path(directory)
 
     def _mirror(self) -> EngineMirror:
-        from falconry.cloud.engine_mirror import ObjectStorageMirror
+        from falconry.engine.mirror import ObjectStorageMirror
 
         if self._settings.engine.mirror is None:
             raise ValueError("no mirror is set")

@@ -8,7 +8,7 @@ import oci
 from oci.identity import IdentityClient
 from oci.limits import LimitsClient
 
-from falconry.cloud.pages import all_records
+from falconry.cloud.retries import all_records
 from falconry.cloud.session import Session
 from falconry.oci_facts import GpuShape, find_shape, load_limits
 from falconry.preflight.subject import Account, ServiceLimit

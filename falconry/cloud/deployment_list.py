@@ -13,7 +13,7 @@ from typing import Any
 
 from oci.base_client import BaseClient
 
-from falconry.cloud.pages import all_records
+from falconry.cloud.retries import all_records
 from falconry.cloud.session import Session, cloud_errors_told
 
 GONE = frozenset({"DELETING", "DELETED"})

@@ -18,7 +18,6 @@ from oci.data_science import DataScienceClient
 from oci.data_science import models as oci_models
 
 from falconry.cloud import deployment_list
-from falconry.cloud.creation import create_once
 from falconry.cloud.deployment_changes import (
     MAY_NEED_STOP,
     Group,
@@ -30,6 +29,7 @@ from falconry.cloud.deployment_changes import (
 from falconry.cloud.deployment_list import GONE, DeploymentSummary
 from falconry.cloud.deployment_target import Target
 from falconry.cloud.failures import remedy_for
+from falconry.cloud.retries import create_idempotent
 from falconry.cloud.session import Session, cloud_errors_told
 from falconry.cloud.tags import KEY_TAG, MODEL_TAG, REFERENCE_TAG
 from falconry.cloud.work_requests import (
@@ -259,7 +259,7 @@ class Deployments:
             answers[answer.data.id] = answer
             return str(answer.data.id)
 
-        def lives(deployment_id: str) -> bool:
+        def exists(deployment_id: str) -> bool:
             state = self._client.get_model_deployment(deployment_id).data.lifecycle_state
             return state not in GONE and deployment_id != getattr(last, "id", None)
 
@@ -270,7 +270,7 @@ class Deployments:
         parts = ("deployment", compartment, target.name, getattr(last, "id", ""))
         started = datetime.now(UTC)
         with cloud_errors_told("creating the deployment"):
-            made = str(create_once(parts, create, lives, find))
+            made = str(create_idempotent(parts, create, exists, find))
         if made in answers:
             name = "creation of the deployment"
             self._wait(answers[made], name, watch, started, made)

@@ -68,3 +68,13 @@ def no_such_upload(upload_id: str) -> ServiceError:
 def invalid_part(reason: str) -> ServiceError:
     """400: the parts to commit are not the parts that were uploaded."""
     return ServiceError(400, "InvalidUploadPart", reason)
+
+
+def unmatched_crc32c(computed: str, expected: str) -> ServiceError:
+    """400: the body is another one than was sent. The code is the MD5's with another name."""
+    return ServiceError(
+        400,
+        "UnmatchedContentCRC32C",
+        f"The computed CRC32C of the request body ({computed}) does not match the "
+        f"opc-content-crc32c header ({expected})",
+    )

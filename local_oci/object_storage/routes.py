@@ -9,6 +9,7 @@ import re
 import uuid
 from email.utils import format_datetime
 
+from crc32c import CRC32CHash
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -31,6 +32,7 @@ from local_oci.object_storage.errors import (
     namespace_not_found,
     no_such_upload,
     object_not_found,
+    unmatched_crc32c,
 )
 from local_oci.object_storage.listing import list_page, read_listing
 from local_oci.object_storage.models import (
@@ -44,11 +46,13 @@ from local_oci.object_storage.models import (
     StoredObject,
     Upload,
 )
+from local_oci.storage.blobs import Blobs, WrittenBlob
 from local_oci.storage.ids import new_ocid
 
 UNSIGNED_BODIES = [UnsignedBody("PUT", re.compile(r"/n/[^/]+/b/[^/]+/[ou]/.+", re.DOTALL))]
 
 _META = "opc-meta-"
+_CHUNK_BYTES = 1 << 20
 
 
 # --- namespace and buckets --------------------------------------------------------------------
@@ -116,15 +120,14 @@ async def put_object(request: Request) -> Response:
     """Store an object as it arrives."""
     cloud, bucket, name = _cloud(request), _bucket(request), request.path_params["object"]
     _check_preconditions(request, cloud.objects.find(bucket.name, name))
-    blob = await receive_blob(request, cloud.blobs)
+    blob, checksums = await _receive_checked(request, cloud.blobs)
     try:
         _check_preconditions(request, cloud.objects.find(bucket.name, name))
     except ServiceError:
         cloud.blobs.delete(blob.name)
         raise
     stored = cloud.objects.store(bucket.name, name, blob, _headers_of(request))
-    headers = {"opc-content-md5": blob.md5, **_version_headers(stored)}
-    return empty_response(200, headers)
+    return empty_response(200, {**checksums, **_version_headers(stored)})
 
 
 async def get_object(request: Request) -> Response:
@@ -171,6 +174,32 @@ def _stored(request: Request) -> StoredObject:
     if stored is None:
         raise object_not_found(name, bucket.name)
     return stored
+
+
+async def _receive_checked(request: Request, blobs: Blobs) -> tuple[WrittenBlob, dict[str, str]]:
+    """Store a body that has the checksums of its headers; give the response's headers for them.
+
+    The CRC32C is computed only where the request chooses it (oci 2.189.0, put_object).
+    """
+    blob = await receive_blob(request, blobs)
+    checksums = {"opc-content-md5": blob.md5}
+    if request.headers.get("opc-checksum-algorithm") == "CRC32C":
+        computed = await asyncio.to_thread(_crc32c, blobs, blob.name)
+        expected = request.headers.get("opc-content-crc32c", computed)
+        if computed != expected:
+            blobs.delete(blob.name)
+            raise unmatched_crc32c(computed, expected)
+        checksums["opc-content-crc32c"] = computed
+    return blob, checksums
+
+
+def _crc32c(blobs: Blobs, name: str) -> str:
+    """Base64 of the CRC32C of a blob, big end first."""
+    checksum = CRC32CHash()
+    with blobs.open(name) as file:
+        while data := file.read(_CHUNK_BYTES):
+            checksum.update(data)
+    return base64.b64encode(checksum.digest()).decode()
 
 
 def _check_preconditions(request: Request, present: StoredObject | None) -> None:
@@ -239,12 +268,12 @@ async def upload_part(request: Request) -> Response:
     length = request.headers.get("content-length", "0")
     if length.isdecimal() and int(length) > MAX_PART_BYTES:
         raise invalid_parameter(f"content-length: a part of {length} bytes is too large.")
-    blob = await receive_blob(request, cloud.blobs)
+    blob, checksums = await _receive_checked(request, cloud.blobs)
     if cloud.uploads.find(upload.upload_id) is None:  # ended while the part was on its way
         cloud.blobs.delete(blob.name)
         raise no_such_upload(upload.upload_id)
     part = cloud.uploads.add_part(upload, int(number), blob)
-    return empty_response(200, {"etag": part.etag, "opc-content-md5": part.md5})
+    return empty_response(200, {"etag": part.etag, **checksums})
 
 
 async def list_multipart_upload_parts(request: Request) -> Response:

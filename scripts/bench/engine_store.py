@@ -171,8 +171,8 @@ def _refuse(output: Path) -> Manifest:
 def _cloud(workplace: Workplace, directory: Path) -> Iterator[Callable[[], EngineMirror]]:
     """A local cloud of the benchmark's own, and what opens a mirror there."""
     # Imported here: the SDK costs a third of a second that most benchmarks need not pay.
-    from falconry.cloud.engine_mirror import ObjectStorageMirror
     from falconry.cloud.session import Session
+    from falconry.engine.mirror import ObjectStorageMirror
     from falconry.settings import MirrorSettings, load_settings
 
     control: list[str | Path] = [workplace.python, "-m", "local_oci"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import oci
 import pytest
 import requests
+from crc32c import CRC32CHash
 
 from tests.local_oci.support import refusal
 
@@ -20,6 +21,10 @@ NAMESPACE = "localoci"
 
 def _md5(content: bytes) -> str:
     return base64.b64encode(hashlib.md5(content).digest()).decode()
+
+
+def _crc32c(content: bytes) -> str:
+    return base64.b64encode(CRC32CHash(content).digest()).decode()
 
 
 @pytest.fixture
@@ -122,6 +127,32 @@ def test_a_body_that_differs_from_its_md5_is_refused(storage, bucket: str) -> No
 
     assert refusal(call) == (400, "UnmatchedContentMD5")
     assert refusal(lambda: storage.head_object(NAMESPACE, bucket, "a"))[0] == 404
+
+
+@pytest.mark.parametrize("size", [7, 3_000_000])
+def test_a_body_that_differs_from_its_crc32c_is_refused(storage, bucket: str, size: int) -> None:
+    content = bytes(range(7)) * (size // 7)
+
+    def put(checksum, **named):
+        return storage.put_object(
+            NAMESPACE, bucket, "a", content, opc_content_crc32c=checksum, **named
+        )
+
+    chosen = {"opc_checksum_algorithm": "CRC32C"}
+    assert refusal(lambda: put(_crc32c(b"other"), **chosen)) == (400, "UnmatchedContentCRC32C")
+    assert refusal(lambda: storage.head_object(NAMESPACE, bucket, "a"))[0] == 404
+    stored = put(_crc32c(content), **chosen)
+    assert stored.headers["opc-content-crc32c"] == _crc32c(content)
+    # Oracle: "Applicable only if CRC32C is specified in the opc-checksum-algorithm request header."
+    assert "opc-content-crc32c" not in put(_crc32c(b"other")).headers
+
+
+def test_the_crc32c_is_written_as_oracle_writes_it(storage, bucket: str) -> None:
+    # RFC 3720, B.4: thirty-two bytes of zeros; Base64 of its four bytes, the highest first.
+    stored = storage.put_object(NAMESPACE, bucket, "a", bytes(32), opc_checksum_algorithm="CRC32C")
+    assert (
+        stored.headers["opc-content-crc32c"] == base64.b64encode(bytes.fromhex("8a9136aa")).decode()
+    )
 
 
 def test_if_none_match_protects_an_object_that_is_there(storage, bucket: str) -> None:
@@ -287,6 +318,21 @@ def test_a_commit_of_a_part_that_is_not_there_is_refused(storage, bucket: str) -
     assert refusal(lambda: commit([(1, etag), (2, etag)])) == (400, "InvalidUploadPart")
     assert refusal(lambda: commit([], [1])) == (400, "InvalidUploadPart")
     commit([(1, etag)])
+
+
+def test_a_part_that_differs_from_its_crc32c_is_refused(storage, bucket: str) -> None:
+    upload = _begin(storage, bucket)
+
+    def part(checksum):
+        return storage.upload_part(
+            *(NAMESPACE, bucket, "o", upload, 1, b"one"),
+            opc_checksum_algorithm="CRC32C",
+            opc_content_crc32c=checksum,
+        )
+
+    assert refusal(lambda: part(_crc32c(b"other"))) == (400, "UnmatchedContentCRC32C")
+    assert storage.list_multipart_upload_parts(NAMESPACE, bucket, "o", upload).data == []
+    assert part(_crc32c(b"one")).headers["opc-content-crc32c"] == _crc32c(b"one")
 
 
 def test_an_aborted_upload_is_gone(storage, bucket: str) -> None:

@@ -9,16 +9,14 @@ hold the build record.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import http.client
-import mmap
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -45,13 +43,10 @@ _MIB = 1 << 20
 # Large enough that a request's round trip and signature do not count, small enough that several
 # fit into memory and that a broken connection costs little.
 _RANGE_BYTES = 16 * _MIB
-_PARALLEL = min(6, max(4, os.cpu_count() or 1))
-# More than the threads fill, so that they go on while one is being hashed.
-_BUFFERS = _PARALLEL + 2
-# Received in one go: what a thread that is to stop still waits for.
-_CHUNK_BYTES = 4 * _MIB
-# Where O_DIRECT may begin and end on any usual file system.
-_BLOCK_BYTES = 4096
+# Ranges that are on their way or wait to be hashed; all of them may be in memory.
+_WINDOW = 8
+# Received at once: what a thread that is to stop still waits for.
+_CHUNK_BYTES = _MIB
 _ATTEMPTS = 4
 _REPORT_INTERVAL_S = 0.5
 # Metadata travel as headers, and this one is ASCII JSON of a few hundred bytes.
@@ -149,7 +144,7 @@ class ObjectStorageMirror:
                 if error.status == 404 and error.code in _ABSENT:
                     return None
                 raise
-            with _broken_streams_told():
+            with _translate_stream_errors():
                 return _FoundManifest(
                     content=bytes(answer.data.raw.read(decode_content=False)),
                     etag=answer.headers["etag"],
@@ -188,20 +183,19 @@ class ObjectStorageMirror:
     # --- the files --------------------------------------------------------------------------
 
     def _download(self, key: str, manifest: Manifest, directory: Path, report: Report) -> None:
-        arriving = [
-            _Arriving(_inside(directory, name), file, self._reader(key, name, file))
+        downloads = [
+            _Download(_inside(directory, name), file, self._range_opener(key, name, file))
             for name, file in manifest.files.items()
         ]
         total = sum(file.size for file in manifest.files.values())
-        download = _Download(arriving, lambda part: report("fetching from the mirror", part), total)
         with cloud_errors_told("fetching the engine from the mirror"):
-            download.run()
+            _Downloader(lambda part: report("fetching from the mirror", part), total).run(downloads)
 
-    def _reader(self, key: str, name: str, file: EngineFile) -> _Reader:
-        """Opens the raw stream of a range of one object."""
+    def _range_opener(self, key: str, name: str, file: EngineFile) -> _OpenRange:
+        """What opens the raw stream of a range of one object."""
         client, namespace, path = self._client, self._namespace, self._object(key, name, file)
 
-        def read(first: int, last: int) -> Any:
+        def open_range(first: int, last: int) -> Any:
             try:
                 answer = client.get_object(
                     namespace, self._bucket, path, range=f"bytes={first}-{last}"
@@ -214,7 +208,7 @@ class ObjectStorageMirror:
                 raise
             return answer.data.raw
 
-        return read
+        return open_range
 
     def _object(self, key: str, name: str, file: EngineFile) -> str:
         return self._path(key, file.sha256.removeprefix("sha256:"), name)
@@ -236,7 +230,7 @@ class ObjectStorageMirror:
 
 
 # Opens the raw stream of the bytes from the first to the last, both included.
-_Reader = Callable[[int, int], Any]
+_OpenRange = Callable[[int, int], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,157 +254,119 @@ class _FoundManifest:
 
 
 @dataclass(frozen=True, slots=True)
-class _Arriving:
-    """A file that is to arrive."""
+class _Download:
+    """A file to download: where it goes, what it must be, and what opens a range of it.
+
+    Attributes:
+        digest: of what has arrived without a gap.
+    """
 
     path: Path
     expected: EngineFile
-    read: _Reader
+    open_range: _OpenRange
+    digest: Any = field(default_factory=hashlib.sha256)
+
+    def create(self) -> None:
+        """Makes the file with its full size, so that a disk too small is known at once."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("xb") as file:
+            if self.expected.size:
+                os.posix_fallocate(file.fileno(), 0, self.expected.size)
 
     def ranges(self) -> list[tuple[int, int]]:
         """First byte and end of each range."""
         size = self.expected.size
         return [(start, min(start + _RANGE_BYTES, size)) for start in range(0, size, _RANGE_BYTES)]
 
-
-class _StoppedError(Exception):
-    """Ends a thread whose work nobody wants any more."""
-
-
-class _Output:
-    """A file that is being written, and the digest of what has arrived without a gap.
-
-    Args:
-        file: what is to arrive.
-        descriptor: the file, open for writing.
-        direct: the same file, open for writing past the page cache; None where that cannot be.
-    """
-
-    def __init__(self, file: _Arriving, descriptor: int, direct: int | None) -> None:
-        self.file = file
-        self.digest = hashlib.sha256()
-        self._descriptor = descriptor
-        self._direct = direct
-
-    def write(self, data: memoryview, offset: int) -> None:
-        """Writes a range.
-
-        Going past the page cache spares a copy, and the pages that would have to be found for it;
-        and the disk works while the rest arrives, so that the flush at the end is short.
-
-        Raises:
-            OSError: it cannot be written.
-        """
-        if self._direct is not None and offset % _BLOCK_BYTES == 0:
-            whole = len(data) - len(data) % _BLOCK_BYTES
-            try:
-                _write_at(self._direct, data[:whole], offset)
-                data, offset = data[whole:], offset + whole
-            except OSError as error:
-                if error.errno != errno.EINVAL:  # which says that the blocks here are larger
-                    raise
-        _write_at(self._descriptor, data, offset)
-
-    def check(self) -> None:
+    def check_digest(self) -> None:
         """Compares what has arrived with the manifest.
 
         Raises:
             EngineError: it is something else.
         """
-        if f"sha256:{self.digest.hexdigest()}" != self.file.expected.sha256:
+        if f"sha256:{self.digest.hexdigest()}" != self.expected.sha256:
             raise EngineError(
                 "arrived from the mirror with another digest than its manifest's",
-                where=self.file.path.name,
+                where=self.path.name,
             )
 
 
-@dataclass(frozen=True, slots=True)
-class _Coming:
-    """A range under way: `received` is done when its buffer is full and written."""
+class _Downloader:
+    """Downloads files range by range, several ranges at a time.
 
-    output: _Output
-    buffer: memoryview
-    size: int
-    received: Future[None]
+    Threads receive ranges and write each where it belongs; the caller's thread hashes the same
+    bytes in the files' order. So nothing is read back, and memory is bounded however fast the
+    network is.
 
-
-class _Download:
-    """Files that arrive range by range, several at a time.
-
-    Threads receive each range into a buffer and write it from there; the caller's thread hashes the
-    same buffers in the files' order, and each is then used for a later range. So nothing is read
-    back, memory is bounded however fast the network is, and none of the threads holds Python's
-    interpreter for long.
+    Args:
+        report: called with the fraction that has arrived.
+        total: bytes of all files.
     """
 
-    def __init__(self, files: list[_Arriving], report: Callable[[float], None], total: int) -> None:
-        self._files = files
-        self._counter = _Counter(total)
+    def __init__(self, report: Callable[[float], None], total: int) -> None:
         self._report = report
+        self._counter = _Counter(total)
         self._stopped = threading.Event()
 
-    def run(self) -> None:
+    def run(self, downloads: list[_Download]) -> None:
         """Downloads all files.
 
         Raises:
+            CloudError: no answer, or connections that keep breaking.
             EngineError: a file's digest is not the expected one.
             OSError: a file cannot be written.
         """
-        with contextlib.ExitStack() as stack:
-            outputs = [stack.enter_context(_opened(file)) for file in self._files]
-            receivers = stack.enter_context(_threads(_PARALLEL))
-            stack.callback(self._stopped.set)
-            under_way: deque[_Coming] = deque()
-            for output in outputs:
-                for start, end in output.file.ranges():
-                    full = len(under_way) == _BUFFERS
-                    buffer = self._hash(under_way.popleft()) if full else _buffer(_RANGE_BYTES)
-                    size = end - start
-                    received = receivers.submit(self._receive, output, buffer[:size], start)
-                    under_way.append(_Coming(output, buffer, size, received))
-            while under_way:
-                self._hash(under_way.popleft())
-            for output in outputs:
-                output.check()
+        for download in downloads:
+            download.create()
+        pool = ThreadPoolExecutor(_WINDOW)
+        window: deque[tuple[_Download, Future[list[bytes]]]] = deque()
+        try:
+            for download in downloads:
+                for start, end in download.ranges():
+                    if len(window) == _WINDOW:
+                        self._hash(*window.popleft())
+                    window.append((download, pool.submit(self._receive, download, start, end)))
+            while window:
+                self._hash(*window.popleft())
+        finally:
+            self._stopped.set()
+            pool.shutdown(cancel_futures=True)
+        for download in downloads:
+            download.check_digest()
 
-    def _hash(self, coming: _Coming) -> memoryview:
-        """Waits for the next range of a file, hashes it, and gives its buffer back."""
-        while not wait([coming.received], _REPORT_INTERVAL_S).done:
+    def _hash(self, download: _Download, received: Future[list[bytes]]) -> None:
+        """Waits for the next range of a file and hashes it."""
+        while not wait([received], _REPORT_INTERVAL_S).done:
             self._report(self._counter.fraction)
-        coming.received.result()
-        coming.output.digest.update(coming.buffer[: coming.size])
+        for chunk in received.result():
+            download.digest.update(chunk)
         self._report(self._counter.fraction)
-        return coming.buffer
 
-    def _receive(self, output: _Output, buffer: memoryview, start: int) -> None:
-        self._fill(buffer, output.file, start)
-        output.write(buffer, start)
-
-    def _fill(self, buffer: memoryview, file: _Arriving, start: int) -> None:
-        """Receives a range; a connection that breaks costs only what had not arrived."""
-        size, count = len(buffer), 0
-        for attempt in range(_ATTEMPTS):
-            self._go_on()
-            try:
-                with contextlib.closing(file.read(start + count, start + size - 1)) as body:
-                    while count < size and (
-                        arrived := _receive_into(body, buffer[count : count + _CHUNK_BYTES])
-                    ):
-                        self._go_on()
-                        count += arrived
-                        self._counter.add(arrived)
-                    if count == size:
-                        body.release_conn()  # read to its end, so good for the next range
-            except CloudError:
-                if attempt == _ATTEMPTS - 1:
-                    raise
-            if count == size:
-                return
-        raise CloudError("the mirror's answers kept ending too early", where=file.path.name)
-
-    def _go_on(self) -> None:
-        if self._stopped.is_set():
-            raise _StoppedError
+    def _receive(self, download: _Download, start: int, end: int) -> list[bytes]:
+        """Receives and writes a range; after a broken connection only what is missing."""
+        chunks: list[bytes] = []
+        broken: CloudError | None = None
+        with download.path.open("r+b") as file:
+            file.seek(start)
+            for _ in range(_ATTEMPTS):
+                try:
+                    with contextlib.closing(download.open_range(start, end - 1)) as body:
+                        while start < end and (chunk := _read(body)):
+                            if self._stopped.is_set():
+                                raise CancelledError
+                            file.write(chunk)
+                            chunks.append(chunk)
+                            start += len(chunk)
+                            self._counter.add(len(chunk))
+                except CloudError as error:
+                    broken = error
+                if start == end:
+                    return chunks
+        raise CloudError(
+            "the mirror's answers kept ending too early",
+            where=download.path.name,
+            remedy=broken.remedy if broken else None,
+        ) from broken
 
 
 class _Counter:
@@ -440,54 +396,10 @@ class _Counter:
                 self._report(self.fraction)
 
 
-@contextlib.contextmanager
-def _opened(file: _Arriving) -> Iterator[_Output]:
-    """A new file with its whole size, so that a disk too small is known at once."""
-    file.path.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        descriptor = os.open(file.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-        stack.callback(os.close, descriptor)
-        if file.expected.size:
-            os.posix_fallocate(descriptor, 0, file.expected.size)
-        direct = None
-        with contextlib.suppress(OSError):  # not every file system has it
-            direct = os.open(file.path, os.O_WRONLY | os.O_DIRECT)
-            stack.callback(os.close, direct)
-        yield _Output(file, descriptor, direct)
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that begin nothing more once the block is left."""
-    pool = ThreadPoolExecutor(count)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _buffer(size: int) -> memoryview:
-    """Memory that begins with a page, as O_DIRECT asks for; huge pages are fewer to find."""
-    memory = mmap.mmap(-1, size)
-    with contextlib.suppress(OSError):  # a kernel may be built without them
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    return memoryview(memory)
-
-
-def _receive_into(body: Any, buffer: memoryview) -> int:
-    """Receives up to a buffer's length, undecoded, and gives how much; 0 at the end.
-
-    urllib3 2 reads into new memory each time, which then has to be copied: 0.4 s of a core for
-    each 2 GiB. The http.client response below it does not.
-    """
-    with _broken_streams_told():
-        return int(body._fp.readinto(buffer))
-
-
-def _write_at(descriptor: int, data: memoryview, offset: int) -> None:
-    while data:
-        written = os.pwrite(descriptor, data, offset)
-        data, offset = data[written:], offset + written
+def _read(body: Any) -> bytes:
+    """The next bytes of a response, as they were sent; none at its end."""
+    with _translate_stream_errors():
+        return bytes(body.read(_CHUNK_BYTES))
 
 
 def _inside(directory: Path, name: str) -> Path:
@@ -503,7 +415,7 @@ def _inside(directory: Path, name: str) -> Path:
 
 
 @contextlib.contextmanager
-def _broken_streams_told() -> Iterator[None]:
+def _translate_stream_errors() -> Iterator[None]:
     """Turns what is raised while a body is read into a `CloudError`.
 
     Raises:

@@ -26,7 +26,7 @@ from falconry.cloud.deployment_changes import (
     must_change_together,
     update_of,
 )
-from falconry.cloud.deployment_list import GONE, DeploymentSummary
+from falconry.cloud.deployment_list import GONE
 from falconry.cloud.deployment_target import Target
 from falconry.cloud.failures import remedy_for
 from falconry.cloud.retries import create_idempotent
@@ -85,11 +85,11 @@ class Deployments:
         self._session = session
         self._client: Any = session.client(DataScienceClient)
 
-    def find(self, name: str) -> DeploymentSummary | None:
+    def find(self, name: str) -> Any | None:
         """The newest deployment of this name that is not deleted, if any."""
-        return deployment_list.standing(self._session, name)
+        return deployment_list.current(self._session, name)
 
-    def named(self, name: str) -> list[DeploymentSummary]:
+    def named(self, name: str) -> list[Any]:
         """All deployments of this name that the cloud remembers."""
         return deployment_list.named(self._session, name)
 

@@ -97,7 +97,7 @@ def _for_gpus(
 
 
 def _for_cpus(settings: Settings, concurrency: int, prices: Prices | None) -> Advice:
-    from falconry.checkpoint import read_checkpoint
+    from falconry.checkpoint.reader import read_checkpoint
     from falconry.checkpoint.source import CheckpointSource
     from falconry.engine.recipe import load_recipe
     from falconry.engine.spec import check, engine_spec

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from falconry.checkpoint import read_checkpoint
+from falconry.checkpoint.reader import read_checkpoint
 from falconry.engine.openvino.memory import estimate
 from falconry.engine.recipe import load_recipe
 from falconry.engine.spec import GIB, EngineSpec, engine_spec

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from falconry.checkpoint import FalconArchitecture
+from falconry.checkpoint.architecture import FalconArchitecture
 from falconry.checkpoint.configuration import read_configuration
 from falconry.checkpoint.layout import expected_tensors
 from falconry.engine.recipe import recipe_names

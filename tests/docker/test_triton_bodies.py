@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[2] / "docker/server/bodies.py"
+SOURCE = Path(__file__).parents[2] / "docker/server/triton_bodies.py"
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_a_body_of_the_right_types_passes(check, body):
     ],
 )
 def test_a_body_of_a_wrong_type_is_refused_by_field(bodies, check, body, said):
-    with pytest.raises(bodies.WrongBodyError) as refused:
+    with pytest.raises(bodies.InvalidBodyError) as refused:
         check(body)
     assert said in str(refused.value)
 
@@ -84,7 +84,7 @@ def test_a_body_of_a_wrong_type_is_refused_by_field(bodies, check, body, said):
     ],
 )
 def test_the_data_of_an_infer_body_must_be_of_its_datatype(bodies, inputs, said):
-    with pytest.raises(bodies.WrongBodyError) as refused:
+    with pytest.raises(bodies.InvalidBodyError) as refused:
         bodies.check_infer({"inputs": inputs})
     assert said in str(refused.value)
 

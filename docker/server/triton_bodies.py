@@ -1,8 +1,8 @@
-"""Whether a JSON body has the types that a model's inputs have; knows nothing of HTTP servers.
+"""Checks that a JSON body has the types of a model's inputs; independent of the HTTP server.
 
 Triton answers 500 for a JSON value of the wrong type, as if the server had failed, and wraps an
 integer that is too large for its tensor in silence (2.51; triton-inference-server/server#8762 for
-the status). Clients retry a 500, so it matters that a wrong request is told from a failing server.
+the status). Clients retry a 500, so an invalid request must not look like a failing server.
 """
 
 import json
@@ -20,8 +20,8 @@ _FLOATS = frozenset({"FP16", "BF16", "FP32", "FP64"})
 _TEXTS = frozenset({"STRING", "BYTES"})
 
 
-class WrongBodyError(ValueError):
-    """A body that cannot be what the model takes; the message says which field and why."""
+class InvalidBodyError(ValueError):
+    """A body that the model cannot take; the message says which field and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +36,16 @@ def parse_object(body: bytes) -> dict[str, Any]:
     """A body as a JSON object.
 
     Raises:
-        WrongBodyError: it is not UTF-8, not JSON, or not an object.
+        InvalidBodyError: it is not UTF-8, not JSON, or not an object.
     """
     try:
         value = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
     except UnicodeDecodeError as error:
-        raise WrongBodyError(f"the body is not valid UTF-8 (byte {error.start})") from None
+        raise InvalidBodyError(f"the body is not valid UTF-8 (byte {error.start})") from None
     except (ValueError, RecursionError) as error:
-        raise WrongBodyError(f"the body is not JSON: {error}") from None
+        raise InvalidBodyError(f"the body is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise WrongBodyError("the body is not a JSON object")
+        raise InvalidBodyError("the body is not a JSON object")
     return value
 
 
@@ -53,7 +53,7 @@ def check_generate(body: Mapping[str, Any], inputs: Iterable[ModelInput]) -> Non
     """Checks the fields of a `generate` body that are inputs of the model.
 
     Raises:
-        WrongBodyError: a field has another type than its input.
+        InvalidBodyError: a field has another type than its input.
     """
     for each in inputs:
         if each.name in body:
@@ -64,11 +64,11 @@ def check_infer(body: Mapping[str, Any]) -> None:
     """Checks that the data of an `infer` body have the types that they are said to have.
 
     Raises:
-        WrongBodyError: an input's data have another type than its `datatype`.
+        InvalidBodyError: an input's data have another type than its `datatype`.
     """
     inputs = body.get("inputs")
     if not isinstance(inputs, list) or not all(isinstance(each, dict) for each in inputs):
-        raise WrongBodyError("inputs must be a list of objects")
+        raise InvalidBodyError("inputs must be a list of objects")
     for each in inputs:
         if isinstance(each.get("datatype"), str) and "data" in each:
             _check(str(each.get("name")), each["data"], each["datatype"])
@@ -80,7 +80,7 @@ def _check(name: str, value: Any, datatype: str) -> None:
         if isinstance(element, list):
             _check(name, element, datatype)
         elif problem := _problem(element, datatype):
-            raise WrongBodyError(f"{name} {problem}")
+            raise InvalidBodyError(f"{name} {problem}")
 
 
 def _problem(value: Any, datatype: str) -> str | None:

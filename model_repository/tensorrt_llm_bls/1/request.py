@@ -1,6 +1,6 @@
-"""What a request asks for, read from its tensors, and as a request to the engine's model.
+"""A request to the front model: read from its tensors, and sent on to the engine's model.
 
-Knows nothing of Triton.
+Independent of Triton.
 """
 
 import math
@@ -48,15 +48,15 @@ Tensor = Callable[[str], np.ndarray | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A request as it came.
+class FrontRequest:
+    """A request to the front model.
 
     Attributes:
         prompt: the text, its words and limits.
         sampling: further inputs of the engine's model, by its names.
-        return_log_probs: whether the tokens' log-probabilities are wanted.
-        echo: whether the prompt is to stand before the answer.
-        stream: whether text is sent as it comes.
+        return_log_probs: whether the tokens' log-probabilities are requested.
+        echo: whether the answer begins with the prompt.
+        stream: whether text is sent as it is generated.
     """
 
     prompt: Prompt
@@ -66,7 +66,7 @@ class Asked:
     stream: bool
 
     @classmethod
-    def from_tensors(cls, tensor: Tensor) -> "Asked":
+    def from_tensors(cls, tensor: Tensor) -> "FrontRequest":
         """Reads a request.
 
         Args:
@@ -80,7 +80,9 @@ class Asked:
                 raise RefusedError(
                     f"{name} can only be {value} here; the model ensemble passes others on"
                 )
-        given = {inner: _scalar(tensor, name, None) for name, inner in _PASSED_ON.items()}
+        given = {
+            engine_name: _scalar(tensor, name, None) for name, engine_name in _PASSED_ON.items()
+        }
         prompt = Prompt.from_tensors(lambda name: tensor(_PREPROCESSING_NAMES[name]))
         fits = bool(_scalar(tensor, "fit_max_tokens", False))
         return cls(
@@ -96,15 +98,15 @@ class Asked:
         """The words that end the text, as UTF-8."""
         return tuple(word.encode("utf-8") for word in self.prompt.stop_words if word)
 
-    def inner_request(
+    def engine_request(
         self, request_id: str, prepared: Prepared, *, streaming: bool
     ) -> dict[str, Any]:
-        """This request as one to the engine's model, in the form of Triton's `generate`.
+        """The request to the engine's model, in the form of Triton's `generate`.
 
         Args:
             request_id: by which it can be stopped.
             prepared: the prompt and the words as tokens.
-            streaming: whether tokens shall come one by one.
+            streaming: whether tokens are sent one by one.
         """
         words = {"bad_words_list": prepared.bad_words, "stop_words_list": prepared.stop_words}
         return {

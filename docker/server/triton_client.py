@@ -1,4 +1,4 @@
-"""Triton's HTTP on loopback: the one module that speaks to it."""
+"""The client of Triton's HTTP API on loopback."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EVENT_END = b"\n\n"
 _EVENT_DATA = b"data:"
 
 
-class UpstreamError(Exception):
+class TritonError(Exception):
     """Triton has refused or failed a request; the message is its own.
 
     Attributes:
@@ -28,12 +28,12 @@ class UpstreamError(Exception):
         self.status = status
 
 
-class Triton:
-    """A Triton server.
+class TritonClient:
+    """The client of one Triton server.
 
     Args:
-        url: its HTTP.
-        metrics_url: its metrics, if it has any.
+        url: of its HTTP API.
+        metrics_url: of its metrics, if it has any.
     """
 
     def __init__(self, url: str, metrics_url: str) -> None:
@@ -43,9 +43,9 @@ class Triton:
         self._open_answers: set[aiohttp.ClientResponse] = set()
 
     async def open(self) -> None:
-        """Prepares for requests."""
+        """Opens the HTTP session; call it before any request."""
         # Bytes pass as they are: what Triton compressed for the client stays so. No connection is
-        # kept: Triton 2.51 told to stop waits its whole exit timeout, 30 s, for an open one.
+        # kept: a stopping Triton 2.51 waits its whole exit timeout, 30 s, for an open one.
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
             auto_decompress=False,
@@ -57,7 +57,7 @@ class Triton:
         await self._session.close()
 
     def abort(self) -> None:
-        """Breaks off the requests under way, which then fail."""
+        """Aborts the requests under way, which then fail."""
         for answer in list(self._open_answers):
             answer.close()
 
@@ -122,14 +122,14 @@ class Triton:
         """Asks a model for its one response.
 
         Raises:
-            UpstreamError: the request is refused or fails.
+            TritonError: the request is refused or fails.
         """
         with _failures():
             path = f"/v2/models/{model}/generate"
             async with self.request("POST", path, body=json.dumps(body).encode()) as answer:
                 content = await answer.read()
                 if answer.status != 200:
-                    raise UpstreamError(answer.status, _reason(content))
+                    raise TritonError(answer.status, _reason(content))
                 response: dict[str, Any] = json.loads(content)
                 return response
 
@@ -141,13 +141,13 @@ class Triton:
         Closing the generator closes the connection, on which Triton cancels the request.
 
         Raises:
-            UpstreamError: the request is refused or fails.
+            TritonError: the request is refused or fails.
         """
         with _failures():
             path = f"/v2/models/{model}/generate_stream"
             async with self.request("POST", path, body=json.dumps(body).encode()) as answer:
                 if answer.status != 200:
-                    raise UpstreamError(answer.status, _reason(await answer.read()))
+                    raise TritonError(answer.status, _reason(await answer.read()))
                 received = b""
                 async for part in answer.content.iter_any():
                     *events, received = (received + part).split(_EVENT_END)
@@ -156,20 +156,20 @@ class Triton:
                     if good:
                         yield good
                     if len(good) < len(responses):  # an error ends a stream
-                        raise UpstreamError(500, str(responses[-1]["error"]))
+                        raise TritonError(500, str(responses[-1]["error"]))
 
 
 class _failures:  # noqa: N801  used as a statement
-    """Turns what the HTTP client raises into an UpstreamError."""
+    """Turns what the HTTP client raises into an TritonError."""
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, aiohttp.ClientConnectorError):
-            raise UpstreamError(503, "the server is not ready") from error
+            raise TritonError(503, "the server is not ready") from error
         if isinstance(error, aiohttp.ClientError):
-            raise UpstreamError(503, "the server has broken off") from error
+            raise TritonError(503, "the server has broken off") from error
 
 
 def _reason(content: bytes) -> str:

@@ -1,4 +1,4 @@
-"""What OpenAI's API needs of the front model `tensorrt_llm_bls`: its inputs, outputs and habits.
+"""The client of the front model `tensorrt_llm_bls`: its inputs and outputs, answers and streams.
 
 The only module that knows the model's tensors; they are NVIDIA's of TensorRT-LLM 1.0.0, and ours:
 `messages`, `fit_max_tokens` and `stop` among the inputs, `output_tokens` beside log-probabilities,
@@ -17,7 +17,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from upstream import Triton, UpstreamError
+from triton_client import TritonClient, TritonError
 
 FRONT_MODEL = "tensorrt_llm_bls"
 # The parameter of a request, and of a later one to stop it, that no other request has: clients may
@@ -128,14 +128,14 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """Text of an answer; the last one, or the only one, has the reason and the numbers.
+class Chunk:
+    """A part of an answer; the last or only one has the finish reason and the usage.
 
     Attributes:
         text: what is shown.
         finish_reason: why the answer ended.
         usage: how many tokens it was made of.
-        tokens: those generated meanwhile, where log-probabilities are asked for; their text may
+        tokens: those generated meanwhile, where log-probabilities are requested; their text may
             come later, and that of a stop word never comes.
     """
 
@@ -145,14 +145,14 @@ class Piece:
     tokens: tuple[Token, ...] = ()
 
     @classmethod
-    def from_response(cls, response: Mapping[str, Any]) -> Piece:
+    def from_response(cls, response: Mapping[str, Any]) -> Chunk:
         """Reads a response of the model."""
         text, tokens = response["text_output"], tuple(_tokens(response))
         if "finish_reason" not in response:
             return cls(text, tokens=tokens)
         return cls(
             text,
-            # A request that somebody else has stopped has no other name here.
+            # OpenAI has no other word for a request that another one stopped.
             "length" if response["finish_reason"] == "length" else "stop",
             Usage(response["prompt_tokens"], response["completion_tokens"]),
             tokens,
@@ -184,13 +184,15 @@ class ServedModel:
 class FrontModel:
     """The front model of a Triton server."""
 
-    def __init__(self, triton: Triton) -> None:
+    def __init__(self, triton: TritonClient) -> None:
         self._triton = triton
         self._served: ServedModel | None = None
         self._stops: set[asyncio.Task[None]] = set()
 
     async def served(self) -> ServedModel | None:
-        """What it takes, asked until it is known; None where the server has no such model.
+        """What the model takes; None where the server has no such model.
+
+        Triton is asked until it knows the model, then never again.
 
         Raises:
             aiohttp.ClientError: Triton cannot be reached.
@@ -199,55 +201,55 @@ class FrontModel:
             paths = ["/v2", *(f"/v2/models/{name}/config" for name in (FRONT_MODEL, _ENGINE_MODEL))]
             server, config, engine = [await self._triton.object(path) for path in paths]
             if config is not None:
-                told = json.dumps([server, config, engine], sort_keys=True).encode()
+                described = json.dumps([server, config, engine], sort_keys=True).encode()
                 self._served = ServedModel(
                     chat=any(each["name"] == "messages" for each in config["input"]),
-                    fingerprint=f"fp_{hashlib.sha256(told).hexdigest()[:10]}",
+                    fingerprint=f"fp_{hashlib.sha256(described).hexdigest()[:10]}",
                 )
         return self._served
 
-    async def whole(self, generation: Generation, request_id: str) -> Piece:
-        """An answer in one piece; its generation ends with the task that waits for it.
+    async def generate(self, generation: Generation, request_id: str) -> Chunk:
+        """Generates a complete answer; cancelling the task ends the generation.
 
         Args:
-            generation: what is asked for.
+            generation: what is requested.
             request_id: one that no other request has.
 
         Raises:
-            UpstreamError: the request is refused or fails.
+            TritonError: the request is refused or fails.
         """
         try:
             body = generation.body(request_id, stream=False)
-            return Piece.from_response(await self._triton.generate(FRONT_MODEL, body))
+            return Chunk.from_response(await self._triton.generate(FRONT_MODEL, body))
         except asyncio.CancelledError:
             self.stop(request_id)
             raise
 
-    async def pieces(
+    async def stream(
         self, generation: Generation, request_id: str
-    ) -> AsyncGenerator[list[Piece], None]:
-        """An answer as it comes; closing the generator ends its generation.
+    ) -> AsyncGenerator[list[Chunk], None]:
+        """Generates an answer chunk by chunk; closing the generator ends the generation.
 
         Raises:
-            UpstreamError: the request is refused or fails, or has no end.
+            TritonError: the request is refused or fails, or has no end.
         """
         body = generation.body(request_id, stream=True)
         last = None
         try:
             async for responses in self._triton.stream(FRONT_MODEL, body):
-                arrived = [Piece.from_response(response) for response in responses]
+                arrived = [Chunk.from_response(response) for response in responses]
                 last = arrived[-1]
                 yield arrived
         except (GeneratorExit, asyncio.CancelledError):
             self.stop(request_id)
             raise
         if last is None or last.finish_reason is None:
-            raise UpstreamError(503, "the server has broken off")
+            raise TritonError(503, "the server has broken off")
 
     def stop(self, connection: str) -> None:
-        """Ends the request with this connection, without waiting for that.
+        """Ends the request with this connection in the background.
 
-        Triton notices a client that has left only when it has something to send to it (2.51,
+        Triton notices a disconnected client only when it has something to send to it (2.51,
         measured; triton-inference-server/server#7077).
         """
         task = asyncio.create_task(self._stop(connection))
@@ -255,5 +257,5 @@ class FrontModel:
         task.add_done_callback(self._stops.discard)
 
     async def _stop(self, connection: str) -> None:
-        with contextlib.suppress(UpstreamError):  # one that cannot be reached generates nothing
+        with contextlib.suppress(TritonError):  # one that cannot be reached generates nothing
             await self._triton.generate(FRONT_MODEL, {CONNECTION: connection, "stop": True})

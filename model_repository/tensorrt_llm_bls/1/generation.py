@@ -1,6 +1,6 @@
-"""One request from its tokens to its final response, and all that are under way.
+"""One generation, from the engine's tokens to the final response; and all those under way.
 
-Knows nothing of Triton: a client is who can be sent an answer, the inner model who gives tokens.
+Independent of Triton: `Client` receives the answer, `Engine` gives the tokens.
 """
 
 import asyncio
@@ -13,57 +13,57 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from .answer import Answer
-from .inner import InnerError
+from .engine_client import EngineError
 
 _INTERNAL_ERROR = 500
-# To ask whether a client has gone is a round trip to Triton; at most so often for each.
-_GONE_PERIOD_S = 0.005
+# Asking whether a client has disconnected is a round trip to Triton; at most so often for each.
+_DISCONNECTED_PERIOD_S = 0.005
 
 
 class Client(Protocol):
-    """Who asked. Called from the event loop's thread, `gone` from any."""
+    """Receives the answer. Called from the event loop's thread, `disconnected` from any."""
 
-    def gone(self) -> bool:
-        """Whether nobody waits for the answer any more."""
+    def disconnected(self) -> bool:
+        """Whether the client has disconnected before its answer was complete."""
 
     def send(self, answer: Answer, *, final: bool) -> None:
-        """Takes what the answer has grown by, and its end."""
+        """Sends what was added to the answer since the last call."""
 
     def fail(self, status: int, reason: str) -> None:
-        """Takes the reason why there will be no answer, with HTTP's status for it."""
+        """Ends the request with an error and its HTTP status."""
 
 
-class Inner(Protocol):
+class Engine(Protocol):
     """The engine's model."""
 
     def generate(self, body: Mapping[str, Any]) -> AsyncIterator[list[dict[str, Any]]]:
-        """Gives the responses as they come."""
+        """Yields the responses as they arrive."""
 
     async def stop(self, request_id: str) -> None:
         """Ends a running request."""
 
 
 class Record(Protocol):
-    """What is told of a conversation, for metrics and the log."""
+    """Counts the tokens of a generation, for metrics."""
 
     def first_token(self, seconds: float) -> None:
-        """Its first token has come."""
+        """Counts the time to the first token."""
 
     def tokens(self, count: int) -> None:
-        """Tokens have come."""
+        """Counts new tokens."""
 
 
 @dataclass(eq=False, slots=True)
-class Conversation:
+class Generation:
     """One request under way.
 
     Attributes:
         request_id: what the client calls it; may be empty, and others may have the same.
-        connection: what docker/server/front.py calls the client's connection, if it says.
-        body: the request to the inner model, whose id no other has.
-        answer: what has come of the answer.
-        client: who asked.
-        stream: whether the client wants text as it comes.
+        connection: the name that docker/server gives the client's connection, if any.
+        body: the request to the engine's model, whose id no other has.
+        answer: the answer so far.
+        client: receives the answer.
+        stream: whether the client wants text as it is generated.
         arrived: when the request came, of `time.perf_counter`.
         first_token: how many seconds later the first token came; None where all come together.
         failure: why there is no answer.
@@ -77,12 +77,12 @@ class Conversation:
     stream: bool
     arrived: float
     first_token: float | None = None
-    failure: InnerError | None = None
+    failure: EngineError | None = None
     _task: "asyncio.Task[None] | None" = field(default=None, init=False)
     _ending: bool = field(default=False, init=False)
-    _inner_ended: bool = field(default=False, init=False)
-    _cancelled: bool = field(default=False, init=False)
-    _next_look: float = field(default=0.0, init=False)
+    _engine_ended: bool = field(default=False, init=False)
+    _cancel_requested: bool = field(default=False, init=False)
+    _next_check: float = field(default=0.0, init=False)
 
     @property
     def outcome(self) -> str:
@@ -91,7 +91,7 @@ class Conversation:
 
     @property
     def summary(self) -> str:
-        """What there is to tell of it when it has ended, without any of its text."""
+        """The log's words for it when it has ended, without any of its text."""
         first_token = "-" if self.first_token is None else f"{self.first_token:.3f}"
         return (
             f"{self.body['id']}: {f'error, {self.failure}' if self.failure else self.outcome}, "
@@ -99,44 +99,44 @@ class Conversation:
             f"total_s {time.perf_counter() - self.arrived:.3f}"
         )
 
-    def left(self) -> bool:
-        """Whether the client has gone; of a named connection somebody else will say so."""
-        return not self.connection and self.client.gone()
+    def cancelled(self) -> bool:
+        """Whether the client has disconnected; docker/server reports that of named connections."""
+        return not self.connection and self.client.disconnected()
 
     def cancel(self) -> None:
-        """Ends the conversation; to be called in the event loop's thread."""
-        self._cancelled = True
+        """Ends the generation; call it in the event loop's thread."""
+        self._cancel_requested = True
         if self._task and not self._ending:
             self._task.cancel()
 
-    async def hold(self, inner: Inner, record: Record) -> None:
-        """Carries the conversation to its final response, and ends the inner request by then."""
-        # Nobody else holds it: a task that waits for a stream of asyncio's is held by that stream
-        # alone, and the stream by the task, so that both would be taken for garbage.
+    async def run(self, engine: Engine, record: Record) -> None:
+        """Runs to the final response; the engine's request has ended by then."""
+        # A task that waits for an asyncio stream is referenced by that stream alone, and the stream
+        # by the task: without this reference both would be garbage.
         self._task = asyncio.current_task()
         try:
-            if not self._cancelled:
-                await self._follow(inner, record)
+            if not self._cancel_requested:
+                await self._follow(engine, record)
         except asyncio.CancelledError:
-            pass  # nobody but `cancel` cancels the task
-        except InnerError as error:
+            pass  # only `cancel` cancels the task
+        except EngineError as error:
             self.failure = error
         except Exception as error:
             # Whatever it is: the client must not wait for ever.
-            self.failure = InnerError(_INTERNAL_ERROR, f"the front model failed: {error!r}")
+            self.failure = EngineError(_INTERNAL_ERROR, f"the front model failed: {error!r}")
         self._ending = True
-        self.answer.cancel()  # has no effect on an answer that has its end
+        self.answer.cancel()  # no effect on an answer that is complete
         if self.failure:
             self.client.fail(self.failure.status, str(self.failure))
         else:
             self.client.send(self.answer, final=True)
-        if not self._inner_ended:
-            with contextlib.suppress(InnerError):
-                await inner.stop(self.body["id"])
+        if not self._engine_ended:
+            with contextlib.suppress(EngineError):
+                await engine.stop(self.body["id"])
 
-    async def _follow(self, inner: Inner, record: Record) -> None:
+    async def _follow(self, engine: Engine, record: Record) -> None:
         generated = 0
-        async with contextlib.aclosing(inner.generate(self.body)) as arrivals:
+        async with contextlib.aclosing(engine.generate(self.body)) as arrivals:
             async for responses in arrivals:
                 before = self.answer.completion_tokens
                 for response in responses:
@@ -148,17 +148,17 @@ class Conversation:
                     return
                 if self.stream and self.answer.has_text:
                     self.client.send(self.answer, final=False)
-                if self._client_gone():
+                if self._has_disconnected():
                     return
-        self._inner_ended = True
+        self._engine_ended = True
         self.answer.end()
 
-    def _client_gone(self) -> bool:
+    def _has_disconnected(self) -> bool:
         now = time.perf_counter()
-        if now < self._next_look:
+        if now < self._next_check:
             return False
-        self._next_look = now + _GONE_PERIOD_S
-        return self.left()
+        self._next_check = now + _DISCONNECTED_PERIOD_S
+        return self.cancelled()
 
     def _count(self, new: int, record: Record) -> None:
         if new and self.body["streaming"] and self.first_token is None:
@@ -167,40 +167,40 @@ class Conversation:
         record.tokens(new)
 
 
-class Conversations:
-    """All conversations under way; used from any thread."""
+class Generations:
+    """All generations under way; may be used from any thread."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
-        self._under_way: set[Conversation] = set()
+        self._under_way: set[Generation] = set()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._under_way)
 
-    def __iter__(self) -> Iterator[Conversation]:
+    def __iter__(self) -> Iterator[Generation]:
         with self._lock:
             return iter(list(self._under_way))
 
-    def inner_id(self) -> str:
-        """An id for a request to the inner model that no other has."""
+    def new_id(self) -> str:
+        """A new id for a request to the engine's model."""
         return f"front-{next(self._numbers)}"
 
-    def named(self, request_id: str, connection: str | None) -> list[Conversation]:
-        """Those that their clients call so, or that are of this connection if one is given."""
+    def named(self, request_id: str, connection: str | None) -> list[Generation]:
+        """The generations of a connection, or if none is given those of a request id."""
         if connection:
             return [each for each in self if each.connection == connection]
         return [each for each in self if each.request_id == request_id]
 
-    def add(self, conversation: Conversation) -> None:
-        """Takes note of a conversation that begins."""
+    def add(self, generation: Generation) -> None:
+        """Adds a generation that begins."""
         with self._lock:
-            self._under_way.add(conversation)
+            self._under_way.add(generation)
 
-    def remove(self, conversation: Conversation) -> None:
-        """Forgets a conversation that has ended."""
+    def remove(self, generation: Generation) -> None:
+        """Removes a generation that has ended."""
         with self._lock:
-            self._under_way.discard(conversation)
+            self._under_way.discard(generation)
 
 
 def every(seconds: float, call: Callable[[], None], end: threading.Event) -> threading.Thread:

@@ -1,8 +1,8 @@
-"""Triton's own API behind the front: wrong bodies refused with 400, everything else passed on.
+"""A proxy for Triton's own API, which answers 400 to invalid bodies and forwards the others.
 
-Bodies of `generate`, `generate_stream` and `infer` are looked at, and wait for their turn like all
-generations; everything passes as it comes, in both directions and chunk by chunk. The front model
-is told when a client has hung up.
+Bodies of `generate`, `generate_stream` and `infer` are checked, and these requests wait for their
+turn like all generations. Data is streamed in both directions. When a client disconnects, the proxy
+asks the front model to stop that client's request.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any
 import aiohttp
 from admission import Admission
 from aiohttp import web
-from bodies import ModelInput, WrongBodyError, check_generate, check_infer, parse_object
-from generation import CONNECTION, FRONT_MODEL, FrontModel
-from observation import record_of
-from refusals import invalid, not_ready
-from upstream import Triton
+from errors import invalid, not_ready
+from front_model import CONNECTION, FRONT_MODEL, FrontModel
+from request_log import record_of
+from triton_bodies import InvalidBodyError, ModelInput, check_generate, check_infer, parse_object
+from triton_client import TritonClient
 
 _MODEL_PATH = re.compile(
     r"/v2/models/(?P<model>[^/]+)(?:/versions/[^/]+)?/(?P<verb>generate|generate_stream|infer)"
@@ -34,7 +34,7 @@ _OF_THE_CONNECTION = frozenset(
 )
 # With this header the body is JSON followed by raw tensors (KServe's binary data extension).
 _BINARY = "Inference-Header-Content-Length"
-# With these the front model is told nothing of the connection.
+# A request with one of these is forwarded without a connection of ours.
 _HANDLED = frozenset({"stop", CONNECTION})
 # Triton's status for an `infer` of a model that streams: as wrong as any other wrong request.
 _NOT_FOR_THIS_MODEL = 501
@@ -42,16 +42,16 @@ _EVENT_STREAM = "text/event-stream"
 _BROKEN_OFF = b'data: {"error":"the server has broken off"}\n\n'
 
 
-class PassOn:
-    """Passes requests on to Triton.
+class TritonProxy:
+    """Forwards requests to Triton.
 
     Args:
-        triton: where to.
+        triton: the client of Triton.
         model: the front model, whose requests can be stopped.
-        admission: whose turn it is.
+        admission: limits the generations under way.
     """
 
-    def __init__(self, triton: Triton, model: FrontModel, admission: Admission) -> None:
+    def __init__(self, triton: TritonClient, model: FrontModel, admission: Admission) -> None:
         self._triton = triton
         self._model = model
         self._admission = admission
@@ -61,24 +61,24 @@ class PassOn:
         """Answers one request.
 
         Raises:
-            Refusal: the body is not what the model takes, or the server cannot answer now.
+            ApiError: the body is not what the model takes, or the server cannot answer now.
         """
         body = await request.read()
         path = _MODEL_PATH.fullmatch(request.path) if request.method == "POST" else None
         try:
             if path is None:
-                return await self._pass_on(request, body)
+                return await self._forward(request, body)
             content = await self._checked(request, body, path["model"], path["verb"])
-            return await self._pass_in_turn(request, body, content, path)
-        except WrongBodyError as wrong:
-            raise invalid(str(wrong)) from None
+            return await self._forward_in_turn(request, body, content, path)
+        except InvalidBodyError as error:
+            raise invalid(str(error)) from None
         except aiohttp.ClientConnectionError:
             raise not_ready() from None
 
     async def _checked(
         self, request: web.Request, body: bytes, model: str, verb: str
     ) -> dict[str, Any]:
-        """A body's content, once it is found right; empty for one that is not plain JSON."""
+        """Checks a body and parses it; gives an empty dict for one that is not plain JSON."""
         if _BINARY in request.headers or "Content-Encoding" in request.headers:
             return {}
         content = parse_object(body)
@@ -89,7 +89,7 @@ class PassOn:
         return content
 
     async def _inputs_of(self, model: str) -> list[ModelInput]:
-        """A model's inputs, asked once; none for a model that Triton does not have."""
+        """A model's inputs, requested once; none for a model that Triton does not have."""
         if model not in self._inputs:
             config = await self._triton.object(f"/v2/models/{model}/config")
             if config is None:
@@ -100,23 +100,23 @@ class PassOn:
             ]
         return self._inputs[model]
 
-    async def _pass_in_turn(
+    async def _forward_in_turn(
         self, request: web.Request, body: bytes, content: dict[str, Any], path: re.Match[str]
     ) -> web.StreamResponse:
         async with AsyncExitStack() as turn:
             if content.get("stop") is not True:  # what stops others must not wait for them
                 await turn.enter_async_context(self._admission.turn())
             if path["model"] != FRONT_MODEL or not content or _HANDLED & set(content):
-                return await self._pass_on(request, body)
+                return await self._forward(request, body)
             connection = uuid.uuid4().hex
             try:
                 named = json.dumps({**content, CONNECTION: connection}).encode()
-                return await self._pass_on(request, named)
+                return await self._forward(request, named)
             except (ConnectionResetError, asyncio.CancelledError):
                 self._model.stop(connection)
                 raise
 
-    async def _pass_on(self, request: web.Request, body: bytes) -> web.StreamResponse:
+    async def _forward(self, request: web.Request, body: bytes) -> web.StreamResponse:
         async with self._triton.request(
             request.method, request.raw_path, _end_to_end(request.headers), body
         ) as answer:

@@ -1,4 +1,4 @@
-"""Objects of OpenAI's answers: completions and chat completions, whole and in chunks.
+"""Objects of OpenAI's answers: completions and chat completions, complete and in chunks.
 
 Names and fields are those of openai-python 3.54.0 (types/completion.py, types/chat/
 chat_completion.py, types/chat/chat_completion_chunk.py).
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from generation import Piece, Usage
+from front_model import Chunk, Usage
 from typing_extensions import override
 
 from .logprobs import ShownToken, ShownTokens, chat_log_probs, completion_log_probs
@@ -45,11 +45,11 @@ class Answer(ABC):
 
     Args:
         envelope: what is the same in all of it.
-        top_log_probs: as in `requests.Asked`.
+        top_log_probs: as in `requests.CompletionRequest`.
     """
 
     prefix: str
-    whole_name: str
+    object_name: str
     chunk_name: str
 
     def __init__(self, envelope: Envelope, top_log_probs: int | None) -> None:
@@ -63,15 +63,15 @@ class Answer(ABC):
             "system_fingerprint": envelope.fingerprint,
         }
 
-    def whole(self, pieces: Iterable[Piece], usage: Usage) -> dict[str, Any]:
-        """The answer in one object."""
+    def complete(self, chunks: Iterable[Chunk], usage: Usage) -> dict[str, Any]:
+        """The complete answer as one object."""
         choices = [
-            {"index": index, **self._choice(piece.text), **self._end(index, piece)}
-            for index, piece in enumerate(pieces)
+            {"index": index, **self._choice(chunk.text), **self._end(index, chunk)}
+            for index, chunk in enumerate(chunks)
         ]
         return {
             **self._common,
-            "object": self.whole_name,
+            "object": self.object_name,
             "choices": choices,
             "usage": _usage(usage),
         }
@@ -80,24 +80,24 @@ class Answer(ABC):
         """The choices that come before any text."""
         return []
 
-    def choices(self, index: int, piece: Piece) -> list[dict[str, Any]]:
-        """What a piece adds to a choice, as the choices of chunks of their own."""
+    def choices(self, index: int, chunk: Chunk) -> list[dict[str, Any]]:
+        """What a chunk of the model adds to a choice, as choices of OpenAI's chunks."""
         found = []
-        end = self._end(index, piece)
-        if piece.text:
-            text = {**self._delta(piece.text), "logprobs": end["logprobs"], "finish_reason": None}
+        end = self._end(index, chunk)
+        if chunk.text:
+            text = {**self._delta(chunk.text), "logprobs": end["logprobs"], "finish_reason": None}
             found.append({"index": index, **text})
-        if piece.finish_reason:
+        if chunk.finish_reason:
             found.append({"index": index, **self._delta(""), **end, "logprobs": None})
         return found
 
-    def chunk(self, choice: dict[str, Any], with_usage: bool) -> dict[str, Any]:
-        """A chunk of one choice; where the stream tells its usage each but the last has none."""
+    def chunk_object(self, choice: dict[str, Any], with_usage: bool) -> dict[str, Any]:
+        """Wraps a choice as OpenAI's chunk, with the null that all but the usage chunk have."""
         chunk = {**self._common, "object": self.chunk_name, "choices": [choice]}
         return {**chunk, "usage": None} if with_usage else chunk
 
     def usage_chunk(self, usage: Usage) -> dict[str, Any]:
-        """The last chunk of a stream that tells its usage."""
+        """The last chunk of a stream with usage."""
         return {
             **self._common,
             "object": self.chunk_name,
@@ -105,12 +105,12 @@ class Answer(ABC):
             "usage": _usage(usage),
         }
 
-    def _end(self, index: int, piece: Piece) -> dict[str, Any]:
-        """What a choice has besides its text."""
+    def _end(self, index: int, chunk: Chunk) -> dict[str, Any]:
+        """The fields of a choice besides its text."""
         if self._top_log_probs is None:
-            return {"logprobs": None, "finish_reason": piece.finish_reason}
-        shown = self._shown[index].take(piece.text, piece.tokens)
-        return {"logprobs": self._log_probs(shown), "finish_reason": piece.finish_reason}
+            return {"logprobs": None, "finish_reason": chunk.finish_reason}
+        shown = self._shown[index].take(chunk.text, chunk.tokens)
+        return {"logprobs": self._log_probs(shown), "finish_reason": chunk.finish_reason}
 
     @abstractmethod
     def _log_probs(self, shown: Sequence[ShownToken]) -> dict[str, Any]:
@@ -118,18 +118,18 @@ class Answer(ABC):
 
     @abstractmethod
     def _choice(self, text: str) -> dict[str, Any]:
-        """What holds the text of a whole choice."""
+        """The fields that hold the text of a complete choice."""
 
     @abstractmethod
     def _delta(self, text: str) -> dict[str, Any]:
-        """What holds the text that a chunk adds."""
+        """The fields that hold the text that a chunk adds."""
 
 
 class CompletionAnswer(Answer):
     """An answer of /v1/completions."""
 
     prefix = "cmpl"
-    whole_name = chunk_name = "text_completion"
+    object_name = chunk_name = "text_completion"
 
     @override
     def _choice(self, text: str) -> dict[str, Any]:
@@ -146,7 +146,7 @@ class ChatAnswer(Answer):
     """An answer of /v1/chat/completions."""
 
     prefix = "chatcmpl"
-    whole_name = "chat.completion"
+    object_name = "chat.completion"
     chunk_name = "chat.completion.chunk"
 
     @override

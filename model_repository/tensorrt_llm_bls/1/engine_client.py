@@ -1,4 +1,4 @@
-"""Asks the model `tensorrt_llm` for tokens, over Triton's own HTTP port on loopback.
+"""The client of the model `tensorrt_llm`, over Triton's own HTTP port on loopback.
 
 Not by BLS (business logic scripting), Triton's calls from one model to another: with 2.51 a call's
 end cannot be asked for (`ResponseIterator.cancel` came in 2025), and while a call waits for its
@@ -20,8 +20,8 @@ _READ_SIZE = 1 << 16
 _UNREACHABLE = 503
 
 
-class InnerError(Exception):
-    """The engine's model has refused or failed a request; the message is its own.
+class EngineError(Exception):
+    """The engine's model refused or failed a request; the message is its own.
 
     Attributes:
         status: HTTP's status, 500 for an error after the first response.
@@ -32,8 +32,8 @@ class InnerError(Exception):
         self.status = status
 
 
-class InnerModel:
-    """The engine's model.
+class EngineClient:
+    """The client of the engine's model.
 
     Args:
         address: `HOST:PORT` of Triton's HTTP.
@@ -43,7 +43,7 @@ class InnerModel:
         self._host, _, self._port = address.rpartition(":")
 
     async def generate(self, body: Mapping[str, Any]) -> AsyncIterator[list[dict[str, Any]]]:
-        """Gives the responses as they come: in each list those that have arrived meanwhile.
+        """Sends a request and yields its responses, in lists of those that arrived together.
 
         Closing the generator closes the connection, on which Triton cancels the request.
 
@@ -51,7 +51,7 @@ class InnerModel:
             body: the inputs by name, tensors of several dimensions flat.
 
         Raises:
-            InnerError: the request is refused or fails.
+            EngineError: the request is refused or fails.
         """
         reader, writer = await self._open()
         try:
@@ -61,22 +61,23 @@ class InnerModel:
             received = bytearray()
             if status != 200:
                 received += await reader.read()
-                raise InnerError(status, _reason(received))
+                raise EngineError(status, _reason(received))
             while data := await reader.read(_READ_SIZE):
                 received += data
                 if events := _take_chunks(received):
                     yield [_response(event) for event in events]
         except OSError as error:
-            raise InnerError(_UNREACHABLE, f"the engine's model is gone: {error}") from error
+            raise EngineError(
+                _UNREACHABLE, f"the engine's model closed the connection: {error}"
+            ) from error
         finally:
             writer.close()
 
     async def stop(self, request_id: str) -> None:
-        """Ends a running request by its id, at once also where connections are looked at seldom.
+        """Ends a running request by its id, at once; does nothing where it has ended.
 
-        The C++ backend asks Triton for cancelled requests every 100 ms (TensorRT-LLM 1.0.0,
-        `cancellation_check_period_ms`); a request with `stop` it obeys as it comes. One that is no
-        longer there is no fault.
+        The C++ backend asks Triton for cancelled requests only every 100 ms (TensorRT-LLM 1.0.0,
+        `cancellation_check_period_ms`); it obeys a request with `stop` as soon as that arrives.
         """
         stop = {
             "id": request_id,
@@ -93,23 +94,23 @@ class InnerModel:
         try:
             return await asyncio.open_connection(self._host, int(self._port))
         except OSError as error:
-            raise InnerError(
+            raise EngineError(
                 _UNREACHABLE,
                 f"the engine's model cannot be reached at {self._host}:{self._port}: {error}",
             ) from error
 
 
 async def _status(reader: asyncio.StreamReader) -> int:
-    """The status of an answer, whose headers are read and passed over."""
+    """Reads a response up to its body; gives the status."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError:
-        raise InnerError(_UNREACHABLE, "the server has closed the connection") from None
+        raise EngineError(_UNREACHABLE, "the server has closed the connection") from None
     return int(head.split(maxsplit=2)[1])
 
 
 def _take_chunks(received: bytearray) -> list[bytes]:
-    """Takes the whole chunks off what was received, without the empty one at the end.
+    """Removes the complete chunks from what was received; drops the empty last one.
 
     Triton sends each event as one chunk (http_server.cc, and the chunked coding of RFC 9112).
     """
@@ -128,7 +129,7 @@ def _take_chunks(received: bytearray) -> list[bytes]:
 def _response(event: bytes) -> dict[str, Any]:
     response: dict[str, Any] = json.loads(event.removeprefix(b"data:"))
     if "error" in response:
-        raise InnerError(500, str(response["error"]))
+        raise EngineError(500, str(response["error"]))
     return response
 
 

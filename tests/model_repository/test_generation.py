@@ -10,7 +10,7 @@ TABLE = [bytes([value]) for value in range(256)]
 END = 256
 
 
-class Inner:
+class Engine:
     """Gives what it is told to, each list after the event loop has had its turn."""
 
     def __init__(self, *arrivals, then_waits=False):
@@ -36,16 +36,16 @@ class Inner:
 
 
 class Client:
-    """Keeps what it is sent; goes after so many pieces."""
+    """Keeps what it is sent; disconnects after so many pieces."""
 
-    def __init__(self, goes_after=None):
+    def __init__(self, disconnects_after=None):
         self.pieces = []
         self.finals = 0
         self.failure = None
-        self._goes_after = goes_after
+        self._disconnects_after = disconnects_after
 
-    def gone(self):
-        return self._goes_after is not None and len(self.pieces) >= self._goes_after
+    def disconnected(self):
+        return self._disconnects_after is not None and len(self.pieces) >= self._disconnects_after
 
     def send(self, answer, *, final):
         self.pieces.append(answer.take_text())
@@ -75,11 +75,11 @@ def tokens(text):
 
 
 @pytest.fixture
-def converse(answer_module, conversation_module):
-    """Makes a conversation."""
+def make_generation(answer_module, generation_module):
+    """Makes a generation."""
 
     def make(client, stop_words=(), stream=True):
-        return conversation_module.Conversation(
+        return generation_module.Generation(
             "its id",
             None,
             {"id": "front-1", "streaming": stream},
@@ -93,21 +93,21 @@ def converse(answer_module, conversation_module):
 
 
 @pytest.fixture
-def hold(converse):
-    """Holds a conversation to its end; gives it with its record."""
+def run(make_generation):
+    """Runs a generation to its end; gives it with its record."""
 
-    def run(inner, client, stop_words=(), stream=True, before=None):
-        async def held():
-            conversation, record = converse(client, stop_words, stream), Record()
-            task = asyncio.create_task(conversation.hold(inner, record))
+    def to_end(engine, client, stop_words=(), stream=True, before=None):
+        async def awaited():
+            generation, record = make_generation(client, stop_words, stream), Record()
+            task = asyncio.create_task(generation.run(engine, record))
             if before:
-                await before(conversation)
+                await before(generation)
             await asyncio.wait_for(task, 5)
-            return conversation, record
+            return generation, record
 
-        return asyncio.run(held())
+        return asyncio.run(awaited())
 
-    return run
+    return to_end
 
 
 def with_log_probs(text, values):
@@ -126,105 +126,105 @@ def with_log_probs(text, values):
         pytest.param([("abcd", [-1, -2, -3, -4, -9])], id="in one piece"),
     ],
 )
-def test_each_token_has_its_own_log_probability(hold, arrivals):
-    inner = Inner(*([with_log_probs(*arrival)] for arrival in arrivals))
-    conversation, _ = hold(inner, Client())
-    assert conversation.answer.take_tokens() == [b"a", b"b", b"c", b"d"]
-    assert conversation.answer.take_log_probs() == [-1, -2, -3, -4]
-    assert conversation.answer.cumulative == -10
+def test_each_token_has_its_own_log_probability(run, arrivals):
+    engine = Engine(*([with_log_probs(*arrival)] for arrival in arrivals))
+    generation, _ = run(engine, Client())
+    assert generation.answer.take_tokens() == [b"a", b"b", b"c", b"d"]
+    assert generation.answer.take_log_probs() == [-1, -2, -3, -4]
+    assert generation.answer.cumulative == -10
 
 
-def test_pieces_are_sent_as_they_come_and_the_last_is_final(hold):
-    inner, client = Inner([tokens("a")], [tokens("b"), tokens("c")], [tokens("d")]), Client()
-    conversation, record = hold(inner, client)
+def test_pieces_are_sent_as_they_come_and_the_last_is_final(run):
+    engine, client = Engine([tokens("a")], [tokens("b"), tokens("c")], [tokens("d")]), Client()
+    generation, record = run(engine, client)
     assert (client.pieces, client.finals) == (["a", "bc", "d", ""], 1)
-    assert (conversation.outcome, record.count) == ("stop", 4)
+    assert (generation.outcome, record.count) == ("stop", 4)
     assert len(record.first_tokens) == 1
-    assert inner.stopped == []
+    assert engine.stopped == []
 
 
-def test_an_answer_in_one_piece_is_one_response(hold):
-    inner, client = Inner([tokens("a")], [tokens("bc")]), Client()
-    hold(inner, client, stream=False)
+def test_an_answer_in_one_piece_is_one_response(run):
+    engine, client = Engine([tokens("a")], [tokens("bc")]), Client()
+    run(engine, client, stream=False)
     assert (client.pieces, client.finals) == (["abc"], 1)
 
 
-def test_a_response_without_tokens_or_with_padding_adds_nothing(hold):
-    inner = Inner(
+def test_a_response_without_tokens_or_with_padding_adds_nothing(run):
+    engine = Engine(
         [{"output_ids": [], "sequence_length": 0}],
         [{}],
         [{"output_ids": [97, 98, 0, 0], "sequence_length": 2}],
     )
     client = Client()
-    hold(inner, client)
+    run(engine, client)
     assert "".join(client.pieces) == "ab"
 
 
-def test_a_stop_word_ends_the_inner_request(hold):
-    inner, client = Inner([tokens("one st")], [tokens("op two")], then_waits=True), Client()
-    conversation, _ = hold(inner, client, stop_words=[b"stop"])
+def test_a_stop_word_ends_the_engines_request(run):
+    engine, client = Engine([tokens("one st")], [tokens("op two")], then_waits=True), Client()
+    generation, _ = run(engine, client, stop_words=[b"stop"])
     assert "".join(client.pieces) == "one "
-    assert conversation.outcome == "stop"
-    assert inner.closed
-    assert inner.stopped == ["front-1"]
+    assert generation.outcome == "stop"
+    assert engine.closed
+    assert engine.stopped == ["front-1"]
 
 
-def test_a_client_that_has_gone_ends_the_inner_request(hold):
-    inner, client = Inner(*[[tokens("a")]] * 3, then_waits=True), Client(goes_after=1)
-    conversation, _ = hold(inner, client)
-    assert conversation.outcome == "cancelled"
-    assert inner.closed
-    assert inner.stopped == ["front-1"]
+def test_a_disconnected_client_ends_the_engines_request(run):
+    engine, client = Engine(*[[tokens("a")]] * 3, then_waits=True), Client(disconnects_after=1)
+    generation, _ = run(engine, client)
+    assert generation.outcome == "cancelled"
+    assert engine.closed
+    assert engine.stopped == ["front-1"]
 
 
-def test_a_conversation_can_be_cancelled_while_it_waits(hold):
-    async def cancel(conversation):
+def test_a_generation_can_be_cancelled_while_it_waits(run):
+    async def cancel(generation):
         await asyncio.sleep(0.01)
-        conversation.cancel()
+        generation.cancel()
 
-    inner, client = Inner([tokens("a")], then_waits=True), Client()
-    conversation, _ = hold(inner, client, before=cancel)
-    assert (conversation.outcome, client.pieces, client.finals) == ("cancelled", ["a", ""], 1)
-    assert inner.stopped == ["front-1"]
-
-
-def test_a_conversation_can_be_cancelled_before_it_begins(hold):
-    async def cancel(conversation):
-        conversation.cancel()
-
-    inner, client = Inner(then_waits=True), Client()
-    conversation, _ = hold(inner, client, before=cancel)
-    assert (conversation.outcome, client.finals) == ("cancelled", 1)
+    engine, client = Engine([tokens("a")], then_waits=True), Client()
+    generation, _ = run(engine, client, before=cancel)
+    assert (generation.outcome, client.pieces, client.finals) == ("cancelled", ["a", ""], 1)
+    assert engine.stopped == ["front-1"]
 
 
-def test_an_error_of_the_inner_model_is_the_clients(hold, inner_module):
-    error = inner_module.InnerError(500, "no room in the cache")
-    inner, client = Inner([tokens("a")], error), Client()
-    conversation, _ = hold(inner, client)
+def test_a_generation_can_be_cancelled_before_it_begins(run):
+    async def cancel(generation):
+        generation.cancel()
+
+    engine, client = Engine(then_waits=True), Client()
+    generation, _ = run(engine, client, before=cancel)
+    assert (generation.outcome, client.finals) == ("cancelled", 1)
+
+
+def test_an_error_of_the_engines_model_is_the_clients(run, engine_client_module):
+    error = engine_client_module.EngineError(500, "no room in the cache")
+    engine, client = Engine([tokens("a")], error), Client()
+    generation, _ = run(engine, client)
     assert (client.failure, client.finals) == ((500, "no room in the cache"), 1)
-    assert conversation.outcome == "error"
-    assert "no room" in conversation.summary
+    assert generation.outcome == "error"
+    assert "no room" in generation.summary
 
 
-def test_a_fault_of_our_own_does_not_leave_the_client_waiting(hold):
+def test_a_fault_of_our_own_does_not_leave_the_client_waiting(run):
     client = Client()
-    hold(Inner([{"output_ids": ["not a number"], "sequence_length": 1}]), client)
+    run(Engine([{"output_ids": ["not a number"], "sequence_length": 1}]), client)
     assert client.failure[0] == 500
     assert client.finals == 1
 
 
-def test_chunks_are_taken_whole_however_they_arrive(inner_module):
+def test_chunks_are_taken_whole_however_they_arrive(engine_client_module):
     payloads = [b'data: {"a":1}\n\n', b"x" * 300]
     wire = b"".join(b"%x\r\n%s\r\n" % (len(each), each) for each in payloads) + b"0\r\n\r\n"
     for size in (1, 2, 7, 64, len(wire)):
         received, taken = bytearray(), []
         for begin in range(0, len(wire), size):
             received += wire[begin : begin + size]
-            taken += inner_module._take_chunks(received)
+            taken += engine_client_module._take_chunks(received)
         assert taken == payloads
 
 
-class StopsSlowly(Inner):
+class StopsSlowly(Engine):
     """Its answer to a stop comes by a future that only who waits for it holds.
 
     As with asyncio's streams: StreamReaderProtocol has its reader by a weak reference.
@@ -241,8 +241,8 @@ class StopsSlowly(Inner):
         await super().stop(request_id)
 
 
-def test_a_conversation_is_not_taken_for_garbage_while_it_ends_the_inner_request(converse):
-    inner, client = StopsSlowly(), Client()
+def test_a_generation_is_not_taken_for_garbage_while_it_ends_the_engines_request(make_generation):
+    engine, client = StopsSlowly(), Client()
 
     async def until(condition):
         async with asyncio.timeout(5):
@@ -250,15 +250,15 @@ def test_a_conversation_is_not_taken_for_garbage_while_it_ends_the_inner_request
                 await asyncio.sleep(0)
 
     async def held():
-        conversation = converse(client)
+        generation = make_generation(client)
         # Nobody has the task, as with asyncio.run_coroutine_threadsafe.
-        asyncio.create_task(conversation.hold(inner, Record()))  # noqa: RUF006
+        asyncio.create_task(generation.run(engine, Record()))  # noqa: RUF006
         await until(lambda: client.pieces)
-        conversation.cancel()
-        await until(lambda: inner.answered)
+        generation.cancel()
+        await until(lambda: engine.answered)
         gc.collect()
-        assert inner.answered()
-        inner.answered().set_result(None)
-        await until(lambda: inner.stopped)
+        assert engine.answered()
+        engine.answered().set_result(None)
+        await until(lambda: engine.stopped)
 
     asyncio.run(held())

@@ -1,4 +1,4 @@
-"""What is told of each request: its id, a line in the log, the metrics; and errors in their form.
+"""The outermost layer of every request: its id, log line and metrics, and answers to errors.
 
 No text of a prompt or an answer is logged, and no client's address.
 """
@@ -15,18 +15,18 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from aiohttp import web
+from errors import ApiError
 from metrics import Metrics
-from refusals import Refusal
-from upstream import UpstreamError
+from triton_client import TritonError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 # OCI's gateway names a request in opc-request-id, others in x-request-id.
 _REQUEST_IDS = ("x-request-id", "opc-request-id")
 _USABLE_ID = re.compile(r"[\x21-\x7e]{1,200}")
-_CLIENT_LEFT = 499  # nginx's
+_CLIENT_DISCONNECTED = 499  # nginx's
 _LONGEST_LOGGED_PATH = 200
-# A generation's route by its path; what else is asked for is neither logged nor counted one by one.
+# A generation's route by its path; other requests are neither logged nor counted one by one.
 _ROUTES = re.compile(
     r"/v1/(?P<openai>chat/completions|completions)"
     r"|/v2/models/[^/]+(?:/versions/[^/]+)?/(?P<kserve>generate|generate_stream|infer)"
@@ -59,7 +59,7 @@ class Record:
         return time.perf_counter() - self.arrived
 
     def text_sent(self) -> None:
-        """Takes note of a stream's first text."""
+        """Notes the time of a stream's first text."""
         if self.first_text is None:
             self.first_text = self.age
 
@@ -68,63 +68,65 @@ _RECORD = web.RequestKey("record", Record)
 
 
 def record_of(request: web.Request) -> Record:
-    """What is being told of a request."""
+    """The record of a request."""
     return request[_RECORD]
 
 
-async def name_answer(request: web.Request, response: web.StreamResponse) -> None:
-    """Gives a request's id back, before the answer's headers are sent."""
+async def add_request_id(request: web.Request, response: web.StreamResponse) -> None:
+    """Adds the request's id to the response, before its headers are sent."""
     response.headers["x-request-id"] = record_of(request).request_id
 
 
-class Observation:
-    """The outermost layer around every handler.
+class RequestLog:
+    """The middleware that logs and counts requests, and turns exceptions into error responses.
 
     Args:
-        metrics: counts what happens.
+        metrics: the front's metrics.
     """
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
     @web.middleware
-    async def observe(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Has a request answered, and tells of it."""
+    async def log_request(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Handles a request, then logs and counts it."""
         record = request[_RECORD] = Record(_request_id(request), _route(request.path))
-        status = _CLIENT_LEFT
+        status = _CLIENT_DISCONNECTED
         try:
             response = await self._answer(request, handler)
             status = response.status
             return response
         except (ConnectionResetError, asyncio.CancelledError):
-            record.facts["end"] = "the client has left"
+            record.facts["end"] = "the client disconnected"
             raise
         finally:
-            self._tell(request, record, status)
+            self._report(request, record, status)
 
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             return await handler(request)
-        except Refusal as refusal:
-            return self._refuse(request, refusal)
-        except UpstreamError as error:
-            return self._refuse(request, refusal_of(error))
+        except ApiError as error:
+            return self._error_response(request, error)
+        except TritonError as error:
+            return self._error_response(request, api_error_of(error))
         except web.HTTPException as error:
             reason = _HTTP_REASONS.get(error.status, "refused")
-            return self._refuse(request, Refusal(error.status, reason, error.text or error.reason))
+            return self._error_response(
+                request, ApiError(error.status, reason, error.text or error.reason)
+            )
         except (ConnectionResetError, asyncio.CancelledError):
             raise
         except Exception:
             _log.exception("request %s failed", json.dumps(record_of(request).request_id))
-            return self._refuse(request, Refusal(500, "internal", "the front has failed"))
+            return self._error_response(request, ApiError(500, "internal", "the front has failed"))
 
-    def _refuse(self, request: web.Request, refusal: Refusal) -> web.StreamResponse:
-        record_of(request).facts["refused"] = refusal.reason
+    def _error_response(self, request: web.Request, error: ApiError) -> web.StreamResponse:
+        record_of(request).facts["refused"] = error.reason
         return web.json_response(
-            refusal.body(request.path), status=refusal.status, headers=refusal.headers
+            error.body(request.path), status=error.status, headers=error.headers
         )
 
-    def _tell(self, request: web.Request, record: Record, status: int) -> None:
+    def _report(self, request: web.Request, record: Record, status: int) -> None:
         if record.route is None:
             return
         self._metrics.answered(record.route, status, record.age)
@@ -141,13 +143,13 @@ class Observation:
         )
 
 
-def refusal_of(error: UpstreamError) -> Refusal:
-    """What Triton refused, or that it failed, in its own words."""
+def api_error_of(error: TritonError) -> ApiError:
+    """Converts an error of Triton, whose message stays."""
     if error.status == 503:
-        return Refusal(503, "unavailable", str(error))
+        return ApiError(503, "unavailable", str(error))
     if error.status == 400:
-        return Refusal(400, "invalid_value", str(error))
-    return Refusal(500, "engine_failed", str(error))
+        return ApiError(400, "invalid_value", str(error))
+    return ApiError(500, "engine_failed", str(error))
 
 
 def _request_id(request: web.Request) -> str:

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent
 
-# A run with nothing to do mostly imports. That makes a great many objects and no garbage, and
-# looking through them for some, meanwhile and at the end, would be a third of its time. So all else
-# is imported after this.
+# A run with nothing to do mostly imports, which creates many objects and no garbage. Without these
+# two lines collections, on the way and at the end, take a fifth of the CPU time of an idle deploy.
+# Everything else is imported after them.
 gc.set_threshold(200_000)
 atexit.register(gc.freeze)
 

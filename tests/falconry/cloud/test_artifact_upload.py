@@ -441,13 +441,30 @@ def test_a_part_that_the_service_stored_otherwise_is_noticed(
 
     def damaged(self, *arguments, **named):
         answer = send(self, *arguments, **named)
-        answer.headers["opc-content-md5"] = "AAAAAAAAAAAAAAAAAAAAAA=="
+        answer.headers["opc-content-crc32c"] = "AAAAAA=="
         return answer
 
     monkeypatch.setattr(ObjectStorageClient, "upload_part", damaged)
     with pytest.raises(CloudError, match="received other bytes than were sent"):
         upload_artifact(session, model, view, staged, silent)
     assert stored(catalog, model) is None
+
+
+def test_an_object_that_was_committed_of_other_parts_is_removed(
+    session, model, view, staged, storage, monkeypatch, catalog
+):
+    commit = ObjectStorageClient.commit_multipart_upload
+
+    def damaged(self, *arguments, **named):
+        answer = commit(self, *arguments, **named)
+        answer.headers["opc-multipart-md5"] = "AAAAAAAAAAAAAAAAAAAAAA==-9"
+        return answer
+
+    monkeypatch.setattr(ObjectStorageClient, "commit_multipart_upload", damaged)
+    with pytest.raises(CloudError, match="received other bytes than were sent"):
+        upload_artifact(session, model, view, staged, silent)
+    assert stored(catalog, model) is None
+    assert left_behind(storage, staged) == []
 
 
 def test_a_part_that_changes_on_its_way_is_refused_and_sent_again(

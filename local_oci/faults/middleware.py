@@ -19,7 +19,7 @@ from local_oci.faults.network import (
 )
 from local_oci.faults.plan import FaultPlan
 from local_oci.faults.refusals import REFUSING_KINDS, headers_of, refusal_of
-from local_oci.http.connection import CUT, SENDFILE
+from local_oci.http.connection import CUT
 from local_oci.http.middleware import LOCAL_PREFIX
 from local_oci.http.responses import error_response
 from local_oci.storage.ids import now
@@ -91,11 +91,8 @@ class Faults:
                 case Kind.CUT_REQUEST:
                     receive = cut_request(receive, cut, fault.after_bytes)
                 case Kind.CUT_RESPONSE:
-                    # What the kernel sends by itself cannot be counted.
-                    scope["extensions"].pop(SENDFILE, None)
                     send = cut_response(send, cut, fault.after_bytes)
                 case Kind.SLOW_BODY:
-                    scope["extensions"].pop(SENDFILE, None)
                     receive = slow_receive(receive, fault.bytes_per_second)
                     send = slow_send(send, fault.bytes_per_second)
         await self._app(scope, receive, send)

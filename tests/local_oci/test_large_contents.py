@@ -1,4 +1,4 @@
-"""Contents that a thread takes from the connection, and contents that are several files."""
+"""Large bodies, and contents that are several files."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ import time
 import uuid
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import oci
 import pytest
 import requests
 
-from local_oci.storage import segments
+from local_oci.home import Home
+from local_oci.storage.blobs import Blobs
 from tests.local_oci.support import LocalCloud, Sdk, ds, refusal, wait_until
 
 NAMESPACE = "localoci"
@@ -44,7 +46,7 @@ def bucket(sdk: Sdk, storage) -> str:
     return name
 
 
-# --- bodies that a thread takes -----------------------------------------------------------------
+# --- large bodies -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [1 << 20, (1 << 20) + 1, (2 << 20) - 4096, LARGE])
@@ -115,6 +117,27 @@ def test_a_stalled_body_keeps_nobody_from_stopping_the_cloud(
     began = time.monotonic()
     cloud.signal(signal.SIGTERM)
     assert time.monotonic() - began < 10
+
+
+def test_memory_is_bounded_whatever_the_size(new_cloud: Callable[..., LocalCloud]) -> None:
+    cloud = new_cloud()
+    sdk = Sdk(cloud)
+    details = os_models.CreateBucketDetails(name="b", compartment_id=sdk.compartment)
+    sdk.object_storage.create_bucket(NAMESPACE, details)
+    before = _peak_bytes(cloud)
+    content = os.urandom(96 << 20)
+    sdk.object_storage.put_object(NAMESPACE, "b", "large", content)
+    got = sdk.object_storage.get_object(NAMESPACE, "b", "large").data.content
+    assert _md5(got) == _md5(content)
+    assert _peak_bytes(cloud) - before < 32 << 20
+
+
+def _peak_bytes(cloud: LocalCloud) -> int:
+    """The most memory that the cloud's process has had."""
+    process = (cloud.directory / "lock").read_text()
+    status = Path(f"/proc/{process}/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) << 10
 
 
 # --- contents in several files ------------------------------------------------------------------
@@ -212,30 +235,29 @@ def test_an_artifact_in_several_files_is_deployed(sdk: Sdk, storage, bucket: str
 
 
 @pytest.mark.parametrize("sizes", [[5], [3, 4], [1, 0, 2, 10]])
-def test_files_are_read_as_one(tmp_path, sizes: list[int]) -> None:
-    contents = [os.urandom(size) for size in sizes]
-    for number, content in enumerate(contents):
-        (tmp_path / f"part{number}").write_bytes(content)
-    joined = tmp_path / "joined"
-    segments.link([tmp_path / f"part{number}" for number in range(len(sizes))], joined)
-    whole = b"".join(contents)
-    assert segments.size_of(joined) == len(whole)
-    with segments.open_content(joined) as file:
-        assert file.read() == whole
-        for start in range(len(whole) + 1):
+def test_joined_blobs_are_read_as_one(tmp_path: Path, sizes: list[int]) -> None:
+    home = Home(tmp_path)
+    home.prepare()
+    blobs, names, contents = Blobs(home), [], [os.urandom(size) for size in sizes]
+    for content in contents:
+        writer = blobs.writer()
+        writer.write(content)
+        names.append(writer.finish().name)
+    joined = blobs.join(names)
+    for name in names:
+        blobs.delete(name)
+    expected = b"".join(contents)
+    assert joined.size == len(expected)
+    with blobs.open(joined.name) as file:
+        assert file.read() == expected
+        for start in range(len(expected) + 1):
             file.seek(start)
             assert (file.read(3), file.tell()) == (
-                whole[start : start + 3],
-                min(start + 3, len(whole)),
+                expected[start : start + 3],
+                min(start + 3, len(expected)),
             )
         file.seek(-2, os.SEEK_END)
-        assert file.read() == whole[-2:]
-    for start in range(len(whole)):
-        for count in range(len(whole) - start + 1):
-            pieces = []
-            for piece in segments.slices(joined, start, count):
-                pieces.append(piece.path.read_bytes()[piece.offset :][: piece.count])
-            assert b"".join(pieces) == whole[start : start + count]
+        assert file.read() == expected[-2:]
 
 
 # --- limits of parts ----------------------------------------------------------------------------

@@ -12,70 +12,70 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-import local_oci.catalog.metadatum_routes
-import local_oci.catalog.routes
-import local_oci.catalog.version_set_routes
-import local_oci.deployments.routes
-import local_oci.faults.routes
-import local_oci.invocation.routes
-import local_oci.logs.data_routes
-import local_oci.logs.routes
-import local_oci.object_storage.routes
-import local_oci.registry.routes
-import local_oci.registry.token_routes
-import local_oci.resource_search.routes
-import local_oci.service_limits.routes
-import local_oci.sessions.routes
-import local_oci.users.routes
-import local_oci.users.tenancy_routes
-import local_oci.work_requests.routes
-from local_oci.catalog.workflows import (
-    delete_models_of_version_set,
-    export_artifact,
-    import_artifact,
-)
-from local_oci.cloud import Cloud
-from local_oci.deployments.workflows import DeploymentWorkflows
-from local_oci.faults.middleware import Faults
+import local_oci.services.catalog.metadata_routes
+import local_oci.services.catalog.routes
+import local_oci.services.catalog.version_set_routes
+import local_oci.services.deployments.routes
+import local_oci.services.faults.routes
+import local_oci.services.invocation.routes
+import local_oci.services.logs.routes
+import local_oci.services.logs.search_routes
+import local_oci.services.object_storage.routes
+import local_oci.services.registry.routes
+import local_oci.services.registry.token_routes
+import local_oci.services.resource_search.routes
+import local_oci.services.service_limits.routes
+import local_oci.services.sessions.routes
+import local_oci.services.users.routes
+import local_oci.services.users.tenancy_routes
+import local_oci.services.work_requests.routes
 from local_oci.http.errors import ServiceError, method_not_allowed, no_such_operation
 from local_oci.http.middleware import Authentication, RequestIds, log_refusal
 from local_oci.http.responses import error_response
 from local_oci.http.retry_tokens import forget_old_tokens
-from local_oci.work_requests.engine import Work, Workflow
-from local_oci.work_requests.models import Operation
+from local_oci.services.catalog.workflows import (
+    delete_models_of_version_set,
+    export_artifact,
+    import_artifact,
+)
+from local_oci.services.cloud import Cloud
+from local_oci.services.deployments.workflows import DeploymentWorkflows
+from local_oci.services.faults.middleware import Faults
+from local_oci.services.work_requests.engine import Work, Workflow
+from local_oci.services.work_requests.models import Operation
 
 # The gateway's paths begin with a wildcard, so they come last.
 _SERVICE_ROUTES = [
-    *local_oci.catalog.routes.ROUTES,
-    *local_oci.catalog.metadatum_routes.ROUTES,
-    *local_oci.catalog.version_set_routes.ROUTES,
-    *local_oci.deployments.routes.ROUTES,
-    *local_oci.work_requests.routes.ROUTES,
-    *local_oci.object_storage.routes.ROUTES,
-    *local_oci.logs.routes.ROUTES,
-    *local_oci.logs.data_routes.ROUTES,
-    *local_oci.sessions.routes.ROUTES,
-    *local_oci.users.routes.ROUTES,
-    *local_oci.users.tenancy_routes.ROUTES,
-    *local_oci.service_limits.routes.ROUTES,
-    *local_oci.resource_search.routes.ROUTES,
-    *local_oci.registry.routes.ROUTES,
-    *local_oci.registry.token_routes.ROUTES,
-    *local_oci.invocation.routes.ROUTES,
+    *local_oci.services.catalog.routes.ROUTES,
+    *local_oci.services.catalog.metadata_routes.ROUTES,
+    *local_oci.services.catalog.version_set_routes.ROUTES,
+    *local_oci.services.deployments.routes.ROUTES,
+    *local_oci.services.work_requests.routes.ROUTES,
+    *local_oci.services.object_storage.routes.ROUTES,
+    *local_oci.services.logs.routes.ROUTES,
+    *local_oci.services.logs.search_routes.ROUTES,
+    *local_oci.services.sessions.routes.ROUTES,
+    *local_oci.services.users.routes.ROUTES,
+    *local_oci.services.users.tenancy_routes.ROUTES,
+    *local_oci.services.service_limits.routes.ROUTES,
+    *local_oci.services.resource_search.routes.ROUTES,
+    *local_oci.services.registry.routes.ROUTES,
+    *local_oci.services.registry.token_routes.ROUTES,
+    *local_oci.services.invocation.routes.ROUTES,
 ]
 _LOCAL_ROUTES = [
-    *local_oci.faults.routes.ROUTES,
-    *local_oci.registry.token_routes.LOCAL_ROUTES,
-    *local_oci.sessions.routes.LOCAL_ROUTES,
+    *local_oci.services.faults.routes.ROUTES,
+    *local_oci.services.registry.token_routes.LOCAL_ROUTES,
+    *local_oci.services.sessions.routes.LOCAL_ROUTES,
 ]
 _UNSIGNED_BODIES = [
-    *local_oci.catalog.routes.UNSIGNED_BODIES,
-    *local_oci.catalog.metadatum_routes.UNSIGNED_BODIES,
-    *local_oci.object_storage.routes.UNSIGNED_BODIES,
+    *local_oci.services.catalog.routes.UNSIGNED_BODIES,
+    *local_oci.services.catalog.metadata_routes.UNSIGNED_BODIES,
+    *local_oci.services.object_storage.routes.UNSIGNED_BODIES,
 ]
 _SELF_AUTHENTICATING = (
-    local_oci.registry.token_routes.SELF_AUTHENTICATING
-    | local_oci.sessions.routes.SELF_AUTHENTICATING
+    local_oci.services.registry.token_routes.SELF_AUTHENTICATING
+    | local_oci.services.sessions.routes.SELF_AUTHENTICATING
 )
 
 

@@ -22,7 +22,7 @@ from local_oci.limits import START_TIMEOUT_SECONDS, STOP_GRACE_SECONDS
 from local_oci.options import AlreadyServedError, ServeError, ServeOptions
 from local_oci.runtime.images import ProcessImages
 from local_oci.runtime.isolation import AUTO, Isolation
-from local_oci.sessions import command as session
+from local_oci.services.sessions import command as session
 
 _NOT_RUNNING = 3  # as `service status` has it (LSB)
 

@@ -13,13 +13,10 @@ from collections.abc import Iterator
 import uvicorn
 
 from local_oci.app import build_app
-from local_oci.cloud import build_cloud
-from local_oci.faults.file import FaultFile, FaultFileError
 from local_oci.home import Home, HomeError, Lock
-from local_oci.http.connection import GatewayProtocol
+from local_oci.http.protocol import GatewayProtocol
 from local_oci.identity import load_or_create
 from local_oci.options import AlreadyServedError, ServeError, ServeOptions
-from local_oci.registry.process import RegistryError
 from local_oci.runtime.artifact import remove_tree
 from local_oci.runtime.docker_engine import EngineError
 from local_oci.runtime.docker_leftovers import remove_left_containers
@@ -28,6 +25,9 @@ from local_oci.runtime.isolation import Isolation
 from local_oci.runtime.probe import choose_isolation
 from local_oci.runtime.process import ProcessRunner
 from local_oci.runtime.runner import StartError
+from local_oci.services.cloud import build_cloud
+from local_oci.services.faults.file import FaultFile, FaultFileError
+from local_oci.services.registry.process import RegistryError
 
 # Another command may hold the lock for an instant, to see whether it is held.
 _LOCK_TIMEOUT_SECONDS = 1.0

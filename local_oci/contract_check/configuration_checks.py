@@ -6,9 +6,13 @@ from collections.abc import Callable
 
 from local_oci.contract_check.report import Finding, ok, violation
 from local_oci.contract_check.request import CheckRequest
-from local_oci.deployments.container_rules import check_command, check_environment, check_port
 from local_oci.http.errors import ServiceError
 from local_oci.limits import COMMAND_BYTES, ENVIRONMENT_BYTES
+from local_oci.services.deployments.container_rules import (
+    check_command,
+    check_environment,
+    check_port,
+)
 
 
 def command_finding(request: CheckRequest) -> Finding:

@@ -7,8 +7,8 @@ import asyncio
 from local_oci.contract_check.engine_image import EngineImage, find_image, has_curl
 from local_oci.contract_check.report import Finding, ok, violation
 from local_oci.contract_check.request import CheckRequest
-from local_oci.runtime.docker_pull import pull_image, split_reference
 from local_oci.runtime.runner import PullError, PullReport
+from local_oci.runtime.runners import pull_image, split_reference
 
 # [inferred] the shapes for custom containers that local_oci lists are x86 machines.
 _PLATFORM = "linux/amd64"

@@ -6,8 +6,8 @@ from local_oci.contract_check.report import Finding, ok, violation, warning
 from local_oci.contract_check.request import CheckRequest
 from local_oci.contract_check.sockets import ListeningSocket
 from local_oci.contract_check.trial import Trial
-from local_oci.deployments.container_rules import is_allowed_port
 from local_oci.limits import MIN_PORT
+from local_oci.services.deployments.container_rules import is_allowed_port
 
 _PORTS = "ports in use"
 _KILLED = "was killed by SIGKILL"

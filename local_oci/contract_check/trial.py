@@ -14,12 +14,12 @@ from local_oci.contract_check.engine_image import EngineImage
 from local_oci.contract_check.leftovers import owner_labels
 from local_oci.contract_check.request import CheckRequest
 from local_oci.contract_check.sockets import ListeningSocket, listening_sockets
-from local_oci.deployments.contract import health_path
 from local_oci.limits import DEFAULT_SHM_SIZE, DEPLOYED_MODEL_PATH
 from local_oci.runtime.docker_container import Confinement, DockerContainer, start_container
 from local_oci.runtime.docker_model_copy import written_files
 from local_oci.runtime.health import EndedError, UnhealthyError, wait_until_healthy
 from local_oci.runtime.runner import Launch, StartError, Stream
+from local_oci.services.deployments.contract import health_path
 
 _KEPT_LINES = 20
 # A server may open its port a moment after the port of the health check.

@@ -15,9 +15,9 @@ from functools import wraps
 from starlette.requests import Request
 from starlette.responses import Response
 
-from local_oci.cloud import cloud_of
 from local_oci.http.errors import ServiceError
 from local_oci.limits import RETRY_TOKEN_LIFETIME
+from local_oci.services.cloud import cloud_of
 from local_oci.storage.database import Database
 
 Create = Callable[[Request, bytes], Response]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from local_oci.home import Home
 from local_oci.runtime.docker_container import Confinement, DockerContainer, start_container
 from local_oci.runtime.docker_leftovers import labels_of, remember_engine
-from local_oci.runtime.docker_pull import pull_image, split_reference
 from local_oci.runtime.runner import FoundImage, Launch, PullError, PullReport, RegistrySource
+from local_oci.runtime.runners import pull_image, split_reference
 
 
 class DockerRunner:

@@ -1,0 +1,64 @@
+"""The auth tokens of the one user."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+
+from local_oci.http.errors import limit_exceeded, not_found
+from local_oci.limits import MAX_AUTH_TOKENS
+from local_oci.services.users.models import AUTH_TOKEN_TYPE, AuthToken
+from local_oci.storage.database import Database
+from local_oci.storage.ids import new_ocid
+from local_oci.storage.records import Collection
+
+_TOKEN_BYTES = 15  # 20 characters, as many as Oracle's have
+
+
+class AuthTokens:
+    """Passwords for clients that cannot sign, such as Docker."""
+
+    def __init__(self, database: Database) -> None:
+        self._records = Collection(database, "auth_token", AuthToken, lambda record: record.id)
+
+    def all(self) -> list[AuthToken]:
+        """All auth tokens."""
+        return list(self._records.scan())
+
+    def create(self, user_id: str, description: str) -> tuple[AuthToken, str]:
+        """Make an auth token; the second value is the only copy of the token itself.
+
+        Raises:
+            ServiceError: 400 if the user has as many as a user can have.
+        """
+        if self._records.count() >= MAX_AUTH_TOKENS:
+            raise limit_exceeded(f"A user can have {MAX_AUTH_TOKENS} auth tokens at a time.")
+        token = secrets.token_urlsafe(_TOKEN_BYTES)
+        record = AuthToken(
+            id=new_ocid(AUTH_TOKEN_TYPE),
+            user_id=user_id,
+            description=description,
+            hash=_hash(token),
+        )
+        return self._records.put(record), token
+
+    def get(self, token_id: str) -> AuthToken:
+        """An auth token named in a path; 404 if there is none."""
+        record = self._records.get(token_id)
+        if record is None:
+            raise not_found()
+        return record
+
+    def delete(self, token_id: str) -> None:
+        """Forget an auth token; it is no password any more."""
+        self._records.delete(token_id)
+
+    def accept(self, token: str) -> bool:
+        """Whether this is one of the auth tokens."""
+        return any(hmac.compare_digest(record.hash, _hash(token)) for record in self.all())
+
+
+def _hash(token: str) -> str:
+    # A token has 120 random bits, so nobody finds it from a fast hash either.
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -1,7 +1,7 @@
-"""A detached server, seen from outside: start it, stop it, ask for it.
+"""A detached server, seen from outside: how to serve, start it, stop it, ask for it.
 
-Whether a server runs is told by its lock alone. The process id in the lock's file is believed
-only while the lock is held, and then it is the holder's.
+A server runs if its lock is held. The process id in the lock's file counts only while the lock is
+held, and then it is the holder's.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.client import HTTPResponse
 from pathlib import Path
 
 import local_oci
 from local_oci.home import Home, HomeError, Lock, is_locked
 from local_oci.limits import STOP_GRACE_SECONDS
-from local_oci.runtime.docker_engine import EngineError
-from local_oci.runtime.docker_leftovers import remove_left_containers
+from local_oci.runtime.docker_engine import EngineError, remove_left_containers
 
 ALREADY_SERVED = 3  # exit status of `serve` when another process has the directory
 
@@ -32,6 +32,39 @@ _STOP_TIMEOUT_SECONDS = 2 * STOP_GRACE_SECONDS + 10.0
 _ANSWER_TIMEOUT_SECONDS = 5.0
 _HOLDER_TIMEOUT_SECONDS = 1.0
 _POLL_SECONDS = 0.02
+
+
+class ServeError(Exception):
+    """Why a cloud cannot be served; one sentence."""
+
+
+class AlreadyServedError(ServeError):
+    """Another process serves the directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """How to serve a cloud.
+
+    Args:
+        home: its directory.
+        host: address to listen on.
+        port: port to listen on; 0 for that of the last run, or any free one.
+        images: process images to register.
+        isolation: "auto", "namespaces" or "plain".
+        start_timeout: seconds that a container has to become healthy.
+        stop_grace: seconds between SIGTERM and SIGKILL when a container is stopped.
+        registry: whether to serve a container registry as well; a home that had one has one.
+    """
+
+    home: Home
+    host: str
+    port: int
+    images: Mapping[str, Path]
+    isolation: str
+    start_timeout: float
+    stop_grace: int
+    registry: bool
 
 
 class DaemonError(Exception):

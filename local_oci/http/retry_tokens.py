@@ -17,7 +17,6 @@ from starlette.responses import Response
 
 from local_oci.http.errors import ServiceError
 from local_oci.limits import RETRY_TOKEN_LIFETIME
-from local_oci.services.cloud import cloud_of
 from local_oci.storage.database import Database
 
 Create = Callable[[Request, bytes], Response]
@@ -37,7 +36,7 @@ def once(create: Create) -> Handler:
         token = request.headers.get("opc-retry-token")
         if token is None:
             return create(request, body)
-        database = cloud_of(request).database
+        database: Database = request.app.state.database
         digest = hashlib.sha256(body).hexdigest()
         earlier = _recall(database, create.__name__, token, digest)
         if earlier is not None:

@@ -20,9 +20,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from local_oci.http.errors import ServiceError, not_authenticated
-from local_oci.identity import Identity
+from local_oci.identity import KEY_ID_PREFIX, Identity, session_key
 from local_oci.limits import MAX_CLOCK_SKEW
-from local_oci.services.sessions.tokens import KEY_ID_PREFIX, session_key
 
 _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
 _ALWAYS_SIGNED = frozenset({"(request-target)", "host"})

@@ -9,22 +9,19 @@ from starlette.requests import Request
 
 from local_oci.home import Home
 from local_oci.identity import Identity
-from local_oci.runtime.combined import CombinedRunner
-from local_oci.runtime.docker_runner import DockerRunner
 from local_oci.runtime.process import ProcessRunner
 from local_oci.runtime.runner import Runner
+from local_oci.runtime.runners import CombinedRunner, DockerRunner
 from local_oci.services.catalog.store import Catalog
 from local_oci.services.deployments.fleet import Fleet
 from local_oci.services.deployments.models import ModelDeployment
-from local_oci.services.faults.file import FaultFile
-from local_oci.services.faults.plan import FaultPlan
-from local_oci.services.invocation.throttle import Throttle
+from local_oci.services.faults.plan import FaultFile, FaultPlan
+from local_oci.services.invocation.forwarding import Throttle
 from local_oci.services.logs.store import LogService
 from local_oci.services.object_storage.models import Bucket
 from local_oci.services.object_storage.store import Objects, Uploads
-from local_oci.services.registry.service import ContainerRegistry
-from local_oci.services.registry.store import Repositories
-from local_oci.services.registry.switch import RegistrySwitch
+from local_oci.services.registry.contents import Repositories
+from local_oci.services.registry.service import ContainerRegistry, RegistrySwitch
 from local_oci.services.users.store import AuthTokens
 from local_oci.services.work_requests.engine import WorkRequests
 from local_oci.services.work_requests.models import WorkRequest

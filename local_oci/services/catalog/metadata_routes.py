@@ -15,11 +15,9 @@ from starlette.routing import Route
 
 from local_oci.http.bodies import blob_response, receive_blob
 from local_oci.http.errors import conflict, not_found
-from local_oci.http.messages import check_if_match
+from local_oci.http.messages import check_if_match, empty_response
 from local_oci.http.middleware import UnsignedBody
-from local_oci.http.responses import empty_response
-from local_oci.services.catalog.metadata import Metadata
-from local_oci.services.catalog.models import MetadatumArtifact, Model
+from local_oci.services.catalog.models import Metadata, MetadatumArtifact, Model
 from local_oci.services.catalog.store import Catalog
 from local_oci.services.cloud import cloud_of
 

@@ -11,18 +11,18 @@ from starlette.routing import Route
 from local_oci.http.bodies import blob_response, receive_blob
 from local_oci.http.errors import incorrect_state, not_found
 from local_oci.http.messages import (
+    WORK_REQUEST_HEADER,
     check_if_match,
+    empty_response,
     given_fields,
     parse_details,
     read_details,
+    record_response,
     required_query,
 )
 from local_oci.http.middleware import UnsignedBody
 from local_oci.http.pages import list_response
-from local_oci.http.responses import WORK_REQUEST_HEADER, empty_response, record_response
 from local_oci.http.retry_tokens import once
-from local_oci.services.catalog.artifacts import attach
-from local_oci.services.catalog.deletion import check_unused, delete
 from local_oci.services.catalog.models import (
     MODEL_TYPE,
     PROJECT_TYPE,
@@ -38,11 +38,17 @@ from local_oci.services.catalog.models import (
     UpdateModelDetails,
     UpdateProjectDetails,
 )
-from local_oci.services.catalog.versions import place, updated
-from local_oci.services.catalog.workflows import accept_export, accept_import
+from local_oci.services.catalog.store import place, updated
+from local_oci.services.catalog.workflows import (
+    accept_export,
+    accept_import,
+    attach,
+    check_unused,
+    delete,
+)
 from local_oci.services.cloud import Cloud, cloud_of
 from local_oci.services.work_requests.models import Operation, WorkRequestResource
-from local_oci.storage.ids import new_ocid, now
+from local_oci.storage.records import new_ocid, now
 
 UNSIGNED_BODIES = [UnsignedBody("POST", re.compile(r"/20190101/models/[^/]+/artifact"))]
 

@@ -8,16 +8,17 @@ from starlette.routing import Route
 
 from local_oci.http.errors import conflict, incorrect_state, not_found
 from local_oci.http.messages import (
+    WORK_REQUEST_HEADER,
     check_if_match,
+    empty_response,
     given_fields,
     parse_details,
     read_details,
+    record_response,
     required_query,
 )
 from local_oci.http.pages import list_response
-from local_oci.http.responses import WORK_REQUEST_HEADER, empty_response, record_response
 from local_oci.http.retry_tokens import once
-from local_oci.services.catalog.deletion import check_unused
 from local_oci.services.catalog.models import (
     VERSION_SET_TYPE,
     CreateVersionSetDetails,
@@ -25,9 +26,10 @@ from local_oci.services.catalog.models import (
     VersionSet,
     VersionSetState,
 )
+from local_oci.services.catalog.workflows import check_unused
 from local_oci.services.cloud import cloud_of
 from local_oci.services.work_requests.models import Operation, WorkRequestResource
-from local_oci.storage.ids import new_ocid, now
+from local_oci.storage.records import new_ocid, now
 
 
 @once

@@ -1,4 +1,4 @@
-"""What takes time in the catalog: artifacts from and to Object Storage, and a version set's end.
+"""What takes time in the catalog: artifacts from and to Object Storage, and deletions.
 
 The names are Oracle's: "export" brings an object into the catalog, "import" takes an artifact out
 of it (oci 2.189.0, export_model_artifact and import_model_artifact).
@@ -9,20 +9,28 @@ from __future__ import annotations
 import asyncio
 import json
 
-from local_oci.http.errors import ServiceError, invalid_parameter, related_resource_not_found
+from local_oci.http.errors import (
+    ServiceError,
+    conflict,
+    incorrect_state,
+    invalid_parameter,
+    related_resource_not_found,
+)
 from local_oci.identity import REGION
-from local_oci.services.catalog.artifacts import attach
-from local_oci.services.catalog.deletion import delete
 from local_oci.services.catalog.models import (
     MODEL_TYPE,
+    Artifact,
     Model,
+    ModelState,
     ObjectStorageDestination,
     ObjectStorageSource,
 )
 from local_oci.services.cloud import Cloud
+from local_oci.services.deployments.models import uses_model
 from local_oci.services.object_storage.models import NAMESPACE
 from local_oci.services.work_requests.engine import Work, WorkError
 from local_oci.services.work_requests.models import Operation, WorkRequest, WorkRequestResource
+from local_oci.storage.blobs import Blob
 
 
 def accept_export(cloud: Cloud, model: Model, source: ObjectStorageSource) -> WorkRequest:
@@ -97,3 +105,75 @@ def _check_place(namespace: str, region: str, name: str) -> None:
         raise related_resource_not_found(f"namespace {namespace}")
     if region != REGION:
         raise invalid_parameter(f"{name}: this cloud has the one region '{REGION}'.")
+
+
+# --- attaching an artifact to a model ---------------------------------------------------------
+
+
+def attach(cloud: Cloud, model_id: str, blob: Blob, content_disposition: str) -> Artifact:
+    """Make a blob the artifact of a model.
+
+    Artifacts are immutable: the same bytes again are no change, other bytes are refused.
+    [inferred] from the catalog's documents, which call artifacts immutable by design.
+
+    Raises:
+        ServiceError: 409 Conflict, or 404 if the model was deleted meanwhile; the blob is gone.
+    """
+    try:
+        return _attach(cloud, model_id, blob, content_disposition)
+    except ServiceError:
+        cloud.blobs.delete(blob.name)
+        raise
+
+
+def _attach(cloud: Cloud, model_id: str, blob: Blob, content_disposition: str) -> Artifact:
+    cloud.catalog.model(model_id)
+    present = cloud.catalog.artifacts.get(model_id)
+    if present is None:
+        return cloud.catalog.artifacts.put(
+            Artifact(
+                model_id=model_id,
+                blob=blob.name,
+                size=blob.size,
+                md5=blob.md5,
+                content_disposition=content_disposition,
+            )
+        )
+    if not _same(cloud, present, blob):
+        raise conflict(
+            f"Model {model_id} has an artifact already, and artifacts are immutable. Create a new "
+            "model for a new artifact."
+        )
+    cloud.blobs.delete(blob.name)
+    return present
+
+
+def _same(cloud: Cloud, present: Artifact, blob: Blob) -> bool:
+    """Whether a blob is the artifact that is there; what came in parts has no MD5 of its own."""
+    if present.size != blob.size:
+        return False
+    if present.md5 is None or blob.md5 is None:
+        return cloud.blobs.same(present.blob, blob.name)
+    return present.md5 == blob.md5
+
+
+# --- deleting models with all that belongs to them --------------------------------------------
+
+
+def check_unused(cloud: Cloud, model: Model) -> None:
+    """Refuse to delete a model that a deployment uses: 409."""
+    if any(uses_model(deployment, model.id) for deployment in cloud.deployments.scan()):
+        raise incorrect_state("A model deployment uses the model; delete the deployment first.")
+
+
+async def delete(cloud: Cloud, model: Model) -> None:
+    """Delete a model, its artifact and those of its metadata."""
+    catalog = cloud.catalog
+    artifact = catalog.artifacts.get(model.id)
+    extras = list(catalog.metadatum_artifacts.below(f"{model.id}/"))
+    catalog.models.change(model, lifecycle_state=ModelState.DELETED)
+    catalog.artifacts.delete(model.id)
+    for extra in extras:
+        catalog.metadatum_artifacts.delete(extra.key)
+    for stored in ([] if artifact is None else [artifact]) + extras:
+        await asyncio.to_thread(cloud.blobs.delete, stored.blob)

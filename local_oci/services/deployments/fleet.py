@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,15 +30,44 @@ from local_oci.runtime.runner import (
     StartError,
     Stream,
 )
-from local_oci.services.deployments.contract import health_path
 from local_oci.services.deployments.models import ContainerConfiguration
-from local_oci.services.deployments.pulling import PullSteps, Step
+from local_oci.services.deployments.rules import health_path
 from local_oci.services.work_requests.engine import WorkError
 
+Step = Callable[[str, float], None]
+
+_TEXT = "Pulling the container image"
+# Each step is an entry in the work request's log, so there are few.
+_QUARTERS = 4
 # Oracle's own words for whatever goes wrong before a deployment is ACTIVE.
 _BOOTSTRAP = "Errors occurred while bootstrapping the Model Deployment"
 
 _log = logging.getLogger("local_oci.deployments")
+
+
+class PullSteps:
+    """Tells a pull's beginning and its quarters, each once.
+
+    Args:
+        step: receives message and percentage of the whole job.
+        first: percentage when the pull begins.
+        last: percentage when it is done.
+    """
+
+    def __init__(self, step: Step, first: float, last: float) -> None:
+        self._step = step
+        self._first = first
+        self._last = last
+        self._told = -1
+
+    def report(self, fraction: float) -> None:
+        """The pull is so far, from 0 to 1."""
+        quarter = int(fraction * _QUARTERS)
+        if quarter > self._told:
+            self._told = quarter
+            done = quarter / _QUARTERS
+            message = f"{_TEXT}: {done:.0%}" if quarter else _TEXT
+            self._step(message, self._first + done * (self._last - self._first))
 
 
 @dataclass(frozen=True, slots=True)

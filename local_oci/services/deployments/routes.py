@@ -11,21 +11,19 @@ from starlette.routing import Route
 
 from local_oci.http.errors import invalid_parameter, not_found
 from local_oci.http.messages import (
+    WORK_REQUEST_HEADER,
     check_if_match,
+    empty_response,
     parse_json,
+    record_response,
     required_query,
     validate_details,
 )
 from local_oci.http.pages import list_response, page_response
-from local_oci.http.responses import (
-    WORK_REQUEST_HEADER,
-    empty_response,
-    record_response,
-)
 from local_oci.http.retry_tokens import once
 from local_oci.services.cloud import Cloud, cloud_of
 from local_oci.services.deployments import commands
-from local_oci.services.deployments.configuration_rules import check_emulated, check_image
+from local_oci.services.deployments.commands import check_emulated, check_image
 from local_oci.services.deployments.models import (
     ContainerConfiguration,
     CreateDeploymentDetails,
@@ -33,7 +31,7 @@ from local_oci.services.deployments.models import (
     SystemData,
     UpdateDeploymentDetails,
 )
-from local_oci.services.deployments.shapes import all_shapes
+from local_oci.services.deployments.rules import all_shapes
 from local_oci.services.deployments.updates import Target, plan
 from local_oci.services.work_requests.models import WorkRequest
 

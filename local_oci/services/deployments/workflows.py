@@ -9,9 +9,8 @@ from dataclasses import replace
 
 from local_oci.runtime.runner import Stream
 from local_oci.services.cloud import Cloud
-from local_oci.services.deployments.fleet import Order, Running
+from local_oci.services.deployments.fleet import Order, Running, Step
 from local_oci.services.deployments.models import Configuration, DeploymentState, ModelDeployment
-from local_oci.services.deployments.pulling import Step
 from local_oci.services.deployments.updates import NEEDS_NEW_CONTAINER, Target, changed_groups
 from local_oci.services.logs.store import Category
 from local_oci.services.work_requests.engine import Work, WorkError, Workflow

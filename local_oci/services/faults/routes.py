@@ -8,9 +8,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from local_oci.http.errors import invalid_parameter
-from local_oci.http.loopback import from_here
-from local_oci.http.middleware import LOCAL_PREFIX
-from local_oci.http.responses import empty_response, json_response
+from local_oci.http.messages import empty_response, json_response
+from local_oci.http.middleware import LOCAL_PREFIX, from_here
 from local_oci.services.cloud import cloud_of
 from local_oci.services.faults.models import FAULTS
 

@@ -1,13 +1,16 @@
 """Carries one invocation into a container, and its answer back without a change.
 
-A container's own 4xx and 5xx reach the client as they are; the gateway answers by itself only when
-there is no answer (503, 500 at the deadline) or when a stream was asked for and none came (409).
+A container's own 4xx and 5xx reach the client as they are; the gateway itself answers only when
+there is no answer (503, 500 at the deadline), when a stream was asked for and none came (409), or
+when the tenancy invokes too often (429).
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -20,7 +23,11 @@ from starlette.types import Receive, Scope, Send
 
 from local_oci.http.errors import ServiceError
 from local_oci.http.protocol import TRAILERS
-from local_oci.limits import PREDICT_TIMEOUT_SECONDS, STREAM_SILENCE_SECONDS
+from local_oci.limits import (
+    MAX_REQUESTS_PER_SECOND,
+    PREDICT_TIMEOUT_SECONDS,
+    STREAM_SILENCE_SECONDS,
+)
 from local_oci.services.deployments.fleet import Running
 
 # RFC 9110, section 7.6.1, and what belongs to the exchange with the gateway.
@@ -42,6 +49,7 @@ _EVENT_STREAM = "text/event-stream"
 _STREAM_FAILURE = "StreamFailure"
 
 ResultT = TypeVar("ResultT")
+_WINDOW_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,3 +251,33 @@ def _stream_failure(code: str, status: int, message: str) -> tuple[bytes, bytes]
 def unavailable() -> ServiceError:
     """503: nobody answers in the container."""
     return ServiceError(503, "ServiceUnavailable", "Model server unavailable.")
+
+
+class Throttle:
+    """Counts the invocations of the last second.
+
+    Args:
+        now: the time in seconds.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._times: deque[float] = deque()
+
+    def check(self) -> None:
+        """Count an invocation, or refuse it.
+
+        Raises:
+            ServiceError: 429, in Oracle's words (model-dep-invoke-throttling.htm).
+        """
+        present = self._now()
+        while self._times and self._times[0] <= present - _WINDOW_SECONDS:
+            self._times.popleft()
+        if len(self._times) >= MAX_REQUESTS_PER_SECOND:
+            raise ServiceError(
+                429,
+                "TooManyRequests",
+                "Tenancy request-rate limit exceeded. Please use the OCI Console to submit a "
+                "support ticket for your tenancy to increase the request limit.",
+            )
+        self._times.append(present)

@@ -13,8 +13,7 @@ from local_oci.limits import (
     LOG_NAME_CHARACTERS,
     LOG_RETENTION_DAYS,
 )
-from local_oci.storage.ids import now
-from local_oci.storage.records import FreeformTags, Resource, Tagged, WireModel
+from local_oci.storage.records import FreeformTags, Resource, Tagged, WireModel, now
 
 LOG_GROUP_TYPE = "loggroup"
 LOG_TYPE = "log"

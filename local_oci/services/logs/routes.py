@@ -10,14 +10,16 @@ from starlette.routing import Route
 
 from local_oci.http.errors import conflict, incorrect_state, not_found
 from local_oci.http.messages import (
+    WORK_REQUEST_HEADER,
     check_if_match,
+    empty_response,
     given_fields,
     parse_details,
     read_details,
+    record_response,
     required_query,
 )
 from local_oci.http.pages import entries_response, list_response
-from local_oci.http.responses import WORK_REQUEST_HEADER, empty_response, record_response
 from local_oci.http.retry_tokens import once
 from local_oci.services.cloud import Cloud, cloud_of
 from local_oci.services.logs.models import (
@@ -34,7 +36,7 @@ from local_oci.services.logs.models import (
     UpdateLogGroupDetails,
 )
 from local_oci.services.work_requests.models import LogEntry
-from local_oci.storage.ids import new_ocid, now
+from local_oci.storage.records import new_ocid, now
 
 # --- log groups -------------------------------------------------------------------------------
 

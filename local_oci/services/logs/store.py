@@ -13,8 +13,7 @@ from typing import Any
 from local_oci.services.deployments.models import LogReference, ModelDeployment
 from local_oci.services.logs.models import Log, LoggingWorkRequest, LogGroup
 from local_oci.storage.database import Database
-from local_oci.storage.ids import now
-from local_oci.storage.records import Collection
+from local_oci.storage.records import Collection, now
 
 Entry = dict[str, Any]
 # Time in seconds and serial number of an entry, by which entries are in order.

@@ -11,8 +11,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from local_oci.storage.ids import now
-from local_oci.storage.records import Record, Tagged, WireModel
+from local_oci.storage.records import Record, Tagged, WireModel, now
 
 # A tenancy has one namespace; this cloud has one tenancy.
 NAMESPACE: Literal["localoci"] = "localoci"

@@ -15,23 +15,18 @@ from starlette.routing import Route
 
 from local_oci.http.bodies import blob_response, receive_blob
 from local_oci.http.errors import ServiceError, invalid_parameter
-from local_oci.http.messages import check_if_match, read_details, required_query
+from local_oci.http.messages import (
+    check_if_match,
+    empty_response,
+    json_response,
+    read_details,
+    record_response,
+    required_query,
+)
 from local_oci.http.middleware import UnsignedBody
 from local_oci.http.pages import page_response
-from local_oci.http.responses import empty_response, json_response, record_response
 from local_oci.limits import MAX_PART_BYTES, MAX_PART_NUMBER
 from local_oci.services.cloud import Cloud, cloud_of
-from local_oci.services.object_storage.errors import (
-    bucket_exists,
-    bucket_not_empty,
-    bucket_not_found,
-    if_match_failed,
-    if_none_match_failed,
-    invalid_part,
-    namespace_not_found,
-    no_such_upload,
-    object_not_found,
-)
 from local_oci.services.object_storage.listing import list_page, read_listing
 from local_oci.services.object_storage.models import (
     NAMESPACE,
@@ -44,7 +39,7 @@ from local_oci.services.object_storage.models import (
     StoredObject,
     Upload,
 )
-from local_oci.storage.ids import new_ocid
+from local_oci.storage.records import new_ocid
 
 UNSIGNED_BODIES = [UnsignedBody("PUT", re.compile(r"/n/[^/]+/b/[^/]+/[ou]/.+", re.DOTALL))]
 
@@ -329,3 +324,71 @@ ROUTES = [
     Route(_UPLOAD, commit_multipart_upload, methods=["POST"]),
     Route(_UPLOAD, abort_multipart_upload, methods=["DELETE"]),
 ]
+
+
+# --- errors that only Object Storage has ------------------------------------------------------
+
+
+def namespace_not_found(name: str) -> ServiceError:
+    """404: a namespace of somebody else."""
+    return ServiceError(
+        404,
+        "NamespaceNotFound",
+        f"You do not have authorization to perform this request, or the namespace '{name}' could "
+        "not be found.",
+    )
+
+
+def bucket_not_found(name: str) -> ServiceError:
+    """404: no such bucket."""
+    return ServiceError(
+        404,
+        "BucketNotFound",
+        f"Either the bucket named '{name}' does not exist in the namespace or you are not "
+        "authorized to access it",
+    )
+
+
+def bucket_exists(name: str) -> ServiceError:
+    """409: the name is taken."""
+    return ServiceError(
+        409,
+        "BucketAlreadyExists",
+        f"Either the bucket '{name}' already exists or you are not authorized to create it",
+    )
+
+
+def bucket_not_empty(name: str) -> ServiceError:
+    """409: there are objects or open uploads."""
+    return ServiceError(
+        409, "BucketNotEmpty", f"Bucket named '{name}' is not empty. Delete all objects first."
+    )
+
+
+def object_not_found(name: str, bucket: str) -> ServiceError:
+    """404: no such object."""
+    return ServiceError(
+        404, "ObjectNotFound", f"The object '{name}' was not found in the bucket '{bucket}'"
+    )
+
+
+def if_match_failed() -> ServiceError:
+    """412: the object is another version, or is not there."""
+    return ServiceError(412, "IfMatchFailed", "The If-Match header does not match the object.")
+
+
+def if_none_match_failed() -> ServiceError:
+    """412: the object is there."""
+    return ServiceError(
+        412, "IfNoneMatchFailed", "The object exists and the If-None-Match header is '*'."
+    )
+
+
+def no_such_upload(upload_id: str) -> ServiceError:
+    """404: the upload was committed, aborted, or never begun."""
+    return ServiceError(404, "NoSuchUpload", f"The multipart upload '{upload_id}' does not exist")
+
+
+def invalid_part(reason: str) -> ServiceError:
+    """400: the parts to commit are not the parts that were uploaded."""
+    return ServiceError(400, "InvalidUploadPart", reason)

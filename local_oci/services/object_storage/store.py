@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from local_oci.services.object_storage.models import ObjectHeaders, Part, StoredObject, Upload
 from local_oci.storage.blobs import Blob, Blobs, WrittenBlob
 from local_oci.storage.database import Database
-from local_oci.storage.ids import now
-from local_oci.storage.records import Collection
+from local_oci.storage.records import Collection, now
 
 # A bucket's name cannot hold it, so a key is unambiguous.
 _SEPARATOR = "/"

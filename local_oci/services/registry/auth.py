@@ -1,7 +1,8 @@
-"""The tokens that the registry trusts, and the key that signs them.
+"""Who may do what to which repository: callers, their scopes, and the tokens that say so.
 
 Docker distribution 2.8 (registry/auth/token) takes JWTs whose header carries the certificate of
-their key (`x5c`), if it finds that certificate in its own bundle.
+their key (`x5c`), if it finds that certificate in its own bundle. The form of a scope is
+`repository:<namespace>/<name>:pull,push` (docs/spec/auth/scope.md there).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import secrets
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 
 import jwt
@@ -20,9 +22,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
+from local_oci.http.errors import not_authenticated
+from local_oci.http.signatures import SignedRequest, verify
+from local_oci.identity import Identity
 from local_oci.limits import REGISTRY_TOKEN_LIFETIME
-from local_oci.services.registry.scopes import Action, Scope
-from local_oci.storage.ids import now
+from local_oci.services.object_storage.models import NAMESPACE
+from local_oci.services.registry.contents import Repositories
+from local_oci.services.registry.models import REPOSITORY_TYPE, Repository, parse_image_name
+from local_oci.services.users.store import USER_NAME, AuthTokens
+from local_oci.storage.records import new_ocid, now
 
 ISSUER = "local_oci"
 
@@ -30,6 +38,59 @@ _ALGORITHM = "RS256"
 _KEY_BITS = 2048
 _CERTIFICATE_LIFETIME = timedelta(days=36500)  # as long as the home lasts
 _LOGIN = "login"  # a claim of our own, which the registry ignores
+BEARER_TOKEN = "BEARER_TOKEN"
+
+_FEDERATION = "oracleidentitycloudservice"
+
+
+class Action(StrEnum):
+    """What can be done to a repository."""
+
+    PULL = "pull"
+    PUSH = "push"
+    DELETE = "delete"
+
+
+ALL_RIGHTS = frozenset({Action.PULL, Action.PUSH})
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Actions on one repository.
+
+    Args:
+        path: its name in the registry, namespace included.
+        actions: what is asked for or allowed.
+    """
+
+    path: str
+    actions: Set[Action]
+
+    def claim(self) -> dict[str, object]:
+        """An entry of a token's claim `access`."""
+        return {"type": "repository", "name": self.path, "actions": sorted(self.actions)}
+
+
+def parse_scopes(parameters: Iterable[str]) -> list[Scope]:
+    """The repositories in `scope` parameters, each of which may hold several, space-separated.
+
+    Other kinds of resources (the catalog, plugins) and other actions are left out: nobody here is
+    allowed any of them.
+    """
+    texts = [text for parameter in parameters for text in parameter.split()]
+    return [scope for scope in map(_parse, texts) if scope is not None]
+
+
+def _parse(text: str) -> Scope | None:
+    kind, _, rest = text.partition(":")
+    path, separator, actions = rest.rpartition(":")
+    if kind != "repository" or not separator:
+        return None
+    known = frozenset(Action) & set(actions.split(","))
+    return Scope(path, frozenset(Action(action) for action in known))
+
+
+# --- tokens -----------------------------------------------------------------------------------
 
 
 class InvalidTokenError(Exception):
@@ -141,3 +202,137 @@ class TokenIssuer:
         if _LOGIN not in claims:
             raise InvalidTokenError("the token was not got by a signed request")
         return frozenset(Action(action) for action in claims[_LOGIN])
+
+
+# --- callers: the one user, by signature or password, or nobody -------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks.
+
+    Args:
+        user: OCID of the user, empty for nobody.
+        rights: what the caller may do to the tenancy's repositories.
+        login: what tokens may allow that the caller gets with the answer as a password.
+    """
+
+    user: str
+    rights: Set[Action]
+    login: Set[Action] = frozenset()
+
+
+NOBODY = Caller("", frozenset())
+
+
+class Credentials:
+    """Tells who a request comes from.
+
+    Args:
+        identity: the one user.
+        auth_tokens: the user's passwords.
+        issuer: knows the tokens that are passwords as well.
+    """
+
+    def __init__(self, identity: Identity, auth_tokens: AuthTokens, issuer: TokenIssuer) -> None:
+        self._user = identity.user
+        self._identity = identity
+        self._auth_tokens = auth_tokens
+        self._issuer = issuer
+
+    def caller(self, request: SignedRequest) -> Caller:
+        """Who sent a request.
+
+        Raises:
+            ServiceError: 401 NotAuthenticated.
+        """
+        scheme, _, value = request.headers.get("authorization", "").partition(" ")
+        match scheme.lower():
+            case "":
+                return NOBODY
+            case "basic":
+                return self._by_password(value)
+            case _:
+                verify(request, self._identity, now())
+                return Caller(self._user, ALL_RIGHTS, login=ALL_RIGHTS)
+
+    def _by_password(self, value: str) -> Caller:
+        try:
+            name, _, password = base64.b64decode(value, validate=True).decode().partition(":")
+        except ValueError as error:
+            raise not_authenticated("the Basic credentials are not text in base64") from error
+        if name == BEARER_TOKEN:
+            try:
+                return Caller(self._user, self._issuer.login(password))
+            except InvalidTokenError as error:
+                raise not_authenticated(f"the bearer token does not log in: {error}") from error
+        if not self._is_user(name):
+            raise not_authenticated("the user name is not <namespace>/<user> of this cloud")
+        if not self._auth_tokens.accept(password):
+            raise not_authenticated("the password is no auth token of the user")
+        return Caller(self._user, ALL_RIGHTS)
+
+    def _is_user(self, name: str) -> bool:
+        namespace, _, user = name.partition("/")
+        user = user.removeprefix(f"{_FEDERATION}/")
+        return namespace == NAMESPACE and user in (USER_NAME, self._user)
+
+
+# --- access -----------------------------------------------------------------------------------
+
+
+class AnonymousError(Exception):
+    """Nobody asks for what only a user may do."""
+
+
+class Access:
+    """Decides what tokens allow.
+
+    Args:
+        identity: whose repositories they are.
+        repositories: the tenancy's repositories; a push may add to them.
+    """
+
+    def __init__(self, identity: Identity, repositories: Repositories) -> None:
+        self._identity = identity
+        self._repositories = repositories
+
+    def grant(self, caller: Caller, scopes: Iterable[Scope]) -> list[Scope]:
+        """What the caller gets of what it asks for; a scope of which nothing is left is dropped.
+
+        Raises:
+            AnonymousError: the caller is nobody, and asks for more than to pull what is public.
+        """
+        granted = [Scope(scope.path, self._allowed(caller, scope)) for scope in scopes]
+        return [scope for scope in granted if scope.actions]
+
+    def _allowed(self, caller: Caller, scope: Scope) -> Set[Action]:
+        image = parse_image_name(scope.path)
+        if image is None or image.tag is not None or image.digest is not None:
+            return frozenset()
+        repository = self._repositories.named(image.repository)
+        if caller == NOBODY:
+            if repository is None or not repository.is_public or scope.actions != {Action.PULL}:
+                raise AnonymousError
+            return scope.actions
+        wanted = scope.actions & caller.rights
+        if repository is None and not (Action.PUSH in wanted and self._add(image.repository)):
+            return frozenset()
+        return wanted
+
+    def _add(self, name: str) -> bool:
+        """Make the repository of a first push, if that may be; say if it was made."""
+        configuration = self._repositories.configuration
+        if not configuration.is_repository_created_on_first_push or self._repositories.full:
+            return False
+        self._repositories.add(
+            Repository(
+                id=new_ocid(REPOSITORY_TYPE),
+                compartment_id=self._identity.tenancy,
+                display_name=name,
+                created_by=self._identity.user,
+                is_public=False,
+                is_immutable=False,
+            )
+        )
+        return True

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 
-from local_oci.runtime.syscalls import set_parent_death_signal
+from local_oci.runtime.namespaces import set_parent_death_signal
 
 
 def main(parent: int, program: str, configuration: str) -> None:

@@ -1,19 +1,35 @@
-"""What the registry holds, read from its storage.
+"""What the registry holds, read from its storage, and the repositories that the cloud knows of.
 
-Its HTTP API tells neither which manifests have no tag nor when anything was pushed, and its
-notifications arrive late and are lost with the process. The layout (v2) is the one described in
-registry/storage/paths.go of Docker distribution; nothing is written here.
+docker-registry's HTTP API tells neither which manifests have no tag nor when anything was pushed,
+and its notifications arrive late and are lost with the process. The layout (v2) is the one
+described in registry/storage/paths.go of Docker distribution; nothing is written there.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from local_oci.http.errors import ServiceError, limit_exceeded, not_found
+from local_oci.limits import MAX_REPOSITORIES
+from local_oci.services.registry.models import (
+    IMAGE_TYPE,
+    Configuration,
+    Image,
+    Layer,
+    Repository,
+    Version,
+    path_of,
+)
+from local_oci.storage.database import Database
+from local_oci.storage.records import Collection, derived_ocid
+
 _LINK = "link"
+_GIGABYTE = 2**30  # [inferred], and that it is rounded down
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,3 +156,127 @@ def _read_link(file: Path) -> _Link | None:
 
 def _time(file: Path) -> datetime:
     return datetime.fromtimestamp(file.stat().st_mtime, UTC)
+
+
+# --- images and counts of the Artifacts service -----------------------------------------------
+
+
+def counted(repository: Repository, contents: Contents) -> Repository:
+    """A repository with what the registry holds of it now."""
+    manifests = contents.manifests(path_of(repository.display_name))
+    layers = {layer.digest: layer.size for manifest in manifests for layer in manifest.layers}
+    size = sum(layers.values())
+    return repository.model_copy(
+        update={
+            "image_count": len(manifests),
+            "layer_count": len(layers),
+            "layers_size_in_bytes": size,
+            "billable_size_in_gbs": size // _GIGABYTE,
+            "time_last_pushed": max((manifest.pushed for manifest in manifests), default=None),
+        }
+    )
+
+
+def images_of(repository: Repository, contents: Contents) -> list[Image]:
+    """The images of a repository, with tags or without."""
+    return [
+        _image(repository, manifest)
+        for manifest in contents.manifests(path_of(repository.display_name))
+    ]
+
+
+def _image(repository: Repository, manifest: StoredManifest) -> Image:
+    tags = manifest.tags
+    return Image(
+        id=derived_ocid(IMAGE_TYPE, f"{repository.id} {manifest.digest}"),
+        etag=_etag(manifest),
+        compartment_id=repository.compartment_id,
+        repository_id=repository.id,
+        repository_name=repository.display_name,
+        digest=manifest.digest,
+        display_name=_display_name(repository, manifest),
+        created_by=repository.created_by,
+        time_created=manifest.time,
+        version=tags[0].name if tags else None,
+        versions=tuple(
+            Version(version=tag.name, created_by=repository.created_by, time_created=tag.time)
+            for tag in tags
+        ),
+        layers=tuple(
+            Layer(digest=layer.digest, size_in_bytes=layer.size, time_created=layer.time)
+            for layer in manifest.layers
+        ),
+        layers_size_in_bytes=sum(layer.size for layer in manifest.layers),
+        manifest_size_in_bytes=manifest.size,
+    )
+
+
+def _display_name(repository: Repository, manifest: StoredManifest) -> str:
+    """As the SDK describes ContainerImage.display_name; the last known version is not known."""
+    if manifest.tags:
+        return f"{repository.display_name}:{manifest.tags[0].name}"
+    return f"{repository.display_name}:unknown@{manifest.digest}"
+
+
+def _etag(manifest: StoredManifest) -> str:
+    """Another one whenever the image's tags are others."""
+    state = [manifest.digest, *(f"{tag.name} {tag.time}" for tag in manifest.tags)]
+    return hashlib.sha256("\n".join(state).encode()).hexdigest()
+
+
+# --- the tenancy's repositories and their configuration ---------------------------------------
+
+
+class Repositories:
+    """All repositories, by name: it is unique in the tenancy, whatever the compartment.
+
+    (Oracle's release note of 18 February 2021, "Support for repositories in compartments".)
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.records = Collection(
+            database, "container_repository", Repository, lambda record: record.display_name
+        )
+        self._configurations = Collection(
+            database, "container_configuration", Configuration, lambda _: Configuration.KEY
+        )
+
+    def named(self, name: str) -> Repository | None:
+        """The repository with this name, if there is one."""
+        return self.records.get(name)
+
+    def repository(self, repository_id: str) -> Repository:
+        """A repository named in a path; 404 if there is none."""
+        for record in self.records.scan():
+            if record.id == repository_id:
+                return record
+        raise not_found()
+
+    def add(self, repository: Repository) -> Repository:
+        """Store a new repository.
+
+        Raises:
+            ServiceError: 409 if the name is taken, 400 if there are too many.
+        """
+        if self.named(repository.display_name) is not None:
+            # The code is remembered from users' reports, [inferred].
+            raise ServiceError(
+                409, "NAMESPACE_CONFLICT", f"Repository {repository.display_name} already exists."
+            )
+        if self.full:
+            raise limit_exceeded(f"A tenancy can have {MAX_REPOSITORIES} container repositories.")
+        return self.records.put(repository)
+
+    @property
+    def full(self) -> bool:
+        """Whether there can be no more repositories."""
+        return self.records.count() >= MAX_REPOSITORIES
+
+    @property
+    def configuration(self) -> Configuration:
+        """The tenancy's configuration."""
+        return self._configurations.get(Configuration.KEY) or Configuration(etag=Configuration.KEY)
+
+    def configure(self, **fields: object) -> Configuration:
+        """Change the tenancy's configuration."""
+        return self._configurations.change(self.configuration, **fields)

@@ -1,4 +1,4 @@
-"""HTTP of the Artifacts service: container repositories, images and configuration."""
+"""HTTP of the Artifacts service, of the registry's tokens, and of `/_local/registry`."""
 
 from __future__ import annotations
 
@@ -9,17 +9,22 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from local_oci.http.errors import invalid_parameter, not_found
+from local_oci.http.errors import ServiceError, invalid_parameter, not_emulated, not_found
 from local_oci.http.messages import (
     check_if_match,
+    empty_response,
+    json_response,
     parse_details,
     read_details,
+    record_response,
     required_query,
 )
+from local_oci.http.middleware import LOCAL_PREFIX, from_here, log_refusal, signed_request
 from local_oci.http.pages import Page, as_collection, list_response
-from local_oci.http.responses import empty_response, record_response
 from local_oci.http.retry_tokens import once
+from local_oci.limits import REGISTRY_TOKEN_LIFETIME
 from local_oci.services.cloud import cloud_of
+from local_oci.services.registry.auth import AnonymousError, parse_scopes
 from local_oci.services.registry.models import (
     REPOSITORY_TYPE,
     CreateRepositoryDetails,
@@ -29,12 +34,16 @@ from local_oci.services.registry.models import (
     RepositorySummary,
     UpdateConfigurationDetails,
     UpdateRepositoryDetails,
+    is_repository_name,
+    parse_image_name,
 )
-from local_oci.services.registry.names import is_repository_name, parse_image_name
-from local_oci.services.registry.token_routes import registry_of
-from local_oci.storage.ids import new_ocid
+from local_oci.services.registry.process import TOKEN_PATH, RegistryError
+from local_oci.services.registry.service import ContainerRegistry
+from local_oci.storage.records import new_ocid
 
 # --- repositories -----------------------------------------------------------------------------
+# Whoever has no signature shows a password, or is nobody.
+SELF_AUTHENTICATING = frozenset({TOKEN_PATH})
 
 
 @once
@@ -225,6 +234,62 @@ async def update_container_configuration(request: Request) -> Response:
     return record_response(repositories.configure(**details.model_dump(exclude_none=True)))
 
 
+# --- tokens, and starting the registry --------------------------------------------------------
+
+
+def registry_of(request: Request) -> ContainerRegistry:
+    """The registry of the cloud that a request was sent to.
+
+    Raises:
+        ServiceError: 501, there is none.
+    """
+    registry = cloud_of(request).registry
+    if registry is None:
+        raise not_emulated("a container registry unless it is started with --registry")
+    return registry
+
+
+async def get_docker_token(request: Request) -> Response:
+    """A token for the registry, as Docker asks for it with `service` and `scope`."""
+    registry = registry_of(request)
+    try:
+        caller = registry.credentials.caller(signed_request(request.scope, body_is_signed=False))
+        token = registry.token(caller, parse_scopes(request.query_params.getlist("scope")))
+    except ServiceError as error:
+        log_refusal(request.scope, error)
+        return _refusal(error.status, "Unauthorized", "Unauthorized")
+    except AnonymousError:
+        return _refusal(
+            403, "DENIED", "Anonymous users are only allowed read access on public repos"
+        )
+    return json_response(
+        {
+            "token": token,
+            "access_token": token,
+            "expires_in": int(REGISTRY_TOKEN_LIFETIME.total_seconds()),
+        }
+    )
+
+
+def _refusal(status: int, code: str, message: str) -> Response:
+    """A refusal in the words that users of OCIR see from Docker; its JSON is [inferred].
+
+    They see "unknown: Unauthorized" after a wrong password and "denied: Anonymous users are only
+    allowed read access on public repos" (oracle/docker-images#2551) without one.
+    """
+    return json_response({"errors": [{"code": code, "message": message}]}, status)
+
+
+@from_here
+async def start_registry(request: Request) -> Response:
+    """Start a registry unless one runs; say where it is."""
+    try:
+        registry = await cloud_of(request).registry_switch.turn_on()
+    except RegistryError as error:
+        raise ServiceError(503, "ServiceUnavailable", str(error)) from error
+    return json_response({"host": registry.host})
+
+
 _REPOSITORIES = "/20160918/container/repositories"
 _IMAGES = "/20160918/container/images"
 _CONFIGURATION = "/20160918/container/configuration"
@@ -240,4 +305,6 @@ ROUTES = [
     Route(f"{_IMAGES}/{{image_id}}", delete_container_image, methods=["DELETE"]),
     Route(_CONFIGURATION, get_container_configuration, methods=["GET"]),
     Route(_CONFIGURATION, update_container_configuration, methods=["PUT"]),
+    Route(TOKEN_PATH, get_docker_token, methods=["GET"]),
 ]
+LOCAL_ROUTES = [Route(f"{LOCAL_PREFIX}registry", start_registry, methods=["POST"])]

@@ -1,8 +1,18 @@
-"""HTTP of Resource Search."""
+"""HTTP of Resource Search.
+
+Of the search language, the part that finds resources of one type by their attributes is known:
+
+    query <type> resources [where <attribute> = '<value>' [&& ...]]
+
+The language: docs.oracle.com/en-us/iaas/Content/Search/Concepts/querysyntax.htm. What is outside
+this part is refused, never ignored.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
@@ -10,15 +20,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from local_oci.http.errors import invalid_parameter
-from local_oci.http.messages import read_details
+from local_oci.http.errors import ServiceError, invalid_parameter
+from local_oci.http.messages import json_response, next_page_header, read_details
 from local_oci.http.pages import Page, page_response
-from local_oci.http.responses import json_response, next_page_header
 from local_oci.services.cloud import cloud_of
 from local_oci.services.deployments.models import DEPLOYMENT_TYPE, ModelDeployment
-from local_oci.services.resource_search.query import Query, parse
 from local_oci.storage.records import Record, Tagged, WireModel
 
+_QUERY = re.compile(r"\s*query\s+(\w+)\s+resources(?:\s+where\s+(.*\S))?\s*", re.IGNORECASE)
+_EQUATION = re.compile(r"\s*(\w+)\s*=\s*'([^']*)'\s*")
 # ADS asks for ModelId; the other names are those of ResourceSummary (oci 2.189.0).
 _ATTRIBUTES: Mapping[str, Callable[[ModelDeployment], str]] = {
     "modelid": lambda deployment: deployment.model_id,
@@ -27,6 +37,50 @@ _ATTRIBUTES: Mapping[str, Callable[[ModelDeployment], str]] = {
     "compartmentid": lambda deployment: deployment.compartment_id,
     "lifecyclestate": lambda deployment: deployment.lifecycle_state,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A parsed query.
+
+    Args:
+        type: of the resources, in small letters.
+        equal: what each attribute, in small letters, has to be.
+    """
+
+    type: str
+    equal: tuple[tuple[str, str], ...]
+
+
+def parse(text: str) -> Query:
+    """Parse a query. That capitals matter in values alone is inferred.
+
+    Raises:
+        ServiceError: 400 InvalidParameter, with the part that is not understood.
+    """
+    match = _QUERY.fullmatch(text)
+    if match is None:
+        raise _not_understood(text)
+    kind, conditions = match.groups()
+    parts = conditions.split("&&") if conditions else []
+    return Query(kind.lower(), tuple(_equation(part) for part in parts))
+
+
+def _equation(text: str) -> tuple[str, str]:
+    match = _EQUATION.fullmatch(text)
+    if match is None:
+        raise _not_understood(text)
+    return match[1].lower(), match[2]
+
+
+def _not_understood(text: str) -> ServiceError:
+    return invalid_parameter(
+        f"query: '{text.strip()}' is not understood (local_oci knows: query <type> resources "
+        "where <attribute> = '<value>' && ...)."
+    )
+
+
+# --- requests ---------------------------------------------------------------------------------
 
 
 class StructuredSearchDetails(WireModel):

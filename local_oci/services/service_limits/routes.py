@@ -9,19 +9,18 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from local_oci.http.errors import not_found
-from local_oci.http.messages import required_query
+from local_oci.http.messages import json_response, required_query
 from local_oci.http.pages import page_response
-from local_oci.http.responses import json_response
 from local_oci.services.cloud import cloud_of
-from local_oci.services.service_limits.models import (
+from local_oci.services.service_limits.usage import (
     SERVICE,
     LimitDefinition,
     LimitValue,
     ResourceAvailability,
     ServiceSummary,
     all_limits,
+    used,
 )
-from local_oci.services.service_limits.usage import used
 
 _SERVICES = [ServiceSummary(name=SERVICE, description="Data Science")]
 

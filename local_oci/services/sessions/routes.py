@@ -13,18 +13,14 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from local_oci.http.errors import invalid_parameter, not_authenticated, not_found
-from local_oci.http.loopback import from_here
-from local_oci.http.messages import read_details
-from local_oci.http.middleware import signed_request
-from local_oci.http.responses import json_response
+from local_oci.http.messages import json_response, read_details
+from local_oci.http.middleware import from_here, signed_request
 from local_oci.http.signatures import check_body, key_id_of, verify_with
-from local_oci.identity import REGION, private_key
+from local_oci.identity import REGION, issue, private_key
 from local_oci.limits import SESSION_LIFETIME
 from local_oci.services.cloud import cloud_of
-from local_oci.services.sessions.instance import METADATA_BASE, Instance, instance_of
-from local_oci.services.sessions.tokens import issue
-from local_oci.storage.ids import now
-from local_oci.storage.records import WireModel
+from local_oci.services.sessions.issuing import METADATA_BASE, Instance, instance_of
+from local_oci.storage.records import WireModel, now
 
 FEDERATION_PATH = "/v1/x509"
 # Signed with the certificate's key, which is no user's.

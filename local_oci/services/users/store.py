@@ -1,19 +1,57 @@
-"""The auth tokens of the one user."""
+"""The one user and its auth tokens as they travel and are stored (oci 2.189.0, identity.models)."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import secrets
+from datetime import datetime
+from typing import ClassVar, Literal
+
+from pydantic import Field
 
 from local_oci.http.errors import limit_exceeded, not_found
 from local_oci.limits import MAX_AUTH_TOKENS
-from local_oci.services.users.models import AUTH_TOKEN_TYPE, AuthToken
 from local_oci.storage.database import Database
-from local_oci.storage.ids import new_ocid
-from local_oci.storage.records import Collection
+from local_oci.storage.records import Collection, Record, WireModel, new_ocid, now
 
+AUTH_TOKEN_TYPE = "credential"
+USER_NAME = "local_oci"
 _TOKEN_BYTES = 15  # 20 characters, as many as Oracle's have
+
+
+class User(Record):
+    """User. It comes with the cloud and is never stored."""
+
+    id: str
+    compartment_id: str
+    name: str = USER_NAME
+    description: str = "The one user of this cloud"
+    lifecycle_state: Literal["ACTIVE"] = "ACTIVE"
+    time_created: datetime
+    is_mfa_activated: bool = False
+
+
+class CreateAuthTokenDetails(WireModel):
+    """Body of create_auth_token."""
+
+    description: str
+
+
+class AuthToken(Record):
+    """AuthToken. It never expires; of the token itself only a hash is kept.
+
+    (OCI CLI reference, iam auth-token: "Auth tokens never expire".)
+    """
+
+    INTERNAL: ClassVar[frozenset[str]] = frozenset({"etag", "hash"})
+
+    id: str
+    user_id: str
+    description: str
+    hash: str
+    lifecycle_state: Literal["ACTIVE"] = "ACTIVE"
+    time_created: datetime = Field(default_factory=now)
 
 
 class AuthTokens:

@@ -15,8 +15,7 @@ from local_oci.services.work_requests.models import (
     WorkRequestError,
     WorkRequestResource,
 )
-from local_oci.storage.ids import new_ocid, now
-from local_oci.storage.records import Collection
+from local_oci.storage.records import Collection, new_ocid, now
 
 _log = logging.getLogger("local_oci.work_requests")
 

@@ -8,8 +8,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from local_oci.storage.ids import now
-from local_oci.storage.records import Resource, WireModel
+from local_oci.storage.records import Resource, WireModel, now
 
 
 class Operation(StrEnum):

@@ -7,9 +7,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from local_oci.http.errors import incorrect_state, not_found
-from local_oci.http.messages import check_if_match, required_query
+from local_oci.http.messages import check_if_match, record_response, required_query
 from local_oci.http.pages import entries_response, list_response
-from local_oci.http.responses import record_response
 from local_oci.services.cloud import cloud_of
 from local_oci.services.work_requests.models import WorkRequest
 

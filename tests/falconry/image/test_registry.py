@@ -13,8 +13,8 @@ from falconry.errors import ImageError
 from falconry.image.credentials import Credentials
 from falconry.image.registry import RegistryClient
 from local_oci.services.registry import auth
-from local_oci.services.registry.files import RegistryFiles
-from local_oci.services.registry.scopes import Action
+from local_oci.services.registry.auth import Action
+from local_oci.services.registry.process import RegistryFiles
 from tests.local_oci import registry_client
 
 LAYERS = (b"one layer", b"another, longer layer")

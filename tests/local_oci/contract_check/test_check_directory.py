@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from local_oci.contract_check.directory import check_directory
+from local_oci.contract_check.leftovers import check_directory
 from tests.local_oci.support import REPOSITORY
 
 CHECK_FOR_EVER = """
 import sys
-from local_oci.contract_check.directory import check_directory
+from local_oci.contract_check.leftovers import check_directory
 with check_directory() as directory:
     (directory / "model").mkdir()
     (directory / "model" / "file").write_text("of an artifact")

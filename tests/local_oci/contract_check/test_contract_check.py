@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from local_oci.contract_check.sockets import ListeningSocket, parse
+from local_oci.contract_check.trial import ListeningSocket, parse
 from tests.docker_engine import DockerEngine
 from tests.docker_registry import Registry
 from tests.docker_relay import stopping_at

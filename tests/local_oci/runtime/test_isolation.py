@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from local_oci.home import Home
-from local_oci.runtime.probe import choose_isolation
+from local_oci.runtime.isolation import choose_isolation
 from tests.local_oci.support import (
     IMAGE,
     MODEL_FILES,

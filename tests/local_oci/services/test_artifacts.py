@@ -9,8 +9,8 @@ import oci
 import pytest
 
 from local_oci.http.errors import ServiceError
+from local_oci.services.registry.contents import Repositories
 from local_oci.services.registry.models import Repository
-from local_oci.services.registry.store import Repositories
 from local_oci.storage.database import Database
 from tests.local_oci.registry_client import RegistryClient, digest_of, manifest
 from tests.local_oci.support import LocalCloud, Sdk, refusal

@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from local_oci.http.errors import ServiceError
-from local_oci.services.invocation.throttle import Throttle
+from local_oci.services.invocation.forwarding import Throttle
 from tests.local_oci.support import LocalCloud, Sdk, ds
 
 MEBIBYTE = 1024 * 1024

@@ -23,10 +23,9 @@ from docker.errors import APIError
 from local_oci.home import Home
 from local_oci.identity import load_or_create
 from local_oci.services.registry.auth import TokenIssuer, load_or_create_key
-from local_oci.services.registry.contents import Contents
-from local_oci.services.registry.files import RegistryFiles
+from local_oci.services.registry.contents import Contents, Repositories
+from local_oci.services.registry.process import RegistryFiles
 from local_oci.services.registry.service import ContainerRegistry
-from local_oci.services.registry.store import Repositories
 from local_oci.services.users.store import AuthTokens
 from local_oci.storage.database import Database
 from tests.local_oci.registry_client import Denied, RegistryClient, digest_of

@@ -151,9 +151,6 @@ class Deployments:
     def reconcile(self, deployment_id: str, target: Target, watch: Watch) -> Any:
         """Changes a deployment one option group at a time, as OCI demands while it serves.
 
-        Returns:
-            The deployment in full.
-
         Raises:
             CloudError: the cloud refused or failed, or a change needs a stop that is not allowed.
         """
@@ -208,43 +205,28 @@ class Deployments:
         return None if found is None else self._settled(found.id, watch)[0]
 
     def activate(self, name: str, watch: Watch) -> Any:
-        """Starts an inactive deployment; gives it in full.
-
-        Raises:
-            CloudError: there is none, or it is in a state that it cannot be started from.
-        """
+        """Starts an inactive deployment; gives it in full."""
         return self._into(name, watch, _SERVING, {"INACTIVE"}, self._activation)
 
     def deactivate(self, name: str, watch: Watch) -> Any:
-        """Stops a deployment, which keeps its URL and costs nothing; gives it in full.
-
-        Raises:
-            CloudError: there is none, or it is in a state that it cannot be stopped from.
-        """
+        """Stops a deployment, which keeps its URL and costs nothing; gives it in full."""
         return self._into(name, watch, {"INACTIVE"}, _SERVING, self._deactivation)
 
     def remove(self, name: str, watch: Watch) -> bool:
         """Deletes the deployment of this name; whether there was one.
 
         A deletion that an earlier run began, and did not see the end of, is waited for.
-
-        Raises:
-            CloudError: the cloud refused or failed.
         """
-        standing = self.settled(name, watch)
-        if standing is not None:
-            self.delete(standing, watch)
+        if current := self.settled(name, watch):
+            self.delete(current, watch)
+            return True
         leaving = [each for each in self.named(name) if each.lifecycle_state == "DELETING"]
         for each in leaving:
             self._settled(each.id, watch)
-        return standing is not None or bool(leaving)
+        return bool(leaving)
 
     def delete(self, deployment: Any, watch: Watch) -> None:
-        """Deletes a deployment and waits until it is gone.
-
-        Raises:
-            CloudError: the cloud refused or failed.
-        """
+        """Deletes a deployment and waits until it is gone."""
         request = _Request(
             "deleting the deployment",
             "deletion of the deployment",

@@ -74,12 +74,8 @@ class DaemonError(Exception):
 def start(home: Home, serve_arguments: Sequence[str]) -> str:
     """Start `serve` in a session of its own, or find the server that runs; return its endpoint.
 
-    Args:
-        home: the cloud's directory.
-        serve_arguments: command-line arguments of `serve`.
-
     Raises:
-        DaemonError: it did not start; nothing is left running.
+        DaemonError: it did not start, and nothing is left running; or another version serves.
     """
     try:
         home.prepare()
@@ -88,7 +84,13 @@ def start(home: Home, serve_arguments: Sequence[str]) -> str:
     server: subprocess.Popen[bytes] | None = None
     deadline = time.monotonic() + _START_TIMEOUT_SECONDS
     while time.monotonic() < deadline:
-        if endpoint := running_endpoint(home):
+        if running := _running_server(home):
+            endpoint, generation = running
+            if generation != local_oci.GENERATION:
+                raise DaemonError(
+                    f"{home.root} is served by another version of local_oci; stop it, and start it "
+                    f"again: {sys.executable} -m local_oci stop --directory {home.root}"
+                )
             return endpoint
         if server is None or server.poll() == ALREADY_SERVED:
             if not is_locked(home.lock):
@@ -130,15 +132,21 @@ def stop(home: Home) -> bool:
 
 def running_endpoint(home: Home) -> str | None:
     """The endpoint of the server that runs and answers, if there is one."""
+    server = _running_server(home)
+    return None if server is None else server[0]
+
+
+def _running_server(home: Home) -> tuple[str, int | None] | None:
+    """Endpoint and generation of the server that runs and answers, if there is one."""
     if not is_locked(home.lock) or not home.endpoint.exists():
         return None
     endpoint = home.endpoint.read_text()
     try:
         with _open(f"{endpoint}/_local/health") as response:
-            directory = json.load(response)["directory"]
+            health = json.load(response)
     except (OSError, ValueError):
         return None
-    return endpoint if directory == str(home.root) else None
+    return (endpoint, health.get("generation")) if health["directory"] == str(home.root) else None
 
 
 def require_registry(endpoint: str) -> None:

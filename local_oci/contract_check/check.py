@@ -58,11 +58,6 @@ async def check(request: CheckRequest, tell: Tell, note: Note) -> Report:
 
     What a check that was killed left is removed as well.
 
-    Args:
-        request: what to check.
-        tell: receives each finding when it is known.
-        note: is told what takes time.
-
     Raises:
         EngineError: no Docker engine answers.
     """

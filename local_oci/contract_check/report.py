@@ -46,14 +46,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The outcome of one check.
-
-    Args:
-        check: its name.
-        outcome: how it came out.
-        text: what was seen, in one sentence.
-        remedy: what to do about it.
-    """
+    """The outcome of one check."""
 
     check: str
     outcome: Outcome

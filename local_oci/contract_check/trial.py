@@ -166,9 +166,6 @@ def _is_loopback(address: str) -> bool:
     return address == _LOOPBACK_6 or (is_v4 and address.endswith(_LOOPBACK_4_END))
 
 
-# --- a run ------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Subject:
     """What runs in every trial: the request's image with the unpacked artifact."""
@@ -320,11 +317,6 @@ class _Relaxation:
 
 async def diagnose(subject: Subject, strict: Confinement, note: Note) -> Finding | None:
     """Find the constraint that keeps a container from being healthy.
-
-    Args:
-        subject: what did not become healthy.
-        strict: the confinement in which it did not.
-        note: told what is tried.
 
     Returns:
         The violation; None if it is not healthy without constraints either.

@@ -11,12 +11,7 @@ from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from local_oci.http.errors import (
-    ServiceError,
-    etag_mismatch,
-    invalid_parameter,
-    missing_parameter,
-)
+from local_oci.http.errors import ServiceError, etag_mismatch, invalid_parameter, missing_parameter
 from local_oci.storage.records import Record, WireModel
 
 DetailsT = TypeVar("DetailsT", bound=WireModel)

@@ -29,12 +29,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class UnsignedBody:
-    """An operation whose body the SDK streams, so that no signature covers it.
-
-    Args:
-        method: HTTP method.
-        path: pattern of the whole path.
-    """
+    """An operation whose body the SDK streams, so that no signature covers it."""
 
     method: str
     path: re.Pattern[str]

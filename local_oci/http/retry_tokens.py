@@ -24,11 +24,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 def once(create: Create) -> Handler:
-    """Make a create handler honour `opc-retry-token`.
-
-    Args:
-        create: takes the request and its body, and makes the resource.
-    """
+    """Make a create handler honour `opc-retry-token`."""
 
     @wraps(create)
     async def handler(request: Request) -> Response:

@@ -48,11 +48,6 @@ class SignedRequest:
 def verify(request: SignedRequest, identity: Identity, now: datetime) -> None:
     """Check who sent a request and that its head is as it was signed.
 
-    Args:
-        request: what arrived.
-        identity: the one user of this cloud, who vouches for sessions as well.
-        now: the server's clock, with a time zone.
-
     Raises:
         ServiceError: 401 NotAuthenticated.
     """

@@ -70,12 +70,6 @@ async def start_container(
 ) -> DockerContainer:
     """Create and start a container.
 
-    Args:
-        launch: what to run; the image is there.
-        confinement: what it may do.
-        labels: by which it can be found.
-        stop_grace: seconds between SIGTERM and SIGKILL when it is stopped.
-
     Raises:
         StartError: no engine answers, or it refuses; nothing is left.
     """

@@ -95,9 +95,6 @@ def adopt_orphans() -> None:
     _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1), 0, 0, 0), "prctl")
 
 
-# --- namespaces -------------------------------------------------------------------------------
-
-
 def enter() -> None:
     """Leave the host's namespaces; the next child is process 1 of the new ones.
 

@@ -99,14 +99,7 @@ class ProcessContainer:
 
 
 class ProcessRunner:
-    """Runs process images; see `runner.Runner`.
-
-    Args:
-        home: the cloud's directory.
-        images: the known process images.
-        isolation: how far to set containers apart.
-        stop_grace: seconds between SIGTERM and SIGKILL when a container is stopped.
-    """
+    """Runs process images; see `runner.Runner`."""
 
     def __init__(
         self, home: Home, images: ProcessImages, isolation: Isolation, stop_grace: float

@@ -187,17 +187,8 @@ class Runner(Protocol):
         """
 
 
-# --- what runners share -----------------------------------------------------------------------
-
-
 class LineReader:
-    """Splits one output stream into lines.
-
-    Args:
-        stream: which one it is.
-        sink: receives the lines of each read together.
-        keep: how many of the last lines to remember.
-    """
+    """Splits one output stream into lines."""
 
     def __init__(self, stream: Stream, sink: OutputSink, keep: int) -> None:
         self._stream = stream

@@ -39,12 +39,7 @@ Result = TypeVar("Result")
 
 
 class CombinedRunner:
-    """Both kinds of images; see `runner.Runner`.
-
-    Args:
-        processes: runs process images.
-        docker: runs the images of a registry.
-    """
+    """Both kinds of images; see `runner.Runner`."""
 
     def __init__(self, processes: ProcessRunner, docker: DockerRunner) -> None:
         self._processes = processes
@@ -72,13 +67,7 @@ class CombinedRunner:
 
 
 class DockerRunner:
-    """Runs the images of one registry; see `runner.Runner`.
-
-    Args:
-        home: the cloud's directory.
-        source: has the registry where the images are, from when it is there.
-        stop_grace: seconds between SIGTERM and SIGKILL when a container is stopped.
-    """
+    """Runs the images of one registry; see `runner.Runner`."""
 
     def __init__(self, home: Home, source: RegistrySource, stop_grace: int) -> None:
         self._home = home
@@ -114,9 +103,6 @@ class DockerRunner:
         """Start a container; see `runner.Runner.start`."""
         remember_engine(self._home)
         return await start_container(launch, Confinement(), labels_of(self._home), self._stop_grace)
-
-
-# --- pulling ----------------------------------------------------------------------------------
 
 
 async def pull_image(

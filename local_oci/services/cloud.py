@@ -68,16 +68,7 @@ def build_cloud(
     start_timeout: float,
     stop_grace: int,
 ) -> Cloud:
-    """Open a directory's cloud.
-
-    Args:
-        home: its directory.
-        identity: who may speak to it.
-        endpoint: its base URL.
-        processes: what runs its process images.
-        start_timeout: seconds that a container has to become healthy.
-        stop_grace: seconds between SIGTERM and SIGKILL when a container is stopped.
-    """
+    """Open a directory's cloud."""
     database = Database(home.database)
     blobs = Blobs(home)
     auth_tokens = AuthTokens(database)

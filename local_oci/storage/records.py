@@ -56,9 +56,6 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-# --- records ----------------------------------------------------------------------------------
-
-
 class WireModel(BaseModel):
     """A frozen shape of Oracle's APIs: snake_case here, camelCase in JSON."""
 
@@ -128,14 +125,7 @@ RecordT = TypeVar("RecordT", bound=Record)
 
 
 class Collection(Generic[RecordT]):
-    """All records of one kind, by key, in key order.
-
-    Args:
-        database: where they are stored.
-        kind: their name in the database.
-        model: what they are.
-        key: tells a record's key.
-    """
+    """All records of one kind, by key, in key order."""
 
     def __init__(
         self,

@@ -73,9 +73,6 @@ DefinedMetadata: TypeAlias = Annotated[tuple[Metadata, ...], AfterValidator(_che
 CustomMetadata: TypeAlias = Annotated[DefinedMetadata, AfterValidator(_check_custom)]
 
 
-# --- projects, version sets, models -----------------------------------------------------------
-
-
 class ProjectState(StrEnum):
     """Values of Project.lifecycleState."""
 

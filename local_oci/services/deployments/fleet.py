@@ -15,12 +15,7 @@ import httpx
 from local_oci.home import Home
 from local_oci.limits import DEFAULT_SHM_SIZE, PREDICT_TIMEOUT_SECONDS
 from local_oci.runtime.artifact import ArtifactError, remove_tree, unpack
-from local_oci.runtime.health import (
-    EndedError,
-    UnhealthyError,
-    client_of,
-    wait_until_healthy,
-)
+from local_oci.runtime.health import EndedError, UnhealthyError, client_of, wait_until_healthy
 from local_oci.runtime.runner import (
     Container,
     Launch,
@@ -145,13 +140,7 @@ class Running:
 
 
 class Fleet:
-    """The running containers of all deployments.
-
-    Args:
-        home: the cloud's directory.
-        runner: what runs containers.
-        start_timeout: seconds that a container has to become healthy.
-    """
+    """The running containers of all deployments."""
 
     def __init__(self, home: Home, runner: Runner, start_timeout: float) -> None:
         self._home = home

@@ -103,9 +103,6 @@ ScalingPolicy: TypeAlias = Annotated[
 ]
 
 
-# --- deployments ------------------------------------------------------------------------------
-
-
 class DeploymentState(StrEnum):
     """Values of ModelDeployment.lifecycleState."""
 

@@ -52,12 +52,7 @@ _TRITON_HEALTH_PATH = "/v2/health/ready"
 
 
 class Shape(Record):
-    """ModelDeploymentShapeSummary, with what it does not tell.
-
-    Args:
-        flexible: whether its size can be chosen.
-        gpus: how many GPUs it has.
-    """
+    """ModelDeploymentShapeSummary, with what it does not tell."""
 
     INTERNAL = frozenset({"etag", "flexible", "gpus"})
 

@@ -109,12 +109,7 @@ def refusal_of(fault: Fault) -> ServiceError:
 
 
 def headers_of(fault: Fault, now: datetime) -> dict[str, str]:
-    """The headers that come with it.
-
-    Args:
-        fault: of a refusing kind.
-        now: the true time.
-    """
+    """The headers that come with it."""
     headers = {}
     if fault.retry_after is not None:
         headers["retry-after"] = str(fault.retry_after)

@@ -43,11 +43,7 @@ class FaultFileError(Exception):
 
 
 class FaultFile:
-    """The file, read again whenever it changes.
-
-    Args:
-        path: where it is; it need not be there.
-    """
+    """The file, read again whenever it changes."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -109,11 +105,7 @@ class FaultSource(Protocol):
 
 
 class FaultPlan:
-    """Faults in the order in which they were asked for.
-
-    Args:
-        source: faults besides those of `add`, such as a file's.
-    """
+    """Faults in the order in which they were asked for."""
 
     def __init__(self, source: FaultSource) -> None:
         self._source = source

@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from local_oci import GENERATION
 from local_oci.http.errors import invalid_parameter
 from local_oci.http.messages import empty_response, json_response
 from local_oci.http.middleware import LOCAL_PREFIX, from_here
@@ -16,8 +17,9 @@ from local_oci.services.faults.models import FAULTS
 
 @from_here
 async def health(request: Request) -> Response:
-    """Say which directory this cloud has."""
-    return json_response({"directory": str(cloud_of(request).home.root)})
+    """Say which directory this cloud has, and which version serves it."""
+    directory = str(cloud_of(request).home.root)
+    return json_response({"directory": directory, "generation": GENERATION})
 
 
 @from_here

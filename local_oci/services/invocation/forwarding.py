@@ -254,11 +254,7 @@ def unavailable() -> ServiceError:
 
 
 class Throttle:
-    """Counts the invocations of the last second.
-
-    Args:
-        now: the time in seconds.
-    """
+    """Counts the invocations of the last second."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now

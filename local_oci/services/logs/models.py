@@ -8,11 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from local_oci.limits import (
-    DEFAULT_LOG_RETENTION_DAYS,
-    LOG_NAME_CHARACTERS,
-    LOG_RETENTION_DAYS,
-)
+from local_oci.limits import DEFAULT_LOG_RETENTION_DAYS, LOG_NAME_CHARACTERS, LOG_RETENTION_DAYS
 from local_oci.storage.records import FreeformTags, Resource, Tagged, WireModel, now
 
 LOG_GROUP_TYPE = "loggroup"

@@ -31,12 +31,7 @@ from local_oci.http.messages import (
     read_details,
 )
 from local_oci.http.pages import make_token, read_token
-from local_oci.limits import (
-    DEFAULT_PAGE,
-    MAX_SEARCH_BYTES,
-    MAX_SEARCH_RESULTS,
-    MAX_SEARCH_WINDOW,
-)
+from local_oci.limits import DEFAULT_PAGE, MAX_SEARCH_BYTES, MAX_SEARCH_RESULTS, MAX_SEARCH_WINDOW
 from local_oci.services.cloud import Cloud, cloud_of
 from local_oci.services.logs.models import PutLogsDetails, SearchLogsDetails
 from local_oci.services.logs.store import Position, PushedEntry
@@ -149,9 +144,6 @@ def _not_understood(part: str) -> ServiceError:
 def names(wanted: str | None, identifier: str, display_name: str) -> bool:
     """Whether a part of a stream's name means a resource: absent, its OCID, or its name."""
     return wanted is None or wanted in (identifier, display_name)
-
-
-# --- requests ---------------------------------------------------------------------------------
 
 
 async def search_logs(request: Request) -> Response:

@@ -75,14 +75,7 @@ class LogService:
     def write_deployment(
         self, deployment: ModelDeployment, category: Category, messages: Sequence[str], **data: Any
     ) -> None:
-        """Write lines of a deployment into the log that it names for them, if it names one.
-
-        Args:
-            deployment: whose lines they are.
-            category: which of its logs.
-            messages: the lines.
-            data: further fields of each entry's data.
-        """
+        """Write lines of a deployment into the log that it names for them, if it names one."""
         references = deployment.category_log_details
         if references is None:
             return

@@ -56,12 +56,7 @@ ALL_RIGHTS = frozenset({Action.PULL, Action.PUSH})
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Actions on one repository.
-
-    Args:
-        path: its name in the registry, namespace included.
-        actions: what is asked for or allowed.
-    """
+    """Actions on one repository."""
 
     path: str
     actions: Set[Action]
@@ -147,12 +142,7 @@ def _owner_only(path: str, flags: int) -> int:
 
 
 class TokenIssuer:
-    """Issues tokens for one registry.
-
-    Args:
-        signing: signs them.
-        service: the registry's host and port.
-    """
+    """Issues tokens for one registry."""
 
     def __init__(self, signing: SigningKey, service: str) -> None:
         self._signing = signing
@@ -226,13 +216,7 @@ NOBODY = Caller("", frozenset())
 
 
 class Credentials:
-    """Tells who a request comes from.
-
-    Args:
-        identity: the one user.
-        auth_tokens: the user's passwords.
-        issuer: knows the tokens that are passwords as well.
-    """
+    """Tells who a request comes from."""
 
     def __init__(self, identity: Identity, auth_tokens: AuthTokens, issuer: TokenIssuer) -> None:
         self._user = identity.user
@@ -278,20 +262,12 @@ class Credentials:
         return namespace == NAMESPACE and user in (USER_NAME, self._user)
 
 
-# --- access -----------------------------------------------------------------------------------
-
-
 class AnonymousError(Exception):
     """Nobody asks for what only a user may do."""
 
 
 class Access:
-    """Decides what tokens allow.
-
-    Args:
-        identity: whose repositories they are.
-        repositories: the tenancy's repositories; a push may add to them.
-    """
+    """Decides what tokens allow."""
 
     def __init__(self, identity: Identity, repositories: Repositories) -> None:
         self._identity = identity

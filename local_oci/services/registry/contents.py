@@ -80,11 +80,7 @@ class _Link:
 
 
 class Contents:
-    """The repositories below one storage root; callers pass valid names only.
-
-    Args:
-        root: `rootdirectory` of the registry's filesystem driver.
-    """
+    """The repositories below one storage root; callers pass valid names only."""
 
     def __init__(self, root: Path) -> None:
         self._blobs = root / "docker/registry/v2/blobs"

@@ -60,9 +60,6 @@ def path_of(repository: str) -> str:
     return f"{NAMESPACE}/{repository}"
 
 
-# --- records ----------------------------------------------------------------------------------
-
-
 class State(StrEnum):
     """Values of lifecycleState; what is deleted is gone."""
 

@@ -107,14 +107,7 @@ def find_program() -> str:
 
 
 class RegistryProcess:
-    """A docker-registry that runs until it is stopped, and no longer than this process.
-
-    Args:
-        home: the cloud's directory; its `registry_host` tells where the registry answers.
-        program: path of docker-registry.
-        host: where it listens.
-        endpoint: the cloud's base URL, where clients get their tokens.
-    """
+    """A docker-registry that runs until it is stopped, and no longer than this process."""
 
     def __init__(self, home: Home, program: str, host: str, endpoint: str) -> None:
         self._home = home

@@ -26,16 +26,7 @@ from local_oci.services.users.store import AuthTokens
 
 
 class ContainerRegistry:
-    """A registry that answers at `host`.
-
-    Args:
-        host: "127.0.0.1:<port>", as image references begin.
-        identity: the one user.
-        repositories: the tenancy's repositories.
-        auth_tokens: the user's passwords.
-        contents: what the registry holds.
-        issuer: makes the tokens that the registry trusts.
-    """
+    """A registry that answers at `host`."""
 
     def __init__(
         self,
@@ -123,15 +114,7 @@ class ContainerRegistry:
 
 
 class RegistrySwitch:
-    """Whether a cloud has a container registry.
-
-    Args:
-        home: the cloud's directory.
-        endpoint: its base URL.
-        identity: the one user.
-        repositories: the tenancy's repositories.
-        auth_tokens: the user's passwords.
-    """
+    """Whether a cloud has a container registry."""
 
     def __init__(
         self,

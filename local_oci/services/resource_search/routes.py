@@ -80,9 +80,6 @@ def _not_understood(text: str) -> ServiceError:
     )
 
 
-# --- requests ---------------------------------------------------------------------------------
-
-
 class StructuredSearchDetails(WireModel):
     """Body of search_resources; free text is not searched for here."""
 

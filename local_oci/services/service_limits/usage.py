@@ -92,10 +92,6 @@ def needed(limit: LimitDefinition, configuration: Configuration) -> int:
 def check_limits(configuration: Configuration, others: Iterable[ModelDeployment]) -> None:
     """Refuse a deployment that is one too many: 400 LimitExceeded (API errors).
 
-    Args:
-        configuration: what is asked for.
-        others: all other deployments.
-
     Raises:
         ServiceError: in words of this program's own.
     """

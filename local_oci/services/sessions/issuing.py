@@ -41,26 +41,14 @@ _CERTIFICATE_LIFETIME = timedelta(days=365)
 
 @dataclass(frozen=True, slots=True)
 class SessionFiles:
-    """Where a session is.
-
-    Args:
-        token: file with its token.
-        key: file with its private key.
-    """
+    """Where a session is."""
 
     token: Path
     key: Path
 
 
 def issue_user_session(home: Home, identity: Identity, name: str, lifetime: timedelta) -> None:
-    """A session of the user, as `oci session authenticate` makes it: a profile of the config file.
-
-    Args:
-        home: the cloud's directory.
-        identity: its user.
-        name: of the profile.
-        lifetime: of the session.
-    """
+    """A session of the user, as `oci session authenticate` makes it: a profile of the config."""
     claims = {"sub": identity.user, "tenant": identity.tenancy, "ptype": "user"}
     key, files = _issue(home, name, claims, lifetime)
     add_profile(

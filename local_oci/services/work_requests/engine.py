@@ -82,11 +82,7 @@ Workflow = Callable[[Work], Awaitable[None]]
 
 
 class WorkRequests:
-    """All work requests and the tasks that run them.
-
-    Args:
-        records: where work requests are stored.
-    """
+    """All work requests and the tasks that run them."""
 
     def __init__(self, records: Collection[WorkRequest]) -> None:
         self.records = records

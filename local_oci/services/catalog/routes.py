@@ -47,7 +47,7 @@ from local_oci.services.catalog.workflows import (
     delete,
 )
 from local_oci.services.cloud import Cloud, cloud_of
-from local_oci.services.work_requests.models import Operation, WorkRequestResource
+from local_oci.services.work_requests.models import Operation
 from local_oci.storage.records import new_ocid, now
 
 UNSIGNED_BODIES = [UnsignedBody("POST", re.compile(r"/20190101/models/[^/]+/artifact"))]
@@ -116,14 +116,8 @@ async def delete_project(request: Request) -> Response:
     if _holds_something(cloud, project):
         raise incorrect_state("The project holds models or model deployments; delete them first.")
     cloud.catalog.projects.change(project, lifecycle_state=ProjectState.DELETED)
-    resource = WorkRequestResource(
-        action_type="DELETED",
-        entity_type=PROJECT_TYPE,
-        identifier=project.id,
-        entity_uri=f"/20190101/projects/{project.id}",
-    )
     work_request = cloud.work_requests.accept(
-        Operation.DELETE_PROJECT, project.compartment_id, [resource]
+        Operation.DELETE_PROJECT, project, PROJECT_TYPE, "projects", action_type="DELETED"
     )
     return empty_response(202, {WORK_REQUEST_HEADER: work_request.id})
 

@@ -28,7 +28,7 @@ from local_oci.services.catalog.models import (
 )
 from local_oci.services.catalog.workflows import check_unused
 from local_oci.services.cloud import cloud_of
-from local_oci.services.work_requests.models import Operation, WorkRequestResource
+from local_oci.services.work_requests.models import Operation
 from local_oci.storage.records import new_ocid, now
 
 
@@ -100,14 +100,12 @@ async def delete_model_version_set(request: Request) -> Response:
     for model in models:
         check_unused(cloud, model)
     cloud.catalog.version_sets.change(version_set, lifecycle_state=VersionSetState.DELETED)
-    resource = WorkRequestResource(
-        action_type="DELETED",
-        entity_type=VERSION_SET_TYPE,
-        identifier=version_set.id,
-        entity_uri=f"/20190101/modelVersionSets/{version_set.id}",
-    )
     work_request = cloud.work_requests.accept(
-        Operation.DELETE_VERSION_SET, version_set.compartment_id, [resource]
+        Operation.DELETE_VERSION_SET,
+        version_set,
+        VERSION_SET_TYPE,
+        "modelVersionSets",
+        action_type="DELETED",
     )
     return empty_response(202, {WORK_REQUEST_HEADER: work_request.id})
 

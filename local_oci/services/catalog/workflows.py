@@ -29,7 +29,7 @@ from local_oci.services.cloud import Cloud
 from local_oci.services.deployments.models import uses_model
 from local_oci.services.object_storage.models import NAMESPACE
 from local_oci.services.work_requests.engine import Work, WorkError
-from local_oci.services.work_requests.models import Operation, WorkRequest, WorkRequestResource
+from local_oci.services.work_requests.models import Operation, WorkRequest
 from local_oci.storage.blobs import Blob
 
 
@@ -91,13 +91,7 @@ async def delete_models_of_version_set(cloud: Cloud, work: Work) -> None:
 
 
 def _accept(cloud: Cloud, operation: Operation, model: Model, parameters: str) -> WorkRequest:
-    resource = WorkRequestResource(
-        action_type="IN_PROGRESS",
-        entity_type=MODEL_TYPE,
-        identifier=model.id,
-        entity_uri=f"/20190101/models/{model.id}",
-    )
-    return cloud.work_requests.accept(operation, model.compartment_id, [resource], parameters)
+    return cloud.work_requests.accept(operation, model, MODEL_TYPE, "models", parameters=parameters)
 
 
 def _check_place(namespace: str, region: str, name: str) -> None:

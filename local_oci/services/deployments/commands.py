@@ -35,7 +35,7 @@ from local_oci.services.deployments.rules import (
 )
 from local_oci.services.deployments.updates import changed_groups, check_groups, plan
 from local_oci.services.service_limits.usage import check_limits
-from local_oci.services.work_requests.models import Operation, WorkRequest, WorkRequestResource
+from local_oci.services.work_requests.models import Operation, WorkRequest
 from local_oci.storage.records import new_ocid, now
 
 _SERVING = frozenset({DeploymentState.ACTIVE, DeploymentState.NEEDS_ATTENTION})
@@ -154,13 +154,9 @@ def _with_service_variables(
 def _accept(
     cloud: Cloud, operation: Operation, deployment: ModelDeployment, parameters: str = "{}"
 ) -> WorkRequest:
-    resource = WorkRequestResource(
-        action_type="IN_PROGRESS",
-        entity_type=DEPLOYMENT_TYPE,
-        identifier=deployment.id,
-        entity_uri=f"/20190101/modelDeployments/{deployment.id}",
+    return cloud.work_requests.accept(
+        operation, deployment, DEPLOYMENT_TYPE, "modelDeployments", parameters=parameters
     )
-    return cloud.work_requests.accept(operation, deployment.compartment_id, [resource], parameters)
 
 
 # --- checks against what the cloud holds ------------------------------------------------------

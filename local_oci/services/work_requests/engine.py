@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from local_oci.services.work_requests.models import (
     UNFINISHED,
@@ -15,7 +15,7 @@ from local_oci.services.work_requests.models import (
     WorkRequestError,
     WorkRequestResource,
 )
-from local_oci.storage.records import Collection, new_ocid, now
+from local_oci.storage.records import Collection, Resource, new_ocid, now
 
 _log = logging.getLogger("local_oci.work_requests")
 
@@ -96,24 +96,35 @@ class WorkRequests:
     def accept(
         self,
         operation: Operation,
-        compartment_id: str,
-        resources: Iterable[WorkRequestResource],
+        subject: Resource,
+        entity_type: str,
+        collection: str,
+        *,
         parameters: str = "{}",
+        action_type: str = "IN_PROGRESS",
     ) -> WorkRequest:
-        """Store a work request and let it run.
+        """Store a work request and start it.
 
         Args:
             operation: what to do.
-            compartment_id: compartment of the resource.
-            resources: what it is about, the subject first.
+            subject: the resource to do it with.
+            entity_type: the type in the subject's OCID.
+            collection: the part of the subject's path before its OCID.
             parameters: JSON that the workflow needs besides the subject.
+            action_type: what has become of the subject so far.
         """
+        resource = WorkRequestResource(
+            action_type=action_type,
+            entity_type=entity_type,
+            identifier=subject.id,
+            entity_uri=f"/20190101/{collection}/{subject.id}",
+        )
         record = self.records.put(
             WorkRequest(
                 id=new_ocid("datascienceworkrequest"),
-                compartment_id=compartment_id,
+                compartment_id=subject.compartment_id,
                 operation_type=operation,
-                resources=tuple(resources),
+                resources=(resource,),
                 parameters=parameters,
             )
         )

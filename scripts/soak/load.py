@@ -19,10 +19,10 @@ import aiohttp
 import tritonclient.grpc.aio
 import tritonclient.http.aio
 
-from scripts.soak import over_http, over_openai, over_tritonclient
+from scripts.soak import http_requests, over_openai, triton_requests
 from scripts.soak.exchange import FRONT_MODEL, Clients, Exchange, References, WrongError
 
-EXCHANGES = (*over_http.EXCHANGES, *over_openai.EXCHANGES, *over_tritonclient.EXCHANGES)
+EXCHANGES = (*http_requests.EXCHANGES, *over_openai.EXCHANGES, *triton_requests.EXCHANGES)
 CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "tiny-falcon"
 # With the engine's slots all taken a request waits for some turns of the others.
 _ANSWER_DEADLINE_S = 60

@@ -11,7 +11,7 @@ from scripts.soak.exchange import (
     Exchange,
     require_equal,
 )
-from scripts.soak.over_http import events, post, refused
+from scripts.soak.http_requests import events, post, refused
 
 _COMPLETIONS, _CHAT = "/v1/completions", "/v1/chat/completions"
 _GREEDY: dict[str, Any] = {"model": FRONT_MODEL, "max_tokens": 200, "temperature": 0}

@@ -404,11 +404,11 @@ def test_fast(c: Context, arguments: str = "") -> None:
 
 
 @target(
-    only="one of engine, store, generation, preprocessing, front, image, noop, upload",
+    only="one of engine, generation, served, noop, upload",
     quick="fewer repetitions",
 )
 def bench(c: Context, only: str = "", quick: bool = False) -> None:
-    """Measure against other tools, as ratios; sets them up first (5 GB in build/bench)."""
+    """Measure against other tools, as ratios; sets them up first (7 GB in build/bench)."""
     options = f" --only {shlex.quote(only)}" if only else ""
     c.run(f"python -m scripts.bench{options}{' --quick' if quick else ''}", pty=False)
 

@@ -6,8 +6,6 @@ import pytest
 
 from scripts.bench.processes import BenchError, peak_anonymous_mib, run
 from scripts.bench.results import LessThan, Result, TimesAsLong, TimesBetter
-from scripts.bench.server_image import measure_server_image
-from scripts.bench.workplace import Workplace
 
 MIB = 1 << 20
 
@@ -75,10 +73,3 @@ def test_a_mapped_file_does_not_count(tmp_path):
 def test_a_failing_program_is_told_with_its_last_line(tmp_path):
     with pytest.raises(BenchError, match="disk on fire"):
         run(python("import sys; print('fine'); sys.exit('disk on fire')"), tmp_path)
-
-
-def test_without_a_docker_engine_the_server_image_is_one_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nowhere.sock")
-    assert list(measure_server_image(Workplace(tmp_path), 1)) == []
-    (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith("server image: not measured, no Docker engine answers")

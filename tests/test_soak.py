@@ -6,9 +6,8 @@ from dataclasses import replace
 import pytest
 
 from scripts.soak.exchange import References, WrongError
-from scripts.soak.holdings import Holdings
 from scripts.soak.load import CHECKPOINT, EXCHANGES, Tally
-from scripts.soak.soak import CONCURRENCY, MORE_FILES, Soaked, soak
+from scripts.soak.soak import CONCURRENCY, MORE_FILES, Holdings, Soaked, soak
 
 
 def test_200_mixed_requests_at_a_time_are_answered_right_and_leave_nothing(
@@ -22,6 +21,9 @@ def test_200_mixed_requests_at_a_time_are_answered_right_and_leave_nothing(
     asked = {each.name for each in EXCHANGES if each.streams is not False}
     assert set(soaked.tally.ended) == asked
     assert phases[-1][0] == "load"
+    streamed = sum(soaked.tally.ended[each.name] for each in EXCHANGES if "stream" in each.name)
+    assert 0 < len(soaked.tally.first_token_s) <= streamed
+    assert soaked.generated > soaked.tally.requests
 
 
 def test_the_unary_route_is_soaked_with_what_it_takes(make_repository, tmp_path):
@@ -34,7 +36,13 @@ def test_the_unary_route_is_soaked_with_what_it_takes(make_repository, tmp_path)
 
 HELD = Holdings(memory_mib=200.0, threads=200, files=100, processes=6)
 GOOD = Soaked(
-    Tally(seconds=1.0, ended=Counter(chat=3)), HELD, HELD, busy=[], slots=16, free_slots=16
+    Tally(seconds=2.0, ended=Counter(chat=3), first_token_s=[0.3, 0.1, 0.2]),
+    generated=120,
+    before=HELD,
+    after=HELD,
+    busy=[],
+    slots=16,
+    free_slots=16,
 )
 
 
@@ -56,8 +64,18 @@ def test_what_is_kept_or_wrong_is_a_fault(soaked, fault):
     assert any(each.startswith(fault) for each in soaked.faults())
 
 
+def test_the_report_has_the_speed_and_the_time_to_the_first_text():
+    speed = "60 tokens/s generated; first text after 0.20 s (median), 0.30 s (99 %)"
+    assert speed in GOOD.report().splitlines()
+
+
+def test_without_streams_there_is_no_time_to_a_first_text():
+    tally = Tally(seconds=2.0, ended=Counter(generate=3))
+    assert "60 tokens/s generated; nothing streams" in replace(GOOD, tally=tally).report()
+
+
 def test_a_tally_comes_through_as_it_was():
-    tally = Tally(1.5, Counter({"chat": 3}), ["no"], 1)
+    tally = Tally(1.5, Counter({"chat": 3}), ["no"], 1, [0.25])
     assert Tally.from_json(tally.to_json()) == tally
 
 

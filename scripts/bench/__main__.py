@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
+import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from scripts.bench import peers
 from scripts.bench.engine_build import measure_engine_builds
-from scripts.bench.engine_store import measure_engine_store
-from scripts.bench.front_model import measure_front_model
 from scripts.bench.generation import measure_generation
-from scripts.bench.machine import machine
 from scripts.bench.nothing_to_do import measure_nothing_to_do
-from scripts.bench.preprocessing import measure_preprocessing
 from scripts.bench.processes import BenchError
 from scripts.bench.results import Result, table
-from scripts.bench.server_image import measure_server_image
+from scripts.bench.served import measure_served_model
 from scripts.bench.upload import measure_upload
 from scripts.bench.workplace import Workplace
 
@@ -33,23 +32,23 @@ Measure = Callable[[Workplace, int], Iterator[Result]]
 # What is measured, with the rounds of a full run and of a quick one.
 MEASUREMENTS: dict[str, tuple[Measure, int, int]] = {
     "engine": (measure_engine_builds, 5, 1),
-    "store": (measure_engine_store, 5, 1),
     "generation": (measure_generation, 3, 1),
-    "preprocessing": (measure_preprocessing, 15, 3),
-    "front": (measure_front_model, 6, 1),
-    "image": (measure_server_image, 5, 1),
+    "served": (measure_served_model, 3, 1),
     "noop": (measure_nothing_to_do, 10, 3),
     "upload": (measure_upload, 5, 1),
 }
 # 30 GB are written and deflated for it, so it has to be asked for.
 ONLY_WHEN_ASKED = {"upload"}
 
+# Instructions that decide how fast a CPU multiplies matrices.
+_INSTRUCTIONS = {"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16"}
+
 
 def main() -> int:
     """Measures what the command line asks for, and gives the exit status."""
     arguments = _arguments()
     workplace = Workplace(Path(__file__).resolve().parents[2])
-    before = machine()
+    before = _machine()
     results: list[Result] = []
     chosen = [arguments.only] if arguments.only else MEASUREMENTS.keys() - ONLY_WHEN_ASKED
     for name in sorted(chosen, key=list(MEASUREMENTS).index):
@@ -59,13 +58,13 @@ def main() -> int:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "quick": arguments.quick,
         "machine": before,
-        "versions": _versions(workplace),
+        "versions": {"python": {"python": sys.version.split()[0]}, **workplace.versions()},
         "results": [result.as_json() for result in results],
     }
-    place = workplace.directory / "results.json"
-    place.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    output = workplace.directory / "results.json"
+    output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(f"\n{before['cpu']}, {before['cores']} cores, load {before['load_average']:.1f}\n")
-    print(f"{table(results)}\n\nEvery sample: {place}")
+    print(f"{table(results)}\n\nEvery sample: {output}")
     return int(any(result.reached is False for result in results))
 
 
@@ -80,12 +79,19 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _versions(workplace: Workplace) -> dict[str, dict[str, str]]:
-    environments: Sequence[Path] = sorted((workplace.directory / "peers").glob("*"))
+def _machine() -> dict[str, Any]:
+    """The CPU, its memory, the system, and how busy it was."""
+    cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    model = re.search(r"^model name\s*: (.*)$", cpu, re.MULTILINE)
+    flags = re.search(r"^flags\s*: (.*)$", cpu, re.MULTILINE)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
-        "python": {"python": sys.version.split()[0]},
-        "falconry": peers.versions(workplace.root / ".venv"),
-        **{place.name: peers.versions(place) for place in environments},
+        "cpu": model[1] if model else platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "instructions": sorted(_INSTRUCTIONS.intersection(flags[1].split() if flags else [])),
+        "memory_gib": round(memory / 2**30, 1),
+        "system": platform.platform(),
+        "load_average": os.getloadavg()[0],
     }
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from falconry.files import remove
 from scripts.bench.checkpoints import large_checkpoint, small_checkpoint
-from scripts.bench.peers import peer
 from scripts.bench.processes import Command, alternate, peak_anonymous_mib, run, seconds
 from scripts.bench.results import LessThan, Result, TimesBetter
 from scripts.bench.workplace import Workplace
@@ -31,13 +30,12 @@ def measure_engine_builds(workplace: Workplace, rounds: int) -> Iterator[Result]
         BenchError: a build fails.
     """
     checkpoint = small_checkpoint(workplace)
-    optimum = peer("optimum", workplace)
     workplace.copy_project()
     for precision, (recipe, weight_format) in _PRECISIONS.items():
         contestants = {
             "builder": _builder(workplace, checkpoint, recipe),
             "engine stage": _stage(workplace, checkpoint, recipe),
-            "optimum-cli": _optimum(workplace, optimum, checkpoint, weight_format),
+            "optimum-cli": _optimum(workplace, checkpoint, weight_format),
         }
         samples = alternate(f"engine build, {precision}", rounds, contestants)
         builder, stage, peers = ({name: samples[name]} for name in contestants)
@@ -51,20 +49,31 @@ def measure_engine_builds(workplace: Workplace, rounds: int) -> Iterator[Result]
 
 def build_engine(workplace: Workplace, checkpoint: Path, recipe: str) -> Path:
     """A fresh engine."""
-    place = workplace.directory / "engines" / recipe
-    remove(place)
-    run(_builder_command(workplace, checkpoint, recipe, place), workplace.root)
-    return place
+    output = workplace.directory / "engines" / recipe
+    return _made(workplace, _builder_command(workplace, checkpoint, recipe, output), output)
+
+
+def export_with_optimum(workplace: Workplace, checkpoint: Path, weight_format: str) -> Path:
+    """A fresh OpenVINO model by optimum-cli."""
+    output = workplace.directory / "engines" / f"optimum-{weight_format}"
+    return _made(workplace, _optimum_command(workplace, checkpoint, weight_format, output), output)
+
+
+def _made(workplace: Workplace, command: Command, output: Path) -> Path:
+    print(f"making {output}", flush=True)
+    remove(output)
+    run(command, workplace.root)
+    return output
 
 
 def _builder(workplace: Workplace, checkpoint: Path, recipe: str) -> Callable[[], float]:
-    place = workplace.directory / "engines" / recipe
-    command = _builder_command(workplace, checkpoint, recipe, place)
-    return _timed_in(workplace.root, command, place)
+    output = workplace.directory / "engines" / recipe
+    command = _builder_command(workplace, checkpoint, recipe, output)
+    return _timed_in(workplace.root, command, output)
 
 
-def _builder_command(workplace: Workplace, checkpoint: Path, recipe: str, place: Path) -> Command:
-    return [workplace.python, "-m", "scripts.bench.build_alone", checkpoint, recipe, place]
+def _builder_command(workplace: Workplace, checkpoint: Path, recipe: str, output: Path) -> Command:
+    return [workplace.python, "-m", "scripts.bench.build_alone", checkpoint, recipe, output]
 
 
 def _stage(workplace: Workplace, checkpoint: Path, recipe: str) -> Callable[[], float]:
@@ -80,26 +89,30 @@ def _stage_command(workplace: Workplace, checkpoint: Path, recipe: str) -> Comma
     return [workplace.python, "-m", "invoke", "engine", *selection]
 
 
-def _optimum(
-    workplace: Workplace, optimum: Path, checkpoint: Path, weight_format: str
-) -> Callable[[], float]:
-    place = workplace.directory / "engines" / "optimum"
-    command: Command = [
-        *(optimum / "bin" / "optimum-cli", "export", "openvino"),
+def _optimum(workplace: Workplace, checkpoint: Path, weight_format: str) -> Callable[[], float]:
+    output = workplace.directory / "engines" / "optimum"
+    command = _optimum_command(workplace, checkpoint, weight_format, output)
+    return _timed_in(workplace.directory, command, output)
+
+
+def _optimum_command(
+    workplace: Workplace, checkpoint: Path, weight_format: str, output: Path
+) -> Command:
+    return [
+        *(workplace.peer("optimum") / "bin" / "optimum-cli", "export", "openvino"),
         *("--model", checkpoint, "--task", "text-generation-with-past"),
         *("--weight-format", weight_format),
-        place,
+        output,
     ]
-    return _timed_in(workplace.directory, command, place)
 
 
-def _timed_in(directory: Path, command: Command, place: Path) -> Callable[[], float]:
-    """Runs a command that makes an engine at `place`, which stands neither before nor after."""
+def _timed_in(directory: Path, command: Command, output: Path) -> Callable[[], float]:
+    """Runs a command that makes an engine at `output`, which exists neither before nor after."""
 
     def timed() -> float:
-        remove(place)
+        remove(output)
         taken = seconds(command, directory)
-        remove(place)
+        remove(output)
         return taken
 
     return timed

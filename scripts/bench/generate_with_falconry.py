@@ -6,6 +6,7 @@ of model_repository with the settings of the engine's engine.json; only Triton i
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 import threading
@@ -15,7 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from scripts.bench.prompts import BATCHES, NEW_TOKENS, VOCAB_SIZE, WARM_UP_TOKENS, prompts
-from scripts.bench.served_engine import generation_request, served
+
+# Triton too imports a model's directory as a package named by its version.
+sys.path.insert(0, str(Path(__file__).parents[2] / "model_repository" / "tensorrt_llm"))
+_engine = importlib.import_module("1.engine")
+_request = importlib.import_module("1.request")
 
 
 class Answer:
@@ -30,7 +35,7 @@ class Answer:
         """The number of tokens, when all are there.
 
         Raises:
-            RuntimeError: the engine gave the request up.
+            RuntimeError: the engine failed the request.
         """
         self._finished.wait()
         if self._problem:
@@ -38,7 +43,7 @@ class Answer:
         return self._count
 
     def cancelled(self) -> bool:
-        """Nobody leaves."""
+        """No request is cancelled."""
         return False
 
     def send(self, tokens: Sequence[Any], cumulative: float, final: bool) -> None:
@@ -48,7 +53,7 @@ class Answer:
             self._finished.set()
 
     def fail(self, reason: str) -> None:
-        """Takes the reason why there is no answer."""
+        """Keeps the reason why there is no answer."""
         self._problem = reason
         self._finished.set()
 
@@ -64,15 +69,31 @@ def tokens_per_second(engine: Any, batch: int) -> float:
 def _generate(engine: Any, prompts: list[list[int]], new_tokens: int) -> None:
     answers = [Answer() for _ in prompts]
     for prompt, answer in zip(prompts, answers, strict=True):
-        engine.submit(generation_request(prompt, new_tokens, streaming=False), answer)
+        engine.submit(_greedy_request(prompt, new_tokens), answer)
     if any(answer.wait() != new_tokens for answer in answers):
         raise RuntimeError(f"an answer has not {new_tokens} tokens")
+
+
+def _greedy_request(prompt: list[int], new_tokens: int) -> Any:
+    """A request that nothing but its length ends; all its tokens come together."""
+    return _request.GenerationRequest(
+        input_ids=prompt,
+        max_tokens=new_tokens,
+        end_ids=frozenset(),
+        stop_words=(),
+        bad_words=(),
+        sampling=_request.Sampling(),
+        return_log_probs=False,
+        exclude_input=True,
+        streaming=False,
+        all_tokens=False,
+    )
 
 
 def main(directory: str) -> None:
     """Measures the engine in this directory."""
     # A letter for each token: a random model may stop within a character, which is not sent.
-    engine = served.Engine(Path(directory), [b"a"] * VOCAB_SIZE)
+    engine = _engine.Engine(Path(directory), [b"a"] * VOCAB_SIZE)
     print(json.dumps({batch: tokens_per_second(engine, batch) for batch in BATCHES}))
     engine.close()
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from falconry.files import remove
 from scripts.bench.checkpoints import small_checkpoint
 from scripts.bench.engine_build import build_engine
-from scripts.bench.peers import peer
 from scripts.bench.processes import Command, alternate, run
 from scripts.bench.prompts import BATCHES
 from scripts.bench.results import Result, TimesBetter
@@ -31,7 +30,7 @@ def measure_generation(workplace: Workplace, rounds: int) -> Iterator[Result]:
         BenchError: a build or a generation fails.
     """
     checkpoint = small_checkpoint(workplace)
-    transformers = peer("transformers", workplace)
+    transformers = workplace.peer("transformers")
     ours = {name: _falconry(workplace, checkpoint, name) for name in _RECIPES}
     peers = {name: _transformers(workplace, transformers, checkpoint, name) for name in _DTYPES}
     speeds = alternate("generation", rounds, ours | peers)
@@ -65,5 +64,5 @@ def _transformers(
 
 
 def _speeds(command: Command, workplace: Workplace) -> Speeds:
-    told = json.loads(run(command, workplace.root).splitlines()[-1])
-    return {int(batch): speed for batch, speed in told.items()}
+    output = json.loads(run(command, workplace.root).splitlines()[-1])
+    return {int(batch): speed for batch, speed in output.items()}

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 SAMPLING_INTERVAL_S = 0.002
 
-# What a `make bench` hands down would otherwise reach the makes that are measured.
+# What `make bench` exports would otherwise reach the makes that are measured.
 _INHERITED = ("FALCONRY_", "MAKE", "MFLAGS")
 
 Value = TypeVar("Value")
@@ -21,17 +21,23 @@ Command = Sequence[str | Path]
 
 
 class BenchError(Exception):
-    """A program that was to be measured failed; one sentence."""
+    """A measured program failed; one sentence."""
 
 
-def run(command: Command, directory: Path) -> str:
-    """Runs a program and gives its standard output.
+def run(command: Command, directory: Path, variables: Mapping[str, str] | None = None) -> str:
+    """Runs a program and returns its standard output.
+
+    Args:
+        command: the program and its arguments.
+        directory: where it runs.
+        variables: set in its environment.
 
     Raises:
-        BenchError: it fails; with the last line that it said.
+        BenchError: it fails; with the last line of its output.
     """
+    environment = {**_environment(), **(variables or {})}
     result = subprocess.run(
-        command, cwd=directory, env=_environment(), capture_output=True, text=True, check=False
+        command, cwd=directory, env=environment, capture_output=True, text=True, check=False
     )
     _require_success(command, result.returncode, result.stdout + result.stderr)
     return result.stdout
@@ -59,37 +65,24 @@ def peak_anonymous_mib(command: Command, directory: Path) -> float:
     Raises:
         BenchError: it fails.
     """
-    return _peak_mib(command, directory, b"RssAnon:")
-
-
-def peak_resident_mib(command: Command, directory: Path) -> float:
-    """The most resident memory a program and its children hold, files that they map included.
-
-    Raises:
-        BenchError: it fails.
-    """
-    return _peak_mib(command, directory, b"VmRSS:")
-
-
-def _peak_mib(command: Command, directory: Path, kind: bytes) -> float:
-    with tempfile.TemporaryFile("w+") as told:
+    with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
-            command, cwd=directory, env=_environment(), stdout=told, stderr=subprocess.STDOUT
+            command, cwd=directory, env=_environment(), stdout=output, stderr=subprocess.STDOUT
         )
         peak = 0
         while process.poll() is None:
-            held = sum(_kib(pid, kind) for pid in with_descendants(process.pid))
+            held = sum(_anonymous_kib(pid) for pid in with_descendants(process.pid))
             peak = max(peak, held)
             time.sleep(SAMPLING_INTERVAL_S)
-        told.seek(0)
-        _require_success(command, process.returncode, told.read())
+        output.seek(0)
+        _require_success(command, process.returncode, output.read())
     return peak / 1024
 
 
 def alternate(
     title: str, rounds: int, contestants: Mapping[str, Callable[[], Value]]
 ) -> dict[str, list[Value]]:
-    """What each contestant gives in each round; they take turns, so that noise meets all alike."""
+    """What each contestant gives in each round; they take turns, so noise affects all alike."""
     values: dict[str, list[Value]] = {name: [] for name in contestants}
     for number in range(1, rounds + 1):
         print(f"{title}: round {number} of {rounds}", flush=True)
@@ -107,13 +100,13 @@ def with_descendants(pid: int) -> Iterator[int]:
                 yield from with_descendants(int(child))
 
 
-def _kib(pid: int, kind: bytes) -> int:
-    """A value of proc_pid_status(5); 0 for a process that has just ended."""
+def _anonymous_kib(pid: int) -> int:
+    """RssAnon of proc_pid_status(5); 0 for a process that has just ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_bytes()
     except OSError:
         return 0
-    _, found, rest = status.partition(kind)
+    _, found, rest = status.partition(b"RssAnon:")
     return int(rest.split(maxsplit=1)[0]) if found else 0
 
 
@@ -122,9 +115,9 @@ def _environment() -> dict[str, str]:
     return {**kept, "HF_HUB_OFFLINE": "1"}
 
 
-def _require_success(command: Command, status: int, told: str) -> None:
+def _require_success(command: Command, status: int, output: str) -> None:
     if status != 0:
         words = " ".join(str(word) for word in command)
-        # Under make the reason stands above make's own last line.
-        lines = [line for line in told.strip().splitlines() if not line.startswith("make")]
+        # Under make the reason is above make's own last line.
+        lines = [line for line in output.strip().splitlines() if not line.startswith("make")]
         raise BenchError(f"`{words}` failed with {status}: {lines[-1] if lines else 'no output'}")

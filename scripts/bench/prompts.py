@@ -1,8 +1,9 @@
-"""What is asked of every engine alike. Standard library only: peers read it in their own Python."""
+"""What every engine is asked. Standard library only: peers read it in their own Python."""
 
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 
 BATCHES = (1, 8, 32)
 PROMPT_TOKENS = 64
@@ -13,6 +14,23 @@ WARM_UP_TOKENS = 4
 # Of the small benchmark checkpoint; the tokens before the first ordinary one are special.
 VOCAB_SIZE = 8192
 _FIRST_ORDINARY = 12
+
+_WORDS = (
+    "cloud",
+    "lends",
+    "you",
+    "its",
+    "computers",
+    "keeps",
+    "what",
+    "they",
+    "hold",
+    "near",
+    "far",
+)
+_WORDS_A_PROMPT = 24
+_LEAST_REQUESTS = 8
+_REQUESTS_A_STREAM = 3
 
 
 def prompts(batch: int, *, warm_up: bool = False) -> list[list[int]]:
@@ -25,3 +43,32 @@ def prompts(batch: int, *, warm_up: bool = False) -> list[list[int]]:
         [numbers.randrange(_FIRST_ORDINARY, VOCAB_SIZE) for _ in range(PROMPT_TOKENS)]
         for _ in range(batch)
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Texts for so many streams at a time.
+
+    No text begins as another one does, of this or of another load: no cache of prefixes helps.
+    """
+
+    streams: int
+
+    @property
+    def warm_up(self) -> list[str]:
+        """A text for each stream, before the clock starts."""
+        return self._texts("warm-up", self.streams)
+
+    @property
+    def prompts(self) -> list[str]:
+        """What is measured."""
+        count = max(_LEAST_REQUESTS, _REQUESTS_A_STREAM * self.streams)
+        return self._texts("measured", count)
+
+    def _texts(self, name: str, count: int) -> list[str]:
+        draw = random.Random(f"{name} {self.streams}")
+        return [
+            f"{number} of {self.streams}, {name}: "
+            + " ".join(draw.choices(_WORDS, k=_WORDS_A_PROMPT))
+            for number in range(count)
+        ]

@@ -1,4 +1,4 @@
-"""What was measured, what was wanted, and whether it was reached; as a table and as JSON."""
+"""What was measured, the targets, and whether they were reached; as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Unit = Literal["s", "tokens/s", "MiB"]
+Unit = Literal["s", "ms", "s/GB", "tokens/s", "MiB"]
 Samples = Mapping[str, Sequence[float]]
 
 
@@ -125,7 +125,7 @@ def best(samples: Samples, unit: Unit) -> tuple[str, float]:
 
 
 def table(results: Sequence[Result]) -> str:
-    """All results, a line each, with the reasons of those that could not be had below."""
+    """All results, a line each, with the reasons of those that were not measured below."""
     rows = [HEADER, *(result.row() for result in results)]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = [
@@ -140,5 +140,5 @@ def _best_text(samples: Samples, unit: Unit) -> str:
     if not samples:
         return ""
     name, value = best(samples, unit)
-    digits = 2 if unit == "s" else 1
+    digits = 2 if unit.startswith("s") else 1
     return f"{value:.{digits}f} {unit}  {name}"

@@ -1,12 +1,29 @@
-"""Where a benchmark works: below build/bench, with a copy of the project to build engines in."""
+"""A benchmark's directory, build/bench: a copy of the project, and the peers' environments."""
 
 from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 from falconry.files import remove
+from scripts.bench.processes import Command, run
+
+TORCH = "torch==2.13.0"
+PACKAGES = (
+    "aiperf",
+    "torch",
+    "transformers",
+    "optimum-intel",
+    "openvino",
+    "openvino-genai",
+    "nncf",
+)
+
+_LOCKS = Path(__file__).parent
+_STAMP = "installed.lock"
+_WITH_TORCH = {"optimum", "transformers"}
 
 # What the make targets do without, besides hidden files; checkpoints may be large.
 _LEFT_OUT = {"build", "checkpoints", "tests"}
@@ -56,3 +73,39 @@ class Workplace:
     def forget_builds(self) -> None:
         """Removes the copy's engines, outputs, receipts and digests."""
         remove(self.copy / "build")
+
+    def peer(self, name: str) -> Path:
+        """The virtual environment with what `<name>.lock` beside this file pins; made when needed.
+
+        Where pip finds only the CUDA build of torch, as on PyPI, its libraries come along unused;
+        with PyTorch's CPU index in PIP_EXTRA_INDEX_URL they do not.
+
+        Raises:
+            BenchError: it cannot be made.
+        """
+        lock, directory = _LOCKS / f"{name}.lock", self.directory / "peers" / name
+        stamp = directory / _STAMP
+        if stamp.is_file() and stamp.read_bytes() == lock.read_bytes():
+            return directory
+        print(f"installing {name} in {directory}: some minutes, once", flush=True)
+        run([self.python, "-m", "venv", "--clear", directory], self.root)
+        install: Command = [directory / "bin" / "python", "-m", "pip", "install", "--quiet"]
+        run([*install, "--no-deps", "--require-hashes", "--requirement", lock], self.root)
+        if name in _WITH_TORCH:
+            run([*install, TORCH], self.root)
+        shutil.copyfile(lock, stamp)
+        return directory
+
+    def versions(self) -> dict[str, dict[str, str]]:
+        """The versions of the packages that matter, by environment."""
+        peers = sorted((self.directory / "peers").glob("*"))
+        return {
+            "falconry": _versions(self.root / ".venv"),
+            **{directory.name: _versions(directory) for directory in peers},
+        }
+
+
+def _versions(environment: Path) -> dict[str, str]:
+    site_packages = [str(path) for path in environment.glob("lib/python*/site-packages")]
+    found = {each.name: each.version for each in metadata.distributions(path=site_packages)}
+    return {name: found[name] for name in PACKAGES if name in found}

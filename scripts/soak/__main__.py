@@ -1,10 +1,10 @@
 """Soaks a server with 200 mixed requests at a time: `python -m scripts.soak`.
 
-It serves the tiny Falcon, whose right answers are known, on a real Triton with the front. Whole,
-streamed, short, left, stopped and malformed requests come over plain HTTP, OpenAI's API and
-NVIDIA's client library. The exit status is 1 when an answer was wrong, or when the server has kept
-memory, threads, open files or slots; 2 when the soak could not be run. The server's log stays in
-build/soak.
+It serves the tiny Falcon, whose correct answers are known, on a real Triton with the front.
+Complete, streamed, short, abandoned, stopped and malformed requests come over plain HTTP, OpenAI's
+API and NVIDIA's client library. Tokens a second and the time to the first text are reported. The
+exit status is 1 when an answer was wrong, or when the server has kept memory, threads, open files
+or slots; 2 when the soak could not be run. The server's log stays in build/soak.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> int:
-    """Soaks, tells what came of it, and gives the exit status."""
+    """Soaks, prints what came of it, and returns the exit status."""
     options = _options()
     directory, progress = ROOT / "build" / "soak", Progress(sys.stdout)
     repository = _repository(directory, progress, options.set)
@@ -39,7 +39,7 @@ def main() -> int:
         progress.failed("soak", f"{len(faults)} faults")
     else:
         progress.done("soak", "as it must be")
-    print(soaked.told())
+    print(soaked.report())
     for fault in faults:
         print(f"  {fault}")
     return int(bool(faults))

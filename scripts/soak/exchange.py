@@ -22,7 +22,7 @@ Outcome = Literal["answered", "left", "refused"]
 
 
 class WrongError(Exception):
-    """A request had another end than it must have; the message says which."""
+    """A request ended otherwise than it must; the message says how."""
 
 
 class References:
@@ -50,7 +50,7 @@ class References:
         return ids
 
     def tokens(self, prompt: str) -> int:
-        """How many tokens the whole answer has."""
+        """How many tokens the complete answer has."""
         return len(self._tokens[prompt])
 
     def answer(self, prompt: str, tokens: int | None = None) -> str:
@@ -81,7 +81,7 @@ class References:
 
 @dataclass(frozen=True, slots=True)
 class Clients:
-    """Everybody who asks.
+    """The clients that send requests.
 
     Attributes:
         url: the server's HTTP, which is the front's.
@@ -90,6 +90,7 @@ class Clients:
         triton_grpc: `tritonclient.grpc.aio`.
         references: the right answers.
         chance: what is asked next.
+        first_token_s: takes the seconds from a stream's request to its first text.
     """
 
     url: str
@@ -98,6 +99,7 @@ class Clients:
     triton_grpc: Any
     references: References
     chance: Random
+    first_token_s: list[float]
 
 
 @dataclass(frozen=True, slots=True)

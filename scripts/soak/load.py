@@ -1,4 +1,4 @@
-"""The load: so many clients, each with one mixed request after the other, in a process of its own.
+"""The load: many clients, each with one mixed request after the other, in a process of its own.
 
 `python -m scripts.soak.load` writes a line of JSON a second, and at its end one with everything.
 """
@@ -11,7 +11,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from random import Random
 
@@ -19,14 +19,14 @@ import aiohttp
 import tritonclient.grpc.aio
 import tritonclient.http.aio
 
-from scripts.soak import over_http, over_openai, over_tritonclient
+from scripts.soak import http_requests, triton_requests
 from scripts.soak.exchange import FRONT_MODEL, Clients, Exchange, References, WrongError
 
-EXCHANGES = (*over_http.EXCHANGES, *over_openai.EXCHANGES, *over_tritonclient.EXCHANGES)
+EXCHANGES = (*http_requests.EXCHANGES, *triton_requests.EXCHANGES)
 CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "tiny-falcon"
-# With the engine's slots all taken a request waits for some turns of the others.
+# With all slots of the engine taken, a request waits for several others to end.
 _ANSWER_DEADLINE_S = 60
-_MOST_WRONG_TOLD = 20
+_MOST_WRONG_LISTED = 20
 
 
 @dataclass(slots=True)
@@ -38,29 +38,24 @@ class Tally:
         ended: how many ended as they must, by the name of their exchange.
         wrong: the first ones that did not, each with its exchange's name.
         wrong_count: how many did not.
+        first_token_s: from a stream's request to its first text, over HTTP.
     """
 
     seconds: float = 0.0
     ended: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     wrong_count: int = 0
+    first_token_s: list[float] = field(default_factory=list)
 
     @classmethod
-    def from_json(cls, told: str) -> Tally:
+    def from_json(cls, text: str) -> Tally:
         """Reads what `to_json` wrote."""
-        values = json.loads(told)
+        values = json.loads(text)
         return cls(**{**values, "ended": Counter(values["ended"])})
 
     def to_json(self) -> str:
         """All of it on one line."""
-        return json.dumps(
-            {
-                "seconds": self.seconds,
-                "ended": self.ended,
-                "wrong": self.wrong,
-                "wrong_count": self.wrong_count,
-            }
-        )
+        return json.dumps({each.name: getattr(self, each.name) for each in fields(self)})
 
     @property
     def requests(self) -> int:
@@ -75,7 +70,7 @@ class Tally:
         return dict(counted)
 
     async def note(self, exchange: Exchange, clients: Clients) -> None:
-        """Has one request asked, and takes note of its end."""
+        """Sends one request and notes what came of it."""
         try:
             async with asyncio.timeout(_ANSWER_DEADLINE_S):
                 await exchange.ask(clients)
@@ -83,26 +78,26 @@ class Tally:
             self._is_wrong(exchange, f"no answer in {_ANSWER_DEADLINE_S} s")
         except WrongError as error:
             self._is_wrong(exchange, str(error))
-        except Exception as error:  # whatever it is, it is no right answer
+        except Exception as error:  # whatever it is, it is no correct answer
             self._is_wrong(exchange, repr(error))
         else:
             self.ended[exchange.name] += 1
 
     def _is_wrong(self, exchange: Exchange, what: str) -> None:
         self.wrong_count += 1
-        if len(self.wrong) < _MOST_WRONG_TOLD:
+        if len(self.wrong) < _MOST_WRONG_LISTED:
             self.wrong.append(f"{exchange.name}: {what}")
 
 
 async def load(url: str, grpc: str, seconds: float, concurrency: int, seed: int) -> Tally:
-    """Asks a server for so long; those who ask then are answered to their end.
+    """Sends requests for a time, and waits for the last answers.
 
     Args:
         url: its HTTP.
         grpc: `HOST:PORT` of its gRPC.
         seconds: how long new requests are sent.
-        concurrency: how many are under way at any time.
-        seed: decides who asks what.
+        concurrency: requests under way at any time.
+        seed: decides which requests are sent.
     """
     timeout = aiohttp.ClientTimeout(total=None)
     chance, references, tally = Random(seed), References(CHECKPOINT), Tally()
@@ -113,23 +108,25 @@ async def load(url: str, grpc: str, seconds: float, concurrency: int, seed: int)
         ) as triton_http,
         tritonclient.grpc.aio.InferenceServerClient(grpc) as triton_grpc,
     ):
-        clients = Clients(url, http, triton_http, triton_grpc, references, chance)
+        clients = Clients(
+            url, http, triton_http, triton_grpc, references, chance, tally.first_token_s
+        )
         exchanges = await _exchanges(clients)
         started = time.monotonic()
 
-        async def go_on() -> None:
+        async def send_requests() -> None:
             while time.monotonic() < started + seconds:
                 await tally.note(_chosen(chance, exchanges), clients)
 
-        telling = asyncio.create_task(_tell(tally, started))
-        await asyncio.gather(*(go_on() for _ in range(concurrency)))
-        telling.cancel()
+        reporting = asyncio.create_task(_report(tally, started))
+        await asyncio.gather(*(send_requests() for _ in range(concurrency)))
+        reporting.cancel()
         tally.seconds = time.monotonic() - started
     return tally
 
 
 async def _exchanges(clients: Clients) -> list[Exchange]:
-    """Those that suit what the server's front model is."""
+    """Those that suit the server's front model."""
     async with clients.http.get(f"{clients.url}/v2/models/{FRONT_MODEL}/config") as response:
         config = await response.json()
     streams = bool(config.get("model_transaction_policy", {}).get("decoupled"))
@@ -140,7 +137,7 @@ def _chosen(chance: Random, exchanges: Sequence[Exchange]) -> Exchange:
     return chance.choices(exchanges, [each.share for each in exchanges])[0]
 
 
-async def _tell(tally: Tally, started: float) -> None:
+async def _report(tally: Tally, started: float) -> None:
     while True:
         await asyncio.sleep(1)
         state = {"seconds": time.monotonic() - started, "requests": tally.requests}
@@ -154,7 +151,7 @@ def main() -> None:
     parser.add_argument("--grpc", required=True, help="HOST:PORT of its gRPC")
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--concurrency", type=int, required=True)
-    parser.add_argument("--seed", type=int, default=0, help="decides who asks what")
+    parser.add_argument("--seed", type=int, default=0, help="decides which requests are sent")
     options = parser.parse_args()
     tally = asyncio.run(
         load(options.url, options.grpc, options.seconds, options.concurrency, options.seed)

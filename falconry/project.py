@@ -30,8 +30,8 @@ from falconry.settings import Settings
 
 if TYPE_CHECKING:
     from falconry.artifact.stage import ArtifactOutput
-    from falconry.cloud.deployment_status import DeploymentStatus
-    from falconry.cloud.model_pruning import PrunedModel
+    from falconry.deployment.status import DeploymentStatus
+    from falconry.deployment.model_pruning import PrunedModel
     from falconry.cloud.session import Session
     from falconry.cloud.work_requests import Watch
     from falconry.endpoint import Endpoint
@@ -103,8 +103,8 @@ class Project:
         Returns:
             Whether the contract is kept.
         """
-        from falconry.cloud.deployment_target import environment
-        from falconry.image.contract import Trial, keeps_contract
+        from falconry.deployment.target import environment
+        from falconry.cloud.contract import Trial, keeps_contract
         from falconry.image.output import image_of
 
         serving = self._settings.serving
@@ -220,7 +220,7 @@ class Project:
         Raises:
             CloudError: the cloud refuses to tell.
         """
-        from falconry.cloud.deployment_status import DeploymentStatus, status_of
+        from falconry.deployment.status import DeploymentStatus, status_of
 
         name = self._settings.deployment.name
         if self._local_cloud_rests():
@@ -234,8 +234,8 @@ class Project:
             lines: how many.
             follow: whether to go on with each line that comes, until the user interrupts.
         """
-        from falconry.cloud.deployments import Deployments
-        from falconry.cloud.logs import Logs
+        from falconry.deployment.deployments import Deployments
+        from falconry.deployment.logs import Logs
 
         session = self._session()
         standing = Deployments(session).find(self._settings.deployment.name)
@@ -251,8 +251,8 @@ class Project:
         Raises:
             FalconryError: there is none, it does not start, or it does not answer.
         """
-        from falconry.cloud.deployment_endpoint import endpoint_of
-        from falconry.cloud.deployments import Deployments
+        from falconry.deployment.deployment_endpoint import endpoint_of
+        from falconry.deployment.deployments import Deployments
 
         session = self._session()
         with self._workspace.lock("deployment"):
@@ -266,7 +266,7 @@ class Project:
         Raises:
             CloudError: there is none, or it does not stop.
         """
-        from falconry.cloud.deployments import Deployments
+        from falconry.deployment.deployments import Deployments
 
         deployments = Deployments(self._session())
         with self._workspace.lock("deployment"):
@@ -283,7 +283,7 @@ class Project:
         Returns:
             Every model, the newest first, with what became of it.
         """
-        from falconry.cloud.model_pruning import prune_models
+        from falconry.deployment.model_pruning import prune_models
 
         name = self._settings.deployment.name
         return prune_models(self._session(), name, keep, delete=delete)
@@ -341,7 +341,7 @@ class Project:
     def _steps(self, *, rollback: bool = False) -> list[Step]:
         """All stages, each after those that it needs."""
         from falconry.artifact.stage import ArtifactStage, artifact_of
-        from falconry.cloud.stage import DeploymentStage
+        from falconry.deployment.stage import DeploymentStage
         from falconry.engine.stage import EngineStage
         from falconry.image.output import image_of
         from falconry.image.select import image_stage
@@ -400,7 +400,7 @@ class Project:
             from falconry.image.elsewhere import AnyRegistry
 
             return AnyRegistry(registry)
-        from falconry.cloud.container_registry import OcirDoor
+        from falconry.image.ocir import OcirDoor
 
         namespaces = self._workspace.build.parent / "namespaces.json"
         return OcirDoor(self._settings.cloud, registry, namespaces)
@@ -429,14 +429,14 @@ class Project:
         Raises:
             CloudError: nothing is deployed, or it is stopped.
         """
-        from falconry.cloud.deployment_endpoint import endpoint_of
-        from falconry.cloud.deployments import Deployments
+        from falconry.deployment.deployment_endpoint import endpoint_of
+        from falconry.deployment.deployments import Deployments
 
         session = self._session()
         return endpoint_of(Deployments(session).in_use(self._settings.deployment.name), session)
 
     def _delete_deployment(self) -> None:
-        from falconry.cloud.deployments import Deployments
+        from falconry.deployment.deployments import Deployments
 
         name = self._settings.deployment.name
         deleted = Deployments(self._session()).remove(name, self._watch())

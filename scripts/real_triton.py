@@ -14,7 +14,7 @@ from pathlib import Path
 
 from falconry.engine.stage import EngineStage
 from falconry.errors import ServerError
-from falconry.image.process import prepare_process_image
+from falconry.image.process_image import prepare_process_image
 from falconry.pipeline import Step, Workspace, bring_up_to_date
 from falconry.repository.stage import RepositoryStage
 from falconry.settings import Settings

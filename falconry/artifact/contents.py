@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from falconry.artifact.checksums import crc32_of
-from falconry.artifact.layout import Entry, Layout
+from falconry.artifact.zip_layout import Entry, Layout
 from falconry.artifact.names import ROOT, packed_names
 from falconry.data_files import Table
 from falconry.digests import DigestCache, bytes_digest, canonical_json

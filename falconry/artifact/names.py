@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
-from falconry.artifact.layout import MAX_NAME_BYTES
+from falconry.artifact.zip_layout import MAX_NAME_BYTES
 from falconry.errors import RepositoryError
 
 # Where the repository is in the artifact. OCI unzips it at /opt/ds/model/deployed_model, so the

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from falconry.checkpoint.architecture import FalconArchitecture
-from falconry.checkpoint.configuration import read_configuration
+from falconry.checkpoint.config import read_configuration
 from falconry.checkpoint.files import find_weights
 from falconry.checkpoint.layout import OUTPUT_PROJECTION, check_tensors, expected_tensors
 from falconry.checkpoint.tensors import TensorLocation, locate_tensors

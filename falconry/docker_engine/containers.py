@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from falconry.docker_engine.connection import engine_errors_told
+from falconry.docker_engine.client import engine_errors_told
 from falconry.errors import EngineError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from falconry.docker_engine.connection import engine_errors_told
+from falconry.docker_engine.client import engine_errors_told
 
 if TYPE_CHECKING:
     from docker.client import DockerClient

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from falconry.docker_engine.connection import engine_errors_told
+from falconry.docker_engine.client import engine_errors_told
 from falconry.docker_engine.progress import LayerProgress
 from falconry.docker_engine.references import ImageReference
-from falconry.docker_engine.refusals import explain
+from falconry.docker_engine.registry_errors import explain
 
 if TYPE_CHECKING:
     from docker.client import DockerClient

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from falconry.docker_engine import containers
+from falconry.docker_engine.containers import discard, is_running, label_of, labelled
 
 if TYPE_CHECKING:
     from docker.client import DockerClient
@@ -33,13 +33,13 @@ def remove_abandoned(client: DockerClient, label: str) -> None:
     Raises:
         MachineError: the engine does not answer.
     """
-    for container in containers.labelled(client, label):
-        process = _Process.of_label(containers.label_of(container, PROCESS_LABEL))
+    for container in labelled(client, label):
+        process = _Process.of_label(label_of(container, PROCESS_LABEL))
         if process is None:
             continue
-        before_boot = process.boot != _boot() and not containers.is_running(container)
+        before_boot = process.boot != _boot() and not is_running(container)
         if process.is_gone() or before_boot:
-            containers.discard(container)
+            discard(container)
 
 
 @dataclass(frozen=True, slots=True)

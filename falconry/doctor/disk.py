@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 from falconry.docker_engine.facts import engine_facts
-from falconry.doctor.docker_engine import NO_ENGINE, asked_engine
+from falconry.doctor.host_checks import NO_ENGINE, asked_engine
 from falconry.doctor.subject import Subject
 from falconry.engine.tensorrt_llm.memory import unpacked_image_bytes
 from falconry.engine.toolchain import load_toolchains

@@ -6,7 +6,9 @@ import queue
 import threading
 from collections.abc import Callable, Mapping
 
-from falconry.doctor import cloud, disk, docker_engine, gpu, namespaces, python, registry
+from falconry.doctor import disk, gpu, namespaces, python, registry
+from falconry.doctor import network_checks as cloud
+from falconry.doctor import host_checks as docker_engine
 from falconry.doctor.subject import Subject
 from falconry.errors import FalconryError
 from falconry.findings import Finding

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from falconry.docker_engine.gpus import can_see_gpus
-from falconry.doctor.docker_engine import NO_ENGINE, asked_engine
+from falconry.doctor.host_checks import NO_ENGINE, asked_engine
 from falconry.doctor.subject import Subject
 from falconry.engine.tensorrt_llm.gpus import probe_gpus
 from falconry.engine.toolchain import load_toolchains

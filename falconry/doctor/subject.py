@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from falconry.findings import State
 from falconry.image.place import Door
-from falconry.image.servers import server_image
+from falconry.image.server_images import server_image
 from falconry.settings import Settings
 
 

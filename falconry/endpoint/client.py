@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 from typing_extensions import override
 
-from falconry.endpoint.connection import TrailerTransport
+from falconry.endpoint.transport import TrailerTransport
 from falconry.endpoint.errors import refuse_stream_failure
 from falconry.endpoint.signing import RequestSigner, SignerAuth
 

@@ -39,7 +39,7 @@ def openai_client(profile: str | Path = "oci", *, patience: Patience | None = No
         SettingsError: there is no such profile.
         CloudError: nothing is deployed, or it is stopped.
     """
-    from falconry.cloud.deployments import Deployments
+    from falconry.deployment.deployments import Deployments
     from falconry.cloud.session import Session
     from falconry.settings import load_profile
 

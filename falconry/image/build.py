@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from falconry.docker_engine.connection import engine_errors_told
+from falconry.docker_engine.client import engine_errors_told
 from falconry.errors import ImageError
 from falconry.files import disk_errors_told
 from falconry.image.source import ImageSource

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from falconry.docker_engine import containers
-from falconry.docker_engine.connection import engine_errors_told
+from falconry.docker_engine.client import engine_errors_told
 from falconry.docker_engine.owners import owner_labels, remove_abandoned
 from falconry.docker_engine.references import ImageReference
 from falconry.errors import FalconryError, ImageError

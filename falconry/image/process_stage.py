@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from falconry.digests import value_digest
 from falconry.image.output import ImageOutput
-from falconry.image.process import is_prepared, prepare_process_image
+from falconry.image.process_image import is_prepared, prepare_process_image
 from falconry.image.source import server_files
 from falconry.pipeline import Report, Stage
 

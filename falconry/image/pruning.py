@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from falconry.docker_engine.connection import connect
+from falconry.docker_engine.client import connect
 from falconry.docker_engine.images import LocalImage, labelled_images, remove_image
 from falconry.image.source import KEY_LABEL
 from falconry.progress import human_size

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from falconry.docker_engine.connection import engine_errors_told
+from falconry.docker_engine.client import engine_errors_told
 from falconry.docker_engine.progress import LayerProgress
 from falconry.docker_engine.references import ImageReference
-from falconry.docker_engine.refusals import PassingError, explain
+from falconry.docker_engine.registry_errors import PassingError, explain
 from falconry.errors import ImageError
 from falconry.image.credentials import Credentials
 from falconry.image.registry import RegistryClient, StoredImage

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from falconry.docker_engine.references import is_loopback
-from falconry.docker_engine.refusals import explain
+from falconry.docker_engine.registry_errors import explain
 from falconry.image.credentials import Credentials
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ def image_stage(settings: Settings, workspace: Workspace, door: Door) -> Stage:
         directory = workspace.build / _PROCESS_IMAGE
         return ProcessImageStage(wanted.process_image, directory, choice.reason)
     from falconry.image.certificates import certificate_bundle
-    from falconry.image.servers import server_image
+    from falconry.image.server_images import server_image
     from falconry.image.stage import ContainerImageStage
 
     bundle = certificate_bundle(wanted.ca_bundle)

@@ -133,7 +133,7 @@ class ContainerImageStage(Stage):
 
     def _build_and_push(self, place: Place, key: str, report: Report) -> StoredImage:
         # The SDK is imported here: doing nothing must not pay for it.
-        from falconry.docker_engine.connection import connect
+        from falconry.docker_engine.client import connect
         from falconry.image.push import push
 
         reference = self._reference(place, key)

@@ -22,9 +22,9 @@ from falconry.repository.config import (
     write_config,
 )
 from falconry.repository.ensemble import adapt_ensemble
-from falconry.repository.place import FRONT_MODEL
+from falconry.repository import FRONT_MODEL
 from falconry.repository.surface import BackendSurface
-from falconry.repository.tensorrt_llm import backend_config, chunks_context
+from falconry.repository.backend import backend_config, chunks_context
 from falconry.settings import ServingSettings
 
 ENGINE_MODEL = "tensorrt_llm"

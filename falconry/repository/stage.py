@@ -120,12 +120,12 @@ class RepositoryStage(FileStage):
             EngineError: it would not run in the toolchain's image on the shape.
             RepositoryError: it is not what its papers say.
         """
-        from falconry.engine.preflight import check_engine
+        from falconry.engine.tensorrt_llm.compatibility import check_engine
         from falconry.engine.serving import EngineLimits
         from falconry.engine.tensorrt_llm.engine_config import EngineConfig
         from falconry.oci_facts import gpu_shape
         from falconry.repository.assemble import GpuServing
-        from falconry.repository.gpu_checks import check_papers
+        from falconry.engine.tensorrt_llm.gpu_checks import check_papers
         from falconry.repository.surface import backend_surface
 
         surface = backend_surface(self._toolchain)

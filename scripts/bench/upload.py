@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from falconry.artifact.contents import describe
 from falconry.artifact.view import ArtifactView
-from falconry.cloud.model_entry import ModelEntry, Provenance
+from falconry.deployment.provenance import ModelEntry, Provenance
 from falconry.digests import DigestCache
 from falconry.files import flush_file, remove
 from scripts.bench.processes import BenchError, Command, alternate, run
@@ -182,7 +182,7 @@ def main(cloud: str, repository: str, digests: str) -> None:
     """Uploads a repository, checks and deletes it; prints wall and CPU seconds and peak memory."""
     from oci.data_science import DataScienceClient
 
-    from falconry.cloud.catalog import Catalog
+    from falconry.deployment.catalog import Catalog
 
     session = _session(Path(__file__).resolve().parents[2], Path(cloud))
     client: Any = session.client(DataScienceClient)

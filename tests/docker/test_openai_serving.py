@@ -11,7 +11,7 @@ import pytest
 import requests
 from tokenizers import Tokenizer
 
-from falconry.image.process import prepare_process_image
+from falconry.image.process_image import prepare_process_image
 from tests.conftest import running_triton
 from tests.local_oci.support import LocalCloud, Sdk, zipped
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from falconry.image.process import prepare_process_image
+from falconry.image.process_image import prepare_process_image
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import transformers
 from huggingface_hub.errors import StrictDataclassError
 from pydantic import ValidationError
 
-from falconry.checkpoint.configuration import read_configuration
+from falconry.checkpoint.config import read_configuration
 from falconry.checkpoint.falcon_config import FalconConfig
 from falconry.errors import CheckpointError
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import requests
 
-from falconry.repository.place import FRONT_MODEL
+from falconry.repository import FRONT_MODEL
 from tests.model_repository.streams import stream_events
 
 CLOUD = "Explain Cloud Computing to a school kid"

@@ -98,7 +98,7 @@ class OpenVinoBuilder:
 
 
 def _write_model(spec: EngineSpec, checkpoint: Checkpoint, output: Path, report: Report) -> None:
-    from falconry.engine.openvino.telemetry import import_openvino_silently
+    from falconry.engine.openvino import import_openvino_silently
 
     # OpenVINO alone takes a fifth of a second.
     import_openvino_silently()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from falconry import errors
 from falconry.data_files import CODE_DIRECTORY
-from falconry.engine.openvino.telemetry import CI_JOB
+from falconry.engine.openvino import CI_JOB
 
 _PROGRAM = "falconry.engine.openvino.tokenizer"
 

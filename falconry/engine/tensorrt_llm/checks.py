@@ -1,4 +1,4 @@
-"""What the checks of a GPU engine share: types, and the wording of their remedies.
+"""What the checks of a GPU engine share: a type, and the wording of their remedies.
 
 Every check is made before anything starts, and says what to change. Whether the checkpoint can be
 used at all (quantised, an adapter, damaged) is falconry.checkpoint's to say.
@@ -7,9 +7,7 @@ used at all (quantised, an adapter, damaged) is falconry.checkpoint's to say.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-from falconry.engine.tensorrt_llm.gpus import HostGpus
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine.toolchain import Toolchain, load_toolchains
 from falconry.findings import Finding
@@ -20,27 +18,6 @@ _SHAPES_NAMED = 3
 
 
 SpecCheck = Callable[[GpuEngineSpec], Finding]
-
-
-@dataclass
-class Machine:
-    """What a build would find on this machine.
-
-    Attributes:
-        gpus: what NVML gives; None for no GPU.
-        docker_gpus: whether containers can have GPUs; None when that could not be asked.
-        docker_problem: why not, or why it could not be asked.
-        free_disk_bytes: on the file system that the build writes to.
-        memory_bytes: host memory.
-    """
-
-    gpus: HostGpus | None
-    docker_gpus: bool | None
-    docker_problem: str | None
-    free_disk_bytes: int
-    memory_bytes: int
-
-
 # Words
 
 

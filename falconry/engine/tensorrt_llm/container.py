@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from falconry.data_files import project_file
 from falconry.docker_engine import containers
-from falconry.docker_engine.connection import connect
+from falconry.docker_engine.client import connect
 from falconry.docker_engine.images import has_image, pull, reference_with_digest
 from falconry.docker_engine.owners import owner_labels, remove_abandoned
 from falconry.engine.tensorrt_llm.build_log import NOT_STARTED, BuildLog

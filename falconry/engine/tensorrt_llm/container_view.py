@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from falconry.checkpoint.configuration import falcon_config_of
+from falconry.checkpoint.config import falcon_config_of
 from falconry.checkpoint.files import (
     CONFIG,
     TOKENIZER_CONFIG,

@@ -5,13 +5,32 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
-from falconry.docker_engine.connection import connect
+from falconry.docker_engine.client import connect
 from falconry.docker_engine.gpus import can_see_gpus
-from falconry.engine.tensorrt_llm.checks import Machine
-from falconry.engine.tensorrt_llm.gpus import probe_gpus
+from falconry.engine.tensorrt_llm.gpus import HostGpus, probe_gpus
 from falconry.errors import MachineError
+
+
+@dataclass
+class Machine:
+    """What a build would find on this machine.
+
+    Attributes:
+        gpus: what NVML gives; None for no GPU.
+        docker_gpus: whether containers can have GPUs; None when that could not be asked.
+        docker_problem: why not, or why it could not be asked.
+        free_disk_bytes: on the file system that the build writes to.
+        memory_bytes: host memory.
+    """
+
+    gpus: HostGpus | None
+    docker_gpus: bool | None
+    docker_problem: str | None
+    free_disk_bytes: int
+    memory_bytes: int
 
 
 def this_machine(build: Path) -> Machine:

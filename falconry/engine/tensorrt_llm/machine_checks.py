@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from falconry.engine.tensorrt_llm.machine import Machine
 from falconry.engine.tensorrt_llm.checks import (
-    Machine,
     gpu_words,
     shape_remedy,
     toolchain_remedy,

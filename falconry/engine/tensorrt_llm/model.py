@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from falconry.checkpoint.architecture import FalconArchitecture
-from falconry.checkpoint.configuration import configuration_of
+from falconry.checkpoint.config import configuration_of
 from falconry.checkpoint.layout import expected_tensors
 from falconry.checkpoint.reader import read_checkpoint
 from falconry.checkpoint.source import CheckpointSource

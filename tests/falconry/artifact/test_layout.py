@@ -6,7 +6,7 @@ import zlib
 
 import pytest
 
-from falconry.artifact.layout import Entry, Layout, local_header
+from falconry.artifact.zip_layout import Entry, Layout, local_header
 
 GIB = 1 << 30
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from falconry.artifact import layout
+from falconry.artifact import zip_layout as layout
 from falconry.artifact.view import ArtifactView
 from falconry.errors import RepositoryError
 from tests.falconry.artifact.conftest import FILES, silent

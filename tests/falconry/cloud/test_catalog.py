@@ -6,9 +6,9 @@ import threading
 import oci
 import pytest
 
-from falconry.cloud.catalog import Catalog
-from falconry.cloud.model_entry import Provenance
-from falconry.cloud.model_pruning import prune_models
+from falconry.deployment.catalog import Catalog
+from falconry.deployment.provenance import Provenance
+from falconry.deployment.model_pruning import prune_models
 from falconry.cloud.session import Session
 from falconry.errors import CloudError
 from tests.falconry.cloud.conftest import WATCH, content, entry, quiet

@@ -10,9 +10,9 @@ import requests
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from falconry.cloud.container_registry import OcirDoor
+from falconry.image.ocir import OcirDoor
 from falconry.cloud.retries import all_records
-from falconry.docker_engine.refusals import PassingError
+from falconry.docker_engine.registry_errors import PassingError
 from falconry.errors import CloudError, ImageError
 from falconry.settings import CloudSettings, EmulatorSettings, RegistrySettings
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from falconry.cloud import deployment_list
+from falconry.deployment import deployment_list
 from falconry.errors import CloudError
 from tests.falconry.cloud.conftest import WATCH
 

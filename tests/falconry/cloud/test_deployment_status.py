@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from falconry.cloud.deployment_status import DeploymentStatus, status_of
+from falconry.deployment.status import DeploymentStatus, status_of
 from falconry.cloud.work_requests import Watch
 from falconry.errors import CloudError
 from tests.falconry.cloud.conftest import WATCH

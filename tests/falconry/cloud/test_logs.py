@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from falconry.cloud import logs as logs_module
-from falconry.cloud.logs import Logs
+from falconry.deployment import logs as logs_module
+from falconry.deployment.logs import Logs
 from falconry.cloud.session import Session
 from falconry.endpoint import Endpoint
 from tests.falconry.cloud.conftest import WATCH

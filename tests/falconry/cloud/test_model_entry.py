@@ -3,8 +3,8 @@ import subprocess
 import pytest
 
 from falconry.checkpoint.licence import licence_of
-from falconry.cloud.failures import remedy_for
-from falconry.cloud.model_entry import Provenance, licence, provenance_of
+from falconry.deployment.failures import remedy_for
+from falconry.deployment.provenance import Provenance, licence, provenance_of
 from falconry.settings import load_settings
 from tests.falconry.cloud.conftest import ROOT
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from oci.data_science import models
 
-from falconry.cloud.preflight import subject_of
-from falconry.preflight import Artifact, Compute, Container, Image, check_deployment
+from falconry.deployment.account import subject_of
+from falconry.deployment.preflight import Artifact, Compute, Container, Image, check_deployment
 
 
 def configuration(policy: Any = None, **container: Any) -> Any:

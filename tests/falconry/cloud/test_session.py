@@ -1,6 +1,6 @@
 import pytest
 
-from falconry.cloud.catalog import Catalog
+from falconry.deployment.catalog import Catalog
 from falconry.cloud.session import Session
 from falconry.errors import CloudError
 from falconry.settings import load_settings

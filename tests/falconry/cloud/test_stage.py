@@ -9,7 +9,7 @@ import requests
 from oci._vendor.requests.adapters import HTTPAdapter
 from oci.data_science import DataScienceClient
 
-from falconry.cloud.catalog import Catalog
+from falconry.deployment.catalog import Catalog
 from falconry.cloud.session import session_of
 from falconry.endpoint import Endpoint
 from falconry.errors import CloudError, EndpointError, GoesOnError

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from falconry.artifact.contents import describe
 from falconry.artifact.view import ArtifactView
-from falconry.cloud import multipart
-from falconry.cloud.artifact_upload import upload_artifact
+from falconry.deployment import multipart
+from falconry.deployment.upload import upload_artifact
 from falconry.cloud.session import Session
 from falconry.digests import DigestCache
 from falconry.settings import UploadSettings, load_settings

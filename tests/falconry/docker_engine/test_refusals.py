@@ -2,7 +2,7 @@
 
 import pytest
 
-from falconry.docker_engine.refusals import PassingError, explain
+from falconry.docker_engine.registry_errors import PassingError, explain
 from falconry.errors import sentence
 
 

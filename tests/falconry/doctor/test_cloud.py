@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from falconry.doctor.cloud import account, clock, of_server
+from falconry.doctor.network_checks import account, clock, of_server
 from falconry.errors import CloudError, MachineError
 
 SECRET = "pass-phrase-of-the-key"
@@ -152,7 +152,7 @@ def test_a_cloud_that_does_not_answer_is_told(closed_port):
 
 def test_the_clock_is_asked_of_the_regions_own_endpoint(subject, config, monkeypatch):
     asked = []
-    monkeypatch.setattr("falconry.doctor.cloud.of_server", asked.append)
+    monkeypatch.setattr("falconry.doctor.network_checks.of_server", asked.append)
     clock(subject("oci", overrides=config()))
     # Oracle's list of endpoints, Data Science API.
     assert asked == ["https://datascience.eu-frankfurt-1.oci.oraclecloud.com"]

@@ -14,7 +14,7 @@ from docker.errors import DockerException
 
 from docker import client as docker_client
 from falconry.docker_engine.facts import engine_address
-from falconry.doctor import docker_engine as checks
+from falconry.doctor import host_checks as checks
 from falconry.doctor.examine import examine
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from falconry.engine.manifest import EngineFile, GpuEngine, Manifest
-from falconry.engine.preflight import check_engine
+from falconry.engine.tensorrt_llm.compatibility import check_engine
 from falconry.errors import EngineError
 from tests.falconry.engine.tensorrt_llm.specs import A10, A100, TOOLCHAIN
 

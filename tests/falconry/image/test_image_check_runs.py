@@ -178,7 +178,7 @@ def test_an_image_that_is_not_there_is_one_clear_error(checked):
 # A process of its own that runs an image, to be killed.
 RUNNER = """
 import sys
-from falconry.docker_engine.connection import connect
+from falconry.docker_engine.client import connect
 from falconry.image.image_checks import running_findings
 list(running_findings(connect(), sys.argv[1]))
 """

@@ -4,8 +4,8 @@ import subprocess
 import pytest
 
 from falconry.errors import ServerError
-from falconry.image import process
-from falconry.image.process import prepare_process_image
+from falconry.image import process_image as process
+from falconry.image.process_image import prepare_process_image
 
 
 def test_the_image_holds_a_real_tritonserver(tmp_path):

@@ -7,9 +7,9 @@ import socket
 import pytest
 import requests
 
-from falconry.cloud.container_registry import OcirDoor
+from falconry.image.ocir import OcirDoor
 from falconry.docker_engine.references import ImageReference
-from falconry.docker_engine.refusals import PassingError
+from falconry.docker_engine.registry_errors import PassingError
 from falconry.errors import ImageError
 from falconry.image import push as pushing
 from falconry.image.credentials import Credentials

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 import requests
 
-from falconry.docker_engine.refusals import PassingError
+from falconry.docker_engine.registry_errors import PassingError
 from falconry.errors import ImageError
 from falconry.image.credentials import Credentials
 from falconry.image.registry import RegistryClient

@@ -9,7 +9,7 @@ import pytest
 
 from falconry.engine.toolchain import load_toolchains
 from falconry.errors import SettingsError
-from falconry.image.servers import (
+from falconry.image.server_images import (
     composed_image,
     cpu_image,
     locked_rows,

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from falconry.cloud.container_registry import OcirDoor
+from falconry.image.ocir import OcirDoor
 from falconry.errors import ImageError
 from falconry.image.elsewhere import AnyRegistry
 from falconry.image.given_stage import GivenImageStage

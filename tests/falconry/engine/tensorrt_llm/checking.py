@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from falconry import findings
-from falconry.engine.tensorrt_llm.checks import Machine
+from falconry.engine.tensorrt_llm.machine import Machine
+
 from falconry.engine.tensorrt_llm.gpus import Gpu, HostGpus
 from falconry.engine.tensorrt_llm.memory import GIB
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from falconry.checkpoint.configuration import read_configuration
+from falconry.checkpoint.config import read_configuration
 from falconry.engine.tensorrt_llm.engine_config import EngineConfig, check_engine
 from falconry.engine.tensorrt_llm.recipe import GpuRecipe, load_gpu_recipe
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec

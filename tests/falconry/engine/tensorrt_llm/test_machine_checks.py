@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from falconry.engine.tensorrt_llm.checks import Machine
+from falconry.engine.tensorrt_llm.machine import Machine
+
 from falconry.engine.tensorrt_llm.gpus import Gpu
 from falconry.engine.tensorrt_llm.machine_checks import machine_checks
 from falconry.engine.tensorrt_llm.memory import GIB, estimate

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from falconry.checkpoint.architecture import FalconArchitecture
-from falconry.checkpoint.configuration import read_configuration
+from falconry.checkpoint.config import read_configuration
 from falconry.checkpoint.layout import expected_tensors
 from falconry.engine.recipe import recipe_names
 from falconry.engine.tensorrt_llm.memory import GIB, estimate

@@ -13,11 +13,11 @@ from oci.data_science import DataScienceClient
 from oci.data_science import models as oci_models
 
 from falconry.artifact.view import ArtifactView
-from falconry.cloud.artifact_upload import upload_artifact
-from falconry.cloud.model_entry import ModelEntry
+from falconry.deployment.upload import upload_artifact
+from falconry.deployment.provenance import ModelEntry
 from falconry.cloud.retries import all_records, create_idempotent
 from falconry.cloud.session import Session, cloud_errors_told
-from falconry.cloud.tags import ARTIFACT_TAG
+from falconry.deployment.tags import ARTIFACT_TAG
 from falconry.errors import CloudError
 from falconry.pipeline import Report
 

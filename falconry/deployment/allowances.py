@@ -11,7 +11,7 @@ from oci.limits import LimitsClient
 from falconry.cloud.retries import all_records
 from falconry.cloud.session import Session
 from falconry.oci_facts import GpuShape, find_shape, load_limits
-from falconry.preflight.subject import Account, ServiceLimit
+from falconry.deployment.preflight import Account, ServiceLimit
 
 _WRONG_SCOPE = 400
 _UNREACHED = (oci.exceptions.RequestException, oci.exceptions.ConnectTimeout)

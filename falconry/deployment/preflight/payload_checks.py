@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from falconry.findings import Finding, verdict
 from falconry.oci_facts import ArtifactLimits
-from falconry.preflight.subject import Artifact, Container
+from falconry.deployment.preflight.subject import Artifact, Container
 from falconry.progress import human_size
 
 # Triton's own words for the directory (tritonserver --help); both may be given more than once.

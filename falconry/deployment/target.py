@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from oci.data_science import models as oci_models
 
-from falconry.cloud.tags import IMAGE_TAG, MODEL_TAG, REFERENCE_TAG
+from falconry.deployment.tags import IMAGE_TAG, MODEL_TAG, REFERENCE_TAG
 from falconry.image.output import ImageOutput
-from falconry.repository.place import FRONT_MODEL, MODEL_REPOSITORY
+from falconry.repository import FRONT_MODEL, MODEL_REPOSITORY
 from falconry.settings import (
     AutoscalingSettings,
     CustomEndpoint,
@@ -21,7 +21,7 @@ from falconry.settings import (
 )
 
 if TYPE_CHECKING:
-    from falconry.cloud.logs import LogPlace
+    from falconry.deployment.logs import LogPlace
 
 # What the model is called in OpenAI's API (docker/server/settings.py).
 MODEL_NAME = "FALCONRY_MODEL_NAME"

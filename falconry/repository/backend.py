@@ -12,7 +12,7 @@ from tritonclient.grpc import model_config_pb2
 
 from falconry.engine.tensorrt_llm.engine_config import EngineConfig
 from falconry.repository.config import ModelConfig, set_parameters
-from falconry.repository.place import MODEL_REPOSITORY
+from falconry.repository import MODEL_REPOSITORY
 from falconry.repository.surface import BackendSurface, BackendTensor
 from falconry.settings import TensorRtLlmServing
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from oci.data_science import models as oci_models
 
-from falconry.cloud.deployment_target import Target, configured_route
-from falconry.cloud.tags import KEY_TAG
+from falconry.deployment.target import Target, configured_route
+from falconry.deployment.tags import KEY_TAG
 
 
 class Group(StrEnum):

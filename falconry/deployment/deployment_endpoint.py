@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from falconry.cloud.deployment_target import route_of
+from falconry.deployment.target import route_of
 from falconry.cloud.session import Session
 from falconry.endpoint import Endpoint
 

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from falconry.docker_engine.connection import connect
+from falconry.docker_engine.client import connect
 from falconry.docker_engine.facts import engine_address, engine_facts
 from falconry.docker_engine.images import has_image
 from falconry.docker_engine.references import ImageReference

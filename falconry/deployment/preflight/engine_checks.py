@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from falconry.engine.manifest import GpuEngine
-from falconry.engine.preflight import image_problems, shape_problems
+from falconry.engine.tensorrt_llm.compatibility import image_problems, shape_problems
 from falconry.engine.tensorrt_llm.memory import MemoryEstimate, sum_line, usable_bytes
 from falconry.findings import Finding, verdict
 from falconry.oci_facts import CpuShape, GpuShape, find_shape
-from falconry.preflight.subject import DeploymentSubject
+from falconry.deployment.preflight.subject import DeploymentSubject
 
 
 def engine_findings(subject: DeploymentSubject) -> Iterator[Finding]:

@@ -17,8 +17,8 @@ import oci
 from oci.data_science import DataScienceClient
 from oci.data_science import models as oci_models
 
-from falconry.cloud import deployment_list
-from falconry.cloud.deployment_changes import (
+from falconry.deployment import deployment_list
+from falconry.deployment.changes import (
     MAY_NEED_STOP,
     Group,
     differences,
@@ -26,12 +26,12 @@ from falconry.cloud.deployment_changes import (
     must_change_together,
     update_of,
 )
-from falconry.cloud.deployment_list import GONE
-from falconry.cloud.deployment_target import Target
-from falconry.cloud.failures import remedy_for
+from falconry.deployment.deployment_list import GONE
+from falconry.deployment.target import Target
+from falconry.deployment.failures import remedy_for
 from falconry.cloud.retries import create_idempotent
 from falconry.cloud.session import Session, cloud_errors_told
-from falconry.cloud.tags import KEY_TAG, MODEL_TAG, REFERENCE_TAG
+from falconry.deployment.tags import KEY_TAG, MODEL_TAG, REFERENCE_TAG
 from falconry.cloud.work_requests import (
     Operation,
     OperationError,
@@ -435,7 +435,7 @@ class Deployments:
     ) -> CloudError:
         """A failure with the deployment's own words, the end of its container's log, and advice."""
         # The clients of the Logging service cost a twentieth of a second to import.
-        from falconry.cloud.logs import Logs
+        from falconry.deployment.logs import Logs
 
         details, lines = "", []
         with contextlib.suppress(CloudError):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from falconry.cloud import emulator
-from falconry.docker_engine.refusals import PassingError
+from falconry.docker_engine.registry_errors import PassingError
 from falconry.errors import ImageError
 from falconry.files import write_text_whole
 from falconry.image.credentials import Credentials

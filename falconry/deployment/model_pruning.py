@@ -8,10 +8,10 @@ from typing import Any
 import oci
 from oci.data_science import DataScienceClient
 
-from falconry.cloud.catalog import Catalog
+from falconry.deployment.catalog import Catalog
 from falconry.cloud.retries import all_records
 from falconry.cloud.session import Session, cloud_errors_told
-from falconry.cloud.tags import MODEL_TAG
+from falconry.deployment.tags import MODEL_TAG
 
 _GONE = "DELETED"
 

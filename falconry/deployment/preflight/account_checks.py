@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from falconry.findings import Finding, verdict
 from falconry.oci_facts import GpuShape, Limits, PolicyRule, find_shape
-from falconry.preflight.subject import Account, Compute, DeploymentSubject, ServiceLimit
+from falconry.deployment.preflight.subject import Account, Compute, DeploymentSubject, ServiceLimit
 
 
 def account_findings(subject: DeploymentSubject, limits: Limits) -> Iterator[Finding]:

@@ -31,7 +31,7 @@ from oci.object_storage.models import (
 
 from falconry.artifact.view import ArtifactView
 from falconry.cloud.retries import all_records
-from falconry.cloud.transfer import RateLimiter, TransferProgress, UploadBody
+from falconry.deployment.transfer import RateLimiter, TransferProgress, UploadBody
 from falconry.errors import CloudError
 
 _Result = TypeVar("_Result")

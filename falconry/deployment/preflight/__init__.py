@@ -1,7 +1,7 @@
 """What would keep a deployment from being made or from serving, found before anything is sent."""
 
-from falconry.preflight.check import Preflight, check_deployment
-from falconry.preflight.subject import (
+from falconry.deployment.preflight.check import Preflight, check_deployment
+from falconry.deployment.preflight.subject import (
     Account,
     Artifact,
     Compute,

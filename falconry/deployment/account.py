@@ -1,4 +1,4 @@
-"""A deployment in the SDK's terms, as the checks of falconry.preflight take it."""
+"""A deployment in the SDK's terms, as the checks of falconry.deployment.preflight take it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from falconry.engine.manifest import Manifest
 from falconry.engine.toolchain import Toolchain
-from falconry.preflight import Account, Artifact, Compute, Container, DeploymentSubject, Image
+from falconry.deployment.preflight import Account, Artifact, Compute, Container, DeploymentSubject, Image
 
 
 def subject_of(

@@ -15,10 +15,10 @@ from oci.object_storage import ObjectStorageClient
 
 from falconry.artifact.view import ArtifactView
 from falconry.cloud.buckets import ensure_bucket
-from falconry.cloud.multipart import MultipartUpload, ObjectRef
+from falconry.deployment.multipart import MultipartUpload, ObjectRef
 from falconry.cloud.retries import all_objects, all_records
 from falconry.cloud.session import Session, cloud_errors_told
-from falconry.cloud.transfer import (
+from falconry.deployment.transfer import (
     SEND_BYTES,
     RateLimiter,
     TransferProgress,

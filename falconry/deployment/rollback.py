@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from falconry.cloud.deployment_target import Target, previous_target
-from falconry.cloud.deployments import Deployments
+from falconry.deployment.target import Target, previous_target
+from falconry.deployment.deployments import Deployments
 from falconry.cloud.work_requests import Watch
 from falconry.errors import CloudError, FalconryError
 

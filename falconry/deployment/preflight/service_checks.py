@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from falconry.findings import Finding, verdict
 from falconry.oci_facts import ContainerLimits, variable_bytes
-from falconry.preflight.subject import Container
+from falconry.deployment.preflight.subject import Container
 
 
 def container_findings(container: Container, limits: ContainerLimits) -> Iterator[Finding]:

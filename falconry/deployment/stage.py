@@ -15,14 +15,14 @@ from typing_extensions import override
 
 from falconry.artifact.stage import ArtifactOutput
 from falconry.cloud import emulator
-from falconry.cloud.tags import ARTIFACT_TAG, ENGINE_TAG, IMAGE_TAG, KEY_TAG
+from falconry.deployment.tags import ARTIFACT_TAG, ENGINE_TAG, IMAGE_TAG, KEY_TAG
 from falconry.engine.manifest import Manifest, read_manifest
 from falconry.image.output import ImageOutput
 from falconry.pipeline import Output, Report, Stage
 from falconry.settings import EmulatorSettings, Settings
 
 if TYPE_CHECKING:
-    from falconry.cloud.deployment_target import Target
+    from falconry.deployment.target import Target
     from falconry.cloud.session import Session
 
 # The modules that import the oci SDK are imported where a request is made: it costs nearly half a
@@ -96,8 +96,8 @@ class DeploymentStage(Stage):
 
     @override
     def make(self, key: str, ingredients: Mapping[str, str], report: Report) -> Output:
-        from falconry.cloud.deployments import Deployments
-        from falconry.cloud.rollback import bring_about_verified
+        from falconry.deployment.deployments import Deployments
+        from falconry.deployment.rollback import bring_about_verified
         from falconry.cloud.session import session_of
         from falconry.cloud.work_requests import Watch
 
@@ -109,7 +109,7 @@ class DeploymentStage(Stage):
         target = self._target(session, key, report)
 
         def ask(active: Any) -> None:
-            from falconry.cloud.deployment_endpoint import endpoint_of
+            from falconry.deployment.deployment_endpoint import endpoint_of
 
             endpoint_of(active, session).smoke()
 
@@ -120,9 +120,9 @@ class DeploymentStage(Stage):
 
     def _target(self, session: Session, key: str, report: Report) -> Target:
         """What shall be deployed, once its model is in the catalog and its logs are there."""
-        from falconry.cloud.catalog import Catalog
-        from falconry.cloud.deployment_target import Wanted, target_of
-        from falconry.cloud.logs import Logs
+        from falconry.deployment.catalog import Catalog
+        from falconry.deployment.target import Wanted, target_of
+        from falconry.deployment.logs import Logs
 
         settings = self._settings
         engine = read_manifest(self._engine.path)
@@ -149,10 +149,10 @@ class DeploymentStage(Stage):
         self, session: Session, configuration: Any, engine: Manifest, report: Report
     ) -> None:
         """Refuses what the cloud would refuse or fail after a long upload."""
-        from falconry.cloud.allowances import read_account
-        from falconry.cloud.preflight import subject_of
+        from falconry.deployment.allowances import read_account
+        from falconry.deployment.account import subject_of
         from falconry.engine.toolchain import load_toolchains
-        from falconry.preflight import Artifact, Image, check_deployment
+        from falconry.deployment.preflight import Artifact, Image, check_deployment
 
         report("checking limits and sizes", None)
         settings, image, layout = self._settings, self._image, self._artifact.contents().layout()
@@ -169,7 +169,7 @@ class DeploymentStage(Stage):
         check_deployment(subject).refuse_problems()
 
     def _model(self, catalog: Any, engine: Manifest, report: Report) -> str:
-        from falconry.cloud.model_entry import entry_of
+        from falconry.deployment.provenance import entry_of
 
         digest = self._artifact.digest
         entry = entry_of(self._settings, digest, engine, self._image.pinned)
@@ -185,7 +185,7 @@ class DeploymentStage(Stage):
     def _current(self) -> Any | None:
         if self._emulator_rests():
             return None
-        from falconry.cloud.deployment_list import current
+        from falconry.deployment.deployment_list import current
         from falconry.cloud.session import session_of
 
         return current(session_of(self._settings.cloud), self._settings.deployment.name)

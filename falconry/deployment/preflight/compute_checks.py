@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from falconry.findings import Finding
 from falconry.oci_facts import ComputeLimits, CpuShape, GpuShape, find_shape
-from falconry.preflight.subject import Compute
+from falconry.deployment.preflight.subject import Compute
 
 
 def compute_findings(compute: Compute, limits: ComputeLimits) -> Iterator[Finding]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from falconry.engine.manifest import GpuEngine, Manifest
-from falconry.engine.preflight import tensorrt_release
+from falconry.engine.tensorrt_llm.compatibility import tensorrt_release
 from falconry.findings import Finding, verdict
 from falconry.oci_facts import ImageLimits
-from falconry.preflight.subject import Image
+from falconry.deployment.preflight.subject import Image
 from falconry.progress import human_size
 
-# The labels of falconry/image/servers.py.
+# The labels of falconry/image/server_images.py.
 TENSORRT_LLM, TENSORRT = "io.falconry.tensorrt-llm", "io.falconry.tensorrt"
 
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from falconry.errors import PreflightError
 from falconry.findings import Finding, failures, refuse
 from falconry.oci_facts import Limits, load_limits
-from falconry.preflight.account_checks import account_findings
-from falconry.preflight.artifact_checks import artifact_findings
-from falconry.preflight.compute_checks import compute_findings
-from falconry.preflight.container_checks import container_findings
-from falconry.preflight.engine_checks import engine_findings
-from falconry.preflight.image_checks import image_findings
-from falconry.preflight.subject import DeploymentSubject
+from falconry.deployment.preflight.account_checks import account_findings
+from falconry.deployment.preflight.payload_checks import artifact_findings
+from falconry.deployment.preflight.compute_checks import compute_findings
+from falconry.deployment.preflight.service_checks import container_findings
+from falconry.deployment.preflight.engine_checks import engine_findings
+from falconry.deployment.preflight.image_checks import image_findings
+from falconry.deployment.preflight.subject import DeploymentSubject
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""An artifact and an image become a deployment that answers."""

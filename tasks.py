@@ -304,7 +304,7 @@ def query(
 )
 def shapes(c: Context, project: Select, concurrency: int = 0, prices: str = "") -> None:
     """Rank the cloud's shapes that hold the engine: CONCURRENCY=, PRICES=table.toml."""
-    from falconry.shapes.table import table
+    from falconry.shapes.advice import table
 
     path = Path(prices).expanduser().absolute() if prices else None
     advice = project().shapes(concurrency or 1, path)

@@ -30,16 +30,16 @@ from falconry.settings import Settings
 
 if TYPE_CHECKING:
     from falconry.artifact.stage import ArtifactOutput
-    from falconry.deployment.status import DeploymentStatus
-    from falconry.deployment.model_pruning import PrunedModel
     from falconry.cloud.session import Session
     from falconry.cloud.work_requests import Watch
+    from falconry.deployment.catalog import PrunedModel
+    from falconry.deployment.status import DeploymentStatus
     from falconry.endpoint import Endpoint
     from falconry.engine.manifest import GpuEngine
     from falconry.engine.store import EngineMirror, EngineStore, StoredEngine
     from falconry.findings import Finding
-    from falconry.image.place import Door
-    from falconry.image.pruning import PrunedImage
+    from falconry.image.registry import Door
+    from falconry.image.stage import PrunedImage
     from falconry.shapes import Advice
 
 # What a target needs is imported where it is used: none needs all of it.
@@ -103,8 +103,8 @@ class Project:
         Returns:
             Whether the contract is kept.
         """
+        from falconry.cloud.emulator import Trial, keeps_contract
         from falconry.deployment.target import environment
-        from falconry.cloud.contract import Trial, keeps_contract
         from falconry.image.output import image_of
 
         serving = self._settings.serving
@@ -167,8 +167,8 @@ class Project:
         Returns:
             The images that are gone; none where no engine answers.
         """
-        from falconry.image.choice import engine_listens
-        from falconry.image.pruning import prune_images
+        from falconry.image.output import engine_listens
+        from falconry.image.stage import prune_images
 
         if not engine_listens(os.environ):
             return []
@@ -251,8 +251,8 @@ class Project:
         Raises:
             FalconryError: there is none, it does not start, or it does not answer.
         """
-        from falconry.deployment.deployment_endpoint import endpoint_of
         from falconry.deployment.deployments import Deployments
+        from falconry.deployment.stage import endpoint_of
 
         session = self._session()
         with self._workspace.lock("deployment"):
@@ -283,7 +283,7 @@ class Project:
         Returns:
             Every model, the newest first, with what became of it.
         """
-        from falconry.deployment.model_pruning import prune_models
+        from falconry.deployment.catalog import prune_models
 
         name = self._settings.deployment.name
         return prune_models(self._session(), name, keep, delete=delete)
@@ -378,7 +378,7 @@ class Project:
     @contextlib.contextmanager
     def _unpacked(self) -> Iterator[Path]:
         """A directory with what the artifact holds, by a link."""
-        from falconry.artifact.names import ROOT
+        from falconry.artifact.contents import ROOT
         from falconry.artifact.stage import as_artifact
 
         repository = as_artifact(self.bring_up_to("artifact")).repository
@@ -397,7 +397,7 @@ class Project:
         """The way to the registry: the profile's own, or that of its cloud."""
         registry = self._settings.image.registry
         if registry.host:
-            from falconry.image.elsewhere import AnyRegistry
+            from falconry.image.registry import AnyRegistry
 
             return AnyRegistry(registry)
         from falconry.image.ocir import OcirDoor
@@ -429,8 +429,8 @@ class Project:
         Raises:
             CloudError: nothing is deployed, or it is stopped.
         """
-        from falconry.deployment.deployment_endpoint import endpoint_of
         from falconry.deployment.deployments import Deployments
+        from falconry.deployment.stage import endpoint_of
 
         session = self._session()
         return endpoint_of(Deployments(session).in_use(self._settings.deployment.name), session)

@@ -13,7 +13,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from falconry.engine.recipe import recipe_names
+from falconry.engine.spec import recipe_names
 from falconry.engine.toolchain import load_toolchains
 from falconry.progress import Progress
 from falconry.project import Project

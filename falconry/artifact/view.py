@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from falconry.artifact.contents import Contents, changed
+from falconry.artifact.contents import Contents, changed, packed_names
 from falconry.artifact.zip_layout import Layout, local_header
-from falconry.artifact.names import packed_names
 from falconry.digests import DigestCache
 from falconry.files import made_whole
 from falconry.pipeline import Report

@@ -1,4 +1,11 @@
-"""From config.json to a Falcon architecture, checked before anything is built from it."""
+"""config.json as a Falcon architecture, checked before anything is built from it.
+
+transformers takes 1.25 s to import, and a checkpoint is read in 0.03 s without it. So the keys and
+defaults of its FalconConfig are repeated here; tests/falconry/test_falcon_config.py compares both
+on the same configurations.
+Source: transformers 5.23, models/falcon/configuration_falcon.py and, for RoPE,
+modeling_rope_utils.py (RotaryEmbeddingConfigMixin.convert_rope_params_to_dict).
+"""
 
 from __future__ import annotations
 
@@ -6,14 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
-from falconry.checkpoint.architecture import FalconArchitecture
-from falconry.checkpoint.falcon_config import FalconConfig
 from falconry.checkpoint.files import CONFIG, GENERATION_CONFIG, read_json
 from falconry.data_files import validation_problem
 from falconry.errors import CheckpointError
 
+_ROPE_THETA = 10_000.0
 # The names under which Falcon was published before transformers knew it (tiiuae's
 # configuration_RW.py, 2023), and whether each means the new decoder architecture.
 _LEGACY_MODEL_TYPES = {"RefinedWeb": True, "RefinedWebModel": False}
@@ -32,6 +47,127 @@ _POSITIVE = (
     "layer_norm_epsilon",
 )
 _CAUSAL_LM_CLASSES = {"FalconForCausalLM", "RWForCausalLM"}
+
+
+# --- architecture -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FalconArchitecture:
+    """Everything that decides the graph of a Falcon decoder.
+
+    Attributes:
+        vocab_size: rows of the embedding; token ids are below it.
+        num_kv_heads: key/value heads that exist (1 for multi-query, `num_heads` for multi-head).
+        max_positions: longest sequence, prompt and answer together, that the model was made for.
+        alibi: positions as ALiBi slopes on the attention scores; otherwise rotary embeddings.
+        rope_theta: base of the rotary frequencies; unused with ALiBi.
+        new_decoder_architecture: query, key and value rows are stored in groups, one group a
+            key/value head (Falcon-40B and later).
+        parallel_attention: attention and MLP read the same residual stream side by side.
+        separate_mlp_norm: the MLP has a layer norm of its own; otherwise it shares the
+            attention's, which only parallel attention can do.
+        bias: the linear layers have biases.
+        tied_embeddings: the output projection is the embedding matrix.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_size: int
+    ffn_hidden_size: int
+    max_positions: int
+    alibi: bool
+    rope_theta: float
+    new_decoder_architecture: bool
+    parallel_attention: bool
+    separate_mlp_norm: bool
+    bias: bool
+    layer_norm_epsilon: float
+    tied_embeddings: bool
+
+    @property
+    def family(self) -> str:
+        """The published model whose block layout this one has."""
+        if self.new_decoder_architecture:
+            return "falcon-40b" if self.separate_mlp_norm else "falcon2-11b"
+        return "falcon-7b" if self.parallel_attention else "falcon-rw"
+
+    @property
+    def qkv_size(self) -> int:
+        """Rows of the fused query/key/value projection."""
+        return (self.num_heads + 2 * self.num_kv_heads) * self.head_size
+
+
+# --- keys of config.json ----------------------------------------------------------------------
+
+
+class _Keys(BaseModel):
+    """JSON's own types and no others; keys that decide nothing here are left out."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+
+class RopeParameters(_Keys):
+    """How rotary embeddings turn with the position; `type` is the older name of `rope_type`."""
+
+    rope_theta: PositiveFloat
+    rope_type: str = Field(default="default", validation_alias=AliasChoices("rope_type", "type"))
+
+
+class FalconConfig(_Keys):
+    """A Falcon's configuration; the attributes have FalconConfig's names and meanings."""
+
+    vocab_size: int = 65024
+    num_hidden_layers: int = 32
+    num_attention_heads: PositiveInt = 71
+    num_ln_in_parallel_attn: int | None = None
+    layer_norm_epsilon: float = 1e-5
+    alibi: bool | None = False
+    new_decoder_architecture: bool | None = False
+    multi_query: bool | None = True
+    parallel_attn: bool | None = True
+    bias: bool | None = False
+    max_position_embeddings: int = 2048
+    rope_parameters: RopeParameters
+    eos_token_id: int | list[int] | None = 11
+    pad_token_id: int | None = None
+    activation: str | None = "gelu"
+    tie_word_embeddings: bool = True
+    given_hidden_size: int = Field(default=4544, alias="hidden_size")
+    n_embed: int | None = None
+    given_num_kv_heads: int | None = Field(default=None, alias="num_kv_heads")
+    given_ffn_hidden_size: int | None = Field(default=None, alias="ffn_hidden_size")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_all_that_is_said_of_rope(cls, values: dict[str, Any]) -> dict[str, Any]:
+        rope = values.get("rope_scaling") or values.get("rope_parameters") or {}
+        if isinstance(rope, dict):
+            rope = {"rope_theta": values.get("rope_theta", _ROPE_THETA), **rope}
+        return {**values, "rope_parameters": rope}
+
+    @property
+    def hidden_size(self) -> int:
+        """The width of the residual stream; `n_embed` is its older name."""
+        return self.given_hidden_size if self.n_embed is None else self.n_embed
+
+    @property
+    def num_kv_heads(self) -> int:
+        """Key/value heads, as many as query heads when they are not given."""
+        given = self.given_num_kv_heads
+        return self.num_attention_heads if given is None else given
+
+    @property
+    def ffn_hidden_size(self) -> int:
+        """The MLP's inner size, four times the hidden size when it is not given."""
+        given = self.given_ffn_hidden_size
+        return 4 * self.hidden_size if given is None else given
+
+
+# --- from one to the other --------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

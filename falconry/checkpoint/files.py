@@ -1,8 +1,9 @@
-"""Which files of a checkpoint directory decide what it is; cheap, and free of transformers."""
+"""Which files of a checkpoint directory decide what it is, and its licence."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,13 @@ TOKENIZER_SETTINGS = (
 _PICKLED_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 _RESAVE = "save it again with save_pretrained(..., safe_serialization=True)"
+MODEL_CARD = "README.md"
+_LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE")
+# A model card's metadata, between two lines of dashes at its top (huggingface.co/docs/hub,
+# "Model Cards"): `license`, and for `other` its `license_name`.
+_FRONT_MATTER = re.compile(r"\A---\s*\n(.*?)\n---\s*$", re.DOTALL | re.MULTILINE)
+_FIELD = re.compile(r"^(license|license_name):\s*['\"]?([^'\"\n#]+?)['\"]?\s*$", re.MULTILINE)
+_MOST_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,3 +170,29 @@ def _shard(index: Path, name: object) -> Path:
             f"names the shard {name}, which is absent", where=index, remedy="fetch the shard"
         )
     return path
+
+
+# --- licence ----------------------------------------------------------------------------------
+
+
+def licence_of(directory: Path) -> str | None:
+    """A short name such as `apache-2.0`, or a licence file's title; None when nothing is said."""
+    card = _beginning(directory / MODEL_CARD)
+    front = _FRONT_MATTER.match(card)
+    fields = dict(_FIELD.findall(front.group(1))) if front else {}
+    named = fields.get("license_name") if fields.get("license") == "other" else None
+    if licence := named or fields.get("license"):
+        return str(licence)
+    for name in _LICENCE_FILES:
+        lines = (line.strip(" #\t") for line in _beginning(directory / name).splitlines())
+        if title := next(filter(None, lines), None):
+            return title
+    return None
+
+
+def _beginning(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(_MOST_BYTES).decode("utf-8", errors="replace")
+    except OSError:
+        return ""

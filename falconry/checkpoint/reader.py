@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from falconry.checkpoint.architecture import FalconArchitecture
-from falconry.checkpoint.config import read_configuration
+from falconry.checkpoint.config import FalconArchitecture, read_configuration
 from falconry.checkpoint.files import find_weights
-from falconry.checkpoint.layout import OUTPUT_PROJECTION, check_tensors, expected_tensors
-from falconry.checkpoint.tensors import TensorLocation, locate_tensors
+from falconry.checkpoint.tensors import (
+    OUTPUT_PROJECTION,
+    TensorLocation,
+    check_tensors,
+    expected_tensors,
+    locate_tensors,
+)
 from falconry.checkpoint.tokenizer import TokenizerFacts, read_tokenizer
 
 

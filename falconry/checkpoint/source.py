@@ -1,14 +1,399 @@
-"""Where a checkpoint comes from: a directory, or the Hugging Face hub at a pinned commit."""
+"""Where a checkpoint comes from: a directory, or the Hugging Face hub at a pinned commit.
+
+Checkpoints of the hub are kept in the hub's own cache. Importing huggingface_hub takes 0.27 s, so
+it is not imported for a directory, nor for a checkpoint fetched from here before: a note in the
+cache records which files were verified then.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from falconry.checkpoint.files import checkpoint_files
-from falconry.checkpoint.hub import HubCheckpoint, fetch, fetched, parse_hub
+from falconry.checkpoint.files import (
+    CONFIG,
+    GENERATION_CONFIG,
+    TOKENIZER,
+    TOKENIZER_SETTINGS,
+    WEIGHTS,
+    WEIGHTS_INDEX,
+    checkpoint_files,
+)
 from falconry.digests import DigestCache, value_digest
+from falconry.errors import CheckpointError, MachineError
+from falconry.files import disk_errors_told, write_text_whole
+
+_SCHEME = "hub:"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+# Letters, digits and `-_.`, with one slash (huggingface_hub 1.33, validate_repo_id).
+_REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+
+# What falconry.checkpoint.files reads beside the weights.
+_BESIDE_WEIGHTS = (CONFIG, GENERATION_CONFIG, TOKENIZER, *TOKENIZER_SETTINGS)
+_SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
+
+# huggingface_hub goes on after most cuts by itself, but not after a connection that was reset.
+_ATTEMPTS = 3
+_CHUNK = 1 << 20
+
+Report = Callable[[str, float | None], None]
+
+
+# --- the hub ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HubCheckpoint:
+    """A checkpoint of the hub's.
+
+    Attributes:
+        repository: `owner/name`.
+        revision: a commit, 40 hex digits.
+    """
+
+    repository: str
+    revision: str
+
+    @property
+    def digest(self) -> str:
+        """What goes into stage keys: a commit decides every byte."""
+        return value_digest({"hub": self.repository, "revision": self.revision})
+
+    @property
+    def text(self) -> str:
+        """The form that `parse_hub` reads."""
+        return f"{_SCHEME}{self.repository}@{self.revision}"
+
+
+def parse_hub(text: str) -> HubCheckpoint | None:
+    """Reads `hub:<owner>/<name>@<commit>`; None for anything that does not start with `hub:`.
+
+    Raises:
+        CheckpointError: the repository is no name, or the revision no commit.
+    """
+    if not text.startswith(_SCHEME):
+        return None
+    repository, _, revision = text.removeprefix(_SCHEME).partition("@")
+    if not _REPOSITORY.fullmatch(repository):
+        raise CheckpointError(
+            "names no repository of the hub", where=text, remedy="write hub:<owner>/<name>@<commit>"
+        )
+    if not _COMMIT.fullmatch(revision):
+        what = f"'{revision}' is a branch, tag or short name" if revision else "there is no commit"
+        raise CheckpointError(
+            f"{what}, and only a whole commit says for ever what the checkpoint is",
+            where=text,
+            remedy="copy the 40 digits from "
+            f"https://huggingface.co/{repository}/commits/main and put them behind the @",
+        )
+    return HubCheckpoint(repository, revision)
+
+
+def fetched(hub: HubCheckpoint) -> Path | None:
+    """The local snapshot when it is complete, without the network; None otherwise."""
+    place = _Place.of(hub)
+    note = place.read_note()
+    if note is not None:
+        whole = note["verified"] and all(
+            (place.snapshot / name).is_file() for name in note["files"]
+        )
+        return place.snapshot if whole else None
+    if not place.snapshot.is_dir():
+        return None
+    return _fetched_by_others(hub)
+
+
+def fetch(hub: HubCheckpoint, report: Report) -> Path:
+    """The local snapshot, downloaded into the hub's cache where it is not there yet.
+
+    The token is HF_TOKEN of the environment and nothing else; HF_ENDPOINT and HF_HOME are
+    honoured. Finished files stay when a run is ended; the one being received begins anew.
+
+    Args:
+        hub: what to fetch.
+        report: called with what is being done and how much of its bytes are done.
+
+    Raises:
+        CheckpointError: the hub refuses it, does not have it, or has no safetensors of it; or a
+            file is not what the hub says it is.
+        MachineError: the hub cannot be reached, or the disk is full.
+    """
+    if path := fetched(hub):
+        return path
+    place = _Place.of(hub)
+    with _hub_errors_told(hub), disk_errors_told(place.cache):
+        report("asking the hub", None)
+        files = _wanted_files(hub, _list_files(hub))
+        place.check_space(files)
+        place.write_note({"verified": False, "files": []})
+        _download(hub, files, place, report)
+        _verify(hub, files, place, report)
+        place.write_note({"verified": True, "files": sorted(files)})
+    return place.snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class _RemoteFile:
+    """A file as the hub describes it: its size in bytes and the digest that git or LFS knows."""
+
+    size: int
+    git_sha1: str
+    lfs_sha256: str | None
+
+    def is_in(self, path: Path, report: Callable[[int], None]) -> bool:
+        """Whether a local file has the content; reads it whole."""
+        digest = hashlib.sha256() if self.lfs_sha256 else _git_blob_digest(path.stat().st_size)
+        with path.open("rb") as stream:
+            while data := stream.read(_CHUNK):
+                digest.update(data)
+                report(len(data))
+        return digest.hexdigest() == (self.lfs_sha256 or self.git_sha1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a checkpoint stands in the hub's cache (huggingface_hub 1.33, `file_download.py`)."""
+
+    cache: Path
+    storage: Path
+    snapshot: Path
+    note: Path
+
+    @classmethod
+    def of(cls, hub: HubCheckpoint) -> _Place:
+        from huggingface_hub import constants
+
+        cache = Path(constants.HF_HUB_CACHE).expanduser()
+        storage = cache / f"models--{hub.repository.replace('/', '--')}"
+        return cls(
+            cache=cache,
+            storage=storage,
+            snapshot=storage / "snapshots" / hub.revision,
+            note=storage / f".falconry-{hub.revision}.json",
+        )
+
+    def read_note(self) -> dict[str, Any] | None:
+        """What an earlier `fetch` left; None when none was here, or it left nothing readable."""
+        with contextlib.suppress(OSError, ValueError):
+            note = json.loads(self.note.read_text(encoding="utf-8"))
+            if isinstance(note, dict) and {"verified", "files"} <= note.keys():
+                return note
+        return None
+
+    def write_note(self, note: Mapping[str, Any]) -> None:
+        self.storage.mkdir(parents=True, exist_ok=True)
+        write_text_whole(self.note, json.dumps(note))
+
+    def check_space(self, files: Mapping[str, _RemoteFile]) -> None:
+        self.cache.mkdir(parents=True, exist_ok=True)
+        absent = sum(
+            file.size for name, file in files.items() if not (self.snapshot / name).is_file()
+        )
+        free = shutil.disk_usage(self.cache).free
+        if absent > free:
+            raise MachineError(
+                f"has {free / 1e9:.1f} GB free, and the checkpoint needs {absent / 1e9:.1f} GB",
+                where=self.cache,
+                remedy="free some disk space, or set HF_HOME to a larger disk",
+            )
+
+    def forget(self, name: str) -> None:
+        """Removes a file and what it links to."""
+        path = self.snapshot / name
+        path.resolve().unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+
+
+def _fetched_by_others(hub: HubCheckpoint) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        path = snapshot_download(
+            hub.repository,
+            revision=hub.revision,
+            local_files_only=True,
+            allow_patterns=list(_BESIDE_WEIGHTS),
+        )
+        checkpoint_files(Path(path))
+    except (LocalEntryNotFoundError, CheckpointError):
+        return None
+    return Path(path)
+
+
+def _list_files(hub: HubCheckpoint) -> dict[str, _RemoteFile]:
+    """The files at the repository's top, by name."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
+
+    api = HfApi(endpoint=_endpoint(), token=_token())
+    return {
+        entry.path: _RemoteFile(
+            size=entry.size,
+            git_sha1=entry.blob_id,
+            lfs_sha256=entry.lfs.sha256 if entry.lfs else None,
+        )
+        for entry in api.list_repo_tree(hub.repository, revision=hub.revision)
+        if isinstance(entry, RepoFile)
+    }
+
+
+def _wanted_files(hub: HubCheckpoint, present: Mapping[str, _RemoteFile]) -> dict[str, _RemoteFile]:
+    """Those that falconry.checkpoint reads; one file of weights goes before shards, as there."""
+    if WEIGHTS in present:
+        weights = [WEIGHTS]
+    elif WEIGHTS_INDEX in present:
+        weights = [WEIGHTS_INDEX, *(name for name in present if _SHARD.fullmatch(name))]
+    else:
+        raise CheckpointError(
+            "has no safetensors at this commit, and pickled weights are not loaded",
+            where=hub.text,
+            remedy="choose a commit that has them; the repository's pull requests may offer one",
+        )
+    beside = [name for name in _BESIDE_WEIGHTS if name in present]
+    return {name: present[name] for name in (*beside, *weights)}
+
+
+def _download(
+    hub: HubCheckpoint, files: Mapping[str, _RemoteFile], place: _Place, report: Report
+) -> None:
+    import httpx
+    from huggingface_hub import snapshot_download
+
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            snapshot_download(
+                hub.repository,
+                revision=hub.revision,
+                allow_patterns=list(files),
+                token=_token(),
+                endpoint=_endpoint(),
+                tqdm_class=_bars(files, place, report),
+            )
+            # Files with the same content arrive once, so the bytes may not have come to the total.
+            report("fetching the checkpoint", 1.0)
+            return
+        except httpx.TransportError:
+            if attempt == _ATTEMPTS:
+                raise
+            report("the connection broke, going on", None)
+
+
+def _verify(
+    hub: HubCheckpoint, files: Mapping[str, _RemoteFile], place: _Place, report: Report
+) -> None:
+    total, done = sum(file.size for file in files.values()), 0
+
+    def read(count: int) -> None:
+        nonlocal done
+        done += count
+        report("verifying the checkpoint", done / max(total, 1))
+
+    for name, file in files.items():
+        if not file.is_in(place.snapshot / name, read):
+            place.forget(name)
+            raise CheckpointError(
+                f"{name} arrived with another digest than the hub's, so it was removed",
+                where=hub.text,
+                remedy="run again",
+            )
+
+
+def _bars(files: Mapping[str, _RemoteFile], place: _Place, report: Report) -> type:
+    """A progress bar class for huggingface_hub that draws nothing and reports bytes."""
+    from tqdm.std import tqdm  # type: ignore[import-untyped]
+
+    total = sum(file.size for file in files.values())
+    done = sum(file.size for name, file in files.items() if (place.snapshot / name).is_file())
+    lock = threading.Lock()  # files arrive in several threads
+
+    class Bar(tqdm):  # type: ignore[misc]
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            # Of three bars this one counts what was written; the others what was sent, and files.
+            self._counts_bytes = str(options.get("desc", "")).startswith("Reconstructing")
+            super().__init__(*arguments, **{**options, "disable": True})
+
+        def update(self, n: float | None = 1) -> None:
+            nonlocal done
+            if self._counts_bytes:
+                with lock:
+                    done += int(n or 0)
+                    report("fetching the checkpoint", min(done / max(total, 1), 1.0))
+
+    return Bar
+
+
+def _git_blob_digest(size: int) -> Any:
+    """Git's digest of a file: SHA-1 over a head with its size, then its bytes."""
+    return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+
+
+def _token() -> str | bool:
+    """The environment's token; False keeps huggingface_hub from sending one it has stored."""
+    return os.environ.get("HF_TOKEN", "").strip() or False
+
+
+def _endpoint() -> str | None:
+    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
+
+
+@contextlib.contextmanager
+def _hub_errors_told(hub: HubCheckpoint) -> Iterator[None]:
+    """Turns what huggingface_hub raises into one line, which never holds a header.
+
+    Raises:
+        CheckpointError: the hub refuses the checkpoint or does not have it.
+        MachineError: it cannot be reached.
+    """
+    import httpx
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    try:
+        yield
+    except HfHubHTTPError as error:
+        raise _refusal(hub, error) from None
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, httpx.HTTPError) as error:
+        if isinstance(error.__cause__, HfHubHTTPError):
+            raise _refusal(hub, error.__cause__) from None
+        raise MachineError(
+            "the hub cannot be reached, or the connection kept breaking",
+            where=hub.text,
+            remedy="check the network, HF_ENDPOINT and HF_HUB_OFFLINE, and run again",
+        ) from None
+
+
+def _refusal(hub: HubCheckpoint, error: Any) -> CheckpointError | MachineError:
+    from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
+
+    status = error.response.status_code
+    sent = "HF_TOKEN's user" if _token() else "a reader without a token (HF_TOKEN is not set)"
+    if isinstance(error, RevisionNotFoundError):
+        return CheckpointError("has no such commit", where=hub.text, remedy="look the commit up")
+    if isinstance(error, GatedRepoError) or status == 403:
+        return CheckpointError(
+            f"is closed to {sent} ({status})",
+            where=hub.text,
+            remedy=f"accept its terms at https://huggingface.co/{hub.repository} and set HF_TOKEN",
+        )
+    if status in (401, 404):
+        return CheckpointError(
+            f"is not on the hub, or not to be seen by {sent} ({status})",
+            where=hub.text,
+            remedy="check the name, and HF_TOKEN for a private repository",
+        )
+    return MachineError(f"the hub answered {status}", where=hub.text, remedy="run again later")
+
+
+# --- sources ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

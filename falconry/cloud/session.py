@@ -1,4 +1,4 @@
-"""Signed clients of the oci SDK for one profile: identity, endpoint, retries.
+"""Signed clients of the oci SDK for one profile: identity, endpoint, retries; buckets.
 
 Nothing here is imported before a request is to be made: the SDK costs a third of a second.
 """
@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import oci
 from oci.circuit_breaker import NoCircuitBreakerStrategy
+from oci.object_storage.models import CreateBucketDetails
 
 from falconry.cloud import emulator
 from falconry.cloud.identity import identity_of
@@ -146,3 +147,34 @@ def _remedy(error: oci.exceptions.ServiceError) -> str | None:
         429: "wait a little and run again",
     }
     return remedies.get(error.status)
+
+
+# --- buckets of Object Storage ----------------------------------------------------------------
+
+
+def ensure_bucket(client: Any, namespace: str, bucket: str, compartment_id: str) -> None:
+    """Makes a bucket unless it is there.
+
+    Args:
+        client: an Object Storage client.
+        namespace: the tenancy's.
+        bucket: its name.
+        compartment_id: where it is made.
+
+    Raises:
+        CloudError: it may be neither seen nor made.
+    """
+    with cloud_errors_told(f"looking for the bucket '{bucket}'"):
+        try:
+            client.get_bucket(namespace, bucket)
+            return
+        except oci.exceptions.ServiceError as error:
+            if error.status != 404:
+                raise
+    details = CreateBucketDetails(name=bucket, compartment_id=compartment_id)
+    with cloud_errors_told(f"making the bucket '{bucket}'"):
+        try:
+            client.create_bucket(namespace, details)
+        except oci.exceptions.ServiceError as error:
+            if error.code != "BucketAlreadyExists":  # another runner was as quick
+                raise

@@ -12,8 +12,7 @@ from typing import Any
 
 from oci.data_science import models as oci_models
 
-from falconry.deployment.target import Target, configured_route
-from falconry.deployment.tags import KEY_TAG
+from falconry.deployment.target import KEY_TAG, Target, configured_route
 
 
 class Group(StrEnum):

@@ -17,6 +17,15 @@ import oci
 from oci.data_science import DataScienceClient
 from oci.data_science import models as oci_models
 
+from falconry.cloud.retries import create_idempotent
+from falconry.cloud.session import Session, cloud_errors_told
+from falconry.cloud.work_requests import (
+    Operation,
+    OperationError,
+    Watch,
+    running_request,
+    wait_for,
+)
 from falconry.deployment import deployment_list
 from falconry.deployment.changes import (
     MAY_NEED_STOP,
@@ -27,18 +36,8 @@ from falconry.deployment.changes import (
     update_of,
 )
 from falconry.deployment.deployment_list import GONE
-from falconry.deployment.target import Target
 from falconry.deployment.failures import remedy_for
-from falconry.cloud.retries import create_idempotent
-from falconry.cloud.session import Session, cloud_errors_told
-from falconry.deployment.tags import KEY_TAG, MODEL_TAG, REFERENCE_TAG
-from falconry.cloud.work_requests import (
-    Operation,
-    OperationError,
-    Watch,
-    running_request,
-    wait_for,
-)
+from falconry.deployment.target import KEY_TAG, MODEL_TAG, REFERENCE_TAG, Target
 from falconry.errors import CloudError
 
 _MOVING = frozenset({"CREATING", "UPDATING", "DELETING"})

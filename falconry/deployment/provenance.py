@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from falconry.checkpoint.licence import licence_of
+from falconry.checkpoint.files import licence_of
 from falconry.checkpoint.source import CheckpointSource
 from falconry.data_files import project_file, read_toml
 from falconry.engine.manifest import Manifest

@@ -1,12 +1,13 @@
-"""The deployment stage: an artifact becomes a catalog model and an ACTIVE deployment that answers.
+"""The deployment stage: an artifact becomes a catalog model and an ACTIVE deployment.
 
-The cloud is its own record: the deployment carries the stage's key as a tag from its first answer
-on, so a runner with an empty build directory finds what is deployed and does nothing.
+The cloud is its own record: the deployment has the stage's key as a tag from its first answer on,
+so a runner with an empty build directory finds what is deployed and does nothing. What does not
+answer is followed by what answered before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,21 +16,125 @@ from typing_extensions import override
 
 from falconry.artifact.stage import ArtifactOutput
 from falconry.cloud import emulator
-from falconry.deployment.tags import ARTIFACT_TAG, ENGINE_TAG, IMAGE_TAG, KEY_TAG
+from falconry.cloud.session import Session
+from falconry.cloud.work_requests import Watch
+from falconry.deployment.deployments import Deployments
+from falconry.deployment.target import (
+    ARTIFACT_TAG,
+    ENGINE_TAG,
+    IMAGE_TAG,
+    KEY_TAG,
+    Target,
+    previous_target,
+    route_of,
+)
+from falconry.endpoint import Endpoint
 from falconry.engine.manifest import Manifest, read_manifest
+from falconry.errors import CloudError, FalconryError
 from falconry.image.output import ImageOutput
 from falconry.pipeline import Output, Report, Stage
 from falconry.settings import EmulatorSettings, Settings
 
 if TYPE_CHECKING:
-    from falconry.deployment.target import Target
     from falconry.cloud.session import Session
+    from falconry.deployment.target import Target
 
+Verify = Callable[[Any], None]
 # The modules that import the oci SDK are imported where a request is made: it costs nearly half a
 # second, which a run that stops before the cloud need not pay.
 
 # What decides how a run waits, and nothing of the deployment.
 _OF_THE_RUN = {"timeout_minutes", "downtime"}
+
+
+# --- endpoint ---------------------------------------------------------------------------------
+
+
+def endpoint_of(deployment: Any, session: Session) -> Endpoint:
+    """The endpoint of a deployment, asked as the session's user.
+
+    Args:
+        deployment: oci's ModelDeployment.
+        session: whose requests are signed.
+    """
+    return Endpoint(deployment.model_deployment_url, session.signer(), route_of(deployment))
+
+
+# --- rollback ---------------------------------------------------------------------------------
+
+
+def bring_about_verified(
+    deployments: Deployments, target: Target, verify: Verify, watch: Watch, *, rollback: bool
+) -> Any:
+    """Brings a deployment about; it is reported only once it has answered.
+
+    Args:
+        deployments: those of the profile.
+        target: what it shall be.
+        verify: asks an ACTIVE deployment, and raises a FalconryError where it does not answer.
+        watch: how operations are waited for.
+        rollback: whether a failure is followed by a return to what last answered.
+
+    Returns:
+        The deployment in full.
+
+    Raises:
+        FalconryError: of the failure. After a rollback it says what stands now.
+    """
+    before = deployments.get(target.name) if rollback else None
+    previous = previous_target(before, target) if before else None
+    try:
+        return _verified(deployments.bring_about(target, watch), target, deployments, verify, watch)
+    except FalconryError as failure:
+        if not rollback:
+            raise
+        raise _returned(failure, before, previous, deployments, verify, watch) from failure
+
+
+def _verified(
+    active: Any, target: Target, deployments: Deployments, verify: Verify, watch: Watch
+) -> Any:
+    watch.report("asking it a first question", None)
+    verify(active)
+    deployments.confirm(active.id, target, watch)
+    return active
+
+
+def _returned(
+    failure: FalconryError,
+    before: Any | None,
+    previous: Target | None,
+    deployments: Deployments,
+    verify: Verify,
+    watch: Watch,
+) -> CloudError:
+    """Goes back, and says so together with the reason.
+
+    Raises:
+        GoesOnError: the user interrupted it.
+    """
+    if before is None or previous is None:
+        return _told(failure, "there is nothing to return to: no deployment has answered before")
+    watch.report("returning to the previous model and image", None)
+    what = f"model {previous.model_id} and image {previous.image}"
+    try:
+        active = deployments.reconcile(before.id, previous, watch)
+        _verified(active, previous, deployments, verify, watch)
+    except FalconryError as second:
+        return _told(failure, f"the return to {what} failed as well: {second}", second.details)
+    return _told(failure, f"returned to {what}, which answers")
+
+
+def _told(failure: FalconryError, outcome: str, more: tuple[str, ...] = ()) -> CloudError:
+    return CloudError(
+        f"{failure.problem}; {outcome}",
+        where=failure.where,
+        remedy=failure.remedy,
+        details=[*failure.details, *more],
+    )
+
+
+# --- stage ------------------------------------------------------------------------------------
 
 
 class DeploymentStage(Stage):
@@ -96,10 +201,10 @@ class DeploymentStage(Stage):
 
     @override
     def make(self, key: str, ingredients: Mapping[str, str], report: Report) -> Output:
-        from falconry.deployment.deployments import Deployments
-        from falconry.deployment.rollback import bring_about_verified
         from falconry.cloud.session import session_of
         from falconry.cloud.work_requests import Watch
+        from falconry.deployment.deployments import Deployments
+        from falconry.deployment.stage import bring_about_verified
 
         settings = self._settings
         if settings.cloud.emulator:
@@ -109,7 +214,7 @@ class DeploymentStage(Stage):
         target = self._target(session, key, report)
 
         def ask(active: Any) -> None:
-            from falconry.deployment.deployment_endpoint import endpoint_of
+            from falconry.deployment.stage import endpoint_of
 
             endpoint_of(active, session).smoke()
 
@@ -121,8 +226,8 @@ class DeploymentStage(Stage):
     def _target(self, session: Session, key: str, report: Report) -> Target:
         """What shall be deployed, once its model is in the catalog and its logs are there."""
         from falconry.deployment.catalog import Catalog
-        from falconry.deployment.target import Wanted, target_of
         from falconry.deployment.logs import Logs
+        from falconry.deployment.target import Wanted, target_of
 
         settings = self._settings
         engine = read_manifest(self._engine.path)
@@ -149,10 +254,9 @@ class DeploymentStage(Stage):
         self, session: Session, configuration: Any, engine: Manifest, report: Report
     ) -> None:
         """Refuses what the cloud would refuse or fail after a long upload."""
-        from falconry.deployment.allowances import read_account
-        from falconry.deployment.account import subject_of
-        from falconry.engine.toolchain import load_toolchains
+        from falconry.deployment.account import read_account, subject_of
         from falconry.deployment.preflight import Artifact, Image, check_deployment
+        from falconry.engine.toolchain import load_toolchains
 
         report("checking limits and sizes", None)
         settings, image, layout = self._settings, self._image, self._artifact.contents().layout()
@@ -185,8 +289,8 @@ class DeploymentStage(Stage):
     def _current(self) -> Any | None:
         if self._emulator_rests():
             return None
-        from falconry.deployment.deployment_list import current
         from falconry.cloud.session import session_of
+        from falconry.deployment.deployment_list import current
 
         return current(session_of(self._settings.cloud), self._settings.deployment.name)
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from oci.data_science import DataScienceClient
 
-from falconry.deployment.deployments import Deployments
 from falconry.cloud.retries import all_records
 from falconry.cloud.session import Session, cloud_errors_told
-from falconry.deployment.tags import ARTIFACT_TAG, ENGINE_TAG, IMAGE_TAG, KEY_TAG
+from falconry.deployment.deployments import Deployments
+from falconry.deployment.target import ARTIFACT_TAG, ENGINE_TAG, IMAGE_TAG, KEY_TAG
 
 _ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED"})
 # As init scripts' `status` has it: 0 running, 3 not running, 1 otherwise not right (Linux Standard

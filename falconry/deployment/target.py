@@ -1,4 +1,7 @@
-"""What a deployment shall be, in the SDK's terms; made from a profile, or from what once served."""
+"""The deployment we want, in the SDK's terms: from a profile, or from an earlier deployment.
+
+Any runner knows by the freeform tags what a deployment is; OCI allows ten a resource.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from oci.data_science import models as oci_models
 
-from falconry.deployment.tags import IMAGE_TAG, MODEL_TAG, REFERENCE_TAG
 from falconry.image.output import ImageOutput
 from falconry.repository import FRONT_MODEL, MODEL_REPOSITORY
 from falconry.settings import (
@@ -23,6 +25,23 @@ from falconry.settings import (
 if TYPE_CHECKING:
     from falconry.deployment.logs import LogPlace
 
+ARTIFACT_TAG = "falconry-artifact"
+"""The digest of the artifact that is deployed; on models, of the artifact that they hold."""
+
+IMAGE_TAG = "falconry-image"
+"""The digest of the image."""
+
+ENGINE_TAG = "falconry-engine"
+"""The key of the engine in the artifact."""
+
+KEY_TAG = "falconry-key"
+"""The deployment stage's key, once the deployment has answered a question as it then was."""
+
+MODEL_TAG = "falconry-model"
+"""The OCID of the model that last answered: what a failed change returns to."""
+
+REFERENCE_TAG = "falconry-reference"
+"""The reference of the image that last answered."""
 # What the model is called in OpenAI's API (docker/server/settings.py).
 MODEL_NAME = "FALCONRY_MODEL_NAME"
 _DEFAULT_TRITON_PORT = 8000
@@ -37,6 +56,9 @@ _ROUTE_ENDPOINTS = {
     ),
     "infer": (CustomEndpoint(path="/v2/models/{}/infer"), _READY),
 }
+
+
+# --- targets ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,18 +14,18 @@ from oci.data_science.models import ArtifactExportDetailsObjectStorage, ExportMo
 from oci.object_storage import ObjectStorageClient
 
 from falconry.artifact.view import ArtifactView
-from falconry.cloud.buckets import ensure_bucket
-from falconry.deployment.multipart import MultipartUpload, ObjectRef
 from falconry.cloud.retries import all_objects, all_records
-from falconry.cloud.session import Session, cloud_errors_told
-from falconry.deployment.transfer import (
+from falconry.cloud.session import Session, cloud_errors_told, ensure_bucket
+from falconry.cloud.work_requests import Operation, Watch, wait_for
+from falconry.deployment.multipart import (
     SEND_BYTES,
+    MultipartUpload,
+    ObjectRef,
     RateLimiter,
     TransferProgress,
     UploadBody,
     send_in_large_pieces,
 )
-from falconry.cloud.work_requests import Operation, Watch, wait_for
 from falconry.errors import CloudError
 from falconry.pipeline import Report
 from falconry.settings import UploadSettings

@@ -1,10 +1,15 @@
-"""A client of the Docker engine, and what it means when the engine does not answer."""
+"""A client of the Docker engine, its errors in one sentence, and what it offers."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from falconry.errors import MachineError
 
@@ -12,6 +17,10 @@ if TYPE_CHECKING:
     from docker.client import DockerClient
 
 _INSTALL = "install Docker and start it, or name its engine in DOCKER_HOST"
+_DEFAULT_ADDRESS = "unix:///var/run/docker.sock"
+_USER_INFORMATION = re.compile(r"//[^/@\s]+@")
+_NVIDIA_HOOK = "nvidia-container-runtime-hook"
+_NVIDIA_DEVICES = "nvidia.com/gpu"
 
 
 def connect() -> DockerClient:
@@ -49,3 +58,89 @@ def engine_errors_told() -> Iterator[None]:
         raise MachineError(
             "the Docker engine stopped answering", remedy="see that it runs and run again"
         ) from None
+
+
+# --- what the engine reports of itself --------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """An engine.
+
+    Attributes:
+        version: its release, such as 20.10.24.
+        platform: what its containers run on, such as `linux/x86_64`.
+        storage: where it keeps images, on its own machine.
+    """
+
+    version: str
+    platform: str
+    storage: Path
+
+
+def engine_facts(client: DockerClient) -> EngineFacts:
+    """Asks an engine for its facts.
+
+    Raises:
+        MachineError: the engine does not answer.
+    """
+    with engine_errors_told():
+        info: Mapping[str, Any] = client.info()
+    return EngineFacts(
+        version=str(info.get("ServerVersion", "unknown")),
+        platform=f"{info.get('OSType', 'unknown')}/{info.get('Architecture', 'unknown')}",
+        storage=Path(str(info.get("DockerRootDir", ""))),
+    )
+
+
+def engine_address(environment: Mapping[str, str] = os.environ) -> str:
+    """Where `connect` looks for the engine, without the user's name and password in it.
+
+    Args:
+        environment: DOCKER_HOST and DOCKER_CONTEXT are read.
+    """
+    from docker.context import ContextAPI
+
+    address = environment.get("DOCKER_HOST")
+    if not address:
+        try:
+            address = ContextAPI.kwargs_from_context(environment=environment).get("base_url")
+        except Exception:  # what the SDK raises for a damaged context has no class of its own
+            return f"the context {environment.get('DOCKER_CONTEXT') or 'of the Docker command'}"
+    address = (address or _DEFAULT_ADDRESS).removeprefix("http+")  # as the SDK keeps a context's
+    return _USER_INFORMATION.sub("//", address)
+
+
+# --- NVIDIA's GPUs for containers -------------------------------------------------------------
+
+
+def can_see_gpus(client: DockerClient) -> bool:
+    """Whether the engine can give a container an NVIDIA GPU, as far as it can be known.
+
+    True when it has NVIDIA's runtime or lists NVIDIA's devices (CDI, with Docker 28.3 and newer),
+    or when the hook that `--gpus` needs is installed here (moby, daemon/nvidia_linux.go). Only a
+    started container shows for certain.
+
+    Raises:
+        MachineError: the engine does not answer.
+    """
+    with engine_errors_told():
+        info: Mapping[str, Any] = client.info()
+    devices = info.get("DiscoveredDevices") or []
+    return (
+        "nvidia" in (info.get("Runtimes") or {})
+        or any(str(device.get("ID", "")).startswith(_NVIDIA_DEVICES) for device in devices)
+        or any(_has_nvidia_devices(Path(place)) for place in info.get("CDISpecDirs") or [])
+        or shutil.which(_NVIDIA_HOOK) is not None
+    )
+
+
+def _has_nvidia_devices(directory: Path) -> bool:
+    """Whether a directory of CDI specifications on this machine has NVIDIA's."""
+    with contextlib.suppress(OSError):
+        return any(
+            _NVIDIA_DEVICES in path.read_text(encoding="utf-8", errors="replace")
+            for path in directory.glob("*")
+            if path.suffix in (".yaml", ".yml", ".json")
+        )
+    return False

@@ -1,23 +1,134 @@
-"""Images that the Docker engine holds, and pulling those that it does not."""
+"""Image references, images that the Docker engine holds, and pulling those it lacks."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from falconry.docker_engine.client import engine_errors_told
-from falconry.docker_engine.progress import LayerProgress
-from falconry.docker_engine.references import ImageReference
 from falconry.docker_engine.registry_errors import explain
 
 if TYPE_CHECKING:
     from docker.client import DockerClient
 
+# Docker's own default, and the marks by which it takes the first part for a host
+# (distribution/reference, normalize.go).
+_DOCKER_HUB = "docker.io"
+_LOCALHOST = "localhost"
+# The Docker engine takes plain HTTP for these and for no others (moby, registry/config.go).
+_LOOPBACK = re.compile(r"(127(\.\d+){3}|localhost)(:\d+)?")
+_ANNOUNCED = frozenset({"Pulling fs layer", "Preparing", "Waiting"})
+_MOVING = frozenset({"Downloading", "Pushing"})
+_MOVED = frozenset({"Download complete", "Pull complete", "Pushed"})
+_PRESENT = frozenset({"Already exists", "Layer already exists"})
 _ATTEMPT = "the image cannot be pulled"
 _CONFLICT = 409
+
+
+# --- references, as Docker reads them ---------------------------------------------------------
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, with a port or without, is this machine: no TLS there, and no proxy."""
+    return _LOOPBACK.fullmatch(host) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageReference:
+    """`[<registry>/]<repository>[:<tag>][@<digest>]`.
+
+    Attributes:
+        registry: host with port, empty where the reference names none.
+        repository: the path in the registry.
+        tag: None where there is none.
+        digest: `sha256:<64 hex digits>`, None where there is none.
+    """
+
+    registry: str
+    repository: str
+    tag: str | None = None
+    digest: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> ImageReference:
+        """Takes a reference apart; it is not checked for characters that are not allowed."""
+        name, _, digest = text.partition("@")
+        path, colon, tag = name.rpartition(":")
+        if not colon or "/" in tag:  # the colon of a registry's port
+            path, tag = name, ""
+        first, slash, rest = path.partition("/")
+        if slash and ("." in first or ":" in first or first == _LOCALHOST):
+            return cls(first, rest, tag or None, digest or None)
+        return cls("", path, tag or None, digest or None)
+
+    @property
+    def name(self) -> str:
+        """Registry and repository, without tag and digest."""
+        return f"{self.registry}/{self.repository}" if self.registry else self.repository
+
+    @property
+    def version(self) -> str:
+        """What Docker pulls by: the digest where there is one, else the tag."""
+        return self.digest or self.tag or "latest"
+
+    def host(self) -> str:
+        """The registry that is asked; Docker Hub where the reference names none."""
+        return self.registry or _DOCKER_HUB
+
+    def __str__(self) -> str:
+        tag = f":{self.tag}" if self.tag else ""
+        digest = f"@{self.digest}" if self.digest else ""
+        return f"{self.name}{tag}{digest}"
+
+
+# --- progress, from the engine's events -------------------------------------------------------
+
+
+class LayerProgress:
+    """The fraction of an image's layers that has been pulled or pushed.
+
+    A layer's size is known only when its turn comes; until then it counts as an average one. Layers
+    that the other side has already do not count.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[float, float]] = {}
+        self._layers: set[str] = set()
+        self._fraction = 0.0
+
+    def fraction_after(self, event: Mapping[str, Any]) -> float:
+        """Takes in an event of the engine; gives how much is done by now, never less than before.
+
+        Args:
+            event: as `docker pull` and `docker push` get them: `id`, `status`, `progressDetail`.
+
+        Returns:
+            From 0 to 1.
+        """
+        layer, status = str(event.get("id", "")), str(event.get("status", ""))
+        detail = event.get("progressDetail") or {}
+        if status in _ANNOUNCED:
+            self._layers.add(layer)
+        elif status in _PRESENT:
+            self._layers.discard(layer)
+        elif status in _MOVING and detail.get("total"):
+            self._layers.add(layer)
+            self._known[layer] = (detail.get("current", 0), detail["total"])
+        elif status in _MOVED and layer in self._known:
+            total = self._known[layer][1]
+            self._known[layer] = (total, total)
+        if self._known:
+            done, size = (sum(column) for column in zip(*self._known.values(), strict=True))
+            whole = size * len(self._layers) / len(self._known)
+            self._fraction = max(self._fraction, min(done / whole, 1.0))
+        return self._fraction
+
+
+# --- images -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,7 @@ import queue
 import threading
 from collections.abc import Callable, Mapping
 
-from falconry.doctor import disk, gpu, namespaces, python, registry
-from falconry.doctor import network_checks as cloud
-from falconry.doctor import host_checks as docker_engine
+from falconry.doctor import host_checks, network_checks
 from falconry.doctor.subject import Subject
 from falconry.errors import FalconryError
 from falconry.findings import Finding
@@ -19,18 +17,18 @@ _DEADLINE_S = 6.0
 
 # By the names of their findings, in the order of the report.
 CHECKS: Mapping[str, Check] = {
-    python.NAME: python.python,
-    namespaces.NAME: namespaces.namespaces,
-    docker_engine.ENGINE: docker_engine.engine,
-    docker_engine.BASE_IMAGE: docker_engine.base_image,
-    disk.IMAGES: disk.image_disk,
-    disk.BUILD: disk.build_disk,
-    gpu.RUNTIME: gpu.runtime,
-    gpu.GPU: gpu.gpus,
-    registry.PROGRAM: registry.registry_program,
-    registry.REGISTRY: registry.registry,
-    cloud.ACCOUNT: cloud.account,
-    cloud.CLOCK: cloud.clock,
+    host_checks.PYTHON: host_checks.python,
+    host_checks.NAMESPACES: host_checks.namespaces,
+    host_checks.ENGINE: host_checks.engine,
+    host_checks.BASE_IMAGE: host_checks.base_image,
+    host_checks.IMAGES: host_checks.image_disk,
+    host_checks.BUILD: host_checks.build_disk,
+    host_checks.RUNTIME: host_checks.runtime,
+    host_checks.GPU: host_checks.gpus,
+    network_checks.PROGRAM: network_checks.registry_program,
+    network_checks.REGISTRY: network_checks.registry,
+    network_checks.ACCOUNT: network_checks.account,
+    network_checks.CLOCK: network_checks.clock,
 }
 
 

@@ -1,22 +1,31 @@
-"""The Docker engine, and the images that the profile's server image is built from."""
+"""Checks of this machine: Docker engine, disk, GPUs, namespaces, Python."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import importlib.util
 import os
+import platform
 import shutil
+import subprocess
+import sys
+import sysconfig
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from falconry.docker_engine.client import connect
-from falconry.docker_engine.facts import engine_address, engine_facts
-from falconry.docker_engine.images import has_image
-from falconry.docker_engine.references import ImageReference
-from falconry.doctor.reach import answers
+from falconry.docker_engine.client import can_see_gpus, connect, engine_address, engine_facts
+from falconry.docker_engine.images import ImageReference, has_image
+from falconry.doctor.network_checks import answers
 from falconry.doctor.subject import Subject
+from falconry.engine.tensorrt_llm.machine import probe_gpus
+from falconry.engine.tensorrt_llm.memory import unpacked_image_bytes
+from falconry.engine.toolchain import load_toolchains
 from falconry.errors import FalconryError, MachineError
 from falconry.findings import Finding
-from falconry.image.bases import MADE_HERE
+from falconry.image.build import MADE_HERE
+from falconry.progress import human_size
 
 if TYPE_CHECKING:
     from docker.client import DockerClient
@@ -27,6 +36,26 @@ NO_ENGINE = f"not known without an engine, see {ENGINE}"
 
 # Where the API of Docker Hub is, whose images are named without a host.
 _DOCKER_HUB = {"docker.io": "registry-1.docker.io"}
+IMAGES = "Docker disk"
+BUILD = "build disk"
+
+# The CPU server image may have 800 MB, and the stage that it is built in takes as much again.
+_CPU_IMAGE_BYTES = 1_600_000_000
+# Enough for the engine, repository and artifact of the smallest checkpoints; what a larger one
+# takes is checked before its build.
+_BUILD_BYTES = 1_000_000_000
+RUNTIME = "GPU runtime"
+GPU = "GPU"
+_NOT_NEEDED = "not needed: the profile builds engines for CPUs"
+NAMESPACES = "namespaces"
+_TIMEOUT_S = 5.0
+# What local_oci's process runner makes; root needs no user namespace for it.
+_KINDS = ("--mount", "--ipc", "--pid", "--net", "--fork")
+_OF_A_USER = ("--user", "--map-current-user")
+PYTHON = "Python"
+
+
+# --- the Docker engine and base images --------------------------------------------------------
 
 
 def engine(subject: Subject) -> Finding:
@@ -97,3 +126,169 @@ def _pulled(reference: ImageReference, subject: Subject) -> Finding:
             f"{error.remedy}, or bring the image with docker load",
         )
     return Finding(BASE_IMAGE, "ok", f"{reference} is pulled when needed; {host} answers")
+
+
+# --- free disk space --------------------------------------------------------------------------
+
+
+def image_disk(subject: Subject) -> Finding:
+    """Whether the server image has room where the engine keeps images."""
+    with asked_engine() as client:
+        if client is None:
+            return Finding(IMAGES, subject.state_without_docker(), NO_ENGINE)
+        storage = engine_facts(client).storage
+    needed = _image_bytes(subject)
+    try:
+        free = shutil.disk_usage(storage).free
+    except OSError:
+        return Finding(
+            IMAGES, "skipped", f"not known: {storage} is not seen from here; {_takes(needed)}"
+        )
+    if free >= needed:
+        return Finding(IMAGES, "ok", f"{human_size(free)} free at {storage}; {_takes(needed)}")
+    return Finding(
+        IMAGES,
+        subject.state_without_docker(),
+        f"{human_size(free)} free at {storage}, and {_takes(needed)}",
+        "remove images with docker image prune, or move Docker's data-root to a larger disk",
+    )
+
+
+def build_disk(subject: Subject) -> Finding:
+    """Whether there is room where build/ stands."""
+    build = subject.settings.build_directory.absolute()
+    place = next(path for path in (build, *build.parents) if path.is_dir())
+    free = shutil.disk_usage(place).free
+    if free >= _BUILD_BYTES:
+        return Finding(BUILD, "ok", f"{human_size(free)} free at {place}")
+    return Finding(
+        BUILD,
+        "failed",
+        f"{human_size(free)} free at {place}, and a build takes {human_size(_BUILD_BYTES)} or more",
+        "free some disk space, or run make clean",
+    )
+
+
+def _image_bytes(subject: Subject) -> int:
+    if not subject.needs_gpu:
+        return _CPU_IMAGE_BYTES
+    return unpacked_image_bytes(load_toolchains().row(subject.settings.engine.toolchain))
+
+
+def _takes(size: int) -> str:
+    return f"the image takes up to {human_size(size)}"
+
+
+# --- NVIDIA's GPUs ----------------------------------------------------------------------------
+
+
+def runtime(subject: Subject) -> Finding:
+    """Whether the Docker engine can give a container a GPU, as far as it can be known."""
+    if not subject.needs_gpu:
+        return Finding(RUNTIME, "skipped", _NOT_NEEDED)
+    with asked_engine() as client:
+        if client is None:
+            return Finding(RUNTIME, "failed", NO_ENGINE)
+        if can_see_gpus(client):
+            return Finding(RUNTIME, "ok", "the Docker engine takes --gpus")
+    return Finding(
+        RUNTIME,
+        "failed",
+        "the Docker engine cannot give containers a GPU",
+        "install the NVIDIA Container Toolkit and restart Docker",
+    )
+
+
+def gpus(subject: Subject) -> Finding:
+    """The GPUs and the driver as NVML sees them."""
+    if not subject.needs_gpu:
+        return Finding(GPU, "skipped", _NOT_NEEDED)
+    host = probe_gpus()
+    row = load_toolchains().row(subject.settings.engine.toolchain)
+    if host is None:
+        return Finding(
+            GPU,
+            "failed",
+            "no NVIDIA GPU or driver is here",
+            f"run on a machine with a GPU and its driver ({row.driver} or later for {row.release})",
+        )
+    found = ", ".join(
+        f"{gpu.name} (SM {gpu.sm}, {human_size(gpu.memory_bytes)})" for gpu in host.gpus
+    )
+    return Finding(GPU, "ok", f"{found}; driver {host.driver}")
+
+
+# --- namespaces, which keep local deployments apart -------------------------------------------
+
+
+def namespaces(subject: Subject) -> Finding:
+    """Makes the namespaces for a moment; without them deployments run, and less apart."""
+    emulator = subject.settings.cloud.emulator
+    if emulator is None:
+        unneeded = "not needed: the profile's cloud is not the local one"
+        return Finding(NAMESPACES, "skipped", unneeded)
+    if emulator.isolation == "plain":
+        return Finding(NAMESPACES, "skipped", "not needed: the profile's isolation is plain")
+    program = shutil.which("unshare")
+    if program is None:
+        return Finding(NAMESPACES, "skipped", "cannot be tried without the unshare program")
+    if refusal := _refusal(program):
+        return Finding(
+            NAMESPACES,
+            "failed" if emulator.isolation == "namespaces" else "skipped",
+            f"this machine refuses them ({refusal}): processes of deployments are not kept apart",
+            "allow user namespaces, such as by sysctl user.max_user_namespaces, or run as root",
+        )
+    return Finding(NAMESPACES, "ok", "deployments that run as processes are kept apart")
+
+
+def _refusal(program: str) -> str:
+    """What keeps namespaces from being made; empty if nothing."""
+    of_whom = () if os.geteuid() == 0 else _OF_A_USER
+    try:
+        tried = subprocess.run(
+            [program, *of_whom, *_KINDS, "true"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"no answer within {_TIMEOUT_S:g} s"
+    lines = tried.stderr.strip().splitlines()
+    return "" if tried.returncode == 0 else (lines[-1] if lines else "no reason given")
+
+
+# --- Python -----------------------------------------------------------------------------------
+
+
+def python(subject: Subject) -> Finding:
+    """Whether this Python has libpython and the server, where deployments run as processes."""
+    version = platform.python_version()
+    if subject.containers or subject.settings.cloud.emulator is None:
+        return Finding(PYTHON, "ok", f"{version}; the server brings its own")
+    if importlib.util.find_spec("pytriton") is None:
+        return Finding(
+            PYTHON,
+            "failed",
+            f"{version}, without the nvidia-pytriton package",
+            "remove .venv and run make again",
+        )
+    library = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
+    if _has_library(library):
+        return Finding(PYTHON, "ok", f"{version} with {library}")
+    package = library.removesuffix(".so.1.0")
+    missing = f"{version}, without {library} for Triton's Python backend"
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        return Finding(PYTHON, "ok", f"{missing}; the first make deploy installs it")
+    return Finding(PYTHON, "failed", missing, f"run: sudo apt-get install {package}")
+
+
+def _has_library(name: str) -> bool:
+    """Whether the loader finds it, or it stands beside the interpreter."""
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return (Path(str(sysconfig.get_config_var("LIBDIR"))) / name).is_file()
+    return True

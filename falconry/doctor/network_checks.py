@@ -1,19 +1,85 @@
-"""The profile's account in the cloud, and whether this machine's clock is right enough for it."""
+"""Checks of what is around this machine: the cloud account, the clock, registries."""
 
 from __future__ import annotations
 
+import shutil
 import time
 from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from falconry.doctor.reach import ask
+from falconry.docker_engine.images import is_loopback
 from falconry.doctor.subject import Subject
-from falconry.errors import CloudError
+from falconry.errors import CloudError, MachineError
 from falconry.findings import Finding
+from falconry.image.output import REGISTRY_PROGRAM
 
+if TYPE_CHECKING:
+    from requests import Response
+
+_TIMEOUT_S = (3.0, 5.0)
+# The API's root says so to everybody: there is such an API, with a login or without
+# (distribution, docs/spec/api.md, API Version Check).
+_A_REGISTRY = (200, 401)
 ACCOUNT = "cloud"
 CLOCK = "clock"
 # A request whose date is further off is refused with 401 (Oracle, "Request Signatures").
 _LARGEST_SKEW_S = 300
+REGISTRY = "registry"
+PROGRAM = "own registry"
+
+
+# --- whether a server answers -----------------------------------------------------------------
+
+
+def answers(registry: str) -> None:
+    """Asks a registry, as nobody, for the version of its API.
+
+    Args:
+        registry: host with port.
+
+    Raises:
+        MachineError: it cannot be reached, or is no registry.
+    """
+    scheme = "http" if is_loopback(registry) else "https"
+    response = ask(f"{scheme}://{registry}/v2/")
+    if response.status_code not in _A_REGISTRY:
+        raise MachineError(
+            f"{registry} answers as no registry does (status {response.status_code})",
+            remedy="check the registry's name",
+        )
+
+
+def ask(url: str) -> Response:
+    """A server's answer to a GET without login, whatever its status.
+
+    Raises:
+        MachineError: there is none.
+    """
+    import requests
+
+    host = urlsplit(url).netloc
+    try:
+        with requests.Session() as session:
+            # A proxy named in the environment knows nothing of our loopback.
+            session.trust_env = not is_loopback(host)
+            # A function for `auth`, so that no entry of ~/.netrc is sent.
+            return session.get(
+                url, timeout=_TIMEOUT_S, allow_redirects=False, auth=lambda request: request
+            )
+    except requests.exceptions.SSLError:
+        raise MachineError(
+            f"{host} shows a certificate that is not trusted here",
+            remedy="name your authority's certificates in REQUESTS_CA_BUNDLE",
+        ) from None
+    except requests.RequestException as error:
+        raise MachineError(
+            f"{host} cannot be reached ({type(error).__name__})",
+            remedy="check the name, the network and the proxy",
+        ) from None
+
+
+# --- the cloud account ------------------------------------------------------------------------
 
 
 def account(subject: Subject) -> Finding:
@@ -22,7 +88,7 @@ def account(subject: Subject) -> Finding:
     Raises:
         CloudError: it is not.
     """
-    from falconry.cloud.diagnosis import account_of
+    from falconry.cloud.identity import account_of
 
     settings = subject.settings.cloud
     if settings.emulator and not settings.config_file.expanduser().exists():
@@ -37,7 +103,7 @@ def clock(subject: Subject) -> Finding:
     Raises:
         MachineError: the cloud does not answer.
     """
-    from falconry.cloud.diagnosis import endpoint_of
+    from falconry.cloud.identity import endpoint_of
 
     settings = subject.settings.cloud
     if settings.emulator:
@@ -68,4 +134,39 @@ def of_server(url: str) -> Finding:
         f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} that of {url}, which refuses"
         f" requests from {_LARGEST_SKEW_S} s on",
         "set this machine's clock, such as by NTP",
+    )
+
+
+# --- registries -------------------------------------------------------------------------------
+
+
+def registry(subject: Subject) -> Finding:
+    """Whether the registry answers, and takes the profile's login.
+
+    Raises:
+        FalconryError: it does not.
+    """
+    found = subject.registry()
+    if found is None:
+        return Finding(REGISTRY, "skipped", "not needed: the local cloud starts its own")
+    answers(found.host)
+    if found.log_in is None:
+        return Finding(REGISTRY, "ok", f"{found.host} answers; no login is set")
+    found.log_in()
+    return Finding(REGISTRY, "ok", f"{found.host} answers and takes the login")
+
+
+def registry_program(subject: Subject) -> Finding:
+    """Whether the local cloud can run a registry."""
+    settings = subject.settings
+    if settings.cloud.emulator is None or settings.image.registry.host:
+        return Finding(PROGRAM, "skipped", "not needed: the profile has one elsewhere")
+    if place := shutil.which(REGISTRY_PROGRAM):
+        return Finding(PROGRAM, "ok", place)
+    without = "" if subject.containers else ": deployments run as processes"
+    return Finding(
+        PROGRAM,
+        "failed" if subject.containers else "skipped",
+        f"{REGISTRY_PROGRAM} is not installed{without}",
+        f"run: sudo apt-get install {REGISTRY_PROGRAM}",
     )

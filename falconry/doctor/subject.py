@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from falconry.findings import State
-from falconry.image.place import Door
+from falconry.image.registry import Door
 from falconry.image.server_images import server_image
 from falconry.settings import Settings
 

@@ -1,23 +1,74 @@
-"""The HTTP client of a deployment: signs, keeps trailers, and waits only where it is asked to."""
+"""The HTTP client of a deployment: signs, keeps trailers, and retries where asked to."""
 
 from __future__ import annotations
 
 import email.utils
 import time
+from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 from typing_extensions import override
 
-from falconry.endpoint.transport import TrailerTransport
 from falconry.endpoint.errors import refuse_stream_failure
-from falconry.endpoint.signing import RequestSigner, SignerAuth
+from falconry.endpoint.transport import TrailerTransport
 
 # Both are said before a request is carried out: 429 by the gateway, 503 by a gateway or a server
 # that names the time from which on it will take it. A 503 without `Retry-After` may also mean
 # that the server died over the request, so it is never sent again.
 _REFUSED_FOR_NOW = frozenset({429, 503})
+
+
+# --- signatures -------------------------------------------------------------------------------
+
+
+class RequestSigner(Protocol):
+    """Any signer of the oci SDK: an API key, a session token, an instance or resource principal.
+
+    They are made for requests' `PreparedRequest` and use its method, url, path_url, headers and
+    body (oci 2.189.0, signer.py).
+    """
+
+    def __call__(self, request: Any) -> Any:
+        """Adds the headers that a signature needs, and the signature."""
+        ...
+
+
+class SignerAuth(httpx.Auth):
+    """Signs each request just before it is sent.
+
+    Args:
+        signer: whose signature.
+    """
+
+    requires_request_body = True
+
+    def __init__(self, signer: RequestSigner) -> None:
+        self._signer = signer
+
+    @override
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        # Another scheme's word (the OpenAI client sends its key) must not be signed over.
+        request.headers.pop("authorization", None)
+        signable = _Signable(request)
+        self._signer(signable)
+        request.headers = signable.headers
+        yield request
+
+
+class _Signable:
+    """A request in the form that the SDK's signers take."""
+
+    def __init__(self, request: httpx.Request) -> None:
+        self.method = request.method
+        self.url = str(request.url)
+        self.path_url = request.url.raw_path.decode("ascii")
+        self.headers = httpx.Headers(request.headers)
+        self.body = request.content
+
+
+# --- client -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

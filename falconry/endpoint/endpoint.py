@@ -11,10 +11,9 @@ from typing import Any, Literal
 
 import httpx
 
-from falconry.endpoint.client import DeploymentClient, Patience
+from falconry.endpoint.client import DeploymentClient, Patience, RequestSigner
 from falconry.endpoint.errors import LostError, RefusedError, request_error
 from falconry.endpoint.events import EVENT_STREAM, BadStreamError, Event, events_of, text_of
-from falconry.endpoint.signing import RequestSigner
 from falconry.errors import EndpointError
 
 Route = Literal["generate", "infer"]

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from typing_extensions import override
 
-from falconry.endpoint.client import DeploymentClient, Patience
+from falconry.endpoint.client import DeploymentClient, Patience, RequestSigner
 from falconry.endpoint.endpoint import PREDICT, STREAM
-from falconry.endpoint.signing import RequestSigner
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,8 +38,8 @@ def openai_client(profile: str | Path = "oci", *, patience: Patience | None = No
         SettingsError: there is no such profile.
         CloudError: nothing is deployed, or it is stopped.
     """
-    from falconry.deployment.deployments import Deployments
     from falconry.cloud.session import Session
+    from falconry.deployment.deployments import Deployments
     from falconry.settings import load_profile
 
     settings = load_profile(profile)

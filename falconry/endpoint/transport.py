@@ -1,18 +1,22 @@
 """HTTP/1.1 connections that keep the trailer of a body, as a transport for httpx.
 
-OCI tells that a stream failed in the HTTP trailer `StreamFailure`, after a status of 200.
+OCI reports that a stream failed in the HTTP trailer `StreamFailure`, after a status of 200.
 http.client, urllib3 (2.8), httpcore (1.0) and aiohttp (3.14) read trailers and drop them; h11,
-which httpcore is made of, hands them out. So this is httpcore's network backend with h11 on it.
+which httpcore is made of, returns them. So this is httpcore's network backend with h11 on it.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import ssl
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import NoReturn
+from urllib.parse import unquote, urlsplit
 
 import certifi
 import h11
@@ -20,8 +24,7 @@ import httpcore
 import httpx
 from typing_extensions import override
 
-from falconry.endpoint.proxies import Proxy, proxy_for
-
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _READ = 1 << 16
 _CLOSED = "the server closed the connection"
 # Of a response's head or trailer; as in httpcore.
@@ -30,6 +33,41 @@ _IDLE_CONNECTIONS = 16
 
 Trailers = Callable[[httpx.URL, httpx.Headers], None]
 _Origin = tuple[str, str, int]
+
+
+# --- proxies ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy; `authorization` is the header that it asks for, if its URL names a user."""
+
+    host: str
+    port: int
+    authorization: tuple[tuple[str, str], ...]
+
+
+def proxy_for(host: str) -> Proxy | None:
+    """The proxy for HTTPS requests to a host (`HTTPS_PROXY`, `NO_PROXY`); None for none."""
+    if host in _LOOPBACK or urllib.request.proxy_bypass(host):
+        return None
+    named = urllib.request.getproxies().get("https")
+    if not named:
+        return None
+    url = urlsplit(named if "://" in named else f"http://{named}")
+    if not url.hostname:
+        return None
+    return Proxy(url.hostname, url.port or 80, _authorization(url.username, url.password))
+
+
+def _authorization(user: str | None, password: str | None) -> tuple[tuple[str, str], ...]:
+    if not user:
+        return ()
+    words = f"{unquote(user)}:{unquote(password or '')}".encode()
+    return (("proxy-authorization", f"Basic {base64.b64encode(words).decode()}"),)
+
+
+# --- connections ------------------------------------------------------------------------------
 
 
 class TrailerTransport(httpx.BaseTransport):

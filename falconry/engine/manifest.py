@@ -1,7 +1,8 @@
-"""`manifest.json`: what an engine is, from what it was made, and each file's size and digest.
+"""`manifest.json` and `engine.json`: what an engine is, and what its server must know.
 
-Nothing later trusts an engine without it. It holds only what is the same for every build of the
-same key; when and where this copy was built stands beside it in `build.json`.
+Nothing later trusts an engine without its manifest: from what it was made, and each file's size and
+digest. It holds only what is the same for every build of the same key; when and where this copy was
+built is recorded beside it in `build.json`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from falconry.data_files import Table
 from falconry.digests import DigestCache, canonical_json, tree_files
@@ -18,6 +19,7 @@ from falconry.errors import EngineError
 MANIFEST = "manifest.json"
 BUILD_RECORD = "build.json"
 _ABOUT = frozenset({MANIFEST, BUILD_RECORD})
+SERVING_FILE = "engine.json"
 
 
 class EngineFile(Table):
@@ -127,3 +129,33 @@ def verify_engine(directory: Path, digests: DigestCache) -> Manifest:
         if digests.file(directory / name) != expected.sha256:
             raise EngineError("differs from its manifest's digest", where=directory / name)
     return manifest
+
+
+# --- engine.json ------------------------------------------------------------------------------
+
+
+class EngineLimits(BaseModel):
+    """The part of `engine.json` that every kind of engine has; lengths in tokens."""
+
+    model_config = ConfigDict(frozen=True)
+
+    max_batch_size: int
+    max_input_len: int
+    max_seq_len: int
+    end_id: int
+    pad_id: int
+
+    @classmethod
+    def read(cls, engine: Path) -> EngineLimits:
+        """Reads them from an engine directory.
+
+        Raises:
+            EngineError: there is no `engine.json`, or it lacks one of them.
+        """
+        path = engine / SERVING_FILE
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise EngineError(f"cannot be read ({error.strerror})", where=path) from None
+        except ValidationError as error:
+            raise EngineError(f"lacks a limit: {error.error_count()} wrong", where=path) from None

@@ -25,8 +25,7 @@ import urllib3
 from oci.object_storage import ObjectStorageClient, UploadManager
 from pydantic import ValidationError
 
-from falconry.cloud.buckets import ensure_bucket
-from falconry.cloud.session import Session, cloud_errors_told
+from falconry.cloud.session import Session, cloud_errors_told, ensure_bucket
 from falconry.engine.builder import Report
 from falconry.engine.manifest import (
     BUILD_RECORD,

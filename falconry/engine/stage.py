@@ -9,9 +9,8 @@ from typing_extensions import override
 
 from falconry.digests import DigestCache
 from falconry.engine.builder import EngineJob
-from falconry.engine.finishing import FinishedFiles
 from falconry.engine.manifest import MANIFEST, Manifest
-from falconry.engine.store import EngineMirror, EngineStore
+from falconry.engine.store import EngineMirror, EngineStore, FinishedFiles
 from falconry.errors import CloudError
 from falconry.pipeline import Output, Report, Stage, Workspace, what_changed
 from falconry.progress import human_size
@@ -125,6 +124,6 @@ def _job(settings: Settings, workspace: Workspace) -> EngineJob:
         from falconry.engine.tensorrt_llm.job import TensorRtLlmJob
 
         return TensorRtLlmJob(settings, workspace.build, digests)
-    from falconry.engine.openvino.job import OpenVinoJob
+    from falconry.engine.openvino.builder import OpenVinoJob
 
     return OpenVinoJob(settings, digests)

@@ -1,7 +1,7 @@
 """The content-addressed engine store: `<store>/<key>/`, shared between profiles and runs.
 
 A mirror lets machines share what one of them built. It is a help and never a condition: when it
-fails, that is said and the engine is built, or kept, all the same.
+fails, that is reported and the engine is built, or kept, all the same.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import fcntl
 import socket
 import time
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from pydantic import ValidationError
 
@@ -24,6 +25,7 @@ from falconry.engine.manifest import (
     BUILD_RECORD,
     MANIFEST,
     BuildRecord,
+    EngineFile,
     Manifest,
     engine_files,
     read_manifest,
@@ -31,11 +33,64 @@ from falconry.engine.manifest import (
     write_manifest,
 )
 from falconry.errors import EngineError, FalconryError, MachineError
-from falconry.files import locked, made_whole, remove, sweep
+from falconry.files import flush_file, locked, made_whole, remove, sweep
 from falconry.progress import human_size
 
 _READ_ONLY = 0o444
 _LOCKS = ".locks"
+
+
+# --- an engine's files flushed to the disk, with their digests --------------------------------
+
+
+class FinishedFiles:
+    """The finished files of an engine that is being built.
+
+    Flushing waits for the disk and hashing for a core, neither of them holding Python's
+    interpreter, so each goes on in a thread of its own.
+
+    Args:
+        directory: the engine's.
+        digests: remembers the files' digests.
+    """
+
+    def __init__(self, directory: Path, digests: DigestCache) -> None:
+        self._directory = directory
+        self._digests = digests
+        self._threads = ThreadPoolExecutor(max_workers=2)
+        self._flushed: list[Future[None]] = []
+        self._hashed: dict[Path, Future[str]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._threads.shutdown(cancel_futures=True)
+
+    def add(self, path: Path) -> None:
+        """Begins to flush and to hash a file that will not change any more."""
+        self._flushed.append(self._threads.submit(flush_file, path))
+        self._hashed[path] = self._threads.submit(self._digests.file, path)
+
+    def describe(self) -> dict[str, EngineFile]:
+        """Size and digest of each of the engine's own files, all of which are finished and flushed.
+
+        Raises:
+            OSError: a file cannot be flushed or read.
+        """
+        paths = {name: self._directory / name for name in engine_files(self._directory)}
+        for path in paths.values():
+            if path not in self._hashed:
+                self.add(path)
+        for flushed in self._flushed:
+            flushed.result()
+        return {
+            name: EngineFile(size=path.stat().st_size, sha256=self._hashed[path].result())
+            for name, path in paths.items()
+        }
+
+
+# --- store ------------------------------------------------------------------------------------
 
 
 class EngineMirror(Protocol):

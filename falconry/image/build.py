@@ -1,26 +1,35 @@
-"""Builds an image with the Docker engine, and follows the engine's own account of it."""
+"""Builds an image with the Docker engine: brings its base, follows the build, pushes it."""
 
 from __future__ import annotations
 
 import io
 import os
 import re
+import subprocess
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from falconry.data_files import project_file
 from falconry.docker_engine.client import engine_errors_told
+from falconry.docker_engine.images import ImageReference, LayerProgress
+from falconry.docker_engine.registry_errors import PassingError, explain
 from falconry.errors import ImageError
 from falconry.files import disk_errors_told
-from falconry.image.source import ImageSource
+from falconry.image.registry import Credentials, RegistryClient, StoredImage
+from falconry.image.server_images import ImageSource
 
 if TYPE_CHECKING:
     from docker.client import DockerClient
 
-Report = Callable[[str, float | None], None]
+# What scripts/base_image.sh makes; no registry has it.
+MADE_HERE = "falconry-base"
+_SCRIPT = "scripts/base_image.sh"
 
+Report = Callable[[str, float | None], None]
 _STEP = re.compile(r"Step (\d+)/(\d+) : (.*)")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 # What the engine itself says between a step's own lines.
@@ -30,6 +39,59 @@ _SHOWN_CHARACTERS = 60
 # Docker's predefined arguments: they reach RUN lines and stand in no image's history
 # (docs.docker.com, Dockerfile reference, "Predefined ARGs").
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "FTP_PROXY", "ALL_PROXY")
+_TRIES = 4
+_FIRST_PAUSE_S = 1.0
+
+
+# --- base images: present, pulled, or made on this machine ------------------------------------
+
+
+def bring_base(client: DockerClient, reference: str, report: Report) -> str:
+    """Sees to it that the engine has a base image.
+
+    Args:
+        client: of the engine.
+        reference: of the image; `falconry-base:...` is made here by scripts/base_image.sh.
+        report: called with the step and how much is done.
+
+    Returns:
+        The reference with the digest by which a registry knows the image, if one does.
+
+    Raises:
+        ImageError: it cannot be pulled or made.
+        MachineError: the engine does not answer.
+    """
+    # Imported here: who asks only whether a base is made here must not pay for it.
+    from falconry.docker_engine.images import ImageReference, has_image, pull, reference_with_digest
+
+    if not has_image(client, reference):
+        if ImageReference.parse(reference).name == MADE_HERE:
+            _make(reference, report)
+        else:
+            pull(client, reference, lambda done: report(f"pulling {reference}", done))
+    return reference_with_digest(client, reference)
+
+
+def _make(reference: str, report: Report) -> None:
+    report("making the base image, about a minute", None)
+    result = subprocess.run(
+        ["sh", str(project_file(_SCRIPT)), reference],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode != 0:
+        lines = (result.stderr.strip() or result.stdout.strip()).splitlines()
+        raise ImageError(
+            f"the base image could not be made ({lines[-1] if lines else 'no reason given'})",
+            where=reference,
+            remedy="run scripts/base_image.sh as root, or take another Debian 12:"
+            " SET=image.base=debian:bookworm-slim",
+        )
+
+
+# --- build ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,3 +211,86 @@ class _Account:
 
 def _shortened(text: str) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
+
+
+# --- push -------------------------------------------------------------------------------------
+
+
+def push(
+    client: DockerClient,
+    reference: str,
+    credentials: Callable[[], Credentials | None],
+    report: Report,
+) -> StoredImage:
+    """Pushes an image and compares the digest that the registry then has.
+
+    The engine sends only layers that the registry lacks, so another try goes on where the last
+    one failed.
+
+    Args:
+        client: of the engine that has the image.
+        reference: with registry and tag.
+        credentials: asked anew for each try, since tokens expire.
+        report: called with the step and how much of it is done.
+
+    Raises:
+        ImageError: the registry refuses, cannot be reached, or has another image afterwards.
+        MachineError: the engine does not answer.
+    """
+    for attempt in range(_TRIES - 1):
+        try:
+            return _push_and_read_back(client, reference, credentials(), report)
+        except PassingError as error:
+            report(f"pushing failed, trying again ({error.problem})", None)
+            time.sleep(_FIRST_PAUSE_S * 2**attempt)
+    return _push_and_read_back(client, reference, credentials(), report)
+
+
+def _push_and_read_back(
+    client: DockerClient, reference: str, login: Credentials | None, report: Report
+) -> StoredImage:
+    return _read_back(reference, _push_once(client, reference, login, report), login)
+
+
+def _push_once(
+    client: DockerClient, reference: str, login: Credentials | None, report: Report
+) -> str:
+    """One push; gives the digest that the engine says it pushed."""
+    from docker.errors import APIError
+
+    image = ImageReference.parse(reference)
+    layers = LayerProgress()
+    digest = ""
+    options: dict[str, Any] = {"auth_config": login.auth_config()} if login else {}
+    with engine_errors_told():
+        try:
+            events = client.api.push(image.name, tag=image.tag, stream=True, decode=True, **options)
+            for event in events:
+                _raise_error(reference, event)
+                digest = (event.get("aux") or {}).get("Digest", digest)
+                report("pushing", layers.fraction_after(event))
+        except APIError as error:
+            raise explain(reference, str(error.explanation or error)) from None
+    if not digest:
+        raise ImageError("the push ended without a digest", where=reference, remedy="run again")
+    return digest
+
+
+def _raise_error(reference: str, event: Mapping[str, Any]) -> None:
+    """The SDK gives errors inside the stream as events like any other (docker-py 7.2.0)."""
+    if "error" in event or "errorDetail" in event:
+        detail = event.get("errorDetail") or {}
+        raise explain(reference, str(detail.get("message") or event.get("error")))
+
+
+def _read_back(reference: str, digest: str, login: Credentials | None) -> StoredImage:
+    image = ImageReference.parse(reference)
+    stored = RegistryClient(image.registry, login).image(image.repository, image.version)
+    if stored is None or stored.digest != digest:
+        found = stored.digest if stored else "nothing"
+        raise ImageError(
+            f"the registry has {found} under this tag and not {digest}, which was pushed",
+            where=reference,
+            remedy="see who else pushes to this tag, and run again",
+        )
+    return stored

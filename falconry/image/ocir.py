@@ -14,7 +14,7 @@ from falconry.cloud import emulator
 from falconry.docker_engine.registry_errors import PassingError
 from falconry.errors import ImageError
 from falconry.files import write_text_whole
-from falconry.image.credentials import Credentials
+from falconry.image.registry import Credentials
 
 if TYPE_CHECKING:
     from falconry.cloud.session import Session

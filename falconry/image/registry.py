@@ -1,15 +1,20 @@
-"""Asks a registry by its HTTP API V2 which images it holds (distribution, docs/spec/api.md)."""
+"""Registries: logins, the HTTP API V2 (distribution, docs/spec/api.md), and any host's.
+
+A login is kept in memory and given to the Docker engine's API with each push and pull; no Docker
+configuration is needed or changed.
+"""
 
 from __future__ import annotations
 
 import base64
+import os
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
-from falconry.docker_engine.references import is_loopback
+from falconry.docker_engine.images import is_loopback
 from falconry.docker_engine.registry_errors import explain
-from falconry.image.credentials import Credentials
+from falconry.settings import RegistrySettings
 
 if TYPE_CHECKING:
     from requests import Response, Session
@@ -27,6 +32,85 @@ _DIGEST_HEADER = "Docker-Content-Digest"
 _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
 _BEARER = "Bearer "
 _TIMEOUT_S = (5.0, 30.0)
+
+
+# --- what the image stage needs of a registry -------------------------------------------------
+
+
+class Place(Protocol):
+    """A registry and our names in it."""
+
+    @property
+    def host(self) -> str:
+        """The registry's host, with a port where it has one."""
+
+    def repository(self, name: str) -> str:
+        """The path of a repository in the registry for an image of this name."""
+
+    def credentials(self, repository: str) -> Credentials | None:
+        """The login for a repository, newly asked for where it is a token; None without one.
+
+        Raises:
+            FalconryError: there is none to be had.
+        """
+
+    def prepare(self, repository: str) -> None:
+        """Makes a repository if the registry has to be told of it before a push.
+
+        Raises:
+            FalconryError: the registry refuses.
+        """
+
+
+class Door(Protocol):
+    """The way to a place that may not be running yet."""
+
+    def is_open(self) -> bool:
+        """Whether it can be asked as it is, with nothing started."""
+
+    def open(self) -> Place:
+        """The place, started if that is ours to do.
+
+        Raises:
+            FalconryError: it cannot be had.
+        """
+
+
+# --- logins -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A user's name and password, or what stands for them at a registry with tokens.
+
+    Attributes:
+        bearer: whether the password is a token that the registry itself may take as it is.
+    """
+
+    username: str
+    password: str = field(repr=False)
+    bearer: bool = False
+
+    def auth_config(self) -> dict[str, str]:
+        """As the Docker SDK takes it for one push or pull."""
+        return {"username": self.username, "password": self.password}
+
+
+def docker_login(registry: str) -> Credentials | None:
+    """What `docker login` left for a registry in the user's Docker configuration, if anything."""
+    from docker.auth import load_config
+    from docker.errors import DockerException
+
+    try:
+        found = load_config().resolve_authconfig(registry)
+    except (DockerException, OSError, ValueError):
+        return None
+    if not found or not found.get("username"):
+        return None
+    return Credentials(found["username"], found.get("password", ""))
+
+
+# --- client -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,3 +296,43 @@ class RegistryClient:
     @property
     def _base(self) -> str:
         return f"{'http' if is_loopback(self._host) else 'https'}://{self._host}"
+
+
+# --- a registry by its host, logged in to by `docker login` -----------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AnyRegistry:
+    """A registry by its host, which makes repositories with the first push.
+
+    It is door and place in one, since it runs or does not without our doing.
+    """
+
+    settings: RegistrySettings
+
+    @property
+    def host(self) -> str:
+        """As the profile has it."""
+        return self.settings.host or ""
+
+    def is_open(self) -> bool:
+        """Always: it is not ours to start."""
+        return True
+
+    def open(self) -> AnyRegistry:
+        """Itself."""
+        return self
+
+    def repository(self, name: str) -> str:
+        """`<namespace>/<prefix>/<name>`, or without namespace where none is set."""
+        parts = (self.settings.namespace, self.settings.prefix, name)
+        return "/".join(part for part in parts if part)
+
+    def credentials(self, repository: str) -> Credentials | None:
+        """The token of the environment, or what `docker login` left."""
+        token = os.environ.get("OCIR_AUTH_TOKEN")
+        user = os.environ.get("OCIR_USERNAME") or self.settings.username
+        return Credentials(user, token) if token and user else docker_login(self.host)
+
+    def prepare(self, repository: str) -> None:
+        """Nothing: the first push makes it."""

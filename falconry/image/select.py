@@ -1,14 +1,140 @@
-"""Which image stage a profile's settings ask for."""
+"""Which image stage a profile's settings ask for, and the two that build no image."""
 
 from __future__ import annotations
 
-from falconry.errors import SettingsError
-from falconry.image.choice import Choice, choose
-from falconry.image.place import Door
-from falconry.pipeline import Stage, Workspace
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from typing_extensions import override
+
+from falconry.digests import value_digest
+from falconry.docker_engine.images import ImageReference
+from falconry.errors import FalconryError, ImageError, SettingsError
+from falconry.image.output import Choice, ImageOutput, choose
+from falconry.image.process_image import is_prepared, prepare_process_image
+from falconry.image.registry import Door, RegistryClient, docker_login
+from falconry.image.server_images import server_files
+from falconry.pipeline import Report, Stage, Workspace
 from falconry.settings import Settings
 
 _PROCESS_IMAGE = "process-image"
+
+
+# --- an image of the user's own, pinned by its digest -----------------------------------------
+
+
+class GivenImageStage(Stage):
+    """An image of the user's own: looked up in its registry and pinned, never built.
+
+    Args:
+        reference: its name with a tag or a digest.
+        door: to the registry whose login is used where the image is there.
+    """
+
+    name = "image"
+    version = 1
+
+    def __init__(self, reference: str, door: Door) -> None:
+        self._reference = ImageReference.parse(reference)
+        self._door = door
+
+    @override
+    def ingredients(self) -> Mapping[str, str]:
+        return {"reference": str(self._reference)}
+
+    @override
+    def find(self, key: str) -> ImageOutput | None:
+        with contextlib.suppress(FalconryError):
+            return self._look_up()
+        return None
+
+    @override
+    def make(self, key: str, ingredients: Mapping[str, str], report: Report) -> ImageOutput:
+        found = self._look_up()
+        if found is None:
+            raise ImageError(
+                "the registry has no such image, or none that this login may see",
+                where=str(self._reference),
+                remedy="correct image.reference, or leave it out to have one built",
+            )
+        return found
+
+    @override
+    def reason(self, ingredients: Mapping[str, str]) -> str:
+        return "the registry does not show it"
+
+    def _look_up(self) -> ImageOutput | None:
+        wanted = self._reference
+        place = self._door.open()
+        ours = place.host == wanted.host()
+        login = place.credentials(wanted.repository) if ours else docker_login(wanted.host())
+        client = RegistryClient(wanted.host(), login)
+        stored = client.image(wanted.repository, wanted.version)
+        if stored is None:
+            return None
+        tagged = ImageReference(wanted.registry, wanted.repository, wanted.tag)
+        return ImageOutput(
+            path=Path(),
+            digest=stored.digest,
+            summary=f"{tagged}  {stored.digest[:15]}…  given",
+            reference=str(tagged),
+            kind="container",
+            # An image of several platforms has a list in place of layers.
+            compressed_bytes=stored.size or None,
+        )
+
+
+# --- a process image, where there is no Docker engine -----------------------------------------
+
+
+class ProcessImageStage(Stage):
+    """The process image, the stand-in for a container image: a launcher for the wheel's server.
+
+    Args:
+        reference: the name by which deployments ask the emulator for it.
+        directory: where it stands.
+        why: what this machine lacks for containers; empty where a process image was asked for.
+    """
+
+    name = "image"
+    version = 1
+
+    def __init__(self, reference: str, directory: Path, why: str) -> None:
+        self._reference = reference
+        self._directory = directory
+        self._why = why
+
+    @override
+    def ingredients(self) -> Mapping[str, str]:
+        files = {name: value_digest(data.decode()) for name, data in server_files().items()}
+        return {"reference": self._reference, "server": value_digest(files)}
+
+    @override
+    def find(self, key: str) -> ImageOutput | None:
+        return self._output(key) if is_prepared(self._directory) else None
+
+    @override
+    def make(self, key: str, ingredients: Mapping[str, str], report: Report) -> ImageOutput:
+        prepare_process_image(self._directory)
+        return self._output(key)
+
+    @override
+    def reason(self, ingredients: Mapping[str, str]) -> str:
+        return "not made yet"
+
+    def _output(self, key: str) -> ImageOutput:
+        why = f" ({self._why})" if self._why else ""
+        return ImageOutput(
+            path=self._directory,
+            digest=f"sha256:{key}",
+            summary=f"process image, a stand-in for a container{why}",
+            reference=self._reference,
+            kind="process",
+        )
+
+
+# --- selection --------------------------------------------------------------------------------
 
 
 def image_stage(settings: Settings, workspace: Workspace, door: Door) -> Stage:
@@ -25,20 +151,19 @@ def image_stage(settings: Settings, workspace: Workspace, door: Door) -> Stage:
     # Each kind is imported where it is chosen: none needs the others' registry, parts and bases.
     wanted = settings.image
     if wanted.reference:
-        from falconry.image.given_stage import GivenImageStage
+        from falconry.image.select import GivenImageStage
 
         return GivenImageStage(wanted.reference, door)
     may_choose = settings.cloud.emulator and not wanted.compose
     choice = choose(wanted) if may_choose else Choice("container")
     if choice.kind == "process":
-        from falconry.image.process_stage import ProcessImageStage
+        from falconry.image.select import ProcessImageStage
 
         if wanted.process_image is None:
             raise SettingsError("a process image needs a name", where="image.process_image")
         directory = workspace.build / _PROCESS_IMAGE
         return ProcessImageStage(wanted.process_image, directory, choice.reason)
-    from falconry.image.certificates import certificate_bundle
-    from falconry.image.server_images import server_image
+    from falconry.image.server_images import certificate_bundle, server_image
     from falconry.image.stage import ContainerImageStage
 
     bundle = certificate_bundle(wanted.ca_bundle)

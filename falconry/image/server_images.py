@@ -1,18 +1,33 @@
-"""The server images that there are: what each is built from, for a profile's settings."""
+"""Which server images there are, and what each is built from: Dockerfile, files, bases, labels."""
 
 from __future__ import annotations
 
+import io
+import os
 import re
+import subprocess
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from falconry.data_files import project_file
+from falconry.digests import bytes_digest, tree_files, value_digest
+from falconry.docker_engine.images import ImageReference
 from falconry.errors import SettingsError
-from falconry.image.source import ImageSource, server_files
 from falconry.settings import ImageSettings, Settings
 
 if TYPE_CHECKING:
     from falconry.engine.toolchain import Toolchain
 
+_ANNOTATION = "org.opencontainers.image"
+# Where this machine's own pip and requests are told of a private authority; a build's pip meets
+# the same network.
+_VARIABLES = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
+KEY_LABEL = "io.falconry.key"
+_DOCKERFILE = "Dockerfile"
+_CERTIFICATE = "certificates/ca.crt"
 _LOCK = "requirements.lock"
 _TITLE = "org.opencontainers.image.title"
 _LICENSES = "org.opencontainers.image.licenses"
@@ -23,6 +38,140 @@ _CPU_TRITON = "2.51.0"
 _CPU_LICENSES = "Apache-2.0 AND BSD-3-Clause AND MIT AND PSF-2.0 AND MPL-2.0 AND BSD-2-Clause"
 
 _NVIDIA_LICENSES = "Apache-2.0 AND LicenseRef-NVIDIA-Deep-Learning-Container"
+
+
+# --- labels: the OCI image specification's annotations, and ours ------------------------------
+
+
+def labels(source: ImageSource, key: str, bases: Mapping[str, str]) -> dict[str, str]:
+    """All labels of an image.
+
+    Args:
+        source: what it is built from; its own labels are among them.
+        key: the image stage's.
+        bases: the base images by argument, with digests where known; the last one is what the
+            image stands on.
+    """
+    base = ImageReference.parse(list(bases.values())[-1])
+    found = {
+        **source.labels,
+        KEY_LABEL: key,
+        f"{_ANNOTATION}.version": source.version,
+        f"{_ANNOTATION}.base.name": f"{base.name}:{base.tag or 'latest'}",
+    }
+    if base.digest:
+        found[f"{_ANNOTATION}.base.digest"] = base.digest
+    if revision := _revision():
+        found[f"{_ANNOTATION}.revision"] = revision
+    return found
+
+
+def base_of(labels: Mapping[str, str]) -> ImageReference | None:
+    """The base that an image's labels name; None where they give no digest."""
+    name = labels.get(f"{_ANNOTATION}.base.name")
+    digest = labels.get(f"{_ANNOTATION}.base.digest")
+    return ImageReference.parse(f"{name}@{digest}") if name and digest else None
+
+
+def _revision() -> str | None:
+    """The commit that this is, marked where files differ from it; None outside of git."""
+    try:
+        result = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
+            cwd=project_file(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return None
+    return result.stdout.strip() or None if result.returncode == 0 else None
+
+
+# --- certificates that downloads during a build trust -----------------------------------------
+
+
+def certificate_bundle(
+    given: Path | None, environment: Mapping[str, str] = os.environ
+) -> Path | None:
+    """The profile's bundle, or the one that this machine's environment names; None for neither."""
+    if given:
+        return given.expanduser()
+    named = [Path(environment[name]) for name in _VARIABLES if environment.get(name)]
+    return next((path for path in named if path.is_file()), None)
+
+
+# --- what an image is built from --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSource:
+    """Everything that decides an image.
+
+    Attributes:
+        name: the last part of the repository's name, such as `triton-cpu`.
+        version: what the image's tags begin with.
+        dockerfile: the Dockerfile's text.
+        files: the build context beside it, by path.
+        bases: the images that it is built from, by the Dockerfile's argument for each.
+        labels: what the image says of itself, as far as that decides it.
+        directories: that the context has even when they are empty.
+    """
+
+    name: str
+    version: str
+    dockerfile: str
+    files: Mapping[str, bytes]
+    bases: Mapping[str, str]
+    labels: Mapping[str, str]
+    directories: tuple[str, ...] = field(default=("certificates",))
+
+    def ingredients(self) -> dict[str, str]:
+        """The ingredients of an image stage's key."""
+        return {
+            "name": f"{self.name}:{self.version}",
+            "Dockerfile": bytes_digest(self.dockerfile.encode()),
+            "files": value_digest({name: bytes_digest(data) for name, data in self.files.items()}),
+            "base": ", ".join(self.bases[argument] for argument in sorted(self.bases)),
+            "labels": value_digest(dict(self.labels)),
+        }
+
+    def context(self, certificates: Path | None) -> bytes:
+        """The build context as a tar archive, the same bytes for the same source.
+
+        Args:
+            certificates: a bundle for downloads during the build.
+
+        Raises:
+            OSError: the bundle cannot be read.
+        """
+        files = {_DOCKERFILE: self.dockerfile.encode(), **self.files}
+        if certificates:
+            files[_CERTIFICATE] = certificates.read_bytes()
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            for name in self.directories:
+                entry = tarfile.TarInfo(name)
+                entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+                tar.addfile(entry)
+            for name, data in sorted(files.items()):
+                entry = tarfile.TarInfo(name)
+                entry.size, entry.mode = len(data), 0o644
+                tar.addfile(entry, io.BytesIO(data))
+        return archive.getvalue()
+
+
+def server_files() -> dict[str, bytes]:
+    """The entrypoint and the front, as the build contexts of all images have them.
+
+    Only Python files: whatever else is in the directory must not get into an image.
+    """
+    directory = project_file("docker/server")
+    names = [name for name in tree_files(directory) if name.endswith(".py")]
+    return {f"server/{name}": (directory / name).read_bytes() for name in names}
+
+
+# --- server images ----------------------------------------------------------------------------
 
 
 def server_image(settings: Settings) -> ImageSource:

@@ -1,8 +1,8 @@
 """The image stage: a Dockerfile and its bases become an image in a registry, pinned by digest.
 
-The registry is its own record: an image's tag bears the stage's key, so a fresh runner finds what
-another one pushed and does nothing. A tag can be moved, so an image counts that is the one of the
-receipt, or whose label bears the key as well.
+The registry is its own record: an image's tag has the stage's key, so a fresh runner finds what
+another one pushed and does nothing. A tag can be moved, so only an image counts that is the one of
+the receipt, or whose label has the key as well.
 """
 
 from __future__ import annotations
@@ -10,20 +10,21 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
+from falconry.docker_engine.client import connect
+from falconry.docker_engine.images import LocalImage, labelled_images, remove_image
 from falconry.errors import FalconryError, ImageError
 from falconry.files import write_text_whole
 from falconry.findings import refuse
 from falconry.image.output import ImageOutput
-from falconry.image.place import Door, Place
-from falconry.image.registry import RegistryClient, StoredImage
-from falconry.image.source import KEY_LABEL, ImageSource
+from falconry.image.registry import Door, Place, RegistryClient, StoredImage
+from falconry.image.server_images import KEY_LABEL, ImageSource
 from falconry.pipeline import Receipt, Report, Stage, Workspace, read_receipt, what_changed
 from falconry.progress import human_size
 
@@ -39,6 +40,7 @@ _LABELS = (
 )
 # Secrets of this machine's environment that might get into an image by mistake.
 _SECRETS = ("OCIR_AUTH_TOKEN", "HF_TOKEN")
+_TITLE = "org.opencontainers.image.title"
 
 
 class ContainerImageStage(Stage):
@@ -134,7 +136,7 @@ class ContainerImageStage(Stage):
     def _build_and_push(self, place: Place, key: str, report: Report) -> StoredImage:
         # The SDK is imported here: doing nothing must not pay for it.
         from falconry.docker_engine.client import connect
-        from falconry.image.push import push
+        from falconry.image.build import push
 
         reference = self._reference(place, key)
         with contextlib.closing(connect()) as client:
@@ -148,9 +150,8 @@ class ContainerImageStage(Stage):
     def _build(self, client: DockerClient, reference: str, key: str, report: Report) -> None:
         """Builds the image unless the engine has it from a run that was broken off later."""
         from falconry.docker_engine.images import image_labels
-        from falconry.image.bases import bring_base
-        from falconry.image.build import Build, build
-        from falconry.image.labels import labels
+        from falconry.image.build import Build, bring_base, build
+        from falconry.image.server_images import labels
 
         if image_labels(client, reference).get(KEY_LABEL) == key:
             return
@@ -192,3 +193,50 @@ class ContainerImageStage(Stage):
 
     def _tag(self, key: str) -> str:
         return f"{self._source.version}-{key[:_TAG_DIGITS]}"
+
+
+# --- pruning of old images in the Docker engine -----------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PrunedImage:
+    """An image that is gone from the engine."""
+
+    image: LocalImage
+
+    def facts(self) -> dict[str, str | int]:
+        """The image as plain values; `size` in bytes, times in ISO 8601."""
+        return {
+            "image": self._name(),
+            "key": self.image.labels[KEY_LABEL],
+            "size": self.image.size,
+            "built_at": self.image.created.isoformat(timespec="seconds"),
+        }
+
+    def __str__(self) -> str:
+        when = self.image.created.strftime("%Y-%m-%d %H:%M")
+        return f"{self._name()}  {when} UTC  {human_size(self.image.size):>9}"
+
+    def _name(self) -> str:
+        return next(iter(self.image.names), self.image.labels.get(_TITLE, self.image.id))
+
+
+def prune_images(keep: int, needed: Collection[str]) -> list[PrunedImage]:
+    """Removes all images that were built here, but the newest and those in use.
+
+    Args:
+        keep: how many of the newest stay.
+        needed: keys of images that stay, whatever their age. Those that a container is made of,
+            such as a local deployment's, stay as well.
+
+    Raises:
+        MachineError: the engine does not answer.
+    """
+    with contextlib.closing(connect()) as client:
+        return [
+            PrunedImage(image)
+            for image in labelled_images(client, KEY_LABEL)[keep:]
+            if not image.in_use
+            and image.labels[KEY_LABEL] not in needed
+            and remove_image(client, image)
+        ]

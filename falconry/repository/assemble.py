@@ -1,19 +1,25 @@
-"""Puts a servable repository together: our models, an engine, and what the engine decides."""
+"""Assembles a servable repository: our models, an engine, and what the engine decides.
+
+The committed ensemble has the newest release's tensor names, which the CPU engine has as well;
+other releases get their own.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from falconry.checkpoint.chat import CHAT_FILE
+from falconry.checkpoint.tokenizer import CHAT_FILE
 from falconry.digests import tree_files
-from falconry.engine.manifest import engine_files
-from falconry.engine.serving import EngineLimits
+from falconry.engine.manifest import EngineLimits, engine_files
 from falconry.engine.tensorrt_llm.engine_config import EngineConfig
+from falconry.repository import FRONT_MODEL
+from falconry.repository.backend import BackendSurface, backend_config, chunks_context
 from falconry.repository.config import (
     CONFIG_FILE,
     ModelConfig,
@@ -21,10 +27,6 @@ from falconry.repository.config import (
     set_parameters,
     write_config,
 )
-from falconry.repository.ensemble import adapt_ensemble
-from falconry.repository import FRONT_MODEL
-from falconry.repository.surface import BackendSurface
-from falconry.repository.backend import backend_config, chunks_context
 from falconry.settings import ServingSettings
 
 ENGINE_MODEL = "tensorrt_llm"
@@ -38,6 +40,36 @@ _TOKENIZER_FILES = {
     "postprocessing": (TOKENIZER,),
 }
 _VERSION = "1"
+
+
+# --- tensor names of the ensemble -------------------------------------------------------------
+
+
+def adapt_ensemble(ensemble: ModelConfig, engine_model: str, surface: BackendSurface) -> None:
+    """Gives the ensemble the names of a release.
+
+    Clients of a release know its inputs by its names, so both sides of a renamed tensor change.
+
+    Args:
+        ensemble: changed in place.
+        engine_model: the name of the backend's model.
+        surface: what the release takes and gives.
+    """
+    for tensor in ensemble.input:
+        tensor.name = surface.renamed.get(tensor.name, tensor.name)
+    steps = ensemble.ensemble_scheduling.step
+    step = next(each for each in steps if each.model_name == engine_model)
+    _rename(step.input_map, surface.renamed)
+
+
+def _rename(edges: Any, renamed: Mapping[str, str]) -> None:
+    for old, new in renamed.items():
+        if old in edges:
+            del edges[old]
+            edges[new] = new
+
+
+# --- repository -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ class RepositoryStage(FileStage):
         }
         if not self._for_gpus:
             return common
-        from falconry.repository.surface import BACKEND
+        from falconry.repository.backend import BACKEND
 
         return {
             **common,
@@ -68,7 +68,7 @@ class RepositoryStage(FileStage):
     def details(self, key: str) -> Sequence[str]:
         if not self._for_gpus:
             return ()
-        from falconry.repository.surface import backend_surface
+        from falconry.repository.backend import backend_surface
 
         row, serving = self._toolchain, self._settings.serving.tensorrt_llm
         surface = backend_surface(row)
@@ -88,7 +88,7 @@ class RepositoryStage(FileStage):
     def write(self, output: Path, report: Report) -> None:
         # Imported here: Triton's protobuf costs a quarter of a second, and doing nothing must not.
         from falconry.repository.assemble import assemble
-        from falconry.repository.verify import verify_repository
+        from falconry.repository.config import verify_repository
 
         report("checking", None)
         manifest = read_manifest(self._engine.path)
@@ -120,13 +120,12 @@ class RepositoryStage(FileStage):
             EngineError: it would not run in the toolchain's image on the shape.
             RepositoryError: it is not what its papers say.
         """
-        from falconry.engine.tensorrt_llm.compatibility import check_engine
-        from falconry.engine.serving import EngineLimits
+        from falconry.engine.manifest import EngineLimits
+        from falconry.engine.tensorrt_llm.compatibility import check_engine, check_papers
         from falconry.engine.tensorrt_llm.engine_config import EngineConfig
         from falconry.oci_facts import gpu_shape
         from falconry.repository.assemble import GpuServing
-        from falconry.engine.tensorrt_llm.gpu_checks import check_papers
-        from falconry.repository.surface import backend_surface
+        from falconry.repository.backend import backend_surface
 
         surface = backend_surface(self._toolchain)
         check_engine(manifest, self._toolchain, gpu_shape(self._settings.deployment.shape))

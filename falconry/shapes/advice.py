@@ -1,10 +1,12 @@
-"""Shapes for the engine that a profile asks for, from its checkpoint's facts and its recipe."""
+"""Shapes for the engine that a profile asks for, ranked, and their table."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from falconry.engine.manifest import GpuEngine
+from falconry.engine.spec import GIB
 from falconry.errors import CheckpointError
 from falconry.oci_facts import find_shape, load_cpu_shapes, load_shapes
 from falconry.settings import Settings
@@ -72,11 +74,10 @@ def advise(
 def _for_gpus(
     settings: Settings, concurrency: int, prices: Prices | None, built: GpuEngine | None
 ) -> Advice:
-    from falconry.engine.tensorrt_llm.model import chosen_source, model_facts
     from falconry.engine.tensorrt_llm.recipe import load_gpu_recipe
-    from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
+    from falconry.engine.tensorrt_llm.spec import GpuEngineSpec, chosen_source, model_facts
     from falconry.engine.toolchain import load_toolchains
-    from falconry.shapes.gpu import gpu_candidates
+    from falconry.shapes.candidates import gpu_candidates
 
     recipe = load_gpu_recipe(settings.recipe)
     source = chosen_source(settings.checkpoint, recipe.model)
@@ -99,9 +100,8 @@ def _for_gpus(
 def _for_cpus(settings: Settings, concurrency: int, prices: Prices | None) -> Advice:
     from falconry.checkpoint.reader import read_checkpoint
     from falconry.checkpoint.source import CheckpointSource
-    from falconry.engine.recipe import load_recipe
-    from falconry.engine.spec import check, engine_spec
-    from falconry.shapes.cpu import cpu_candidates
+    from falconry.engine.spec import check, engine_spec, load_recipe
+    from falconry.shapes.candidates import cpu_candidates
 
     recipe = load_recipe(settings.recipe)
     if settings.checkpoint is None:
@@ -124,3 +124,69 @@ def _for_cpus(settings: Settings, concurrency: int, prices: Prices | None) -> Ad
         currency=prices.currency if prices else None,
         estimated=("activations", "the server's processes"),
     )
+
+
+# --- table ------------------------------------------------------------------------------------
+
+
+def table(advice: Advice) -> str:
+    """The shapes that hold the engine, the best first; then why the others do not."""
+    requests = "longest request" if advice.concurrency == 1 else "longest requests"
+    fitting = [each for each in advice.candidates if each.fits]
+    lines = [
+        f"{advice.engine}",
+        f"{advice.concurrency} {requests} of {advice.request_tokens:,} tokens at a time",
+        "",
+    ]
+    if fitting:
+        lines += _rows(advice, fitting)
+    else:
+        lines.append("No shape holds it.")
+    lines += _others(advice)
+    order = "price" if advice.currency else "memory, for want of prices (PRICES=table.toml)"
+    lines += ["", f"Ranked by {order}. Estimated: {', '.join(advice.estimated)}."]
+    return "\n".join(lines)
+
+
+def _rows(advice: Advice, candidates: Sequence[Candidate]) -> Iterator[str]:
+    gpus = any(candidate.gpus for candidate in candidates)
+    heads = ["shape", "GPUs" if gpus else "size", "needed", "usable", "headroom", "at a time"]
+    heads += ["engine"] if gpus else []
+    heads += [f"{advice.currency} an hour"] if advice.currency else []
+    rows = [heads, *(_row(advice, candidate, gpus) for candidate in candidates)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
+    for row in rows:
+        cells = zip(row, widths, strict=True)
+        yield "  ".join(f"{cell:<{width}}" for cell, width in cells).rstrip()
+
+
+def _row(advice: Advice, candidate: Candidate, gpus: bool) -> list[str]:
+    if gpus:
+        size = f"{candidate.gpus_used} of {candidate.gpus} {candidate.gpu} (SM {candidate.sm})"
+    else:
+        size = f"{candidate.ocpus:g} OCPUs, {candidate.memory_gib:g} GiB"
+    each = " a GPU" if gpus else ""
+    cells = [
+        candidate.shape,
+        size,
+        f"{candidate.needed / GIB:.1f} GiB{each}",
+        f"{candidate.usable / GIB:.1f} GiB",
+        f"{candidate.headroom / GIB:.1f} GiB",
+        str(candidate.at_a_time),
+    ]
+    cells += [candidate.engine] if gpus else []
+    if advice.currency:
+        price = candidate.price_hour
+        cells.append("not known" if price is None else f"{price:.2f}")
+    return cells
+
+
+def _others(advice: Advice) -> Iterator[str]:
+    others = [each for each in advice.candidates if not each.fits]
+    if others:
+        yield ""
+    for each in others:
+        remedy = f"; would do with {each.remedy}" if each.remedy else ""
+        more = len(each.problems) - 1
+        rest = f" (and {more} more)" if more else ""
+        yield f"not {each.shape}: {each.problems[0]}{rest}{remedy}"

@@ -1,13 +1,27 @@
-"""What is said of one shape: whether it holds the engine, with which room, for which price."""
+"""Whether a shape holds the engine and its requests, with how much room, at which price."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from falconry.engine.spec import GIB
+from falconry.engine.manifest import GpuEngine
+from falconry.engine.openvino.serving import CpuMemoryEstimate
+from falconry.engine.openvino.serving import estimate as estimate_cpu
+from falconry.engine.spec import GIB, EngineSpec
+from falconry.engine.tensorrt_llm.memory import estimate, usable_bytes
+from falconry.engine.tensorrt_llm.recipe import Parallelism
+from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
+from falconry.engine.tensorrt_llm.spec_checks import spec_checks
+from falconry.errors import SettingsError
+from falconry.findings import failures
+from falconry.oci_facts import CpuShape, GpuShape, load_limits
+from falconry.shapes.prices import Prices
+
+# Ways to split that Oracle's shapes have GPUs for.
+_SPLITS = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +102,154 @@ def ranked(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
         return not candidate.fits, price, memory
 
     return tuple(sorted(candidates, key=order))
+
+
+# --- shapes without GPUs, for an OpenVINO engine ----------------------------------------------
+
+
+def cpu_candidates(
+    spec: EngineSpec,
+    shapes: Iterable[CpuShape],
+    concurrency: int,
+    ocpus: float,
+    prices: Prices | None = None,
+) -> list[Candidate]:
+    """Every shape beside the engine, flexible ones in the least size that holds it.
+
+    Args:
+        spec: of the engine.
+        shapes: to look at.
+        concurrency: longest requests that shall be answered at a time.
+        ocpus: at least as many as these.
+        prices: where they are known.
+
+    Raises:
+        SettingsError: more requests are asked for than the recipe's engine or cache takes.
+    """
+    memory = estimate_cpu(spec)
+    most = min(spec.limits.max_batch_size, memory.longest_requests)
+    if concurrency > most:
+        raise SettingsError(
+            f"{concurrency} longest requests at a time are more than the {most} of the recipe"
+            f" (limits.max_batch_size {spec.limits.max_batch_size}, kv_cache.memory_gib"
+            f" {spec.recipe.kv_cache.memory_gib:g})",
+            where="CONCURRENCY",
+            remedy="ask for fewer, or raise them in the recipe",
+        )
+    return [_cpu_candidate(memory, most, shape, concurrency, ocpus, prices) for shape in shapes]
+
+
+def _cpu_candidate(
+    memory: CpuMemoryEstimate,
+    most: int,
+    shape: CpuShape,
+    concurrency: int,
+    ocpus: float,
+    prices: Prices | None,
+) -> Candidate:
+    needed = memory.needed(concurrency)
+    cores, gib = _size(shape, ocpus, needed)
+    usable = int(gib * GIB)
+    cache = usable - memory.needed(0)
+    return Candidate(
+        shape=shape.name,
+        needed=needed,
+        usable=usable,
+        at_a_time=max(0, min(most, cache // memory.kv_cache_request)),
+        engine="as built",  # one CPU engine runs on all of them
+        ocpus=cores,
+        memory_gib=gib,
+        price_hour=prices.of_cpus(shape, cores, gib) if prices else None,
+        problems=tuple(_cpu_problems(shape, ocpus, needed, usable)),
+    )
+
+
+def _size(shape: CpuShape, ocpus: float, needed: int) -> tuple[float, float]:
+    """OCPUs and GiB to ask for."""
+    if not shape.flexible:
+        return shape.ocpus, shape.memory_gib
+    wanted, limits = math.ceil(needed / GIB), load_limits().compute
+    cores = min(shape.ocpus, max(ocpus, math.ceil(wanted / limits.most_gib_per_ocpu), 1))
+    return cores, min(shape.memory_gib, max(wanted, limits.least_gib_per_ocpu * cores))
+
+
+def _cpu_problems(shape: CpuShape, ocpus: float, needed: int, usable: int) -> Iterator[str]:
+    if needed > usable:
+        yield f"{needed / GIB:.1f} GiB are needed, and {shape.name} has {usable / GIB:.0f}"
+    if ocpus > shape.ocpus:
+        yield f"{ocpus:g} OCPUs are asked for, and {shape.name} has {shape.ocpus}"
+
+
+# --- GPU shapes, for a TensorRT-LLM engine before or after its build --------------------------
+
+
+def gpu_candidates(
+    spec: GpuEngineSpec,
+    shapes: Iterable[GpuShape],
+    concurrency: int,
+    built: GpuEngine | None = None,
+    prices: Prices | None = None,
+) -> list[Candidate]:
+    """Every shape beside the engine.
+
+    Args:
+        spec: of the engine, for whatever shape.
+        shapes: to look at.
+        concurrency: longest requests that shall be answered at a time.
+        built: the engine, where it stands already.
+        prices: where they are known.
+
+    Raises:
+        SettingsError: more requests are asked for than the recipe's engine takes.
+    """
+    limits = spec.recipe.limits
+    if concurrency > limits.max_batch_size:
+        raise SettingsError(
+            f"{concurrency} requests at a time are more than the recipe's limits.max_batch_size"
+            f" {limits.max_batch_size}",
+            where="CONCURRENCY",
+            remedy="ask for fewer, or raise it in the recipe",
+        )
+    specs = [replace(spec, shape=shape) for shape in shapes]
+    return [_gpu_candidate(each, concurrency, built, prices) for each in specs]
+
+
+def _gpu_candidate(
+    spec: GpuEngineSpec, concurrency: int, built: GpuEngine | None, prices: Prices | None
+) -> Candidate:
+    shape, memory, room = spec.shape, estimate(spec), usable_bytes(spec.shape)
+    problems = _gpu_problems(spec, concurrency)
+    return Candidate(
+        shape=shape.name,
+        needed=memory.bytes_for(concurrency),
+        usable=room,
+        at_a_time=memory.longest_requests(room) if memory.needed <= room else 0,
+        engine="as built" if built is not None and built.sm == shape.sm else "to be built",
+        gpus=shape.gpus,
+        gpus_used=spec.recipe.parallelism.world_size,
+        gpu=shape.gpu,
+        sm=shape.sm,
+        price_hour=prices.of_gpus(shape) if prices else None,
+        problems=problems,
+        remedy=_other_split(spec, concurrency) if problems else None,
+    )
+
+
+def _gpu_problems(spec: GpuEngineSpec, concurrency: int) -> tuple[str, ...]:
+    if failed := [check.text for check in failures(spec_checks(spec))]:
+        return tuple(failed)
+    at_a_time = estimate(spec).longest_requests(usable_bytes(spec.shape))
+    if at_a_time < concurrency:
+        return (f"there is cache for {at_a_time} longest requests at a time, not {concurrency}",)
+    return ()
+
+
+def _other_split(spec: GpuEngineSpec, concurrency: int) -> str | None:
+    """The least tensor parallelism with which the shape would hold it after all."""
+    for tensor in _SPLITS:
+        parallelism = Parallelism(tensor=tensor, pipeline=1)
+        recipe = spec.recipe.model_copy(update={"parallelism": parallelism})
+        spread = replace(spec, recipe=recipe)
+        if tensor <= spec.shape.gpus and not _gpu_problems(spread, concurrency):
+            return f"parallelism.tensor = {tensor} in the recipe"
+    return None

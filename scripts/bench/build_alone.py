@@ -10,8 +10,7 @@ from pathlib import Path
 
 from falconry.checkpoint.reader import read_checkpoint
 from falconry.engine.openvino.builder import OpenVinoBuilder
-from falconry.engine.recipe import load_recipe
-from falconry.engine.spec import engine_spec
+from falconry.engine.spec import engine_spec, load_recipe
 
 
 def main(directory: str, recipe: str, output: str) -> None:

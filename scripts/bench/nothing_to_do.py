@@ -43,7 +43,7 @@ def measure_nothing_to_do(workplace: Workplace, rounds: int) -> Iterator[Result]
     `make deploy` asks the cloud, so local_oci runs meanwhile, one of the copy's own. That of a
     container asks a registry as well; it is left out where no Docker engine listens.
     """
-    from falconry.image.choice import engine_listens
+    from falconry.image.output import engine_listens
 
     empty = workplace.directory / "empty"
     empty.mkdir(parents=True, exist_ok=True)

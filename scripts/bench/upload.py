@@ -114,7 +114,7 @@ def _upload(workplace: Workplace, cloud: Path, repository: Path, digests: Path) 
 def _zip_and_upload(workplace: Workplace, cloud: Path, repository: Path, directory: Path) -> float:
     from oci.object_storage import ObjectStorageClient, UploadManager
 
-    from falconry.cloud.buckets import ensure_bucket
+    from falconry.cloud.session import ensure_bucket
 
     session = _session(workplace.root, cloud)
     client: Any = session.client(ObjectStorageClient)

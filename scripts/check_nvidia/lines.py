@@ -8,11 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from falconry.engine.recipe import recipe_names
+from falconry.engine.spec import recipe_names
 from falconry.engine.tensorrt_llm.commands import Phase, phases
-from falconry.engine.tensorrt_llm.model import ModelFacts, chosen_source, model_facts
 from falconry.engine.tensorrt_llm.recipe import Calibration, GpuRecipe, load_gpu_recipe
-from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
+from falconry.engine.tensorrt_llm.spec import GpuEngineSpec, ModelFacts, chosen_source, model_facts
 from falconry.engine.toolchain import Toolchain, load_toolchains
 from falconry.oci_facts import gpu_shape
 from scripts.check_nvidia.environment import Environment

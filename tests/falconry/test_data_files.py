@@ -4,7 +4,7 @@ import pytest
 
 from falconry import data_files
 from falconry.data_files import Table, load_table, project_file
-from falconry.engine.recipe import load_recipe
+from falconry.engine.spec import load_recipe
 from falconry.errors import MachineError, SettingsError
 
 ROOT = Path(__file__).parents[2]

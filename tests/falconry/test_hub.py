@@ -8,8 +8,8 @@ import sys
 import pytest
 from huggingface_hub import constants
 
-from falconry.checkpoint import hub as hub_module
-from falconry.checkpoint.hub import HubCheckpoint, fetch, fetched, parse_hub
+from falconry.checkpoint import source as hub_module
+from falconry.checkpoint.source import HubCheckpoint, fetch, fetched, parse_hub
 from falconry.errors import CheckpointError, MachineError
 from tests.hub_stand_in import REPOSITORY, REVISION, HubStandIn
 
@@ -232,7 +232,7 @@ def test_a_disk_too_small_is_told_before_anything_is_fetched(hub, monkeypatch):
 
 def test_a_directory_does_not_load_the_hubs_library():
     code = (
-        "import sys; from falconry.checkpoint.hub import parse_hub;"
+        "import sys; from falconry.checkpoint.source import parse_hub;"
         "assert parse_hub('checkpoints/tiny-falcon') is None;"
         "assert 'huggingface_hub' not in sys.modules"
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from falconry.digests import bytes_digest
-from falconry.engine.recipe import load_recipe
+from falconry.engine.spec import load_recipe
 from falconry.errors import FalconryError, told
 from falconry.progress import Progress
 from falconry.project import Project

@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer, processors
 from transformers import AutoTokenizer
 
-from falconry.checkpoint.chat import write_chat
+from falconry.checkpoint.tokenizer import write_chat
 from falconry.errors import CheckpointError
 from tests.model_repository.preprocessing import served
 

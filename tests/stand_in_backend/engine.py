@@ -8,7 +8,7 @@ import json
 import shutil
 from pathlib import Path
 
-from falconry.checkpoint.chat import write_chat
+from falconry.checkpoint.tokenizer import write_chat
 from falconry.engine.manifest import BuildRecord, EngineFile, GpuEngine, Manifest, write_manifest
 from falconry.engine.toolchain import load_toolchains
 from tests.stand_in_toolchain.tools.stand_in_checkpoint import falcon_facts

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from falconry.deployment.preflight.payload_checks import (
+    artifact_findings,
+    engine_findings,
+    image_findings,
+)
+from falconry.deployment.preflight.service_checks import (
+    account_findings,
+    compute_findings,
+    container_findings,
+)
+from falconry.deployment.preflight.subject import DeploymentSubject
 from falconry.errors import PreflightError
 from falconry.findings import Finding, failures, refuse
 from falconry.oci_facts import Limits, load_limits
-from falconry.deployment.preflight.account_checks import account_findings
-from falconry.deployment.preflight.payload_checks import artifact_findings
-from falconry.deployment.preflight.compute_checks import compute_findings
-from falconry.deployment.preflight.service_checks import container_findings
-from falconry.deployment.preflight.engine_checks import engine_findings
-from falconry.deployment.preflight.image_checks import image_findings
-from falconry.deployment.preflight.subject import DeploymentSubject
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,31 @@
-"""Whether an artifact is where the server's command looks for it, and how it will be sent."""
+"""Whether artifact, image and engine fit each other, the shape, and the server's command."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
+from falconry.deployment.preflight.subject import Artifact, Container, DeploymentSubject, Image
+from falconry.engine.manifest import GpuEngine, Manifest
+from falconry.engine.tensorrt_llm.compatibility import (
+    image_problems,
+    shape_problems,
+    tensorrt_release,
+)
+from falconry.engine.tensorrt_llm.memory import MemoryEstimate, sum_line, usable_bytes
 from falconry.findings import Finding, verdict
-from falconry.oci_facts import ArtifactLimits
-from falconry.deployment.preflight.subject import Artifact, Container
+from falconry.oci_facts import ArtifactLimits, CpuShape, GpuShape, ImageLimits, find_shape
 from falconry.progress import human_size
 
 # Triton's own words for the directory (tritonserver --help); both may be given more than once.
 _OPTIONS = ("--model-repository", "--model-store")
 _CONFIG = "config.pbtxt"
 _MOST_TOLD = 5
+# The labels of falconry/image/server_images.py.
+TENSORRT_LLM, TENSORRT = "io.falconry.tensorrt-llm", "io.falconry.tensorrt"
+
+
+# --- the artifact -----------------------------------------------------------------------------
 
 
 def artifact_findings(
@@ -117,3 +129,127 @@ def _lacks(model: str, entries: Sequence[tuple[str, ...]]) -> Iterator[str]:
 def _some(words: Sequence[str]) -> str:
     more = len(words) - _MOST_TOLD
     return ", ".join(words[:_MOST_TOLD]) + (f" and {more} more" if more > 0 else "")
+
+
+# --- the image --------------------------------------------------------------------------------
+
+
+def image_findings(image: Image, engine: Manifest | None, limits: ImageLimits) -> Iterator[Finding]:
+    """The findings of the image."""
+    yield _image_size(image, limits)
+    if engine is not None and engine.gpu is not None:
+        yield from _versions(image, engine.gpu)
+
+
+def _image_size(image: Image, limits: ImageLimits) -> Finding:
+    size, most = image.compressed_bytes, limits.compressed_bytes
+    if size is None:
+        return Finding(
+            "image size", "skipped", f"not known; the cloud pulls {human_size(most)} at most"
+        )
+    fact = f"{human_size(size)} of {human_size(most)}, compressed"
+    over = f"the image has {human_size(size)}, and the cloud pulls {human_size(most)} at most"
+    remedy = "build a smaller one: make image COMPOSE=..., or an image of fewer backends"
+    if size <= most:
+        return Finding("image size", "ok", fact)
+    return Finding(
+        "image size", "failed" if size > limits.refused_bytes else "warning", over, remedy
+    )
+
+
+def _versions(image: Image, engine: GpuEngine) -> Iterator[Finding]:
+    if image.labels is None:
+        yield Finding("image versions", "skipped", "the image's labels were not read")
+        return
+    for label, name, built in (
+        (TENSORRT_LLM, "TensorRT-LLM", engine.tensorrt_llm),
+        (TENSORRT, "TensorRT", engine.tensorrt),
+    ):
+        there = image.labels.get(label)
+        if there is None:
+            yield Finding(
+                "image versions",
+                "skipped",
+                f"the image does not say its {name} (label {label})",
+            )
+            continue
+        same = there == built
+        if label == TENSORRT:
+            same = tensorrt_release(there) == tensorrt_release(built)
+        yield verdict(
+            "image versions",
+            same,
+            f"{name} {there}",
+            f"the engine was built with {name} {built} and the image has {there}",
+            f"build the engine or the image with engine.toolchain {engine.release}",
+        )
+
+
+# --- the engine -------------------------------------------------------------------------------
+
+
+def engine_findings(subject: DeploymentSubject) -> Iterator[Finding]:
+    """The findings of the engine beside its image and shape."""
+    shape = find_shape(subject.compute.shape)
+    if subject.engine is None:
+        yield Finding("engine", "skipped", "its manifest was not read")
+        return
+    engine = subject.engine.gpu
+    if engine is None:
+        yield _cpu_engine(subject, shape)
+        return
+    if isinstance(shape, GpuShape):
+        yield from _on_gpus(subject, engine, shape)
+    elif isinstance(shape, CpuShape):
+        yield Finding(
+            "engine and shape",
+            "failed",
+            f"the engine is one for GPUs ({engine.gpu}), and {shape.name} has none",
+            "choose a shape by make shapes",
+        )
+    if subject.toolchain is not None:
+        for problem in image_problems(engine, subject.toolchain):
+            yield Finding(
+                "engine and image",
+                "failed",
+                problem,
+                f"build the engine or the image with engine.toolchain {engine.release}",
+            )
+
+
+def _cpu_engine(subject: DeploymentSubject, shape: GpuShape | CpuShape | None) -> Finding:
+    if isinstance(shape, GpuShape):
+        return Finding(
+            "engine and shape",
+            "failed",
+            f"the engine is one for CPUs, and the GPUs of {shape.name} would be paid for in vain",
+            'choose a CPU shape, or build with engine.builder = "tensorrt_llm"',
+        )
+    return Finding("engine and shape", "ok", f"a CPU engine on {subject.compute.shape}")
+
+
+def _on_gpus(subject: DeploymentSubject, engine: GpuEngine, shape: GpuShape) -> Iterator[Finding]:
+    problems = shape_problems(engine, shape)
+    ranks = engine.tensor_parallel * engine.pipeline_parallel
+    fact = f"SM {engine.sm}, {ranks} of the {shape.gpus} GPUs of {shape.name}"
+    if not problems:
+        yield Finding("engine and shape", "ok", fact)
+    for problem in problems:
+        yield Finding("engine and shape", "failed", problem, "choose a shape by make shapes")
+    if subject.memory is not None:
+        yield _memory(subject.memory, subject.concurrency, shape)
+
+
+def _memory(memory: MemoryEstimate, concurrency: int, shape: GpuShape) -> Finding:
+    """Whether as many longest requests as are asked for have their cache; an estimate."""
+    room = usable_bytes(shape)
+    at_once = memory.longest_requests(room)
+    line = f"{sum_line(memory, room)}; cache for {at_once} longest requests at a time (estimated)"
+    return verdict(
+        "GPU memory",
+        at_once >= concurrency,
+        line,
+        f"{shape.name} holds {at_once} longest requests at a time, and {concurrency} are asked for"
+        f" ({sum_line(memory, room)}, estimated)",
+        "choose a shape by make shapes, or quantise weights or cache",
+    )

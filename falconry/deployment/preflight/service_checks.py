@@ -1,16 +1,34 @@
-"""Whether a container's command and variables are within the cloud's limits.
+"""What Oracle accepts of a deployment: container, instances, bandwidth, the tenancy's room.
 
-Its ports, the names of the user's variables and the custom endpoints were checked when the profile
-was loaded (falconry/settings.py).
+Reading limits and policies is a right of its own: what could not be read is reported and refuses
+nothing. Neither does a statement that is not found, for others may give the same right.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 
+from falconry.deployment.preflight.subject import (
+    Account,
+    Compute,
+    Container,
+    DeploymentSubject,
+    ServiceLimit,
+)
 from falconry.findings import Finding, verdict
-from falconry.oci_facts import ContainerLimits, variable_bytes
-from falconry.deployment.preflight.subject import Container
+from falconry.oci_facts import (
+    ComputeLimits,
+    ContainerLimits,
+    CpuShape,
+    GpuShape,
+    Limits,
+    PolicyRule,
+    find_shape,
+    variable_bytes,
+)
+
+# --- the container: ports, command, variables, endpoints --------------------------------------
 
 
 def container_findings(container: Container, limits: ContainerLimits) -> Iterator[Finding]:
@@ -35,3 +53,109 @@ def container_findings(container: Container, limits: ContainerLimits) -> Iterato
         f" {limits.environment_bytes}",
         "put fixed variables into the image",
     )
+
+
+# --- instances and bandwidth ------------------------------------------------------------------
+
+
+def compute_findings(compute: Compute, limits: ComputeLimits) -> Iterator[Finding]:
+    """The findings of the instances."""
+    shape = find_shape(compute.shape)
+    if shape is None:
+        yield Finding("shape", "skipped", f"{compute.shape} is not known here, and is not checked")
+    elif isinstance(shape, CpuShape) and shape.flexible:
+        yield from _flexible(compute, shape, limits)
+    else:
+        yield _fixed(compute, shape)
+
+
+def _flexible(compute: Compute, shape: CpuShape, limits: ComputeLimits) -> Iterator[Finding]:
+    ocpus, memory = compute.ocpus, compute.memory_gib
+    if ocpus is None or memory is None:
+        yield Finding(
+            "instance size",
+            "failed",
+            f"{shape.name} is flexible, and its size is not given",
+            "set deployment.ocpus and deployment.memory_gib",
+        )
+        return
+    fact = f"{ocpus:g} OCPUs and {memory:g} GiB of {shape.name}"
+    problems = []
+    if not 1 <= ocpus <= shape.ocpus:
+        problems.append(f"{shape.name} has 1 to {shape.ocpus} OCPUs, not {ocpus:g}")
+    least = limits.least_gib_per_ocpu * max(ocpus, 1)
+    most = min(shape.memory_gib, limits.most_gib_per_ocpu * max(ocpus, 1))
+    if not least <= memory <= most:
+        problems.append(
+            f"{ocpus:g} OCPUs of {shape.name} have {least:g} to {most:g} GiB, not {memory:g}"
+        )
+    if not problems:
+        yield Finding("instance size", "ok", fact)
+    for problem in problems:
+        yield Finding(
+            "instance size", "failed", problem, "change deployment.ocpus or deployment.memory_gib"
+        )
+
+
+def _fixed(compute: Compute, shape: GpuShape | CpuShape) -> Finding:
+    if compute.ocpus is None and compute.memory_gib is None:
+        return Finding("instance size", "ok", f"{compute.instances} of {shape.name}")
+    return Finding(
+        "instance size",
+        "failed",
+        f"{shape.name} has one size, and deployment.ocpus or deployment.memory_gib is given",
+        "leave both out",
+    )
+
+
+# --- limits and policies ----------------------------------------------------------------------
+
+
+def account_findings(subject: DeploymentSubject, limits: Limits) -> Iterator[Finding]:
+    """The findings of the tenancy."""
+    account = subject.account
+    if account.limit is not None:
+        yield _limit(account.limit, subject.compute)
+    else:
+        yield Finding("service limit", "skipped", f"that of {subject.compute.shape} was not read")
+    large = subject.artifact.size > limits.artifact.direct_bytes
+    rules = [rule for rule in limits.account.policies if large or not rule.large_artifacts_only]
+    yield from _policies(account, rules)
+
+
+def _limit(limit: ServiceLimit, compute: Compute) -> Finding:
+    if limit.available is None:
+        return Finding("service limit", "skipped", f"{limit.name} cannot be read: {limit.reason}")
+    shape = find_shape(compute.shape)
+    # GPU limits count GPUs (Oracle's console: "GPUs for GPU.A10 based VM and BM Instances").
+    each = shape.gpus if isinstance(shape, GpuShape) else 1
+    needed = each * compute.instances
+    fact = f"{needed} of {limit.available:g} that {limit.name} leaves"
+    return verdict(
+        "service limit",
+        needed <= limit.available,
+        fact,
+        f"{compute.instances} of {compute.shape} take {needed} GPUs, and the limit {limit.name}"
+        f" leaves {limit.available:g}",
+        "ask Oracle for more (Console: Limits, Quotas and Usage), or choose another shape",
+    )
+
+
+def _policies(account: Account, rules: Sequence[PolicyRule]) -> Iterator[Finding]:
+    if account.statements is None:
+        why = f": {account.reason}" if account.reason else ""
+        yield Finding("policies", "skipped", f"cannot be read{why}")
+        return
+    for rule in rules:
+        found = any(
+            re.search(rule.pattern, statement, re.IGNORECASE) for statement in account.statements
+        )
+        if found:
+            yield Finding("policies", "ok", f"{rule.purpose}: a statement allows it")
+        else:
+            yield Finding(
+                "policies",
+                "warning",
+                f"{rule.purpose}: no statement was found that allows it, such as"
+                f" `{rule.statement}`",
+            )

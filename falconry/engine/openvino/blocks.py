@@ -20,9 +20,8 @@ from openvino import Node
 from openvino import opset13 as op
 from openvino.op.util import Variable, VariableInfo
 
-from falconry.engine.openvino.elements import BFLOAT16, from_float32, to_float32
 from falconry.engine.openvino.model_file import WIDENED
-from falconry.engine.openvino.weights import Weight
+from falconry.engine.openvino.weights import BFLOAT16, Weight, from_float32, to_float32
 
 # Added to the scores of positions that may not be attended to.
 _BLOCKED = np.float32(np.finfo(np.float32).min)

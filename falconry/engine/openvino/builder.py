@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from falconry.engine.builder import Finished, Report
-from falconry.errors import MachineError
+from falconry.checkpoint.source import CheckpointSource
+from falconry.digests import DigestCache, value_digest
+from falconry.engine.builder import BuiltEngine, Finished, Report
+from falconry.engine.spec import load_recipe
+from falconry.errors import MachineError, SettingsError
 from falconry.files import disk_errors_told
+from falconry.progress import human_count
+from falconry.settings import Settings
 
 if TYPE_CHECKING:
     from falconry.checkpoint.reader import Checkpoint
@@ -73,10 +78,9 @@ class OpenVinoBuilder:
                 served as the architecture says.
             MachineError: the disk is full or cannot be written.
         """
-        from falconry.checkpoint.chat import write_chat
-        from falconry.checkpoint.tokenizer import require_embeddings
+        from falconry.checkpoint.tokenizer import require_embeddings, write_chat
         from falconry.engine.openvino.serving import serving_of, write_serving
-        from falconry.engine.openvino.tokenizer_process import tokenizer_conversion
+        from falconry.engine.openvino.tokenizer import tokenizer_conversion
 
         try:
             with (
@@ -102,9 +106,8 @@ def _write_model(spec: EngineSpec, checkpoint: Checkpoint, output: Path, report:
 
     # OpenVINO alone takes a fifth of a second.
     import_openvino_silently()
-    from falconry.engine.openvino.graph import decoder_model
+    from falconry.engine.openvino.graph import check_model, decoder_model
     from falconry.engine.openvino.model_file import write_model
-    from falconry.engine.openvino.self_check import check_model
     from falconry.engine.openvino.weights import prepare_weights
 
     weights = prepare_weights(
@@ -115,3 +118,65 @@ def _write_model(spec: EngineSpec, checkpoint: Checkpoint, output: Path, report:
     write_model(model, output / MODEL)
     report("checking the model", 0.95)
     check_model(output / MODEL, spec.architecture)
+
+
+# --- the CPU engine of a profile --------------------------------------------------------------
+
+
+class OpenVinoJob:
+    """An EngineJob.
+
+    Args:
+        settings: the profile.
+        digests: remembers the checkpoint's digests.
+
+    Raises:
+        SettingsError: there is no such recipe, it is not valid, or no checkpoint is named.
+    """
+
+    builder = OpenVinoBuilder.name
+
+    def __init__(self, settings: Settings, digests: DigestCache) -> None:
+        if settings.checkpoint is None:
+            raise SettingsError("no checkpoint is named", remedy="give CHECKPOINT=/path/to/falcon")
+        self._source = CheckpointSource.parse(settings.checkpoint)
+        self._digests = digests
+        self._recipe = load_recipe(settings.recipe)
+        self._openvino = OpenVinoBuilder()
+
+    @property
+    def checkpoint_name(self) -> str:
+        """The checkpoint's name for people."""
+        return self._source.name
+
+    def ingredients(self) -> Mapping[str, str]:
+        """Checkpoint, recipe and package versions; see EngineJob."""
+        toolchain = self._openvino.toolchain()
+        return {
+            "checkpoint": self._source.digest(self._digests),
+            "recipe": value_digest(self._recipe.model_dump(mode="json", exclude={"description"})),
+            "builder": self.builder,
+            "toolchain": ", ".join(f"{name} {toolchain[name]}" for name in sorted(toolchain)),
+        }
+
+    def plan(self, key: str) -> Sequence[str]:
+        """Nothing beside the key: the build runs in this process."""
+        return [f"key      {key}"]
+
+    def build(self, key: str, output: Path, report: Report, finished: Finished) -> BuiltEngine:
+        """Builds it in this process; see EngineJob."""
+        from falconry.checkpoint.reader import read_checkpoint
+        from falconry.engine.spec import engine_spec
+
+        report("reading the checkpoint", 0.0)
+        checkpoint = read_checkpoint(self._source.fetch(report))
+        spec = engine_spec(checkpoint, self._recipe)
+        self._openvino.check(spec)
+        self._openvino.build(spec, checkpoint, output, report, finished)
+        recipe = spec.recipe
+        weights = "int8" if recipe.quantization == "int8_weight_only" else recipe.dtype
+        parameters = f"{human_count(checkpoint.num_parameters)} parameters"
+        return BuiltEngine(
+            description=" · ".join((self.builder, weights, parameters)),
+            toolchain=self._openvino.toolchain(),
+        )

@@ -1,8 +1,8 @@
 """The tokenizer as OpenVINO models, which stop strings and grammars need inside the engine.
 
 Converting takes a second or two on one core, most of it to import transformers, which the converter
-asks for. So this is a program of its own, which tokenizer_process.py runs beside the build:
-`python -m falconry.engine.openvino.tokenizer CHECKPOINT OUTPUT`. It imports little else.
+asks for. So this is also a program, `python -m falconry.engine.openvino.tokenizer CHECKPOINT
+OUTPUT`, which runs beside the build. It imports little else.
 """
 
 from __future__ import annotations
@@ -10,12 +10,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from falconry import errors
+from falconry.data_files import CODE_DIRECTORY
+from falconry.engine.openvino import CI_JOB
 from falconry.errors import CheckpointError, EngineError, FalconryError
 from falconry.files import disk_errors_told
 
@@ -23,8 +27,61 @@ if TYPE_CHECKING:
     import openvino as ov
     from transformers import PreTrainedTokenizerFast
 
+_PROGRAM = "falconry.engine.openvino.tokenizer"
+
+# The advice would be that PyTorch is absent, which is so by design.
+_ENVIRONMENT = {"TRANSFORMERS_NO_ADVISORY_WARNINGS": "1", **CI_JOB}
 TOKENIZER_MODEL = "openvino_tokenizer.xml"
 DETOKENIZER_MODEL = "openvino_detokenizer.xml"
+
+
+# --- beside the build -------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def tokenizer_conversion(checkpoint: Path, output: Path) -> Iterator[Callable[[], int]]:
+    """Converts a checkpoint's tokenizer while the body goes on with something else.
+
+    The process ends with the body, and with this process in whatever way that ends.
+
+    Args:
+        checkpoint: the checkpoint's directory.
+        output: gets the models, see tokenizer.py.
+
+    Yields:
+        Waits for the conversion; gives one more than the largest token id, or raises what
+        `tokenizer.write_tokenizer` does.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", _PROGRAM, checkpoint.absolute(), output.absolute()],
+        cwd=CODE_DIRECTORY,
+        env={**os.environ, **_ENVIRONMENT},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        process_group=0,  # Ctrl-C is for this process alone, which then ends the other
+    )
+    with process:
+        try:
+            yield lambda: _outcome(process)
+        finally:
+            process.kill()
+
+
+def _outcome(process: subprocess.Popen[bytes]) -> int:
+    line = process.stdout.readline() if process.stdout else b""
+    if not line:
+        raise errors.EngineError(
+            f"the tokenizer could not be converted: its process ended with {process.wait()}"
+        )
+    outcome = json.loads(line)
+    if isinstance(outcome, int):
+        return outcome
+    kind, problem, where, remedy = outcome
+    error: errors.FalconryError = getattr(errors, kind)(problem, where=where, remedy=remedy)
+    raise error
+
+
+# --- conversion -------------------------------------------------------------------------------
 
 
 def write_tokenizer(checkpoint: Path, output: Path) -> int:

@@ -1,42 +1,178 @@
 """Brings the checkpoint's weights into the form in which the engine stores them.
 
-A matrix that is already in its form stays where it is, mapped from the checkpoint. One that is
-converted, quantised or reordered goes, a few rows at a time, into a scratch file that is mapped
-in its turn. So memory that the kernel cannot take back stays small, whatever the model's size.
+A matrix that is already in its form stays mapped from the checkpoint. One that is converted,
+quantised or reordered is written, a few rows at a time, to a scratch file that is mapped in its
+turn. So memory that the kernel cannot take back stays small, whatever the model's size.
 """
 
 from __future__ import annotations
 
+import math
+import mmap
+import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from falconry.checkpoint.architecture import FalconArchitecture
+from falconry.checkpoint.config import FalconArchitecture
 from falconry.checkpoint.reader import Checkpoint
-from falconry.engine.openvino.elements import (
-    FLOAT32,
-    INT8,
-    OF_RECIPE,
-    OF_SAFETENSORS,
-    Array,
-    ElementType,
-    from_float32,
-    to_float32,
-)
-from falconry.engine.openvino.mapped import MappedFile, ScratchFile
-from falconry.engine.openvino.quantization import quantize_rows
-from falconry.engine.recipe import Recipe
+from falconry.engine.spec import Recipe
 from falconry.errors import EngineError
 
+Array = npt.NDArray[Any]
+Float32Array = npt.NDArray[np.float32]
+# Where an array may start in a scratch file; any element's alignment divides it.
+_ALIGNMENT = 64
+_LARGEST = 127
 # Elements converted at a time: a float32 array of them fits a core's cache, which is fastest.
 _CHUNK_ELEMENTS = 1 << 18
 
 RowOrder = npt.NDArray[np.intp]
 Scales = npt.NDArray[np.float16]
+
+
+# --- element types: safetensors', NumPy's and OpenVINO's names --------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ElementType:
+    """How one weight element is stored.
+
+    Attributes:
+        openvino: OpenVINO's name of the type.
+        storage: NumPy's type of the same size; bfloat16, which NumPy lacks, as its bits.
+    """
+
+    openvino: str
+    storage: np.dtype[Any]
+
+
+FLOAT32 = ElementType("f32", np.dtype(np.float32))
+BFLOAT16 = ElementType("bf16", np.dtype(np.uint16))
+FLOAT16 = ElementType("f16", np.dtype(np.float16))
+INT8 = ElementType("i8", np.dtype(np.int8))
+
+OF_SAFETENSORS: Mapping[str, ElementType] = {"F32": FLOAT32, "BF16": BFLOAT16, "F16": FLOAT16}
+OF_RECIPE: Mapping[str, ElementType] = {
+    "float32": FLOAT32,
+    "bfloat16": BFLOAT16,
+    "float16": FLOAT16,
+}
+
+
+def to_float32(values: Array, element: ElementType) -> Float32Array:
+    """Floats of any type as float32, which holds all of them exactly."""
+    if element is BFLOAT16:
+        return (values.astype(np.uint32) << 16).view(np.float32)
+    return values.astype(np.float32, copy=False)
+
+
+def from_float32(values: Float32Array, element: ElementType) -> Array:
+    """Rounds float32 to the nearest value of another float type, ties to even.
+
+    Raises:
+        OverflowError: a finite value is too large for the type.
+    """
+    if element is BFLOAT16:
+        bits = values.view(np.uint32)
+        return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    with np.errstate(over="ignore"):
+        rounded: Array = values.astype(element.storage)
+    if np.isinf(rounded).any() and np.isfinite(values).all():
+        raise OverflowError(f"a value is too large for {element.openvino}")
+    return rounded
+
+
+# --- arrays whose memory is a file's ----------------------------------------------------------
+
+
+class MappedFile:
+    """A file as arrays.
+
+    Args:
+        file: open for reading; may be closed afterwards.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        # Copy-on-write, because OpenVINO shares only memory that could be written; nothing does.
+        self._mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+
+    @classmethod
+    def open(cls, path: Path) -> MappedFile:
+        """Maps a file that is not empty."""
+        with path.open("rb") as file:
+            return cls(file)
+
+    def array(self, offset: int, shape: tuple[int, ...], element: ElementType) -> Array:
+        """A row-major array that starts `offset` bytes into the file."""
+        count = math.prod(shape)
+        return np.frombuffer(self._mapping, element.storage, count, offset).reshape(shape)
+
+
+class ScratchFile:
+    """A file for arrays that are made piece by piece.
+
+    Args:
+        file: open for reading and writing; may be closed when it has been mapped.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def append(self, pieces: Iterable[Array]) -> int:
+        """Writes an array's pieces one after the other and returns the array's offset.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        offset = self._file.seek(-self._file.tell() % _ALIGNMENT, os.SEEK_CUR)
+        for piece in pieces:
+            self._file.write(np.ascontiguousarray(piece).data)
+        return offset
+
+    def mapped(self) -> MappedFile:
+        """What was written so far, which must not be nothing."""
+        self._file.flush()
+        return MappedFile(self._file)
+
+
+# --- symmetric 8-bit quantisation, one scale a row (output channel) ---------------------------
+
+
+def quantize_rows(rows: Float32Array) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float16]]:
+    """Quantises each row so that its largest magnitude becomes 127.
+
+    The rows are divided by the scale as it is stored, so that rounding the scale to float16 adds
+    no error of its own.
+
+    Args:
+        rows: [n, columns].
+
+    Returns:
+        The quantised rows [n, columns] and their scales [n, 1].
+
+    Raises:
+        FloatingPointError: a weight is not finite, or too large for a float16 scale.
+    """
+    largest = np.maximum(rows.max(axis=1, keepdims=True), -rows.min(axis=1, keepdims=True))
+    with np.errstate(over="ignore"):
+        scales = (largest / _LARGEST).astype(np.float16)
+    if not np.isfinite(scales).all():
+        raise FloatingPointError("a weight is not finite or exceeds what int8 scales can hold")
+    # A row of zeros, or of values below float16's least scale, becomes a row of zeros.
+    scales[scales == 0] = 1
+    levels = rows / scales.astype(np.float32)
+    np.rint(levels, out=levels)
+    np.clip(levels, -_LARGEST, _LARGEST, out=levels)
+    return levels.astype(np.int8), scales
+
+
+# --- weights ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,17 +15,17 @@ from pydantic import ValidationError
 
 from falconry.checkpoint.files import find_tokenizer
 from falconry.data_files import Table, load_table, project_file
-from falconry.engine.tensorrt_llm.commands import Phase
-from falconry.engine.tensorrt_llm.gpus import HostGpus
-from falconry.engine.tensorrt_llm.memory import GIB, unquantised_bytes
-from falconry.engine.tensorrt_llm.places import (
+from falconry.engine.tensorrt_llm.commands import (
     ANSWER_SCRIPT,
     CHECKPOINT,
     ENGINE_ANSWERS,
     OUTPUT,
     QUESTION,
     REFERENCE_ANSWERS,
+    Phase,
 )
+from falconry.engine.tensorrt_llm.machine import HostGpus
+from falconry.engine.tensorrt_llm.memory import GIB, unquantised_bytes
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.errors import EngineError
 

@@ -1,6 +1,7 @@
 """The command lines that build an engine, with the flags of engine/toolchains.toml.
 
-Pure: what is run where and how is the container's business. All paths are the container's.
+Pure: the container runs them. All paths are the container's; `engine/build.py` knows them from
+plan.json alone.
 """
 
 from __future__ import annotations
@@ -10,23 +11,39 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from falconry.engine.tensorrt_llm.places import (
-    CALIBRATION,
-    CHECKPOINT,
-    CONVERTED,
-    OUTPUT,
-    TIMING_CACHE,
-)
 from falconry.engine.tensorrt_llm.recipe import Calibration
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine.toolchain import load_toolchains
 
+ROOT = PurePosixPath("/falconry")
+
+# Mounted read-only.
+BUILD_SCRIPT = ROOT / "build.py"
+ANSWER_SCRIPT = ROOT / "answer.py"
+CHECKPOINT = ROOT / "checkpoint"
+CALIBRATION = ROOT / "calibration"
+
+# Mounted writable: removed after the build, kept as the engine, kept between builds.
+SCRATCH = ROOT / "scratch"
+OUTPUT = ROOT / "engine"
+CACHE = ROOT / "cache"
+
+PLAN = SCRATCH / "plan.json"
+REPORT = SCRATCH / "report.json"
+QUESTION = SCRATCH / "question.json"
+ENGINE_ANSWERS = SCRATCH / "engine_answers.json"
+REFERENCE_ANSWERS = SCRATCH / "reference_answers.json"
+CONVERTED = SCRATCH / "checkpoint"
+TIMING_CACHE = CACHE / "model.cache"
 # The shares of a whole build that its first phase takes. Estimates: converting is reading and
 # writing the weights, while calibration runs the model.
 _CONVERTING = 0.3
 _QUANTIZING = 0.6
 
 _PRECISIONS = {"int8_weight_only": "int8", "int4_weight_only": "int4"}
+
+
+# --- commands ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,23 @@
-"""Whether an engine that exists would run in a server image, on an OCI shape.
+"""Whether an engine is what its manifest says, and runs in a server image, on an OCI shape.
 
 TensorRT itself notices a mismatch only when it loads the engine, on the deployed machine.
 """
 
 from __future__ import annotations
 
-from falconry.engine.manifest import GpuEngine, Manifest
+from falconry.engine.manifest import SERVING_FILE, EngineLimits, GpuEngine, Manifest
+from falconry.engine.tensorrt_llm.engine_config import CONFIG, EngineConfig
 from falconry.engine.tensorrt_llm.memory import GIB, usable_bytes
 from falconry.engine.toolchain import Toolchain
-from falconry.errors import EngineError
+from falconry.errors import EngineError, RepositoryError
 from falconry.oci_facts import GpuShape
 
 # TensorRT's engines are bound to major, minor and patch; the fourth part numbers builds of the
 # same release, and not every image reports it (NVIDIA, TensorRT's versioning).
 _PARTS_OF_TENSORRT = 3
+
+
+# --- engine, image and shape ------------------------------------------------------------------
 
 
 def check_engine(manifest: Manifest, toolchain: Toolchain, shape: GpuShape) -> None:
@@ -78,3 +82,60 @@ def shape_problems(engine: GpuEngine, shape: GpuShape) -> list[str]:
             f" {usable_bytes(shape) / GIB:.2f} GiB"
         )
     return problems
+
+
+# --- engine and manifest ----------------------------------------------------------------------
+
+
+def check_papers(engine: EngineConfig, limits: EngineLimits, manifest: GpuEngine) -> None:
+    """Compares the engine's config.json and files with engine.json and the manifest.
+
+    Raises:
+        RepositoryError: it names every difference.
+    """
+    if problems := [
+        *_of_limits(engine, limits),
+        *_of_manifest(engine, manifest),
+        *_of_files(engine),
+    ]:
+        raise RepositoryError(
+            f"is not the engine that its papers describe: {'; '.join(problems)}",
+            where=engine.directory,
+            remedy="remove it from the store and run make engine again",
+        )
+
+
+def _of_limits(engine: EngineConfig, limits: EngineLimits) -> list[str]:
+    compared = {
+        name: (getattr(engine.limits, name), getattr(limits, name))
+        for name in ("max_batch_size", "max_input_len", "max_seq_len")
+    }
+    return [
+        f"{CONFIG} has {name} {built} and {SERVING_FILE} has {given}"
+        for name, (built, given) in compared.items()
+        if built != given
+    ]
+
+
+def _of_manifest(engine: EngineConfig, manifest: GpuEngine) -> list[str]:
+    compared = {
+        "tensor parallelism": (engine.mapping.tp_size, manifest.tensor_parallel),
+        "pipeline parallelism": (engine.mapping.pp_size, manifest.pipeline_parallel),
+        "TensorRT-LLM": (engine.tensorrt_llm, manifest.tensorrt_llm),
+    }
+    return [
+        f"{CONFIG} has {name} {found} and the manifest has {expected}"
+        for name, (found, expected) in compared.items()
+        if found != expected
+    ]
+
+
+def _of_files(engine: EngineConfig) -> list[str]:
+    mapping, files = engine.mapping, len(engine.ranks)
+    ranks = mapping.tp_size * mapping.pp_size
+    if files == ranks:
+        return []
+    return [
+        f"{CONFIG} calls for {ranks} ranks (tensor {mapping.tp_size} times pipeline"
+        f" {mapping.pp_size}) and there are {files} engine files"
+    ]

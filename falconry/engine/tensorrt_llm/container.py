@@ -24,11 +24,10 @@ from typing import TYPE_CHECKING, Any
 from falconry.data_files import project_file
 from falconry.docker_engine import containers
 from falconry.docker_engine.client import connect
+from falconry.docker_engine.containers import owner_labels, remove_abandoned
 from falconry.docker_engine.images import has_image, pull, reference_with_digest
-from falconry.docker_engine.owners import owner_labels, remove_abandoned
 from falconry.engine.tensorrt_llm.build_log import NOT_STARTED, BuildLog
-from falconry.engine.tensorrt_llm.container_view import ContainerFile
-from falconry.engine.tensorrt_llm.places import (
+from falconry.engine.tensorrt_llm.commands import (
     ANSWER_SCRIPT,
     BUILD_SCRIPT,
     CACHE,
@@ -38,6 +37,7 @@ from falconry.engine.tensorrt_llm.places import (
     REPORT,
     SCRATCH,
 )
+from falconry.engine.tensorrt_llm.container_view import ContainerFile
 from falconry.errors import EngineError
 from falconry.files import disk_errors_told, remove
 

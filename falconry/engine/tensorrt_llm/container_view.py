@@ -25,10 +25,9 @@ from falconry.checkpoint.files import (
     find_weights,
     read_json,
 )
-from falconry.checkpoint.layout import OUTPUT_PROJECTION
-from falconry.checkpoint.tensors import locate_tensors
+from falconry.checkpoint.tensors import OUTPUT_PROJECTION, locate_tensors
 from falconry.digests import DigestCache, bytes_digest, value_digest
-from falconry.engine.tensorrt_llm.places import CHECKPOINT
+from falconry.engine.tensorrt_llm.commands import CHECKPOINT
 
 # Of a configuration, what FalconConfig of transformers 4 takes under the same name and meaning.
 _SAME_IN_ALL_VERSIONS = (

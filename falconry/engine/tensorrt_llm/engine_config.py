@@ -15,7 +15,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from falconry.checkpoint.architecture import FalconArchitecture
+from falconry.checkpoint.config import FalconArchitecture
 from falconry.data_files import validation_problem
 from falconry.engine.tensorrt_llm.commands import expected_files
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec

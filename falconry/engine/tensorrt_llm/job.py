@@ -9,14 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from falconry.checkpoint.chat import write_chat
 from falconry.checkpoint.files import TOKENIZER
 from falconry.checkpoint.source import CheckpointSource
+from falconry.checkpoint.tokenizer import write_chat
 from falconry.data_files import project_file
 from falconry.digests import DigestCache, value_digest
 from falconry.engine.builder import BuiltEngine, Finished, Report
-from falconry.engine.manifest import GpuEngine
-from falconry.engine.serving import SERVING_FILE
+from falconry.engine.manifest import SERVING_FILE, GpuEngine
 from falconry.engine.tensorrt_llm.answers import (
     OFF,
     Reference,
@@ -28,7 +27,15 @@ from falconry.engine.tensorrt_llm.answers import (
     reference_for,
     with_questions,
 )
-from falconry.engine.tensorrt_llm.commands import Phase, phases, plan_document, shell_lines
+from falconry.engine.tensorrt_llm.commands import (
+    CHECKPOINT,
+    PLAN,
+    QUESTION,
+    Phase,
+    phases,
+    plan_document,
+    shell_lines,
+)
 from falconry.engine.tensorrt_llm.container import (
     BUILD_SCRIPT_SOURCE,
     BuildRun,
@@ -41,21 +48,18 @@ from falconry.engine.tensorrt_llm.container_view import (
     view_digest,
 )
 from falconry.engine.tensorrt_llm.engine_config import check_engine
-from falconry.engine.tensorrt_llm.gpus import probe_gpus
-from falconry.engine.tensorrt_llm.machine import this_machine
-from falconry.engine.tensorrt_llm.machine_checks import machine_checks
+from falconry.engine.tensorrt_llm.machine import machine_checks, probe_gpus, this_machine
 from falconry.engine.tensorrt_llm.memory import estimate, usable_bytes
-from falconry.engine.tensorrt_llm.model import (
+from falconry.engine.tensorrt_llm.quantization_checks import calibration_files
+from falconry.engine.tensorrt_llm.recipe import load_gpu_recipe
+from falconry.engine.tensorrt_llm.spec import (
+    GpuEngineSpec,
     ModelFacts,
     chosen_source,
     facts_of,
     model_facts,
     require_source,
 )
-from falconry.engine.tensorrt_llm.places import CHECKPOINT, PLAN, QUESTION
-from falconry.engine.tensorrt_llm.quantization_checks import calibration_files
-from falconry.engine.tensorrt_llm.recipe import load_gpu_recipe
-from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine.tensorrt_llm.spec_checks import may_load_by_shard, spec_checks
 from falconry.engine.toolchain import load_toolchains
 from falconry.errors import EngineError

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt
 
 from falconry.data_files import Table
-from falconry.engine.recipe import read_recipe
+from falconry.engine.spec import read_recipe
 
 FloatType = Literal["bfloat16", "float16", "float32"]
 Quantization = Literal["none", "int8_weight_only", "int4_weight_only", "fp8", "int4_awq"]

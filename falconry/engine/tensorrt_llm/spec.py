@@ -1,14 +1,126 @@
-"""What is to be built for a GPU: a checkpoint's facts, a recipe, a toolchain row and a shape."""
+"""What is built for a GPU: a checkpoint's facts, a recipe, a toolchain row and a shape."""
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import dataclass
+from pathlib import Path
 
-from falconry.checkpoint.architecture import FalconArchitecture
-from falconry.engine.tensorrt_llm.model import ModelFacts
-from falconry.engine.tensorrt_llm.recipe import GpuRecipe
+from falconry.checkpoint.config import FalconArchitecture, configuration_of
+from falconry.checkpoint.reader import read_checkpoint
+from falconry.checkpoint.source import CheckpointSource
+from falconry.checkpoint.tensors import expected_tensors
+from falconry.data_files import project_file
+from falconry.engine.tensorrt_llm.recipe import GpuRecipe, PublishedModel
 from falconry.engine.toolchain import Toolchain
+from falconry.errors import CheckpointError
 from falconry.oci_facts import GpuShape
+
+PUBLISHED = "engine/published"
+
+# Published Falcons store two bytes an element (bfloat16).
+_PUBLISHED_BYTES = 2
+
+
+# --- the checkpoint, as known before a download -----------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What decides commands and checks.
+
+    Attributes:
+        num_parameters: elements of all tensors; a tied output projection counts once.
+        checkpoint_bytes: size of the weights on disk.
+        at_hand: whether they were read from the checkpoint itself, and not from the published
+            config.json that came with this program.
+    """
+
+    architecture: FalconArchitecture
+    num_parameters: int
+    checkpoint_bytes: int
+    end_id: int | None
+    pad_id: int
+    at_hand: bool
+
+
+def chosen_source(checkpoint: str | None, model: PublishedModel) -> CheckpointSource | None:
+    """The checkpoint that the user names, or else the recipe's; None when neither is complete.
+
+    Raises:
+        CheckpointError: the user's is not well-formed.
+    """
+    if checkpoint:
+        return CheckpointSource.parse(checkpoint)
+    if model.path:
+        return CheckpointSource.parse(str(model.path))
+    if model.hub and model.revision:
+        return CheckpointSource.parse(f"hub:{model.hub}@{model.revision}")
+    return None
+
+
+def model_facts(source: CheckpointSource | None, model: PublishedModel) -> ModelFacts | None:
+    """What is known now, without fetching anything; None when nothing is.
+
+    Raises:
+        CheckpointError: the checkpoint is here and damaged.
+    """
+    directory = source.at_hand() if source else None
+    if directory is not None:
+        return facts_of(directory)
+    repository = source.hub.repository if source and source.hub else model.hub
+    path = project_file(PUBLISHED) / f"{str(repository).rpartition('/')[2]}.json"
+    return _published_facts(path) if path.is_file() else None
+
+
+def facts_of(directory: Path) -> ModelFacts:
+    """The facts of a checkpoint that is here.
+
+    Raises:
+        CheckpointError: it is damaged, or its parts do not fit together.
+    """
+    checkpoint = read_checkpoint(directory)
+    files = {tensor.path for tensor in checkpoint.tensors.values()}
+    return ModelFacts(
+        architecture=checkpoint.architecture,
+        num_parameters=checkpoint.num_parameters,
+        checkpoint_bytes=sum(path.stat().st_size for path in files),
+        end_id=checkpoint.end_id,
+        pad_id=checkpoint.pad_id,
+        at_hand=True,
+    )
+
+
+def require_source(source: CheckpointSource | None, model: PublishedModel) -> CheckpointSource:
+    """The source.
+
+    Raises:
+        CheckpointError: there is none, because no commit of the recipe's model was confirmed.
+    """
+    if source is None:
+        raise CheckpointError(
+            f"the recipe's model {model.hub} has no commit that was confirmed",
+            remedy=f"name one: CHECKPOINT=hub:{model.hub}@<40 hex digits>, or a directory",
+        )
+    return source
+
+
+def _published_facts(path: Path) -> ModelFacts:
+    configuration = configuration_of(json.loads(path.read_text(encoding="utf-8")), path)
+    shapes = expected_tensors(configuration.architecture).values()
+    parameters = sum(math.prod(shape) for shape in shapes)
+    return ModelFacts(
+        architecture=configuration.architecture,
+        num_parameters=parameters,
+        checkpoint_bytes=_PUBLISHED_BYTES * parameters,
+        end_id=configuration.end_id,
+        pad_id=configuration.pad_id,
+        at_hand=False,
+    )
+
+
+# --- specs ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

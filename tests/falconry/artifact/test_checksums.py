@@ -3,7 +3,7 @@ import zlib
 
 import pytest
 
-from falconry.artifact import checksums
+from falconry.artifact import zip_layout as checksums
 
 
 @pytest.mark.parametrize("size", [0, 1, 999, 1000, 1001, 12_345])

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from falconry.artifact.names import packed_names
+from falconry.artifact.contents import packed_names
 from falconry.errors import RepositoryError
 
 
@@ -74,7 +74,7 @@ def test_a_name_that_no_zip_should_hold_is_refused(repository, name, words):
 
 def test_a_name_too_long_for_a_zip_is_refused(tmp_path, monkeypatch):
     # Longer than the kernel takes in one path, so it is made and walked in steps.
-    from falconry.artifact import names
+    from falconry.artifact import contents as names
 
     monkeypatch.setattr(names, "MAX_NAME_BYTES", 100)
     (tmp_path / "model").mkdir()

@@ -11,17 +11,17 @@ import requests
 from falconry.artifact.contents import describe
 from falconry.artifact.stage import ArtifactOutput
 from falconry.artifact.view import ArtifactView
-from falconry.deployment import deployments as deployments_module
 from falconry.cloud import session as session_module
 from falconry.cloud import work_requests
+from falconry.cloud.session import Session
+from falconry.cloud.work_requests import Watch
+from falconry.deployment import deployments as deployments_module
 from falconry.deployment.catalog import Catalog
-from falconry.deployment.target import Wanted, target_of
 from falconry.deployment.deployments import Deployments
 from falconry.deployment.logs import Logs
 from falconry.deployment.provenance import ModelEntry, Provenance
-from falconry.cloud.session import Session
 from falconry.deployment.stage import DeploymentStage
-from falconry.cloud.work_requests import Watch
+from falconry.deployment.target import Wanted, target_of
 from falconry.digests import DigestCache, bytes_digest
 from falconry.engine.manifest import BuildRecord, write_manifest
 from falconry.image.output import ImageOutput

@@ -5,7 +5,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from falconry.deployment.deployment_endpoint import endpoint_of
+from falconry.deployment.stage import endpoint_of
 from falconry.errors import EndpointError
 
 _CLIENTS = 8

@@ -7,7 +7,7 @@ from typing import Any
 import oci
 import pytest
 
-from falconry.deployment.allowances import read_account
+from falconry.deployment.account import read_account
 from falconry.oci_facts import load_limits
 
 

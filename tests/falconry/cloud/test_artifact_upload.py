@@ -24,12 +24,12 @@ from oci.object_storage.models import (
 
 from falconry.artifact.contents import describe
 from falconry.artifact.view import ArtifactView
-from falconry.deployment import upload as artifact_upload
-from falconry.deployment import multipart
 from falconry.cloud import session as session_module
-from falconry.deployment.upload import upload_artifact
-from falconry.deployment.catalog import Catalog
 from falconry.cloud.session import Session
+from falconry.deployment import multipart
+from falconry.deployment import upload as artifact_upload
+from falconry.deployment.catalog import Catalog
+from falconry.deployment.upload import upload_artifact
 from falconry.digests import DigestCache
 from falconry.errors import CloudError, RepositoryError
 from falconry.settings import UploadSettings
@@ -202,7 +202,7 @@ def test_an_artifact_as_large_as_the_limit_is_sent_by_itself(
 def test_progress_ends_at_one_and_tells_rate_and_time_left(
     session, model, view, staged, above, monkeypatch
 ):
-    from falconry.deployment import transfer
+    from falconry.deployment import multipart as transfer
 
     monkeypatch.setattr(transfer, "_REPORT_INTERVAL_S", 0.0)
     said = []

@@ -6,10 +6,9 @@ import threading
 import oci
 import pytest
 
-from falconry.deployment.catalog import Catalog
-from falconry.deployment.provenance import Provenance
-from falconry.deployment.model_pruning import prune_models
 from falconry.cloud.session import Session
+from falconry.deployment.catalog import Catalog, prune_models
+from falconry.deployment.provenance import Provenance
 from falconry.errors import CloudError
 from tests.falconry.cloud.conftest import WATCH, content, entry, quiet
 

@@ -10,10 +10,10 @@ import requests
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from falconry.image.ocir import OcirDoor
 from falconry.cloud.retries import all_records
 from falconry.docker_engine.registry_errors import PassingError
 from falconry.errors import CloudError, ImageError
+from falconry.image.ocir import OcirDoor
 from falconry.settings import CloudSettings, EmulatorSettings, RegistrySettings
 
 TENANCY = "ocid1.tenancy.oc1..aaaaaaaaexample"

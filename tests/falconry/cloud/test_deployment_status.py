@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from falconry.deployment.status import DeploymentStatus, status_of
 from falconry.cloud.work_requests import Watch
+from falconry.deployment.status import DeploymentStatus, status_of
 from falconry.errors import CloudError
 from tests.falconry.cloud.conftest import WATCH
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import oci
 import pytest
 
-from falconry.deployment.target import Wanted, command, environment, target_of
 from falconry.deployment.logs import LogPlace
+from falconry.deployment.target import Wanted, command, environment, target_of
 from falconry.image.output import ImageOutput
 from falconry.settings import load_settings
 from tests.falconry.cloud.conftest import ROOT

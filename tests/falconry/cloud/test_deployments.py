@@ -7,10 +7,10 @@ import oci
 import pytest
 from oci.data_science import DataScienceClient
 
-from falconry.deployment.target import MODEL_NAME, target_of
-from falconry.deployment.deployments import Deployments
 from falconry.cloud.session import Session
 from falconry.cloud.work_requests import Watch
+from falconry.deployment.deployments import Deployments
+from falconry.deployment.target import MODEL_NAME, target_of
 from falconry.errors import CloudError, GoesOnError
 from tests.falconry.cloud.conftest import WATCH
 

@@ -17,14 +17,14 @@ from oci.data_science import DataScienceClient
 from oci.logging import LoggingManagementClient
 
 from falconry.cloud import session as session_module
-from falconry.deployment.deployment_endpoint import endpoint_of
-from falconry.deployment.status import status_of
+from falconry.cloud.session import session_of
+from falconry.cloud.work_requests import Watch
+from falconry.deployment.catalog import prune_models
 from falconry.deployment.deployments import Deployments
 from falconry.deployment.logs import Logs
-from falconry.deployment.model_pruning import prune_models
-from falconry.cloud.session import session_of
-from falconry.deployment.tags import ARTIFACT_TAG
-from falconry.cloud.work_requests import Watch
+from falconry.deployment.stage import endpoint_of
+from falconry.deployment.status import status_of
+from falconry.deployment.target import ARTIFACT_TAG
 from falconry.endpoint import endpoint
 from falconry.endpoint.client import DeploymentClient
 from falconry.errors import CloudError, FalconryError

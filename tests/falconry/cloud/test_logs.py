@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from falconry.cloud.session import Session
 from falconry.deployment import logs as logs_module
 from falconry.deployment.logs import Logs
-from falconry.cloud.session import Session
 from falconry.endpoint import Endpoint
 from tests.falconry.cloud.conftest import WATCH
 

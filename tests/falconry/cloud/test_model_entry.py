@@ -2,7 +2,7 @@ import subprocess
 
 import pytest
 
-from falconry.checkpoint.licence import licence_of
+from falconry.checkpoint.files import licence_of
 from falconry.deployment.failures import remedy_for
 from falconry.deployment.provenance import Provenance, licence, provenance_of
 from falconry.settings import load_settings

@@ -14,10 +14,10 @@ from oci.data_science import DataScienceClient
 from oci.data_science.models import CreateProjectDetails
 
 from falconry.cloud import session as session_module
-from falconry.deployment.catalog import Catalog
-from falconry.deployment.deployments import Deployments
 from falconry.cloud.retries import RetryPolicy, all_records, retry_after
 from falconry.cloud.session import Session, cloud_errors_told
+from falconry.deployment.catalog import Catalog
+from falconry.deployment.deployments import Deployments
 from falconry.errors import CloudError
 from tests.clock import Clock
 

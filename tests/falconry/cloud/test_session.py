@@ -1,7 +1,7 @@
 import pytest
 
-from falconry.deployment.catalog import Catalog
 from falconry.cloud.session import Session
+from falconry.deployment.catalog import Catalog
 from falconry.errors import CloudError
 from falconry.settings import load_settings
 from tests.falconry.cloud.conftest import ROOT

@@ -9,8 +9,8 @@ import requests
 from oci._vendor.requests.adapters import HTTPAdapter
 from oci.data_science import DataScienceClient
 
-from falconry.deployment.catalog import Catalog
 from falconry.cloud.session import session_of
+from falconry.deployment.catalog import Catalog
 from falconry.endpoint import Endpoint
 from falconry.errors import CloudError, EndpointError, GoesOnError
 from tests.falconry.cloud.conftest import WATCH, run

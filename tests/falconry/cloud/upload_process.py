@@ -10,9 +10,9 @@ from pathlib import Path
 
 from falconry.artifact.contents import describe
 from falconry.artifact.view import ArtifactView
+from falconry.cloud.session import Session
 from falconry.deployment import multipart
 from falconry.deployment.upload import upload_artifact
-from falconry.cloud.session import Session
 from falconry.digests import DigestCache
 from falconry.settings import UploadSettings, load_settings
 

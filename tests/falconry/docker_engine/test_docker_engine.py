@@ -12,10 +12,14 @@ import threading
 
 import pytest
 
-from falconry.docker_engine.client import connect
-from falconry.docker_engine.gpus import can_see_gpus
-from falconry.docker_engine.images import has_image, image_digest, pull, reference_with_digest
-from falconry.docker_engine.progress import LayerProgress
+from falconry.docker_engine.client import can_see_gpus, connect
+from falconry.docker_engine.images import (
+    LayerProgress,
+    has_image,
+    image_digest,
+    pull,
+    reference_with_digest,
+)
 from falconry.errors import ImageError, MachineError
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from falconry.docker_engine.references import ImageReference
+from falconry.docker_engine.images import ImageReference
 
 DIGEST = f"sha256:{64 * 'a'}"
 

@@ -13,7 +13,7 @@ from docker.context import ContextAPI
 from docker.errors import DockerException
 
 from docker import client as docker_client
-from falconry.docker_engine.facts import engine_address
+from falconry.docker_engine.client import engine_address
 from falconry.doctor import host_checks as checks
 from falconry.doctor.examine import examine
 

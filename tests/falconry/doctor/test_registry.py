@@ -10,8 +10,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from falconry.doctor.reach import ask
-from falconry.doctor.registry import registry, registry_program
+from falconry.doctor.network_checks import ask, registry, registry_program
 from falconry.doctor.subject import Registry
 from falconry.errors import ImageError, MachineError
 

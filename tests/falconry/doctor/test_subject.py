@@ -2,11 +2,11 @@
 
 import pytest
 
-from falconry.doctor.registry import registry
+from falconry.doctor.network_checks import registry
 from falconry.doctor.subject import subject_of
 from falconry.engine.toolchain import load_toolchains
 from falconry.errors import FalconryError
-from falconry.image.elsewhere import AnyRegistry
+from falconry.image.registry import AnyRegistry
 from falconry.settings import load_settings
 from tests.falconry.doctor.conftest import ROOT
 

@@ -17,7 +17,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from falconry.endpoint import Endpoint, proxies
+from falconry.endpoint import Endpoint
+from falconry.endpoint import transport as proxies
 from falconry.errors import EndpointError
 
 ANSWER = b'HTTP/1.1 200 OK\r\ncontent-length: 21\r\n\r\n{"text_output": "hi"}'

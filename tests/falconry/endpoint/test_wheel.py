@@ -29,7 +29,7 @@ print(openai_client(sys.argv[1]).models.with_raw_response.list().text)
 """
 LOAD_RECIPE = """
 import falconry.errors
-from falconry.engine.recipe import load_recipe
+from falconry.engine.spec import load_recipe
 try:
     load_recipe("cpu")
 except falconry.errors.FalconryError as error:

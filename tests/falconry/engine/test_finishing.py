@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from falconry.digests import DigestCache
-from falconry.engine.finishing import FinishedFiles
+from falconry.engine.store import FinishedFiles
 
 CONTENTS = {"weights.bin": b"falcon" * 500_000, "model.xml": b"<net/>", "engine.json": b"{}"}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from falconry.engine.recipe import load_recipe, recipe_names
+from falconry.engine.spec import load_recipe, recipe_names
 from falconry.errors import SettingsError
 
 GOOD = """

@@ -9,8 +9,7 @@ import pytest
 
 from falconry.checkpoint.reader import Checkpoint, read_checkpoint
 from falconry.engine.openvino.builder import OpenVinoBuilder
-from falconry.engine.recipe import Recipe, load_recipe
-from falconry.engine.spec import check, engine_spec
+from falconry.engine.spec import Recipe, check, engine_spec, load_recipe
 from falconry.errors import EngineError
 
 FALCON_7B = Path(__file__).parents[2] / "data" / "checkpoints" / "falcon-7b"  # 256 positions

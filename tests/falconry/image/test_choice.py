@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from falconry.image.choice import choose, engine_listens
+from falconry.image.output import choose, engine_listens
 from falconry.settings import load_settings
 
 ROOT = Path(__file__).parents[3]

@@ -12,7 +12,7 @@ import pytest
 import docker
 from falconry.errors import ImageError, MachineError
 from falconry.findings import failures, refuse
-from falconry.image.bases import bring_base
+from falconry.image.build import bring_base
 from falconry.image.image_checks import RUN_LABEL, check_image
 from falconry.oci_facts import load_limits
 from tests.docker_relay import stopping_at

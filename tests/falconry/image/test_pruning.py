@@ -12,7 +12,7 @@ from docker.errors import ImageNotFound
 
 from falconry.docker_engine import images
 from falconry.errors import MachineError
-from falconry.image import pruning
+from falconry.image import stage as pruning
 from falconry.pipeline import Receipt
 from falconry.progress import Progress
 from falconry.project import Project

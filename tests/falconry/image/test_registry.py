@@ -10,8 +10,7 @@ import requests
 
 from falconry.docker_engine.registry_errors import PassingError
 from falconry.errors import ImageError
-from falconry.image.credentials import Credentials
-from falconry.image.registry import RegistryClient
+from falconry.image.registry import Credentials, RegistryClient
 from local_oci.services.registry import auth
 from local_oci.services.registry.auth import Action
 from local_oci.services.registry.process import RegistryFiles

@@ -13,10 +13,10 @@ from falconry.image.server_images import (
     composed_image,
     cpu_image,
     locked_rows,
+    server_files,
     server_image,
     trtllm_image,
 )
-from falconry.image.source import server_files
 from falconry.settings import load_settings
 
 ROOT = Path(__file__).parents[3]
@@ -120,7 +120,7 @@ def test_a_file_beside_the_servers_code_is_not_in_the_context(tmp_path, monkeypa
     server.mkdir(parents=True)
     for name in ("front.py", ".env", "id_rsa", "model.safetensors"):
         (server / name).write_text("x")
-    monkeypatch.setattr("falconry.image.source.project_file", tmp_path.joinpath)
+    monkeypatch.setattr("falconry.image.server_images.project_file", tmp_path.joinpath)
     assert server_files() == {"server/front.py": b"x"}
 
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from falconry.image.ocir import OcirDoor
 from falconry.errors import ImageError
-from falconry.image.elsewhere import AnyRegistry
-from falconry.image.given_stage import GivenImageStage
-from falconry.image.source import KEY_LABEL, ImageSource
+from falconry.image.ocir import OcirDoor
+from falconry.image.registry import AnyRegistry
+from falconry.image.select import GivenImageStage
+from falconry.image.server_images import KEY_LABEL, ImageSource
 from falconry.image.stage import ContainerImageStage
 from falconry.oci_facts import load_limits
 from falconry.pipeline import Step, Workspace, bring_up_to_date, plan

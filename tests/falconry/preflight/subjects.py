@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from falconry.deployment.preflight import Artifact, Compute, Container, DeploymentSubject, Image
-from falconry.deployment.preflight.image_checks import TENSORRT, TENSORRT_LLM
+from falconry.deployment.preflight.payload_checks import TENSORRT, TENSORRT_LLM
 from tests.falconry.engine.tensorrt_llm.specs import TOOLCHAIN
 from tests.falconry.engine.test_preflight import manifest
 

@@ -9,9 +9,16 @@ from typing import Any
 
 import pytest
 
+from falconry.deployment.preflight import (
+    Account,
+    Artifact,
+    Compute,
+    Image,
+    ServiceLimit,
+    check_deployment,
+)
 from falconry.engine.tensorrt_llm.memory import estimate
 from falconry.errors import PreflightError
-from falconry.deployment.preflight import Account, Artifact, Compute, Image, ServiceLimit, check_deployment
 from tests.falconry.engine.tensorrt_llm.specs import spec
 from tests.falconry.engine.test_preflight import manifest
 from tests.falconry.preflight.subjects import MODELS, REPOSITORY, container, subject

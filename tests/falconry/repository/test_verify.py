@@ -6,8 +6,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from falconry.errors import RepositoryError
-from falconry.repository.config import read_config
-from falconry.repository.verify import verify_repository
+from falconry.repository.config import read_config, verify_repository
 
 SOURCES = Path(__file__).parents[3] / "model_repository"
 

@@ -7,13 +7,11 @@ from pathlib import Path
 import pytest
 
 from falconry.checkpoint.reader import read_checkpoint
-from falconry.engine.openvino.memory import estimate
-from falconry.engine.recipe import load_recipe
-from falconry.engine.spec import GIB, EngineSpec, engine_spec
+from falconry.engine.openvino.serving import estimate
+from falconry.engine.spec import GIB, EngineSpec, engine_spec, load_recipe
 from falconry.errors import SettingsError
 from falconry.oci_facts import load_cpu_shapes
-from falconry.shapes.candidates import Candidate
-from falconry.shapes.cpu import cpu_candidates
+from falconry.shapes.candidates import Candidate, cpu_candidates
 from falconry.shapes.prices import Prices
 from tests.falconry.engine.tensorrt_llm.specs import spec as gpu_spec
 

@@ -7,8 +7,7 @@ import pytest
 from falconry.engine.tensorrt_llm.memory import GIB
 from falconry.errors import SettingsError
 from falconry.oci_facts import load_shapes
-from falconry.shapes.candidates import Candidate, ranked
-from falconry.shapes.gpu import gpu_candidates
+from falconry.shapes.candidates import Candidate, gpu_candidates, ranked
 from falconry.shapes.prices import Prices
 from tests.falconry.engine.tensorrt_llm.specs import spec
 from tests.falconry.engine.test_preflight import manifest

@@ -14,8 +14,7 @@ import pytest
 
 from falconry.checkpoint.reader import read_checkpoint
 from falconry.engine.openvino.builder import OpenVinoBuilder
-from falconry.engine.recipe import load_recipe
-from falconry.engine.spec import engine_spec
+from falconry.engine.spec import engine_spec, load_recipe
 
 ROOT = Path(__file__).parents[4]
 HAS_BFLOAT16 = "avx512_bf16" in Path("/proc/cpuinfo").read_text()

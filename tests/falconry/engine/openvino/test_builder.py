@@ -20,8 +20,7 @@ from safetensors.numpy import load_file, save_file
 
 from falconry.checkpoint.reader import read_checkpoint
 from falconry.engine.openvino.builder import OpenVinoBuilder
-from falconry.engine.recipe import load_recipe
-from falconry.engine.spec import engine_spec
+from falconry.engine.spec import engine_spec, load_recipe
 from falconry.errors import CheckpointError, EngineError, MachineError
 
 pytestmark = pytest.mark.slow
@@ -36,7 +35,7 @@ BUILD = (
     "import sys, pathlib\n"
     "from falconry.checkpoint.reader import read_checkpoint\n"
     "from falconry.engine.openvino.builder import OpenVinoBuilder\n"
-    "from falconry.engine.recipe import load_recipe\n"
+    "from falconry.engine.spec import load_recipe\n"
     "from falconry.engine.spec import engine_spec\n"
     "source, recipe, output = sys.argv[1:]\n"
     "facts = read_checkpoint(pathlib.Path(source))\n"

@@ -13,7 +13,7 @@ from openvino import opset13 as op
 
 from falconry.checkpoint.reader import read_checkpoint
 from falconry.engine.openvino import blocks
-from falconry.engine.openvino.self_check import check_model
+from falconry.engine.openvino.graph import check_model
 from falconry.errors import EngineError
 
 pytestmark = pytest.mark.slow

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from falconry.checkpoint.reader import read_checkpoint
+from falconry.engine.manifest import EngineLimits
 from falconry.engine.openvino.serving import serving_of
-from falconry.engine.recipe import load_recipe
-from falconry.engine.serving import EngineLimits
-from falconry.engine.spec import engine_spec
+from falconry.engine.spec import engine_spec, load_recipe
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from falconry.engine.openvino.tokenizer_process import tokenizer_conversion
+from falconry.engine.openvino.tokenizer import tokenizer_conversion
 from falconry.errors import CheckpointError, EngineError
 
 pytestmark = pytest.mark.slow
@@ -113,7 +113,7 @@ def test_the_process_ends_when_the_build_fails(checkpoint: Path, tmp_path: Path)
 def test_the_process_ends_when_its_parent_is_killed(checkpoint: Path, tmp_path: Path) -> None:
     program = (
         "import pathlib, sys, threading, time\n"
-        "from falconry.engine.openvino.tokenizer_process import tokenizer_conversion\n"
+        "from falconry.engine.openvino.tokenizer import tokenizer_conversion\n"
         "checkpoint, output = map(pathlib.Path, sys.argv[1:])\n"
         "with tokenizer_conversion(checkpoint, output):\n"
         "    thread = threading.get_native_id()\n"

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 
 from falconry.checkpoint.reader import read_checkpoint
-from falconry.engine.openvino.elements import (
+from falconry.engine.openvino.weights import (
     BFLOAT16,
     FLOAT16,
     FLOAT32,
     INT8,
     ElementType,
     from_float32,
+    prepare_weights,
+    quantize_rows,
     to_float32,
 )
-from falconry.engine.openvino.quantization import quantize_rows
-from falconry.engine.openvino.weights import prepare_weights
-from falconry.engine.recipe import load_recipe
+from falconry.engine.spec import load_recipe
 
 MATRIX = "transformer.h.0.mlp.dense_h_to_4h.weight"
 NORM = "transformer.ln_f.weight"

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from falconry import findings
-from falconry.engine.tensorrt_llm.machine import Machine
-
-from falconry.engine.tensorrt_llm.gpus import Gpu, HostGpus
+from falconry.engine.tensorrt_llm.machine import Gpu, HostGpus, Machine
 from falconry.engine.tensorrt_llm.memory import GIB
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine.tensorrt_llm.spec_checks import spec_checks

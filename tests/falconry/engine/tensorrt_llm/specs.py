@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from falconry.checkpoint.architecture import FalconArchitecture
+from falconry.checkpoint.config import FalconArchitecture
 from falconry.engine.tensorrt_llm.recipe import GpuRecipe
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine.toolchain import Composable, Toolchain

@@ -19,7 +19,7 @@ from falconry.engine.tensorrt_llm.answers import (
     with_questions,
 )
 from falconry.engine.tensorrt_llm.commands import phases, shell_lines
-from falconry.engine.tensorrt_llm.gpus import Gpu, HostGpus
+from falconry.engine.tensorrt_llm.machine import Gpu, HostGpus
 from falconry.errors import EngineError
 from falconry.settings import load_settings
 from tests.falconry.engine.tensorrt_llm.specs import spec

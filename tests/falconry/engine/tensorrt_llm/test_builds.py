@@ -11,15 +11,13 @@ from pathlib import Path
 import pytest
 
 from falconry.data_files import project_file
-from falconry.engine.recipe import recipe_names
-from falconry.engine.tensorrt_llm.commands import phases, plan_document
+from falconry.engine.spec import recipe_names
+from falconry.engine.tensorrt_llm.commands import CHECKPOINT, phases, plan_document
 from falconry.engine.tensorrt_llm.container import BuildRun, run_build
 from falconry.engine.tensorrt_llm.container_view import ContainerFile, container_view
 from falconry.engine.tensorrt_llm.engine_config import check_engine
-from falconry.engine.tensorrt_llm.model import chosen_source, model_facts
-from falconry.engine.tensorrt_llm.places import CHECKPOINT
 from falconry.engine.tensorrt_llm.recipe import load_gpu_recipe
-from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
+from falconry.engine.tensorrt_llm.spec import GpuEngineSpec, chosen_source, model_facts
 from falconry.engine.toolchain import load_toolchains
 from falconry.oci_facts import gpu_shape
 from tests.stand_in_toolchain.image import stand_in_image

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from falconry.engine.tensorrt_llm.machine_checks import machine_checks
+from falconry.engine.tensorrt_llm.machine import machine_checks
 from falconry.engine.tensorrt_llm.spec_checks import spec_checks
 from falconry.errors import EngineError
 from falconry.findings import refuse

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from falconry.checkpoint.architecture import FalconArchitecture
-from falconry.checkpoint.config import read_configuration
+from falconry.checkpoint.config import FalconArchitecture, read_configuration
 from falconry.engine.tensorrt_llm.commands import (
     Phase,
     expected_files,

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from falconry.docker_engine import containers
-from falconry.docker_engine.gpus import can_see_gpus
-from falconry.docker_engine.owners import PROCESS_LABEL
+from falconry.docker_engine.client import can_see_gpus
+from falconry.docker_engine.containers import PROCESS_LABEL
+from falconry.engine.tensorrt_llm.commands import CHECKPOINT
 from falconry.engine.tensorrt_llm.container import (
     BUILD_LABEL,
     BuildRun,
@@ -25,7 +26,6 @@ from falconry.engine.tensorrt_llm.container import (
     run_build,
 )
 from falconry.engine.tensorrt_llm.container_view import ContainerFile
-from falconry.engine.tensorrt_llm.places import CHECKPOINT
 from falconry.errors import EngineError, ImageError, MachineError
 from tests.stand_in_toolchain.image import python_image
 

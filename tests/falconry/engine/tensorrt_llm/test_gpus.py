@@ -10,8 +10,8 @@ from typing import Any
 import pynvml
 import pytest
 
-from falconry.engine.tensorrt_llm import gpus
-from falconry.engine.tensorrt_llm.gpus import Gpu, HostGpus, probe_gpus
+from falconry.engine.tensorrt_llm import machine as gpus
+from falconry.engine.tensorrt_llm.machine import Gpu, HostGpus, probe_gpus
 from falconry.errors import MachineError
 
 # What nvidia-smi gives for an A10: 23028 MiB.

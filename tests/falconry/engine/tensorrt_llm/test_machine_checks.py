@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from falconry.engine.tensorrt_llm.machine import Machine
-
-from falconry.engine.tensorrt_llm.gpus import Gpu
-from falconry.engine.tensorrt_llm.machine_checks import machine_checks
+from falconry.engine.tensorrt_llm.machine import Gpu, Machine, machine_checks
 from falconry.engine.tensorrt_llm.memory import GIB, estimate
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.findings import Finding

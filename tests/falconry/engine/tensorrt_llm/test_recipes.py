@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from falconry.checkpoint.architecture import FalconArchitecture
-from falconry.checkpoint.config import read_configuration
-from falconry.checkpoint.layout import expected_tensors
-from falconry.engine.recipe import recipe_names
+from falconry.checkpoint.config import FalconArchitecture, read_configuration
+from falconry.checkpoint.tensors import expected_tensors
+from falconry.engine.spec import recipe_names
 from falconry.engine.tensorrt_llm.memory import GIB, estimate
 from falconry.engine.tensorrt_llm.recipe import load_gpu_recipe
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec

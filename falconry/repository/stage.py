@@ -54,13 +54,13 @@ class RepositoryStage(FileStage):
         }
         if not self._for_gpus:
             return common
-        from falconry.repository.backend import BACKEND
+        from falconry.repository.backend import BACKEND_TABLE
 
         return {
             **common,
             "toolchain": value_digest(self._toolchain.model_dump(mode="json")),
             "shape": self._settings.deployment.shape,
-            "backend": digests.file(project_file(BACKEND)),
+            "backend": digests.file(project_file(BACKEND_TABLE)),
             "serving": value_digest(serving.tensorrt_llm.model_dump(mode="json")),
         }
 

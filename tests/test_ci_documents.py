@@ -9,7 +9,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = re.search(r"^TARGETS := ((?:.*\\\n)*.*)$", MAKEFILE, re.MULTILINE)[1].split()
-VARIABLES = re.findall(r"\$\(value (\w+)\)", MAKEFILE)
+VARIABLES = ["CMD", *re.search(r"^OPTIONS := ((?:.*\\\n)*.*)$", MAKEFILE, re.MULTILINE)[1].split()]
 
 
 def scripts(document):

@@ -44,8 +44,10 @@ _MIB = 1 << 20
 _RANGE_BYTES = 16 * _MIB
 # Ranges that are on their way or wait to be hashed; all of them may be in memory.
 _WINDOW = 8
-# Received at once: what a thread that is to stop still waits for.
-_CHUNK_BYTES = _MIB
+_PARALLEL = min(_WINDOW, max(4, os.cpu_count() or 1))
+# Received at once: what a thread that is to stop still waits for. It is copied, so it should fit
+# into a processor's cache.
+_CHUNK_BYTES = 256 << 10
 _ATTEMPTS = 4
 _REPORT_INTERVAL_S = 0.5
 # Metadata travel as headers, and this one is ASCII JSON of a few hundred bytes.
@@ -277,6 +279,13 @@ class _Download:
         size = self.expected.size
         return [(start, min(start + _RANGE_BYTES, size)) for start in range(0, size, _RANGE_BYTES)]
 
+    def write(self, content: memoryview, offset: int) -> None:
+        """Writes a range."""
+        with self.path.open("r+b", buffering=0) as file:
+            while content:
+                written = os.pwrite(file.fileno(), content, offset)
+                content, offset = content[written:], offset + written
+
     def check_digest(self) -> None:
         """Compares what has arrived with the manifest.
 
@@ -317,14 +326,17 @@ class _Downloader:
         """
         for download in downloads:
             download.create()
-        pool = ThreadPoolExecutor(_WINDOW)
-        window: deque[tuple[_Download, Future[list[bytes]]]] = deque()
+        pool = ThreadPoolExecutor(_PARALLEL)
+        window: deque[tuple[_Download, memoryview, Future[None]]] = deque()
         try:
             for download in downloads:
                 for start, end in download.ranges():
-                    if len(window) == _WINDOW:
-                        self._hash(*window.popleft())
-                    window.append((download, pool.submit(self._receive, download, start, end)))
+                    full = len(window) == _WINDOW
+                    # Used again: finding new memory takes longer than receiving into it.
+                    memory = self._hash(*window.popleft()) if full else bytearray(_RANGE_BYTES)
+                    content = memoryview(memory)[: end - start]
+                    received = pool.submit(self._receive, download, content, start)
+                    window.append((download, content, received))
             while window:
                 self._hash(*window.popleft())
         finally:
@@ -333,34 +345,36 @@ class _Downloader:
         for download in downloads:
             download.check_digest()
 
-    def _hash(self, download: _Download, received: Future[list[bytes]]) -> None:
-        """Waits for the next range of a file and hashes it."""
+    def _hash(self, download: _Download, content: memoryview, received: Future[None]) -> Any:
+        """Waits for the next range of a file, hashes it, and gives its memory back."""
         while not wait([received], _REPORT_INTERVAL_S).done:
             self._report(self._counter.fraction)
-        for chunk in received.result():
-            download.digest.update(chunk)
+        received.result()
+        download.digest.update(content)
         self._report(self._counter.fraction)
+        return content.obj
 
-    def _receive(self, download: _Download, start: int, end: int) -> list[bytes]:
+    def _receive(self, download: _Download, content: memoryview, start: int) -> None:
         """Receives and writes a range; after a broken connection only what is missing."""
-        chunks: list[bytes] = []
+        size, count = len(content), 0
         broken: CloudError | None = None
-        with download.path.open("r+b") as file:
-            file.seek(start)
-            for _ in range(_ATTEMPTS):
-                try:
-                    with contextlib.closing(download.open_range(start, end - 1)) as body:
-                        while start < end and (chunk := _read(body)):
-                            if self._stopped.is_set():
-                                raise CancelledError
-                            file.write(chunk)
-                            chunks.append(chunk)
-                            start += len(chunk)
-                            self._counter.add(len(chunk))
-                except CloudError as error:
-                    broken = error
-                if start == end:
-                    return chunks
+        for _ in range(_ATTEMPTS):
+            try:
+                with contextlib.closing(
+                    download.open_range(start + count, start + size - 1)
+                ) as body:
+                    while count < size and (
+                        arrived := _read_into(body, content[count : count + _CHUNK_BYTES])
+                    ):
+                        count += arrived
+                        self._counter.add(arrived)
+                        if self._stopped.is_set():
+                            raise CancelledError
+            except CloudError as error:
+                broken = error
+            if count == size:
+                download.write(content, start)
+                return
         raise CloudError(
             "the mirror's answers kept ending too early",
             where=download.path.name,
@@ -395,10 +409,10 @@ class _Counter:
                 self._report(self.fraction)
 
 
-def _read(body: Any) -> bytes:
-    """The next bytes of a response, as they were sent; none at its end."""
+def _read_into(body: Any, buffer: memoryview) -> int:
+    """Receives up to a buffer's length of a response, as it was sent; 0 at its end."""
     with _translate_stream_errors():
-        return bytes(body.read(_CHUNK_BYTES))
+        return int(body.readinto(buffer))
 
 
 def _inside(directory: Path, name: str) -> Path:

@@ -1,6 +1,6 @@
 """Verification of Oracle's request signatures. Pure: no clock, no network, no body is read here.
 
-The scheme (draft-cavage-http-signatures, "rsa-sha256", version 1) is the one that the Python SDK
+The scheme (draft-cavage-http-signatures, "rsa-sha256", version 1) is what the Python SDK
 implements in `oci/signer.py` (2.189.0).
 """
 

@@ -220,7 +220,7 @@ def check_capacity(
 
     Args:
         cloud: the cloud.
-        configuration: what is asked for.
+        configuration: of the deployment.
         deployment_id: the deployment that it is for, if that is there already.
     """
     others = (other for other in cloud.deployments.scan() if other.id != deployment_id)

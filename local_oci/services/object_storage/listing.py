@@ -74,7 +74,7 @@ def list_page(objects: Iterable[StoredObject], listing: Listing) -> dict[str, An
 
     Args:
         objects: the bucket's objects with the prefix, at or after `start`, by name.
-        listing: what is asked for.
+        listing: the request.
     """
     found: list[dict[str, Any]] = []
     prefixes: list[str] = []

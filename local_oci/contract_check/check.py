@@ -186,11 +186,7 @@ def _rule_finding(name: str, check: Callable[[], None], good: str, remedy: str) 
 
 
 async def get_image(reference: str, report: PullReport) -> EngineImage | Finding:
-    """The image, pulled if the engine does not have it, or the violation.
-
-    Raises:
-        EngineError: no engine answers.
-    """
+    """The image, pulled if the engine does not have it, or the violation."""
     image = await asyncio.to_thread(find_image, reference)
     if image is None:
         try:

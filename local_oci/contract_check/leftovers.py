@@ -30,11 +30,7 @@ def owner_labels() -> dict[str, str]:
 
 
 def remove_left_containers() -> None:
-    """Remove the containers of checks that have ended without doing so. Blocks.
-
-    Raises:
-        EngineError: no engine answers.
-    """
+    """Remove the containers of checks that have ended without doing so. Blocks."""
     from docker.errors import APIError
 
     with contextlib.closing(connect()) as client, translate_engine_errors():

@@ -74,11 +74,7 @@ class EngineImage:
 
 
 def find_image(reference: str) -> EngineImage | None:
-    """An image that the engine has. Blocks.
-
-    Raises:
-        EngineError: no engine answers.
-    """
+    """An image that the engine has. Blocks."""
     from docker.errors import APIError
 
     with contextlib.closing(connect()) as client, translate_engine_errors():
@@ -96,11 +92,7 @@ def find_image(reference: str) -> EngineImage | None:
 
 
 def has_curl(image: EngineImage) -> bool:
-    """Whether curl can be run in a container of the image. Blocks.
-
-    Raises:
-        EngineError: no engine answers.
-    """
+    """Whether curl can be run in a container of the image. Blocks."""
     from docker.errors import APIError
 
     with contextlib.closing(connect()) as client, translate_engine_errors():
@@ -132,10 +124,6 @@ class ListeningSocket(NamedTuple):
 
 def listening_sockets(process: int, container: str) -> frozenset[ListeningSocket] | None:
     """The listening sockets of a container.
-
-    Args:
-        process: id of its first process, as the engine tells it.
-        container: its id.
 
     Returns:
         None where that process cannot be seen: the engine is not on this machine.

@@ -102,11 +102,7 @@ def check_if_match(request: Request, record: Record) -> None:
 
 
 def parse_time(text: str, name: str) -> datetime:
-    """An RFC 3339 time with a zone.
-
-    Raises:
-        ServiceError: 400 InvalidParameter.
-    """
+    """An RFC 3339 time with a zone."""
     try:
         value = datetime.fromisoformat(text)
     except ValueError as error:

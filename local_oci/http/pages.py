@@ -137,11 +137,7 @@ def make_token(key: SortKey) -> str:
 
 
 def read_token(token: str) -> SortKey:
-    """The sort key in a page token.
-
-    Raises:
-        ServiceError: 400 InvalidParameter.
-    """
+    """The sort key in a page token."""
     try:
         value: Any = json.loads(base64.urlsafe_b64decode(token))
         first, second = value

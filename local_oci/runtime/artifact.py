@@ -78,10 +78,6 @@ def _safe_path(name: str) -> PurePosixPath:
 def copy_unpacked(source: Path, target: Path) -> None:
     """Lay out a directory as if it came from an archive: links followed, usual modes. Blocks.
 
-    Args:
-        source: what would be in the archive.
-        target: directory to make.
-
     Raises:
         OSError: something cannot be read; shutil.Error names all that cannot.
     """

@@ -171,12 +171,7 @@ class DockerContainer:
 
 
 def describe_end(status: int, state: Mapping[str, Any]) -> str:
-    """How a container ended.
-
-    Args:
-        status: its exit status.
-        state: `State` of Docker's inspection.
-    """
+    """How a container ended."""
     if state.get("OOMKilled"):
         return f"ran out of memory and {describe_exit(status)}"
     return describe_exit(status)

@@ -33,10 +33,6 @@ class IsolationError(Exception):
 def choose_isolation(home: Home, wanted: str) -> Isolation:
     """Turn "auto" into what this machine allows. It forks: to be called before any thread starts.
 
-    Args:
-        home: the cloud's directory.
-        wanted: "auto" or an `Isolation`.
-
     Raises:
         IsolationError: namespaces are wanted and this machine refuses them.
     """

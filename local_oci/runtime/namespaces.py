@@ -119,9 +119,6 @@ def set_up(model: Path, mount_point: Path, staging: Path, shm_size: str) -> None
         mount_point: where to show it, read-only; nothing is made there on the host.
         staging: an empty directory.
         shm_size: size of /dev/shm, in tmpfs(5) notation.
-
-    Raises:
-        OSError: this machine refuses it.
     """
     mount(None, "/", flags=MS_REC | MS_SLAVE)
     _mount_own_proc()

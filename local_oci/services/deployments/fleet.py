@@ -41,13 +41,7 @@ _log = logging.getLogger("local_oci.deployments")
 
 
 class PullSteps:
-    """Tells a pull's beginning and its quarters, each once.
-
-    Args:
-        step: receives message and percentage of the job.
-        first: percentage when the pull begins.
-        last: percentage when it is done.
-    """
+    """Reports a pull's beginning and its quarters, each once."""
 
     def __init__(self, step: Step, first: float, last: float) -> None:
         self._step = step
@@ -154,10 +148,6 @@ class Fleet:
 
     async def launch(self, request: LaunchRequest, step: Step) -> RunningContainer:
         """Start a container and wait until it is healthy; it does not answer for anyone yet.
-
-        Args:
-            request: what to start.
-            step: receives what happens, with percentages from 10 to 60.
 
         Raises:
             WorkError: it could not be started or did not become healthy; nothing is left.

@@ -107,7 +107,7 @@ async def deactivate_model_deployment(request: Request) -> Response:
 
 
 async def delete_model_deployment(request: Request) -> Response:
-    """Begin the end."""
+    """Begin the deletion."""
     return _accepted(request, commands.delete)
 
 

@@ -57,11 +57,8 @@ class Invocation:
     """A request on its way into a container.
 
     Args:
-        method: HTTP method.
         path: path of the container.
         query: raw query string.
-        headers: the client's headers.
-        body: the client's body.
         deadline_seconds: how long an answer, or a stream's next part, may take.
     """
 

@@ -46,11 +46,7 @@ class ContainerRegistry:
         self._issuer = issuer
 
     def token(self, caller: Caller, scopes: Iterable[Scope]) -> str:
-        """A token with what the caller may do of what it asks for.
-
-        Raises:
-            AnonymousError: an anonymous caller may only pull what is public.
-        """
+        """A token with what the caller may do of what it asks for."""
         granted = self._access.grant(caller, scopes)
         return self._issuer.issue(caller.user, granted, caller.login)
 

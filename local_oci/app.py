@@ -1,4 +1,4 @@
-"""The ASGI application: services, what stands before them, and what lives as long as they do."""
+"""The ASGI application: services, the middleware before them, and their lifespan."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def build_app(cloud: Cloud) -> Starlette:
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     """Take up what an earlier process left; leave everything so that a later one can."""
     cloud: Cloud = app.state.cloud
-    _sweep(cloud)
+    _clean_up(cloud)
     workflows = DeploymentWorkflows(cloud)
     cloud.work_requests.register(_workflows(cloud, workflows))
     workflows.restore()
@@ -110,7 +110,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
         await cloud.work_requests.shutdown()
         await workflows.shutdown()
         await cloud.fleet.shutdown()
-        await cloud.registry_switch.turn_off()
+        await cloud.registry_lifecycle.stop()
         cloud.database.close()
 
 
@@ -129,10 +129,10 @@ async def _nothing_more(work: Work) -> None:
     work.step("Deleted", 100)
 
 
-def _sweep(cloud: Cloud) -> None:
+def _clean_up(cloud: Cloud) -> None:
     forget_old_tokens(cloud.database)
     cloud.logs.forget_old_entries()
-    cloud.blobs.sweep(
+    cloud.blobs.remove_unused(
         {*cloud.catalog.blob_names(), *cloud.objects.blob_names(), *cloud.uploads.blob_names()}
     )
 

@@ -47,10 +47,7 @@ class ServeOptions:
     """How to serve a cloud.
 
     Args:
-        home: its directory.
-        host: address to listen on.
         port: port to listen on; 0 for that of the last run, or any free one.
-        images: process images to register.
         isolation: "auto", "namespaces" or "plain".
         start_timeout: seconds that a container has to become healthy.
         stop_grace: seconds between SIGTERM and SIGKILL when a container is stopped.

@@ -76,7 +76,7 @@ def load_or_create(home: Home) -> Identity:
 
 
 def _create(home: Home) -> None:
-    """Write the key, then the config file: the config's presence means that both are whole."""
+    """Write the key, then the config file: the config's presence means that both are complete."""
     key = new_key()
     write_secret(home.api_key, to_pem(key))
     add_profile(
@@ -165,7 +165,7 @@ def issue(
         session: verifies the signatures of the session's requests.
         claims: who the principal is.
         now: the present.
-        lifetime: how long the token is good; nothing or less for one that is over.
+        lifetime: how long the token is valid; zero or less makes an expired token.
     """
     payload = {
         **claims,

@@ -1,4 +1,4 @@
-"""Limits and names that Oracle documents, each with the place it comes from.
+"""Limits and names that Oracle documents, each with its source.
 
 Marks: [read] in Oracle's documents or SDK source, [inferred] from samples or behaviour.
 """
@@ -36,7 +36,7 @@ RETRY_TOKEN_LIFETIME = timedelta(hours=24)
 
 # [read] oracle/accelerated-data-science, ads/model/model_metadata.py: METADATA_SIZE_LIMIT,
 # METADATA_VALUE_LENGTH_LIMIT, METADATA_DESCRIPTION_LENGTH_LIMIT. That the size is that of the
-# whole list as JSON is read there too; that the cloud counts so is [inferred].
+# complete list as JSON is read there too; that the cloud counts so is [inferred].
 METADATA_BYTES = 32_000
 METADATA_VALUE_CHARACTERS = 255
 METADATA_DESCRIPTION_CHARACTERS = 255
@@ -130,7 +130,7 @@ MIN_PENDING = timedelta(minutes=3)
 MAX_PENDING = timedelta(hours=1)
 
 # [read] autoscale-vms-custom-metrics-steps.htm: what each query must include; that spaces do not
-# matter and other dimensions may stand beside it is [inferred].
+# matter and other dimensions may be beside it is [inferred].
 SCALING_QUERY_SUBJECT = re.compile(r'\{[^}]*resourceId\s*=\s*"MODEL_DEPLOYMENT_OCID"[^}]*\}')
 
 # --- container registry -----------------------------------------------------------------------

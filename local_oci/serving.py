@@ -141,9 +141,9 @@ async def _serve(
     cloud = build_cloud(
         home, identity, endpoint, processes, options.start_timeout, options.stop_grace
     )
-    if options.registry or cloud.registry_switch.was_on:
+    if options.registry or cloud.registry_lifecycle.existed:
         try:
-            await cloud.registry_switch.turn_on()
+            await cloud.registry_lifecycle.start()
         except RegistryError as error:
             raise ServeError(str(error)) from error
     config = uvicorn.Config(

@@ -19,15 +19,15 @@ from local_oci.contract_check.report import (
 )
 from local_oci.contract_check.trial import (
     UNPRIVILEGED_USER,
+    ContainerRun,
     EngineImage,
     ListeningSocket,
     Note,
     Subject,
-    Trial,
     diagnose,
     find_image,
     has_curl,
-    run_trial,
+    run_container,
 )
 from local_oci.http.errors import ServiceError
 from local_oci.limits import COMMAND_BYTES, DEPLOYED_MODEL_PATH, ENVIRONMENT_BYTES, MIN_PORT
@@ -42,7 +42,7 @@ from local_oci.services.deployments.rules import (
     is_allowed_port,
 )
 
-Tell = Callable[[Finding], None]
+OnFinding = Callable[[Finding], None]
 # [inferred] the shapes for custom containers that local_oci lists are x86 machines.
 _PLATFORM = "linux/amd64"
 _PORTS = "ports in use"
@@ -50,10 +50,10 @@ _KILLED = "was killed by SIGKILL"
 
 
 class _ViolatedError(Exception):
-    """The contract is broken; the rest need not be asked."""
+    """The contract is broken; the remaining checks are skipped."""
 
 
-async def check(request: CheckRequest, tell: Tell, note: Note) -> Report:
+async def check(request: CheckRequest, on_finding: OnFinding, note: Note) -> Report:
     """Check an image with an artifact; nothing is left but the image, if it had to be pulled.
 
     What a check that was killed left is removed as well.
@@ -62,18 +62,18 @@ async def check(request: CheckRequest, tell: Tell, note: Note) -> Report:
         EngineError: no Docker engine answers.
     """
     with check_directory() as directory:
-        run = _Check(request, tell, note)
+        run = _Check(request, on_finding, note)
         with contextlib.suppress(_ViolatedError):
             await run.all_checks(directory / "model")
         return Report(request.image, run.findings, run.output)
 
 
 class _Check:
-    """One check: what is asked, and what was found."""
+    """One check: the request, and what was found."""
 
-    def __init__(self, request: CheckRequest, tell: Tell, note: Note) -> None:
+    def __init__(self, request: CheckRequest, on_finding: OnFinding, note: Note) -> None:
         self._request = request
-        self._tell = tell
+        self._on_finding = on_finding
         self._note = note
         self.findings: list[Finding] = []
         self.output: tuple[str, ...] = ()
@@ -84,7 +84,7 @@ class _Check:
         self._add(environment_finding(self._request))
         self._add(ports_finding(self._request))
         await asyncio.to_thread(remove_left_containers)
-        image = await get_image(self._request.image, self._tell_of_pull)
+        image = await get_image(self._request.image, self._report_pull)
         if isinstance(image, Finding):
             self._add(image)
             return
@@ -94,7 +94,7 @@ class _Check:
         self._add(await asyncio.to_thread(_artifact_finding, self._request.artifact, model))
         await self._check_running(Subject(self._request, image, model))
 
-    def _tell_of_pull(self, fraction: float) -> None:
+    def _report_pull(self, fraction: float) -> None:
         if fraction == 0:
             self._note(f"pulling {self._request.image}")
 
@@ -102,22 +102,22 @@ class _Check:
         user = UNPRIVILEGED_USER if subject.image.runs_as_root else None
         strict = Confinement(user=user)
         self._note(f"starting the container as {user or subject.image.user}")
-        trial = await run_trial(subject, strict)
-        self.output = trial.output
-        if finding := loopback_finding(self._request, trial):
+        run = await run_container(subject, strict)
+        self.output = run.output
+        if finding := loopback_finding(self._request, run):
             self._add(finding)
-        if not trial.healthy:
+        if not run.healthy:
             finding = await diagnose(subject, strict, self._note)
-            self._add(finding or unhealthy_finding(trial))
+            self._add(finding or unhealthy_finding(run))
         self._add(ok("user", f"healthy as {user or subject.image.user}, without capabilities"))
         self._add(ok("file system", "healthy with a read-only artifact and root file system"))
-        self._add(ok("health", f"healthy after {trial.seconds:.1f} seconds"))
-        self._add(listening_finding(self._request, trial))
-        self._add(stop_finding(self._request, trial))
+        self._add(ok("health", f"healthy after {run.seconds:.1f} seconds"))
+        self._add(listening_finding(self._request, run))
+        self._add(stop_finding(self._request, run))
 
     def _add(self, finding: Finding) -> None:
         self.findings.append(finding)
-        self._tell(finding)
+        self._on_finding(finding)
         if finding.outcome is Outcome.VIOLATION:
             raise _ViolatedError
 
@@ -186,11 +186,7 @@ def _rule_finding(name: str, check: Callable[[], None], good: str, remedy: str) 
 
 
 async def get_image(reference: str, report: PullReport) -> EngineImage | Finding:
-    """The image, pulled if the engine does not have it, or the violation.
-
-    Raises:
-        EngineError: no engine answers.
-    """
+    """The image, pulled if the engine does not have it, or the violation."""
     image = await asyncio.to_thread(find_image, reference)
     if image is None:
         try:
@@ -242,11 +238,11 @@ def _absent(text: str) -> Finding:
 # --- a run of the container -------------------------------------------------------------------
 
 
-def loopback_finding(request: CheckRequest, trial: Trial) -> Finding | None:
+def loopback_finding(request: CheckRequest, run: ContainerRun) -> Finding | None:
     """The violation that one of the two ports can be reached from inside alone [inferred]."""
     for port in (request.health_port, request.server_port):
-        places = {socket.loopback for socket in trial.sockets or () if socket.port == port}
-        if places == {True}:
+        loopback = {socket.loopback for socket in run.sockets or () if socket.port == port}
+        if loopback == {True}:
             return violation(
                 _PORTS,
                 f"listens on port {port} of 127.0.0.1 only, where no request arrives",
@@ -255,15 +251,15 @@ def loopback_finding(request: CheckRequest, trial: Trial) -> Finding | None:
     return None
 
 
-def listening_finding(request: CheckRequest, trial: Trial) -> Finding:
+def listening_finding(request: CheckRequest, run: ContainerRun) -> Finding:
     """Whether a healthy container listens where it must, and nowhere where it must not."""
-    if trial.sockets is None:
+    if run.sockets is None:
         return warning(
             _PORTS,
             "which ports it listens on cannot be seen from here",
             "run the check on the machine of the Docker engine",
         )
-    listening = sorted({socket.port for socket in trial.sockets})
+    listening = sorted({socket.port for socket in run.sockets})
     for port in listening:
         if not is_allowed_port(port):
             why = f"below {MIN_PORT}" if port < MIN_PORT else "which the service keeps for itself"
@@ -274,29 +270,29 @@ def listening_finding(request: CheckRequest, trial: Trial) -> Finding:
         return violation(
             _PORTS,
             f"nothing listens on the server's port, {request.server_port}; "
-            f"there is {_ports(trial.sockets)}",
+            f"there is {_ports(run.sockets)}",
             "give the port of the inference server with --port",
         )
-    return ok(_PORTS, _ports(trial.sockets))
+    return ok(_PORTS, _ports(run.sockets))
 
 
-def stop_finding(request: CheckRequest, trial: Trial) -> Finding:
-    """Whether it ends when it is asked to."""
-    if trial.end is None or trial.end == _KILLED:
+def stop_finding(request: CheckRequest, run: ContainerRun) -> Finding:
+    """Whether it ends at SIGTERM."""
+    if run.end is None or run.end == _KILLED:
         return warning(
             "stop",
             f"did not end within {request.stop_grace} seconds after SIGTERM",
             "let process 1 of the container end at SIGTERM, for instance by exec in its script",
         )
-    return ok("stop", f"after SIGTERM it {trial.end}")
+    return ok("stop", f"after SIGTERM it {run.end}")
 
 
-def unhealthy_finding(trial: Trial) -> Finding:
+def unhealthy_finding(run: ContainerRun) -> Finding:
     """The violation that it is not healthy whatever it may do."""
-    seen = f" (it listens on {_ports(trial.sockets)})" if trial.sockets else ""
+    seen = f" (it listens on {_ports(run.sockets)})" if run.sockets else ""
     return violation(
         "health",
-        f"{trial.problem}{seen}",
+        f"{run.problem}{seen}",
         "see what it wrote; --timeout gives it more time, the cloud gives it 10 minutes",
     )
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from local_oci.home import Lock, is_locked
 from local_oci.runtime.artifact import remove_tree
-from local_oci.runtime.docker_engine import connect, engine_errors_told
+from local_oci.runtime.docker_engine import connect, translate_engine_errors
 
 _LABEL = "local_oci.check"
 _PREFIX = "local_oci-check-"
@@ -30,15 +30,11 @@ def owner_labels() -> dict[str, str]:
 
 
 def remove_left_containers() -> None:
-    """Remove the containers of checks that have ended without doing so. Blocks.
-
-    Raises:
-        EngineError: no engine answers.
-    """
+    """Remove the containers of checks that have ended without doing so. Blocks."""
     from docker.errors import APIError
 
-    with contextlib.closing(connect()) as client, engine_errors_told():
-        # Sparse: one that is removed meanwhile must not be an error.
+    with contextlib.closing(connect()) as client, translate_engine_errors():
+        # Sparse: a container that is removed meanwhile must not be an error.
         containers = client.containers.list(all=True, sparse=True, filters={"label": _LABEL})
         for container in containers:
             owner = container.attrs["Labels"][_LABEL]

@@ -16,11 +16,6 @@ class CheckRequest:
     Args:
         image: reference of an image that the Docker engine has or can pull.
         artifact: zip archive or directory.
-        entrypoint: as in the deployment's configuration.
-        cmd: as in the deployment's configuration.
-        server_port: port of the inference server.
-        health_port: port of the health check.
-        environment: the user's variables.
         timeout: seconds that the container has to become healthy.
         stop_grace: seconds that it has to end after SIGTERM.
     """

@@ -23,7 +23,7 @@ from local_oci.runtime.docker_container import (
     start_container,
     written_files,
 )
-from local_oci.runtime.docker_engine import connect, engine_errors_told
+from local_oci.runtime.docker_engine import connect, translate_engine_errors
 from local_oci.runtime.health import EndedError, UnhealthyError, wait_until_healthy
 from local_oci.runtime.runner import Launch, StartError, Stream
 from local_oci.services.deployments.rules import health_path
@@ -74,14 +74,10 @@ class EngineImage:
 
 
 def find_image(reference: str) -> EngineImage | None:
-    """An image that the engine has. Blocks.
-
-    Raises:
-        EngineError: no engine answers.
-    """
+    """An image that the engine has. Blocks."""
     from docker.errors import APIError
 
-    with contextlib.closing(connect()) as client, engine_errors_told():
+    with contextlib.closing(connect()) as client, translate_engine_errors():
         try:
             attributes: dict[str, Any] = client.images.get(reference).attrs
         except APIError:  # unknown, or no reference at all
@@ -96,14 +92,10 @@ def find_image(reference: str) -> EngineImage | None:
 
 
 def has_curl(image: EngineImage) -> bool:
-    """Whether curl can be run in a container of the image. Blocks.
-
-    Raises:
-        EngineError: no engine answers.
-    """
+    """Whether curl can be run in a container of the image. Blocks."""
     from docker.errors import APIError
 
-    with contextlib.closing(connect()) as client, engine_errors_told():
+    with contextlib.closing(connect()) as client, translate_engine_errors():
         container = client.containers.create(
             image.id,
             entrypoint=["curl"],
@@ -132,10 +124,6 @@ class ListeningSocket(NamedTuple):
 
 def listening_sockets(process: int, container: str) -> frozenset[ListeningSocket] | None:
     """The listening sockets of a container.
-
-    Args:
-        process: id of its first process, as the engine tells it.
-        container: its id.
 
     Returns:
         None where that process cannot be seen: the engine is not on this machine.
@@ -168,7 +156,7 @@ def _is_loopback(address: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What runs in every trial: the request's image with the unpacked artifact."""
+    """What is run: the request's image with the unpacked artifact."""
 
     request: CheckRequest
     image: EngineImage
@@ -176,7 +164,7 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class ContainerRun:
     """How a run went.
 
     Args:
@@ -203,7 +191,7 @@ class Trial:
         return self.problem is None
 
 
-async def run_trial(subject: Subject, confinement: Confinement) -> Trial:
+async def run_container(subject: Subject, confinement: Confinement) -> ContainerRun:
     """Run the container until it is healthy or cannot be, then stop and remove it."""
     lines: deque[str] = deque(maxlen=_KEPT_LINES)
     started = time.monotonic()
@@ -212,7 +200,7 @@ async def run_trial(subject: Subject, confinement: Confinement) -> Trial:
             _launch(subject, lines), confinement, owner_labels(), subject.request.stop_grace
         )
     except StartError as error:
-        return Trial(problem=f"could not be started: {error}", seconds=0.0)
+        return ContainerRun(problem=f"could not be started: {error}", seconds=0.0)
     try:
         problem = await _health_problem(subject.request, container)
         seconds = time.monotonic() - started
@@ -224,7 +212,7 @@ async def run_trial(subject: Subject, confinement: Confinement) -> Trial:
         )
     finally:
         await container.remove()
-    return Trial(problem, seconds, sockets, end, output, written_model, written_root)
+    return ContainerRun(problem, seconds, sockets, end, output, written_model, written_root)
 
 
 def _launch(subject: Subject, lines: deque[str]) -> Launch:
@@ -298,7 +286,7 @@ def _changes(diff: Iterable[dict[str, Any]]) -> list[str]:
     above = {parent for path in paths for parent in path.parents}
     mounts = {PurePosixPath(point) for point in _MOUNT_POINTS}
     mounts |= {parent for point in mounts for parent in point.parents}
-    # Python's caches come last: that they cannot be written hinders nobody.
+    # Python's caches come last: a server works without writing them.
     return [
         str(path) for path in sorted(paths - above - mounts, key=lambda p: (p.suffix == ".pyc", p))
     ]
@@ -323,9 +311,9 @@ async def diagnose(subject: Subject, strict: Confinement, note: Note) -> Finding
     """
     for relaxation in _relaxations(strict, subject.image.runs_as_root):
         note(f"not healthy; trying again {relaxation.what}")
-        trial = await run_trial(subject, relaxation.confinement)
-        if trial.healthy:
-            return _relaxed_finding(trial, relaxation.confinement)
+        run = await run_container(subject, relaxation.confinement)
+        if run.healthy:
+            return _relaxed_finding(run, relaxation.confinement)
     return None
 
 
@@ -342,18 +330,18 @@ def _relaxations(strict: Confinement, image_runs_as_root: bool) -> Iterator[_Rel
     yield _Relaxation("without any of these constraints", free)
 
 
-def _relaxed_finding(trial: Trial, relaxed: Confinement) -> Finding:
+def _relaxed_finding(run: ContainerRun, relaxed: Confinement) -> Finding:
     """What the run that was healthy says, by what it wrote."""
-    if trial.written_model or (not relaxed.read_only_model and relaxed.read_only_root):
+    if run.written_model or (not relaxed.read_only_model and relaxed.read_only_root):
         return violation(
             "artifact",
-            f"wrote under {DEPLOYED_MODEL_PATH}: {_some(trial.written_model)}",
+            f"wrote under {DEPLOYED_MODEL_PATH}: {_some(run.written_model)}",
             "write to /tmp, or put the file into the artifact; there it is mounted read-only",
         )
-    if trial.written_root or not relaxed.read_only_root:
+    if run.written_root or not relaxed.read_only_root:
         return violation(
             "file system",
-            f"wrote {_some(trial.written_root)} (docker diff)",
+            f"wrote {_some(run.written_root)} (docker diff)",
             "write to /tmp, for instance with HOME=/tmp among the variables",
         )
     return violation(

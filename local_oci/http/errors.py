@@ -42,7 +42,7 @@ def related_resource_not_found(what: str) -> ServiceError:
 
 
 def not_authenticated(reason: str) -> ServiceError:
-    """401: no signature, or one that does not fit the request."""
+    """401: no signature, or a wrong one."""
     return ServiceError(
         401,
         "NotAuthenticated",

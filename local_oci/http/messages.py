@@ -54,11 +54,11 @@ def validate_details(model: type[DetailsT], value: Any) -> DetailsT:
 
 def _refusal(error: ValidationError) -> ServiceError:
     first = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
+    field = ".".join(str(part) for part in first["loc"])
     if first["type"] == "missing":
-        return missing_parameter(place)
+        return missing_parameter(field)
     problem = first["msg"].removeprefix("Value error, ")
-    return invalid_parameter(f"{place or 'body'}: {problem}.")
+    return invalid_parameter(f"{field or 'body'}: {problem}.")
 
 
 async def read_details(request: Request, model: type[DetailsT]) -> DetailsT:
@@ -75,12 +75,12 @@ def required_query(request: Request, name: str) -> str:
 
 
 def integer_query(request: Request, name: str, default: int, maximum: int) -> int:
-    """A positive whole number from the query, `default` if absent, cut to `maximum`."""
+    """A positive integer from the query, `default` if absent, cut to `maximum`."""
     text = request.query_params.get(name)
     if text is None:
         return default
     if not text.isdecimal() or int(text) < 1:
-        raise invalid_parameter(f"{name}: '{text}' is not a positive whole number.")
+        raise invalid_parameter(f"{name}: '{text}' is not a positive integer.")
     return min(int(text), maximum)
 
 
@@ -102,11 +102,7 @@ def check_if_match(request: Request, record: Record) -> None:
 
 
 def parse_time(text: str, name: str) -> datetime:
-    """An RFC 3339 time with a zone.
-
-    Raises:
-        ServiceError: 400 InvalidParameter.
-    """
+    """An RFC 3339 time with a zone."""
     try:
         value = datetime.fromisoformat(text)
     except ValueError as error:

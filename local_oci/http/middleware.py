@@ -173,7 +173,7 @@ def _target(scope: Scope) -> str:
     return f"{path}?{query.decode('latin-1')}" if query else path
 
 
-def from_here(handler: Handler) -> Handler:
+def local_only(handler: Handler) -> Handler:
     """Refuse callers from other machines, as if there were nothing."""
 
     @wraps(handler)

@@ -114,17 +114,17 @@ def page_response(
 
 
 def entries_response(request: Request, entries: Sequence[WireModel]) -> Response:
-    """One page of what has no key but its place, such as the steps of a work request."""
+    """One page of entries without keys, such as the steps of a work request."""
     limit = integer_query(request, "limit", DEFAULT_PAGE, MAX_PAGE)
     token = request.query_params.get("page")
-    first = _place(token) if token else 0
+    first = _offset(token) if token else 0
     last = first + limit
     content = [entry.model_dump(mode="json", by_alias=True) for entry in entries[first:last]]
     following = make_token((str(last), "")) if last < len(entries) else None
     return json_response(content, headers=next_page_header(following))
 
 
-def _place(token: str) -> int:
+def _offset(token: str) -> int:
     text = read_token(token)[0]
     if not text.isdecimal():
         raise invalid_parameter("page: this is not a token from opc-next-page.")
@@ -137,11 +137,7 @@ def make_token(key: SortKey) -> str:
 
 
 def read_token(token: str) -> SortKey:
-    """The sort key in a page token.
-
-    Raises:
-        ServiceError: 400 InvalidParameter.
-    """
+    """The sort key in a page token."""
     try:
         value: Any = json.loads(base64.urlsafe_b64decode(token))
         first, second = value

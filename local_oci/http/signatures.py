@@ -1,6 +1,6 @@
 """Verification of Oracle's request signatures. Pure: no clock, no network, no body is read here.
 
-The scheme (draft-cavage-http-signatures, "rsa-sha256", version 1) is the one that the Python SDK
+The scheme (draft-cavage-http-signatures, "rsa-sha256", version 1) is what the Python SDK
 implements in `oci/signer.py` (2.189.0).
 """
 
@@ -46,11 +46,7 @@ class SignedRequest:
 
 
 def verify(request: SignedRequest, identity: Identity, now: datetime) -> None:
-    """Check who sent a request and that its head is as it was signed.
-
-    Raises:
-        ServiceError: 401 NotAuthenticated.
-    """
+    """Check who sent a request and that its head is as it was signed."""
     required = _ALWAYS_SIGNED | (_BODY_HEADERS if request.body_is_signed else frozenset())
     verify_with(request, _key(key_id_of(request), identity, now), now, required)
 
@@ -65,9 +61,6 @@ def verify_with(
         key: verifies the signature.
         now: the server's clock, with a time zone.
         required: what the signature must cover besides the date.
-
-    Raises:
-        ServiceError: 401 NotAuthenticated.
     """
     parameters = _authorization(request.headers)
     if parameters.get("algorithm") != "rsa-sha256" or parameters.get("version", "1") != "1":
@@ -95,11 +88,7 @@ def _key(key_id: str | None, identity: Identity, now: datetime) -> rsa.RSAPublic
 
 
 def check_body(body: bytes, headers: Mapping[str, str]) -> None:
-    """Compare a body with the hash that its signature covers.
-
-    Raises:
-        ServiceError: 401 NotAuthenticated.
-    """
+    """Compare a body with the hash that its signature covers."""
     digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
     if headers.get("x-content-sha256") != digest:
         raise not_authenticated("the body does not have the signed x-content-sha256")

@@ -1,4 +1,4 @@
-"""Unpacking a model artifact, and refusing one that would write outside its directory."""
+"""Unpacking a model artifact, and refusing it if it would write outside its directory."""
 
 from __future__ import annotations
 
@@ -78,10 +78,6 @@ def _safe_path(name: str) -> PurePosixPath:
 def copy_unpacked(source: Path, target: Path) -> None:
     """Lay out a directory as if it came from an archive: links followed, usual modes. Blocks.
 
-    Args:
-        source: what would be in the archive.
-        target: directory to make.
-
     Raises:
         OSError: something cannot be read; shutil.Error names all that cannot.
     """
@@ -98,7 +94,7 @@ def make_read_only(directory: Path) -> None:
 
 
 def remove_tree(directory: Path) -> None:
-    """Remove a directory, also one that `make_read_only` treated. Blocks."""
+    """Remove a directory, also after `make_read_only`. Blocks."""
     if not directory.exists():
         return
     for path in [directory, *(path for path in directory.rglob("*") if path.is_dir())]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from local_oci.limits import DEPLOYED_MODEL_PATH
-from local_oci.runtime.docker_engine import EngineError, connect, engine_errors_told
+from local_oci.runtime.docker_engine import EngineError, connect, translate_engine_errors
 from local_oci.runtime.runner import Address, Launch, LineReader, StartError, Stream, describe_exit
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class DockerContainer:
         return None
 
     async def remove(self) -> None:
-        """Remove it with its volumes; one that runs is killed."""
+        """Remove it with its volumes; kill it if it runs."""
         await asyncio.to_thread(_discard, self._started)
 
     def _follow(self) -> None:
@@ -157,7 +157,7 @@ class DockerContainer:
                 self._call(self._feed, reader, data)
 
     def _call(self, callback: Any, *arguments: Any) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody listens
+        with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(callback, *arguments)
 
     def _feed(self, reader: LineReader, data: bytes) -> None:
@@ -171,12 +171,7 @@ class DockerContainer:
 
 
 def describe_end(status: int, state: Mapping[str, Any]) -> str:
-    """How a container ended.
-
-    Args:
-        status: its exit status.
-        state: `State` of Docker's inspection.
-    """
+    """How a container ended."""
     if state.get("OOMKilled"):
         return f"ran out of memory and {describe_exit(status)}"
     return describe_exit(status)
@@ -187,7 +182,7 @@ def _start(launch: Launch, confinement: Confinement, labels: Mapping[str, str]) 
 
     try:
         client = connect()
-        with engine_errors_told():
+        with translate_engine_errors():
             return _start_by(client, launch, confinement, labels)
     except EngineError as error:
         raise StartError(str(error)) from error
@@ -249,15 +244,15 @@ def _options(launch: Launch, confinement: Confinement, labels: Mapping[str, str]
         "security_opt": ["no-new-privileges"],
         "init": False,
         "stop_signal": "SIGTERM",
-        "healthcheck": {"test": ["NONE"]},  # health is asked for from outside
+        "healthcheck": {"test": ["NONE"]},  # health is probed from outside
         "log_config": LogConfig(type="none"),
     }
 
 
 def _published(container: Any, port: int) -> Address:
     """Where a port can be reached; a container that ended at once has none, and gets port 0."""
-    places = container.attrs["NetworkSettings"]["Ports"].get(f"{port}/tcp")
-    return Address(int(places[0]["HostPort"]) if places else 0)
+    bindings = container.attrs["NetworkSettings"]["Ports"].get(f"{port}/tcp")
+    return Address(int(bindings[0]["HostPort"]) if bindings else 0)
 
 
 def _terminate(container: Any, stop_grace: int) -> None:
@@ -269,7 +264,7 @@ def _terminate(container: Any, stop_grace: int) -> None:
 
 
 def _discard(started: _Started) -> None:
-    """Remove a container; one that cannot be removed now is found by its labels later."""
+    """Remove a container; if that fails now, its labels let it be found later."""
     from docker.errors import DockerException, NotFound
     from requests import RequestException
 

@@ -1,8 +1,8 @@
 """A client of the Docker engine, its errors in one sentence, and containers left there.
 
 The SDK is imported by the functions that need it, since importing it takes time. A file in the
-cloud's directory names the engines that may hold left containers, so that no engine is asked
-without need, and the right one is asked whatever DOCKER_HOST says by then.
+cloud's directory names the engines that may hold left containers, so that no engine is queried
+without need, and the right one is, whatever DOCKER_HOST says by then.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class EngineError(Exception):
 
 
 def engine_host() -> str:
-    """What DOCKER_HOST says; empty where the SDK finds the engine by itself."""
+    """What DOCKER_HOST says; empty where the SDK finds the engine on its own."""
     return os.environ.get("DOCKER_HOST", "")
 
 
@@ -46,7 +46,7 @@ def connect(host: str = "", timeout: float = _TIMEOUT_SECONDS) -> DockerClient:
     """
     from docker.client import DockerClient, from_env
 
-    with engine_errors_told(host or engine_host()):
+    with translate_engine_errors(host or engine_host()):
         client: DockerClient = (
             DockerClient(base_url=host, timeout=timeout) if host else from_env(timeout=timeout)
         )
@@ -55,7 +55,7 @@ def connect(host: str = "", timeout: float = _TIMEOUT_SECONDS) -> DockerClient:
 
 
 @contextmanager
-def engine_errors_told(host: str = "") -> Iterator[None]:
+def translate_engine_errors(host: str = "") -> Iterator[None]:
     """Turn the SDK's errors, except refusals by the engine, into an `EngineError` that names it."""
     from docker.errors import APIError, DockerException
     from requests import RequestException
@@ -88,7 +88,7 @@ def remember_engine(home: Home) -> None:
 
 
 def remove_left_containers(home: Home) -> int:
-    """Remove all containers of a cloud that nobody serves; return how many there were. Blocks.
+    """Remove all containers of a cloud without a server; return how many there were. Blocks.
 
     Raises:
         EngineError: an engine that may hold some does not answer.
@@ -108,8 +108,8 @@ def _known_engines(home: Home) -> list[str]:
 def _remove_from(host: str, home: Home) -> int:
     from docker.errors import APIError, NotFound
 
-    with contextlib.closing(connect(host)) as client, engine_errors_told():
-        # Sparse: one that is removed meanwhile must not be an error.
+    with contextlib.closing(connect(host)) as client, translate_engine_errors():
+        # Sparse: a container that is removed meanwhile must not be an error.
         containers = client.containers.list(
             all=True, sparse=True, filters={"label": f"{_HOME_LABEL}={home.root}"}
         )

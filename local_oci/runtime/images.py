@@ -1,4 +1,4 @@
-"""Process images: directories that stand in for container images.
+"""Process images: directories in place of container images.
 
 `<directory>/bin` holds the programs that a deployment's cmd and entrypoint name. Which reference
 means which directory is kept in a file of the cloud's own directory, so that `start --image`

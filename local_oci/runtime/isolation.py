@@ -33,10 +33,6 @@ class IsolationError(Exception):
 def choose_isolation(home: Home, wanted: str) -> Isolation:
     """Turn "auto" into what this machine allows. It forks: to be called before any thread starts.
 
-    Args:
-        home: the cloud's directory.
-        wanted: "auto" or an `Isolation`.
-
     Raises:
         IsolationError: namespaces are wanted and this machine refuses them.
     """
@@ -59,7 +55,7 @@ def _try_namespaces(home: Home) -> str:
         read_end, write_end = os.pipe()
         child = os.fork()
         if child == 0:
-            _enter_and_furnish(Path(name), write_end)
+            _enter_and_set_up(Path(name), write_end)
         os.close(write_end)
         with os.fdopen(read_end) as pipe:
             refusal = pipe.read()
@@ -67,7 +63,7 @@ def _try_namespaces(home: Home) -> str:
         return refusal
 
 
-def _enter_and_furnish(directory: Path, report: int) -> None:
+def _enter_and_set_up(directory: Path, report: int) -> None:
     """The child's part; it never returns."""
     model, staging = directory / "model", directory / "staging"
     try:
@@ -76,7 +72,7 @@ def _enter_and_furnish(directory: Path, report: int) -> None:
         namespaces.enter()
         init = os.fork()
         if init == 0:
-            namespaces.furnish(model, Path(DEPLOYED_MODEL_PATH), staging, DEFAULT_SHM_SIZE)
+            namespaces.set_up(model, Path(DEPLOYED_MODEL_PATH), staging, DEFAULT_SHM_SIZE)
         else:
             os.waitpid(init, 0)
     except OSError as error:

@@ -1,6 +1,6 @@
 """The program that keeps one container's processes: `python -m local_oci.runtime.keeper FILE`.
 
-It stands between the cloud and the processes of a container so that none of them can outlive
+It runs between the cloud and the processes of a container so that none of them can outlive
 either: SIGTERM stops them gracefully, SIGHUP, which the kernel sends when the cloud dies, at once.
 It ends as the container's command ends, with 128 + n for signal n.
 
@@ -99,10 +99,10 @@ def _run_apart(task: Task) -> int:
     init = os.fork()
     if init == 0:
         os.close(lifeline)
-        _exit_with(lambda: _init(task, alive))
+        _exit_with(lambda: _run_init(task, alive))
     os.close(alive)
     os.close(task.status_descriptor)
-    _obey(
+    _handle_signals(
         stop=lambda: os.kill(init, signal.SIGTERM),
         kill=lambda: os.kill(init, signal.SIGKILL),
         grace_seconds=task.grace_seconds,
@@ -110,13 +110,13 @@ def _run_apart(task: Task) -> int:
     return _exit_status(os.waitpid(init, 0)[1])
 
 
-def _init(task: Task, keeper_alive: int) -> int:
+def _run_init(task: Task, keeper_alive: int) -> int:
     """Process 1: furnish the namespaces, run relay and command, reap, end with the command."""
     namespaces.set_parent_death_signal(signal.SIGKILL)
     if select.select([keeper_alive], [], [], 0)[0]:
         return 1  # the keeper died before the line above
     try:
-        namespaces.furnish(
+        namespaces.set_up(
             Path(task.model), Path(task.mount_point), Path(task.staging), task.shm_size
         )
     except OSError as error:
@@ -164,7 +164,7 @@ def _run_plain(task: Task) -> int:
             os._exit(1)
         _execute(task)
     os.close(task.status_descriptor)
-    _obey(
+    _handle_signals(
         stop=lambda: os.kill(command, signal.SIGTERM),
         kill=_kill_descendants,
         grace_seconds=task.grace_seconds,
@@ -194,10 +194,10 @@ def _kill_descendants() -> None:
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal() and (parent := _parent(entry)) is not None:
             children.setdefault(parent, []).append(int(entry.name))
-    doomed = list(children.get(os.getpid(), []))
-    for process in doomed:
-        doomed.extend(children.get(process, []))
-    for process in doomed:
+    descendants = list(children.get(os.getpid(), []))
+    for process in descendants:
+        descendants.extend(children.get(process, []))
+    for process in descendants:
         try:
             os.kill(process, signal.SIGKILL)
         except ProcessLookupError:
@@ -231,7 +231,9 @@ def _execute(task: Task) -> None:
     os._exit(_COMMAND_NOT_FOUND)
 
 
-def _obey(stop: Callable[[], None], kill: Callable[[], None], grace_seconds: float) -> None:
+def _handle_signals(
+    stop: Callable[[], None], kill: Callable[[], None], grace_seconds: float
+) -> None:
     """Let SIGTERM stop the container, with a deadline, and SIGHUP kill it."""
 
     def terminate(*_: object) -> None:

@@ -111,7 +111,7 @@ def enter() -> None:
         Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
 
 
-def furnish(model: Path, mount_point: Path, staging: Path, shm_size: str) -> None:
+def set_up(model: Path, mount_point: Path, staging: Path, shm_size: str) -> None:
     """Set up mounts and network; called by process 1 of the new namespaces.
 
     Args:
@@ -119,13 +119,10 @@ def furnish(model: Path, mount_point: Path, staging: Path, shm_size: str) -> Non
         mount_point: where to show it, read-only; nothing is made there on the host.
         staging: an empty directory.
         shm_size: size of /dev/shm, in tmpfs(5) notation.
-
-    Raises:
-        OSError: this machine refuses it.
     """
     mount(None, "/", flags=MS_REC | MS_SLAVE)
     _mount_own_proc()
-    _provide(mount_point, staging)
+    _make_directory(mount_point, staging)
     _bind_read_only(model, mount_point)
     mount("tmpfs", "/dev/shm", kind="tmpfs", options=f"size={shm_size},mode=1777")
     _loopback_up()
@@ -139,7 +136,7 @@ def _mount_own_proc() -> None:
         return
 
 
-def _provide(directory: Path, staging: Path) -> None:
+def _make_directory(directory: Path, staging: Path) -> None:
     """Make a directory exist in this mount namespace alone.
 
     The deepest ancestor that exists is covered by a tmpfs which holds all that the ancestor
@@ -150,7 +147,7 @@ def _provide(directory: Path, staging: Path) -> None:
     ancestor = next(parent for parent in directory.parents if parent.is_dir())
     mount("tmpfs", staging, kind="tmpfs", options="mode=755")
     for entry in os.scandir(ancestor):
-        _mirror(entry, staging / entry.name)
+        _bind_entry(entry, staging / entry.name)
     staging.joinpath(directory.relative_to(ancestor)).mkdir(parents=True)
     if ancestor == Path("/"):
         os.chroot(staging)
@@ -159,7 +156,7 @@ def _provide(directory: Path, staging: Path) -> None:
         mount(staging, ancestor, flags=MS_MOVE)
 
 
-def _mirror(entry: os.DirEntry[str], target: Path) -> None:
+def _bind_entry(entry: os.DirEntry[str], target: Path) -> None:
     if entry.is_symlink():
         target.symlink_to(Path(entry.path).readlink())
         return

@@ -1,4 +1,4 @@
-"""The runner without a container engine: process trees stand in for containers."""
+"""The runner without a container engine: process trees in place of containers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _HOME = "home"
 _STAGING = "staging"
 _KEPT_LINES = 20
 _LOCK_TIMEOUT_SECONDS = 5.0
-# The keeper ends by itself within the grace period; so much later it is killed.
+# The keeper ends within the grace period; so much later it is killed.
 _KEEPER_PATIENCE_SECONDS = 1.0
 
 
@@ -215,7 +215,7 @@ def _command(launch: Launch) -> list[str]:
 
 
 def _view_plain(launch: Launch) -> _View:
-    """No namespaces: other paths and other ports, and a launcher that is told so."""
+    """No namespaces: other paths and other ports, which variables name to the launcher."""
 
     def translate(text: str) -> str:
         return text.replace(DEPLOYED_MODEL_PATH, str(launch.model))

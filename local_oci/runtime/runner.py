@@ -170,7 +170,7 @@ class Runner(Protocol):
         Args:
             reference: which one.
             digest: which of those that the reference ever meant; None for the present one.
-            report: told how far it is, if something must be fetched.
+            report: receives the progress, if something must be fetched.
 
         Returns:
             What `Launch.image` has to be.

@@ -19,9 +19,9 @@ from local_oci.runtime.docker_container import Confinement, DockerContainer, sta
 from local_oci.runtime.docker_engine import (
     EngineError,
     connect,
-    engine_errors_told,
     labels_of,
     remember_engine,
+    translate_engine_errors,
 )
 from local_oci.runtime.process import ProcessRunner
 from local_oci.runtime.runner import (
@@ -114,7 +114,7 @@ async def pull_image(
         repository: the reference without what follows.
         version: tag or digest.
         login: `auth_config` of the SDK; None for what `docker login` left, if anything.
-        report: told how far it is.
+        report: receives the progress.
 
     Raises:
         PullError: the registry has no such image, refuses, or takes too long.
@@ -159,7 +159,7 @@ class _Pull:
         self._abandoned = threading.Event()
 
     def abandon(self) -> None:
-        """Nobody waits for it any more: the engine gives up when the connection is closed."""
+        """Give up: the engine stops when the connection is closed."""
         self._abandoned.set()
 
     def run(self, report: PullReport) -> None:
@@ -168,7 +168,7 @@ class _Pull:
         repository, version, login = self._source
         progress = _Progress()
         client = connect(timeout=PULL_TIMEOUT_SECONDS)
-        with contextlib.closing(client), engine_errors_told():
+        with contextlib.closing(client), translate_engine_errors():
             try:
                 for event in client.api.pull(
                     repository, tag=version, auth_config=login, stream=True, decode=True
@@ -199,9 +199,9 @@ class _Progress:
         known = [sizes for sizes in self._layers.values() if sizes is not None]
         total = sum(size for _, size in known)
         if total:
-            whole = total * len(self._layers) / len(known)
+            expected = total * len(self._layers) / len(known)
             here = sum(done for done, _ in known)
-            self._fraction = max(self._fraction, min(here / whole, 1.0))
+            self._fraction = max(self._fraction, min(here / expected, 1.0))
         return self._fraction
 
     def _note(self, layer: str, status: str, event: Mapping[str, Any]) -> None:
@@ -215,7 +215,7 @@ class _Progress:
 
 
 async def run_abandonable(function: Callable[[], Result]) -> Result:
-    """Run a function in a thread that goes on alone if the caller is cancelled."""
+    """Run a function in a thread that continues alone if the caller is cancelled."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Result] = loop.create_future()
 
@@ -225,7 +225,7 @@ async def run_abandonable(function: Callable[[], Result]) -> Result:
             settled.set_result(function())
         except Exception as error:
             settled.set_exception(error)
-        with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody listens
+        with contextlib.suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(_settle, future, settled)
 
     threading.Thread(target=run, daemon=True).start()

@@ -17,11 +17,11 @@ from local_oci.services.deployments.fleet import Fleet
 from local_oci.services.deployments.models import ModelDeployment
 from local_oci.services.faults.plan import FaultFile, FaultPlan
 from local_oci.services.invocation.forwarding import Throttle
-from local_oci.services.logs.store import LogService
+from local_oci.services.logs.store import LogStore
 from local_oci.services.object_storage.models import Bucket
 from local_oci.services.object_storage.store import Objects, Uploads
 from local_oci.services.registry.contents import Repositories
-from local_oci.services.registry.service import ContainerRegistry, RegistrySwitch
+from local_oci.services.registry.service import ContainerRegistry, RegistryLifecycle
 from local_oci.services.users.store import AuthTokens
 from local_oci.services.work_requests.engine import WorkRequests
 from local_oci.services.work_requests.models import WorkRequest
@@ -47,17 +47,17 @@ class Cloud:
     buckets: Collection[Bucket]
     objects: Objects
     uploads: Uploads
-    logs: LogService
+    logs: LogStore
     auth_tokens: AuthTokens
     repositories: Repositories
-    registry_switch: RegistrySwitch
+    registry_lifecycle: RegistryLifecycle
     faults: FaultPlan
     throttle: Throttle = field(default_factory=Throttle)
 
     @property
     def registry(self) -> ContainerRegistry | None:
         """The container registry, if there is one."""
-        return self.registry_switch.registry
+        return self.registry_lifecycle.registry
 
 
 def build_cloud(
@@ -73,8 +73,8 @@ def build_cloud(
     blobs = Blobs(home)
     auth_tokens = AuthTokens(database)
     repositories = Repositories(database)
-    registry_switch = RegistrySwitch(home, endpoint, identity, repositories, auth_tokens)
-    runner = CombinedRunner(processes, DockerRunner(home, registry_switch, stop_grace))
+    registry_lifecycle = RegistryLifecycle(home, endpoint, identity, repositories, auth_tokens)
+    runner = CombinedRunner(processes, DockerRunner(home, registry_lifecycle, stop_grace))
     return Cloud(
         home=home,
         identity=identity,
@@ -93,10 +93,10 @@ def build_cloud(
         buckets=Collection(database, "bucket", Bucket, lambda record: record.name),
         objects=Objects(database, blobs),
         uploads=Uploads(database, blobs),
-        logs=LogService(database),
+        logs=LogStore(database),
         auth_tokens=auth_tokens,
         repositories=repositories,
-        registry_switch=registry_switch,
+        registry_lifecycle=registry_lifecycle,
         faults=FaultPlan(FaultFile(home.faults)),
     )
 

@@ -46,7 +46,7 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class WrittenBlob(Blob):
-    """A blob that was written as a whole, so that its MD5 is known."""
+    """A blob that was written in one go, so that its MD5 is known."""
 
     md5: str
 
@@ -132,7 +132,7 @@ class Blobs:
         """Remove a blob."""
         _remove(self.path(name))
 
-    def sweep(self, wanted: set[str]) -> None:
+    def remove_unused(self, wanted: set[str]) -> None:
         """Remove unfinished uploads and every blob that nothing refers to."""
         shutil.rmtree(self._home.uploads)
         self._home.uploads.mkdir()

@@ -48,7 +48,7 @@ class Database:
         self._connection.executescript(_SCHEMA)
 
     def execute(self, statement: str, *parameters: object) -> sqlite3.Cursor:
-        """Run one statement; outside `transaction` it commits by itself."""
+        """Run one statement; outside `transaction` it commits at once."""
         return self._connection.execute(statement, parameters)
 
     @contextmanager

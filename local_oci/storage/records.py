@@ -167,7 +167,7 @@ class Collection(Generic[RecordT]):
         return self.put(record.model_copy(update={"etag": new_etag(), **fields}))
 
     def delete(self, key: str) -> None:
-        """Forget a record; one that is not there is no error."""
+        """Forget a record; an absent record is no error."""
         self._database.execute("DELETE FROM records WHERE kind = ? AND key = ?", self._kind, key)
 
     def scan(self, start: str = "", end: str = _LAST) -> Iterator[RecordT]:

@@ -45,18 +45,18 @@ UNSIGNED_BODIES = [UnsignedBody("POST", _PATH), UnsignedBody("PUT", _PATH)]
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _Item:
     """The item of metadata that a path names; 404 if there is none."""
 
     catalog: Catalog
     model: Model
     kind: Kind
-    item: Metadata
+    metadata: Metadata
 
     @property
     def artifact(self) -> MetadatumArtifact | None:
         """Its artifact, if it has one."""
-        key = f"{self.model.id}/{self.kind}/{self.item.key}"
+        key = f"{self.model.id}/{self.kind}/{self.metadata.key}"
         return self.catalog.metadatum_artifacts.get(key)
 
     def mark(self, *, has_artifact: bool) -> None:
@@ -64,7 +64,7 @@ class _Place:
         model = self.catalog.model(self.model.id)
         items = tuple(
             each.model_copy(update={"has_artifact": has_artifact})
-            if each.key == self.item.key
+            if each.key == self.metadata.key
             else each
             for each in getattr(model, self.kind.field)
         )
@@ -73,48 +73,48 @@ class _Place:
 
 async def create_metadatum_artifact(request: Request, kind: Kind) -> Response:
     """Store the artifact of an item that has none; 409 if it has [inferred]."""
-    place = _place(request, kind)
-    if place.artifact is not None:
+    item = _item(request, kind)
+    if item.artifact is not None:
         raise conflict("The metadata item has an artifact already; update it.")
-    return await _store(request, place)
+    return await _store(request, item)
 
 
 async def update_metadatum_artifact(request: Request, kind: Kind) -> Response:
     """Replace the artifact of an item."""
-    place = _place(request, kind)
-    _existing(place)
-    return await _store(request, place)
+    item = _item(request, kind)
+    _existing(item)
+    return await _store(request, item)
 
 
 async def get_metadatum_artifact_content(request: Request, kind: Kind) -> Response:
     """Send the artifact of an item; a HEAD gets the headers only."""
-    artifact = _existing(_place(request, kind))
+    artifact = _existing(_item(request, kind))
     blobs = cloud_of(request).blobs
     return blob_response(request, blobs, artifact.blob, artifact.size, artifact.headers)
 
 
 async def delete_metadatum_artifact(request: Request, kind: Kind) -> Response:
     """Delete the artifact of an item; the item stays."""
-    place = _place(request, kind)
-    artifact = _existing(place)
+    item = _item(request, kind)
+    artifact = _existing(item)
     check_if_match(request, artifact)
-    place.catalog.metadatum_artifacts.delete(artifact.key)
-    place.mark(has_artifact=False)
+    item.catalog.metadatum_artifacts.delete(artifact.key)
+    item.mark(has_artifact=False)
     await asyncio.to_thread(cloud_of(request).blobs.delete, artifact.blob)
     return empty_response()
 
 
-async def _store(request: Request, place: _Place) -> Response:
+async def _store(request: Request, item: _Item) -> Response:
     blobs = cloud_of(request).blobs
-    previous = place.artifact
+    previous = item.artifact
     if previous is not None:
         check_if_match(request, previous)
     blob = await receive_blob(request, blobs)
-    name = str(place.item.key)
-    artifact = place.catalog.metadatum_artifacts.put(
+    name = str(item.metadata.key)
+    artifact = item.catalog.metadatum_artifacts.put(
         MetadatumArtifact(
-            model_id=place.model.id,
-            kind=place.kind,
+            model_id=item.model.id,
+            kind=item.kind,
             metadatum=name,
             blob=blob.name,
             size=blob.size,
@@ -124,24 +124,26 @@ async def _store(request: Request, place: _Place) -> Response:
             ),
         )
     )
-    place.mark(has_artifact=True)
+    item.mark(has_artifact=True)
     if previous is not None:
         await asyncio.to_thread(blobs.delete, previous.blob)
     return empty_response(204, {"etag": artifact.etag})
 
 
-def _place(request: Request, kind: Kind) -> _Place:
+def _item(request: Request, kind: Kind) -> _Item:
     catalog = cloud_of(request).catalog
     model = catalog.model(request.path_params["model_id"])
     items: tuple[Metadata, ...] = getattr(model, kind.field)
-    found = next((item for item in items if item.key == request.path_params["key"]), None)
+    found = next(
+        (metadata for metadata in items if metadata.key == request.path_params["key"]), None
+    )
     if found is None:
         raise not_found()
-    return _Place(catalog, model, kind, found)
+    return _Item(catalog, model, kind, found)
 
 
-def _existing(place: _Place) -> MetadatumArtifact:
-    artifact = place.artifact
+def _existing(item: _Item) -> MetadatumArtifact:
+    artifact = item.artifact
     if artifact is None:
         raise not_found()
     return artifact

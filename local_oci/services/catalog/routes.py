@@ -38,13 +38,13 @@ from local_oci.services.catalog.models import (
     UpdateModelDetails,
     UpdateProjectDetails,
 )
-from local_oci.services.catalog.store import place, updated
+from local_oci.services.catalog.store import add_to_version_set, with_changes
 from local_oci.services.catalog.workflows import (
     accept_export,
     accept_import,
-    attach,
+    attach_artifact,
     check_unused,
-    delete,
+    remove_model,
 )
 from local_oci.services.cloud import Cloud, cloud_of
 from local_oci.services.work_requests.models import Operation
@@ -153,7 +153,7 @@ def create_model(request: Request, body: bytes) -> Response:
         display_name=details.display_name or _default_name(MODEL_TYPE),
         created_by=cloud.identity.user,
     )
-    return record_response(cloud.catalog.models.put(place(cloud.catalog, model)))
+    return record_response(cloud.catalog.models.put(add_to_version_set(cloud.catalog, model)))
 
 
 async def get_model(request: Request) -> Response:
@@ -200,7 +200,9 @@ async def update_model(request: Request) -> Response:
     model = _model(request)
     check_if_match(request, model)
     catalog = cloud_of(request).catalog
-    return record_response(catalog.models.change(updated(catalog, model, given_fields(details))))
+    return record_response(
+        catalog.models.change(with_changes(catalog, model, given_fields(details)))
+    )
 
 
 async def delete_model(request: Request) -> Response:
@@ -209,7 +211,7 @@ async def delete_model(request: Request) -> Response:
     model = _model(request)
     check_if_match(request, model)
     check_unused(cloud, model)
-    await delete(cloud, model)
+    await remove_model(cloud, model)
     return empty_response()
 
 
@@ -245,7 +247,7 @@ async def create_model_artifact(request: Request) -> Response:
     check_if_match(request, model)
     blob = await receive_blob(request, cloud.blobs)
     disposition = request.headers.get("content-disposition", 'attachment; filename="artifact.zip"')
-    artifact = attach(cloud, model.id, blob, disposition)
+    artifact = attach_artifact(cloud, model.id, blob, disposition)
     return empty_response(204, {"etag": artifact.etag})
 
 
@@ -279,7 +281,7 @@ async def import_model_artifact(request: Request) -> Response:
 
 
 async def get_model_provenance(request: Request) -> Response:
-    """Where a model comes from; 404 if nobody said."""
+    """Where a model comes from; 404 if that is unknown."""
     model = _model(request)
     if model.provenance is None:
         raise not_found()

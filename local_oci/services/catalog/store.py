@@ -93,8 +93,8 @@ class Catalog:
 # --- versions ---------------------------------------------------------------------------------
 
 
-def place(catalog: Catalog, model: Model) -> Model:
-    """Give a model that names a set its place in it.
+def add_to_version_set(catalog: Catalog, model: Model) -> Model:
+    """Number a model within the set that it names.
 
     Raises:
         ServiceError: 400 without such a set, 409 if the label is taken.
@@ -112,17 +112,17 @@ def place(catalog: Catalog, model: Model) -> Model:
     )
 
 
-def updated(catalog: Catalog, model: Model, changed: dict[str, Any]) -> Model:
-    """A model with some fields changed, in its place.
+def with_changes(catalog: Catalog, model: Model, changed: dict[str, Any]) -> Model:
+    """A model with some fields changed, in its version set.
 
     Raises:
-        ServiceError: 400 if it would change its set, or as in `place`.
+        ServiceError: 400 if it would change its set, or as in `add_to_version_set`.
     """
     target = model.model_copy(update=changed)
     if target.model_version_set_id != model.model_version_set_id:
         if model.model_version_set_id is not None:
             raise invalid_parameter("modelVersionSetId: a model cannot leave its version set.")
-        return place(catalog, target)
+        return add_to_version_set(catalog, target)
     if target.model_version_set_id is not None and target.version_label != model.version_label:
         _check_label(catalog, target)
     return target

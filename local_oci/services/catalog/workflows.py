@@ -35,16 +35,16 @@ from local_oci.storage.blobs import Blob
 
 def accept_export(cloud: Cloud, model: Model, source: ObjectStorageSource) -> WorkRequest:
     """Queue the copy of an object into the catalog, after checking that it is there."""
-    _check_place(source.namespace, source.source_region, "sourceRegion")
+    _check_location(source.namespace, source.source_region, "sourceRegion")
     if cloud.objects.find(source.source_bucket, source.source_object_name) is None:
-        place = f"object {source.source_object_name} in bucket {source.source_bucket}"
-        raise related_resource_not_found(place)
+        missing = f"object {source.source_object_name} in bucket {source.source_bucket}"
+        raise related_resource_not_found(missing)
     return _accept(cloud, Operation.EXPORT_ARTIFACT, model, source.model_dump_json())
 
 
 def accept_import(cloud: Cloud, model: Model, destination: ObjectStorageDestination) -> WorkRequest:
     """Queue the copy of an artifact into a bucket, after checking that both are there."""
-    _check_place(destination.namespace, destination.destination_region, "destinationRegion")
+    _check_location(destination.namespace, destination.destination_region, "destinationRegion")
     cloud.catalog.artifact(model.id)
     if cloud.buckets.get(destination.destination_bucket) is None:
         raise related_resource_not_found(f"bucket {destination.destination_bucket}")
@@ -64,7 +64,7 @@ async def export_artifact(cloud: Cloud, work: Work) -> None:
         raise WorkError("InternalServerError", f"{source.source_object_name} is damaged.")
     file_name = source.source_object_name.rpartition("/")[2]
     try:
-        attach(cloud, work.record.subject, blob, f'attachment; filename="{file_name}"')
+        attach_artifact(cloud, work.record.subject, blob, f'attachment; filename="{file_name}"')
     except ServiceError as error:
         raise WorkError(error.code, error.message) from error
     work.step("The artifact is in the model catalog", 100)
@@ -86,7 +86,7 @@ async def delete_models_of_version_set(cloud: Cloud, work: Work) -> None:
     """The work of a version set's end."""
     models = cloud.catalog.models_of(work.record.subject)
     for model in models:
-        await delete(cloud, model)
+        await remove_model(cloud, model)
     work.step(f"Deleted with {len(models)} models", 100)
 
 
@@ -94,7 +94,7 @@ def _accept(cloud: Cloud, operation: Operation, model: Model, parameters: str) -
     return cloud.work_requests.accept(operation, model, MODEL_TYPE, "models", parameters=parameters)
 
 
-def _check_place(namespace: str, region: str, name: str) -> None:
+def _check_location(namespace: str, region: str, name: str) -> None:
     if namespace != NAMESPACE:
         raise related_resource_not_found(f"namespace {namespace}")
     if region != REGION:
@@ -104,7 +104,7 @@ def _check_place(namespace: str, region: str, name: str) -> None:
 # --- attaching an artifact to a model ---------------------------------------------------------
 
 
-def attach(cloud: Cloud, model_id: str, blob: Blob, content_disposition: str) -> Artifact:
+def attach_artifact(cloud: Cloud, model_id: str, blob: Blob, content_disposition: str) -> Artifact:
     """Make a blob the artifact of a model.
 
     Artifacts are immutable: the same bytes again are no change, other bytes are refused.
@@ -114,13 +114,13 @@ def attach(cloud: Cloud, model_id: str, blob: Blob, content_disposition: str) ->
         ServiceError: 409 Conflict, or 404 if the model was deleted meanwhile; the blob is gone.
     """
     try:
-        return _attach(cloud, model_id, blob, content_disposition)
+        return _attach_artifact(cloud, model_id, blob, content_disposition)
     except ServiceError:
         cloud.blobs.delete(blob.name)
         raise
 
 
-def _attach(cloud: Cloud, model_id: str, blob: Blob, content_disposition: str) -> Artifact:
+def _attach_artifact(cloud: Cloud, model_id: str, blob: Blob, content_disposition: str) -> Artifact:
     cloud.catalog.model(model_id)
     present = cloud.catalog.artifacts.get(model_id)
     if present is None:
@@ -160,7 +160,7 @@ def check_unused(cloud: Cloud, model: Model) -> None:
         raise incorrect_state("A model deployment uses the model; delete the deployment first.")
 
 
-async def delete(cloud: Cloud, model: Model) -> None:
+async def remove_model(cloud: Cloud, model: Model) -> None:
     """Delete a model, its artifact and those of its metadata."""
     catalog = cloud.catalog
     artifact = catalog.artifacts.get(model.id)

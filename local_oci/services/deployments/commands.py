@@ -45,11 +45,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def create(cloud: Cloud, details: CreateDeploymentDetails) -> tuple[ModelDeployment, WorkRequest]:
-    """Begin a deployment.
-
-    Raises:
-        ServiceError: 400 or 409, see `rules`.
-    """
+    """Begin a deployment."""
     cloud.catalog.check_project(details.project_id)
     check_configuration(cloud, details.model_deployment_configuration_details)
     check_capacity(cloud, details.model_deployment_configuration_details)
@@ -72,11 +68,7 @@ def create(cloud: Cloud, details: CreateDeploymentDetails) -> tuple[ModelDeploym
 def update(
     cloud: Cloud, deployment: ModelDeployment, details: UpdateDeploymentDetails
 ) -> WorkRequest:
-    """Begin an update.
-
-    Raises:
-        ServiceError: 400 or 409, see `rules` and `updates`.
-    """
+    """Begin an update."""
     _check_state(deployment, _UPDATABLE)
     target = plan(deployment, details)
     check_groups(deployment, changed_groups(deployment, target))
@@ -99,11 +91,7 @@ def update(
 
 
 def activate(cloud: Cloud, deployment: ModelDeployment) -> WorkRequest:
-    """Begin INACTIVE to ACTIVE.
-
-    Raises:
-        ServiceError: 400 or 409.
-    """
+    """Begin INACTIVE to ACTIVE."""
     _check_state(deployment, {DeploymentState.INACTIVE})
     check_configuration(cloud, deployment.model_deployment_configuration_details)
     check_capacity(cloud, deployment.model_deployment_configuration_details, deployment.id)
@@ -112,22 +100,14 @@ def activate(cloud: Cloud, deployment: ModelDeployment) -> WorkRequest:
 
 
 def deactivate(cloud: Cloud, deployment: ModelDeployment) -> WorkRequest:
-    """Begin ACTIVE to INACTIVE.
-
-    Raises:
-        ServiceError: 409.
-    """
+    """Begin ACTIVE to INACTIVE."""
     _check_state(deployment, _SERVING)
     cloud.deployments.change(deployment, lifecycle_state=DeploymentState.UPDATING)
     return _accept(cloud, Operation.DEACTIVATE_DEPLOYMENT, deployment)
 
 
 def delete(cloud: Cloud, deployment: ModelDeployment) -> WorkRequest:
-    """Begin the end.
-
-    Raises:
-        ServiceError: 409.
-    """
+    """Begin the deletion."""
     _check_state(deployment, _DELETABLE)
     cloud.deployments.change(deployment, lifecycle_state=DeploymentState.DELETING)
     return _accept(cloud, Operation.DELETE_DEPLOYMENT, deployment)
@@ -220,7 +200,7 @@ def check_capacity(
 
     Args:
         cloud: the cloud.
-        configuration: what is asked for.
+        configuration: of the deployment.
         deployment_id: the deployment that it is for, if that is there already.
     """
     others = (other for other in cloud.deployments.scan() if other.id != deployment_id)

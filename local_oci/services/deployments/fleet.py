@@ -41,32 +41,26 @@ _log = logging.getLogger("local_oci.deployments")
 
 
 class PullSteps:
-    """Tells a pull's beginning and its quarters, each once.
-
-    Args:
-        step: receives message and percentage of the whole job.
-        first: percentage when the pull begins.
-        last: percentage when it is done.
-    """
+    """Reports a pull's beginning and its quarters, each once."""
 
     def __init__(self, step: Step, first: float, last: float) -> None:
         self._step = step
         self._first = first
         self._last = last
-        self._told = -1
+        self._reported = -1
 
     def report(self, fraction: float) -> None:
         """The pull is so far, from 0 to 1."""
         quarter = int(fraction * _QUARTERS)
-        if quarter > self._told:
-            self._told = quarter
+        if quarter > self._reported:
+            self._reported = quarter
             done = quarter / _QUARTERS
             message = f"{_TEXT}: {done:.0%}" if quarter else _TEXT
             self._step(message, self._first + done * (self._last - self._first))
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class LaunchRequest:
     """A container to start for a deployment.
 
     Args:
@@ -75,8 +69,8 @@ class Order:
         container: what to run.
         artifact: the model's artifact.
         output: receives the container's lines.
-        sick_seconds: when to give it up as never healthy, whatever its health check says; None to
-            believe the health check.
+        unhealthy_seconds: when to give it up as never healthy, whatever its health check says;
+            None to trust the health check.
     """
 
     deployment_id: str
@@ -84,10 +78,10 @@ class Order:
     container: ContainerConfiguration
     artifact: Path
     output: OutputSink
-    sick_seconds: float | None = None
+    unhealthy_seconds: float | None = None
 
 
-class Running:
+class RunningContainer:
     """A healthy container of a deployment, with the requests that are in it."""
 
     def __init__(self, container: Container, directory: Path) -> None:
@@ -127,8 +121,8 @@ class Running:
         except TimeoutError:
             _log.warning("stopping a container with %d requests in it", self._in_flight)
 
-    async def break_down(self) -> None:
-        """End the container as if it had ended by itself."""
+    async def crash(self) -> None:
+        """End the container as if it had crashed."""
         await self._container.stop()
 
     async def stop(self) -> None:
@@ -146,35 +140,33 @@ class Fleet:
         self._home = home
         self._runner = runner
         self._start_timeout = start_timeout
-        self._running: dict[str, Running] = {}
+        self._running: dict[str, RunningContainer] = {}
 
-    def get(self, deployment_id: str) -> Running | None:
+    def get(self, deployment_id: str) -> RunningContainer | None:
         """The container that answers for a deployment."""
         return self._running.get(deployment_id)
 
-    async def launch(self, order: Order, step: Step) -> Running:
+    async def launch(self, request: LaunchRequest, step: Step) -> RunningContainer:
         """Start a container and wait until it is healthy; it does not answer for anyone yet.
-
-        Args:
-            order: what to start.
-            step: told what happens, with percentages from 10 to 60.
 
         Raises:
             WorkError: it could not be started or did not become healthy; nothing is left.
         """
-        directory = self._home.deployments / f"{order.deployment_id}.{secrets.token_hex(4)}"
+        directory = self._home.deployments / f"{request.deployment_id}.{secrets.token_hex(4)}"
         directory.mkdir()
         try:
-            return await self._launch_in(directory, order, step)
+            return await self._launch_in(directory, request, step)
         except BaseException:
             await asyncio.to_thread(remove_tree, directory)
             raise
 
-    async def _launch_in(self, directory: Path, order: Order, step: Step) -> Running:
-        image = await self._pull(order.container, step)
+    async def _launch_in(
+        self, directory: Path, request: LaunchRequest, step: Step
+    ) -> RunningContainer:
+        image = await self._pull(request.container, step)
         step("Unpacking the model artifact", 30)
         model = directory / "model"
-        unpacking = asyncio.create_task(asyncio.to_thread(unpack, order.artifact, model))
+        unpacking = asyncio.create_task(asyncio.to_thread(unpack, request.artifact, model))
         try:
             await asyncio.shield(unpacking)
         except asyncio.CancelledError:
@@ -184,16 +176,16 @@ class Fleet:
             raise WorkError("InvalidArtifact", f"{_BOOTSTRAP}: {error}.") from error
         step("Starting container", 40)
         try:
-            container = await self._runner.start(self._launch_of(order, image, directory, model))
+            container = await self._runner.start(self._launch_of(request, image, directory, model))
         except StartError as error:
             raise WorkError("ContainerStartFailed", f"{_BOOTSTRAP}: {error}.") from error
         step("Waiting for the container to be healthy", 60)
         try:
-            await self._wait_until_healthy(container, order)
+            await self._wait_until_healthy(container, request)
         except BaseException:
             await container.stop()
             raise
-        return Running(container, directory)
+        return RunningContainer(container, directory)
 
     async def _pull(self, container: ContainerConfiguration, step: Step) -> str:
         steps = PullSteps(step, first=10, last=30)
@@ -202,22 +194,24 @@ class Fleet:
         except PullError as error:
             raise WorkError("ImagePullFailed", f"{_BOOTSTRAP}: {error}.") from error
 
-    def _launch_of(self, order: Order, image: str, directory: Path, model: Path) -> Launch:
-        configuration = order.container
+    def _launch_of(
+        self, request: LaunchRequest, image: str, directory: Path, model: Path
+    ) -> Launch:
+        configuration = request.container
         variables = configuration.environment_variables
-        log = self.output_file(order.deployment_id)
+        log = self.output_file(request.deployment_id)
 
         def output(stream: Stream, lines: list[str]) -> None:
             with log.open("a") as file:
                 file.writelines(f"{line}\n" for line in lines)
-            order.output(stream, lines)
+            request.output(stream, lines)
 
         return Launch(
             image=image,
             entrypoint=configuration.entrypoint,
             cmd=configuration.cmd,
             environment=variables
-            | service_variables(order.deployment_id, order.tenancy, configuration),
+            | service_variables(request.deployment_id, request.tenancy, configuration),
             server_port=configuration.server_port,
             health_port=configuration.health_check_port,
             model=model,
@@ -230,12 +224,12 @@ class Fleet:
         """Where people find what a deployment's containers wrote."""
         return self._home.outputs / f"{deployment_id}.log"
 
-    async def _wait_until_healthy(self, container: Container, order: Order) -> None:
-        configuration = order.container
+    async def _wait_until_healthy(self, container: Container, request: LaunchRequest) -> None:
+        configuration = request.container
         path = health_path(configuration.environment_variables)
         try:
-            if order.sick_seconds is not None:
-                await asyncio.sleep(order.sick_seconds)
+            if request.unhealthy_seconds is not None:
+                await asyncio.sleep(request.unhealthy_seconds)
                 raise UnhealthyError("an injected fault")
             await wait_until_healthy(container, path, self._start_timeout)
         except EndedError as ended:
@@ -247,7 +241,7 @@ class Fleet:
                 f"(GET {path} on port {configuration.health_check_port}: {problem})",
             ) from None
 
-    async def install(self, deployment_id: str, running: Running) -> None:
+    async def install(self, deployment_id: str, running: RunningContainer) -> None:
         """Let a container answer for a deployment from now on, then end its predecessor."""
         predecessor = self._running.get(deployment_id)
         self._running[deployment_id] = running

@@ -32,7 +32,7 @@ from local_oci.services.deployments.models import (
     UpdateDeploymentDetails,
 )
 from local_oci.services.deployments.rules import all_shapes
-from local_oci.services.deployments.updates import Target, plan
+from local_oci.services.deployments.updates import DeploymentSpec, plan
 from local_oci.services.work_requests.models import WorkRequest
 
 _CONFIGURATION = "modelDeploymentConfigurationDetails"
@@ -107,7 +107,7 @@ async def deactivate_model_deployment(request: Request) -> Response:
 
 
 async def delete_model_deployment(request: Request) -> Response:
-    """Begin the end."""
+    """Begin the deletion."""
     return _accepted(request, commands.delete)
 
 
@@ -132,7 +132,7 @@ def _existing(request: Request) -> ModelDeployment:
     return deployment
 
 
-def _container(configured: CreateDeploymentDetails | Target) -> ContainerConfiguration:
+def _container(configured: CreateDeploymentDetails | DeploymentSpec) -> ContainerConfiguration:
     return configured.model_deployment_configuration_details.environment_configuration_details
 
 

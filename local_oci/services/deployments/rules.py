@@ -44,7 +44,7 @@ from local_oci.storage.records import Record
 
 _FILE = "shapes.toml"
 _CUSTOM_NETWORKING = "CUSTOM_NETWORKING"
-# Whole hours, minutes and seconds of an ISO 8601 duration, as in PT5M.
+# Hours, minutes and seconds of an ISO 8601 duration, as in PT5M.
 _DURATION = re.compile(r"PT(?=\d)(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?")
 _DEFAULT_PREDICT_PATH = "/predict"
 _DEFAULT_HEALTH_PATH = "/health"
@@ -267,7 +267,7 @@ def check_custom_endpoints(endpoints: Sequence[CustomEndpoint]) -> None:
 
 
 def is_triton(variables: Mapping[str, str]) -> bool:
-    """Whether the service maps its endpoints to Triton's by itself."""
+    """Whether the service maps its endpoints to Triton's on its own."""
     return variables.get("CONTAINER_TYPE") == "TRITON"
 
 

@@ -40,7 +40,7 @@ class Group(StrEnum):
 NEEDS_NEW_CONTAINER = frozenset({Group.ENVIRONMENT, Group.MODEL, Group.CONTAINER})
 
 
-class Target(WireModel):
+class DeploymentSpec(WireModel):
     """What a deployment shall be after an update."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -70,13 +70,13 @@ class Target(WireModel):
         return {name: getattr(self, name) for name in self.FIELDS}
 
 
-def plan(current: ModelDeployment, details: UpdateDeploymentDetails) -> Target:
+def plan(current: ModelDeployment, details: UpdateDeploymentDetails) -> DeploymentSpec:
     """Lay an update over what there is; an absent field stays.
 
     Raises:
         ServiceError: 400 if the result is no valid configuration.
     """
-    given = {name: getattr(details, name) for name in Target.FIELDS}
+    given = {name: getattr(details, name) for name in DeploymentSpec.FIELDS}
     fields = {
         name: getattr(current, name) if value is None else value for name, value in given.items()
     }
@@ -84,7 +84,7 @@ def plan(current: ModelDeployment, details: UpdateDeploymentDetails) -> Target:
         current.model_deployment_configuration_details,
         details.model_deployment_configuration_details or {},
     )
-    return Target(**fields)
+    return DeploymentSpec(**fields)
 
 
 def _merge(current: Configuration, update: dict[str, Any]) -> Configuration:
@@ -97,7 +97,7 @@ def _merge(current: Configuration, update: dict[str, Any]) -> Configuration:
     return validate_details(Configuration, merged)
 
 
-def changed_groups(current: ModelDeployment, target: Target) -> set[Group]:
+def changed_groups(current: ModelDeployment, target: DeploymentSpec) -> set[Group]:
     """The groups in which an update differs from what there is."""
     old = current.model_deployment_configuration_details
     new = target.model_deployment_configuration_details

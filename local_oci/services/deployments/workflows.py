@@ -9,15 +9,19 @@ from dataclasses import replace
 
 from local_oci.runtime.runner import Stream
 from local_oci.services.cloud import Cloud
-from local_oci.services.deployments.fleet import Order, Running, Step
+from local_oci.services.deployments.fleet import LaunchRequest, RunningContainer, Step
 from local_oci.services.deployments.models import Configuration, DeploymentState, ModelDeployment
-from local_oci.services.deployments.updates import NEEDS_NEW_CONTAINER, Target, changed_groups
+from local_oci.services.deployments.updates import (
+    NEEDS_NEW_CONTAINER,
+    DeploymentSpec,
+    changed_groups,
+)
 from local_oci.services.logs.store import Category
 from local_oci.services.work_requests.engine import Work, WorkError, Workflow
 from local_oci.services.work_requests.models import Operation
 
 _ACTIVE_TEXT = "Model Deployment is Active."  # Oracle's words
-# Before a container that ended by itself is replaced, so that one that ends at once costs little.
+# Before a container that ended is replaced, so that an immediate end again costs little.
 _REPLACEMENT_PAUSE_SECONDS = 1.0
 _DELETED_TEXT = "Model Deployment with all associated resources has been deleted"  # Oracle's words
 
@@ -48,13 +52,13 @@ class DeploymentWorkflows:
 
     async def create(self, work: Work) -> None:
         """CREATING to ACTIVE, or FAILED."""
-        await self._bring_up(work, on_failure=DeploymentState.FAILED)
+        await self._start(work, on_failure=DeploymentState.FAILED)
 
     async def activate(self, work: Work) -> None:
         """UPDATING to ACTIVE, or back to INACTIVE."""
-        await self._bring_up(work, on_failure=DeploymentState.INACTIVE)
+        await self._start(work, on_failure=DeploymentState.INACTIVE)
 
-    async def _bring_up(self, work: Work, on_failure: DeploymentState) -> None:
+    async def _start(self, work: Work, on_failure: DeploymentState) -> None:
         deployment = self._deployment(work)
         configuration = deployment.model_deployment_configuration_details
         try:
@@ -69,7 +73,7 @@ class DeploymentWorkflows:
     async def update(self, work: Work) -> None:
         """UPDATING to ACTIVE (or INACTIVE, as before); after a failure the old one serves on."""
         deployment = self._deployment(work)
-        target = Target.model_validate(json.loads(work.record.parameters))
+        target = DeploymentSpec.model_validate(json.loads(work.record.parameters))
         await self._finish_restoring(deployment.id)
         try:
             if deployment.serving and self._needs_container(deployment, target):
@@ -124,7 +128,7 @@ class DeploymentWorkflows:
         configuration = deployment.model_deployment_configuration_details
         try:
             running = await self._cloud.fleet.launch(
-                self._order(deployment.id, configuration), step
+                self._launch_request(deployment.id, configuration), step
             )
         except WorkError as failure:
             _log.warning("restoring %s: %s", deployment.id, failure.message)
@@ -145,30 +149,32 @@ class DeploymentWorkflows:
 
     async def _launch(
         self, deployment_id: str, configuration: Configuration, work: Work
-    ) -> Running:
+    ) -> RunningContainer:
         work.step("Creating compute resource configuration", 5)
-        faults = self._cloud.faults.bring_up(work.record.operation_type)
+        faults = self._cloud.faults.take_start_fault(work.record.operation_type)
         step: Step = work.step
-        order = self._order(deployment_id, configuration)
+        request = self._launch_request(deployment_id, configuration)
         running = await self._cloud.fleet.launch(
-            replace(order, sick_seconds=faults.sick_seconds), step
+            replace(request, unhealthy_seconds=faults.unhealthy_seconds), step
         )
-        if faults.life_seconds is not None:
-            self._watch_over(asyncio.create_task(self._break_down(running, faults.life_seconds)))
+        if faults.healthy_seconds is not None:
+            self._watch_over(
+                asyncio.create_task(self._crash_later(running, faults.healthy_seconds))
+            )
         return running
 
-    async def _break_down(self, running: Running, seconds: float) -> None:
+    async def _crash_later(self, running: RunningContainer, seconds: float) -> None:
         """End a container after a while, for an injected fault."""
         await asyncio.sleep(seconds)
         if not running.stopping:
-            await running.break_down()
+            await running.crash()
 
     def _watch_over(self, task: asyncio.Task[None]) -> None:
         """Keep a task until it is done."""
         self._watching.add(task)
         task.add_done_callback(self._watching.discard)
 
-    def _order(self, deployment_id: str, configuration: Configuration) -> Order:
+    def _launch_request(self, deployment_id: str, configuration: Configuration) -> LaunchRequest:
         model_id = configuration.model_configuration_details.model_id
         artifact = self._cloud.catalog.artifacts.get(model_id)
         if artifact is None:
@@ -179,7 +185,7 @@ class DeploymentWorkflows:
             if deployment is not None:
                 self._cloud.logs.write_deployment(deployment, Category.PREDICT, lines)
 
-        return Order(
+        return LaunchRequest(
             deployment_id=deployment_id,
             tenancy=self._cloud.identity.tenancy,
             container=configuration.environment_configuration_details,
@@ -187,19 +193,19 @@ class DeploymentWorkflows:
             output=output,
         )
 
-    def _needs_container(self, deployment: ModelDeployment, target: Target) -> bool:
+    def _needs_container(self, deployment: ModelDeployment, target: DeploymentSpec) -> bool:
         """Whether an update changes what runs, or finds nothing running."""
         running = self._cloud.fleet.get(deployment.id)
         if running is None or not running.answering:
             return True
         return bool(changed_groups(deployment, target) & NEEDS_NEW_CONTAINER)
 
-    async def _install(self, deployment_id: str, running: Running) -> None:
+    async def _install(self, deployment_id: str, running: RunningContainer) -> None:
         self._watch_over(asyncio.create_task(self._watch(deployment_id, running)))
         await self._cloud.fleet.install(deployment_id, running)
 
-    async def _watch(self, deployment_id: str, running: Running) -> None:
-        """Replace a container that ends though nobody stopped it."""
+    async def _watch(self, deployment_id: str, running: RunningContainer) -> None:
+        """Replace a container that ends without being stopped."""
         how = await running.wait()
         deployment = self._cloud.deployments.get(deployment_id)
         replaced = self._cloud.fleet.get(deployment_id) is not running

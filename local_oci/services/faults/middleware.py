@@ -26,7 +26,7 @@ from local_oci.storage.records import now
 _REQUEST_KINDS = frozenset(Kind) - WORKFLOW_KINDS
 
 _log = logging.getLogger("local_oci.faults")
-# A slow body comes in pieces of what passes within this time.
+# A slow body comes in pieces that take this time each.
 _PIECE_SECONDS = 0.1
 
 
@@ -99,7 +99,7 @@ class Faults:
         await self._app(scope, receive, send)
 
     async def _let_happen_later(self, seconds: float, scope: Scope, receive: Receive) -> None:
-        """Take a request whole and carry it out when its client has gone."""
+        """Read a request to its end and carry it out when its client has disconnected."""
         messages = [await receive()]
         while messages[-1].get("more_body", False):
             messages.append(await receive())
@@ -108,12 +108,12 @@ class Faults:
         async def replay() -> Message:
             return messages.pop(0) if messages else {"type": "http.disconnect"}
 
-        async def nobody_listens(_message: Message) -> None:
+        async def discard(_message: Message) -> None:
             """The answer goes nowhere."""
 
         async def happen() -> None:
             await asyncio.sleep(seconds)
-            await self._app(scope, replay, nobody_listens)
+            await self._app(scope, replay, discard)
 
         task = asyncio.create_task(happen())
         self._late.add(task)

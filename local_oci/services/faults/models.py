@@ -15,7 +15,7 @@ from local_oci.storage.records import WireModel
 class Kind(StrEnum):
     """What happens."""
 
-    # Refusals in the service's place.
+    # Refusals in place of the service's answer.
     STATUS = "status"  # `status`, `code`, `message`
     THROTTLE = "throttle"  # 429, with a Retry-After of `retry_after` seconds if that is given
     POLICY = "policy"  # 404: no policy allows it
@@ -26,7 +26,7 @@ class Kind(StrEnum):
     RESET = "reset"  # close the connection before anything happens
     CUT_REQUEST = "cut_request"  # close it after `after_bytes` of the request's body
     CUT_RESPONSE = "cut_response"  # close it after `after_bytes` of the response's body
-    LATE_EFFECT = "late_effect"  # close it at once; what was asked happens `seconds` later
+    LATE_EFFECT = "late_effect"  # close it at once; the request has its effect `seconds` later
     SLOW_BODY = "slow_body"  # both bodies pass at `bytes_per_second`
     TIMEOUT = "timeout"  # let the gateway's deadline be `seconds`
     # What becomes of a deployment.
@@ -34,7 +34,7 @@ class Kind(StrEnum):
     BOOTSTRAP = "bootstrap"  # it fails while it starts
     IMAGE_PULL = "image_pull"  # it fails: the image cannot be pulled
     NEVER_HEALTHY = "never_healthy"  # it fails: after `seconds` its container was never healthy
-    DIES_LATER = "dies_later"  # its container ends by itself, `seconds` after it was healthy
+    DIES_LATER = "dies_later"  # its container ends, `seconds` after it was healthy
 
 
 REFUSING_KINDS = frozenset(

@@ -73,8 +73,8 @@ class FaultFile:
             raise FaultFileError(f"{self._path}: {error.strerror}") from error
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            place = ".".join(str(part) for part in first["loc"])
-            raise FaultFileError(f"{self._path}: {place}: {first['msg']}") from error
+            field = ".".join(str(part) for part in first["loc"])
+            raise FaultFileError(f"{self._path}: {field}: {first['msg']}") from error
 
     def _version(self) -> tuple[int, int, int] | None:
         try:
@@ -85,16 +85,16 @@ class FaultFile:
 
 
 @dataclass(frozen=True, slots=True)
-class BringUp:
+class StartFault:
     """What happens to a deployment's new container.
 
     Args:
-        sick_seconds: after how long it is given up as never healthy; None if it is not.
-        life_seconds: how long after its health it ends by itself; None if it does not.
+        unhealthy_seconds: after how long it is given up as never healthy; None if it is not.
+        healthy_seconds: how long after becoming healthy it ends; None if it does not.
     """
 
-    sick_seconds: float | None = None
-    life_seconds: float | None = None
+    unhealthy_seconds: float | None = None
+    healthy_seconds: float | None = None
 
 
 class FaultSource(Protocol):
@@ -105,7 +105,7 @@ class FaultSource(Protocol):
 
 
 class FaultPlan:
-    """Faults in the order in which they were asked for."""
+    """Faults in the order in which they were added."""
 
     def __init__(self, source: FaultSource) -> None:
         self._source = source
@@ -120,7 +120,7 @@ class FaultPlan:
         self._faults.clear()
 
     def pending(self) -> list[Fault]:
-        """What is still to happen. New faults of the source take the place of all others."""
+        """What is still to happen. New faults of the source replace all others."""
         new = self._source.take_new()
         if new is not None:
             self._faults = new
@@ -140,7 +140,7 @@ class FaultPlan:
             self._replace(fault, fault.model_copy(update={"times": left}) if left else None)
         return happening
 
-    def bring_up(self, operation: Operation) -> BringUp:
+    def take_start_fault(self, operation: Operation) -> StartFault:
         """What happens to a deployment that is brought up now.
 
         Raises:
@@ -151,11 +151,11 @@ class FaultPlan:
             if fault.kind in _FAILURES:
                 raise WorkError(*_FAILURES[fault.kind])
             seconds[fault.kind] = fault.seconds
-        return BringUp(seconds.get(Kind.NEVER_HEALTHY), seconds.get(Kind.DIES_LATER))
+        return StartFault(seconds.get(Kind.NEVER_HEALTHY), seconds.get(Kind.DIES_LATER))
 
     def _replace(self, fault: Fault, successor: Fault | None) -> None:
-        place = next(index for index, known in enumerate(self._faults) if known is fault)
-        self._faults[place : place + 1] = [] if successor is None else [successor]
+        position = next(index for index, known in enumerate(self._faults) if known is fault)
+        self._faults[position : position + 1] = [] if successor is None else [successor]
 
 
 def _matches(fault: Fault, operation: str | None, path: str) -> bool:

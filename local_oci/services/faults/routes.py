@@ -1,4 +1,4 @@
-"""`/_local/`: what the cloud itself can be asked, from this machine alone and without signature."""
+"""`/_local/`: requests to the cloud itself, from this machine only and without signature."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from starlette.routing import Route
 from local_oci import GENERATION
 from local_oci.http.errors import invalid_parameter
 from local_oci.http.messages import empty_response, json_response
-from local_oci.http.middleware import LOCAL_PREFIX, from_here
+from local_oci.http.middleware import LOCAL_PREFIX, local_only
 from local_oci.services.cloud import cloud_of
 from local_oci.services.faults.models import FAULTS
 
 
-@from_here
+@local_only
 async def health(request: Request) -> Response:
     """Say which directory this cloud has, and which version serves it."""
     directory = str(cloud_of(request).home.root)
     return json_response({"directory": directory, "generation": GENERATION})
 
 
-@from_here
+@local_only
 async def list_faults(request: Request) -> Response:
     """What is still to happen."""
     faults = cloud_of(request).faults.pending()
     return json_response([fault.model_dump(mode="json", by_alias=True) for fault in faults])
 
 
-@from_here
+@local_only
 async def add_faults(request: Request) -> Response:
     """Let faults happen: a JSON list of them."""
     try:
@@ -40,7 +40,7 @@ async def add_faults(request: Request) -> Response:
     return empty_response()
 
 
-@from_here
+@local_only
 async def clear_faults(request: Request) -> Response:
     """Let none happen any more."""
     cloud_of(request).faults.clear()

@@ -1,7 +1,7 @@
 """Carries one invocation into a container, and its answer back without a change.
 
 A container's own 4xx and 5xx reach the client as they are; the gateway itself answers only when
-there is no answer (503, 500 at the deadline), when a stream was asked for and none came (409), or
+there is no answer (503, 500 at the deadline), when a stream was requested and none came (409), or
 when the tenancy invokes too often (429).
 """
 
@@ -28,7 +28,7 @@ from local_oci.limits import (
     PREDICT_TIMEOUT_SECONDS,
     STREAM_SILENCE_SECONDS,
 )
-from local_oci.services.deployments.fleet import Running
+from local_oci.services.deployments.fleet import RunningContainer
 
 # RFC 9110, section 7.6.1, and what belongs to the exchange with the gateway.
 _HOP_BY_HOP = frozenset(
@@ -57,11 +57,8 @@ class Invocation:
     """A request on its way into a container.
 
     Args:
-        method: HTTP method.
         path: path of the container.
         query: raw query string.
-        headers: the client's headers.
-        body: the client's body.
         deadline_seconds: how long an answer, or a stream's next part, may take.
     """
 
@@ -96,18 +93,18 @@ async def read_invocation(request: Request, path: str, streaming: bool) -> Invoc
     )
 
 
-async def forward(invocation: Invocation, running: Running, receive: Receive) -> Response:
-    """Get the whole answer.
+async def forward(invocation: Invocation, running: RunningContainer, receive: Receive) -> Response:
+    """Get the complete answer.
 
     Raises:
         ServiceError: 500 at the deadline, 503 if there is no server.
-        ClientDisconnect: nobody waits for the answer any more; the container is told.
+        ClientDisconnect: the client disconnected; the container's connection is closed.
     """
 
     async def exchange(client: httpx.AsyncClient) -> Response:
         answer = await client.send(invocation.request(client), stream=True)
         try:
-            return await _whole(answer)
+            return await _complete_response(answer)
         finally:
             await answer.aclose()
 
@@ -117,7 +114,9 @@ async def forward(invocation: Invocation, running: Running, receive: Receive) ->
         )
 
 
-async def forward_stream(invocation: Invocation, running: Running, receive: Receive) -> Response:
+async def forward_stream(
+    invocation: Invocation, running: RunningContainer, receive: Receive
+) -> Response:
     """Get the answer part by part.
 
     Raises:
@@ -130,7 +129,7 @@ async def forward_stream(invocation: Invocation, running: Running, receive: Rece
         answer = await _unless_disconnected(receive, _in_time(sending, invocation.deadline_seconds))
         stack.push_async_callback(answer.aclose)
         if answer.is_error:
-            return await _in_time(_whole(answer), invocation.deadline_seconds)
+            return await _in_time(_complete_response(answer), invocation.deadline_seconds)
         if not _is_stream(answer):
             raise ServiceError(
                 409,
@@ -218,7 +217,7 @@ async def _wait_for_disconnect(receive: Receive) -> None:
         pass
 
 
-async def _whole(answer: httpx.Response) -> Response:
+async def _complete_response(answer: httpx.Response) -> Response:
     content = b"".join([part async for part in answer.aiter_raw()])
     response = Response(content, answer.status_code)
     response.raw_headers = [
@@ -249,7 +248,7 @@ def _stream_failure(code: str, status: int, message: str) -> tuple[bytes, bytes]
 
 
 def unavailable() -> ServiceError:
-    """503: nobody answers in the container."""
+    """503: the container does not answer."""
     return ServiceError(503, "ServiceUnavailable", "Model server unavailable.")
 
 

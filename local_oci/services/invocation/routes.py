@@ -42,7 +42,7 @@ _WILDCARD = "{}"
 
 
 async def predict(request: Request) -> Response:
-    """Call the deployment's predict path, or a path that it opens, and get the whole answer."""
+    """Call the deployment's predict path, or a path that it opens, and get the complete answer."""
     return await _invoke(request, streaming=False)
 
 

@@ -57,7 +57,7 @@ class StreamName:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """`field = 'pattern'`, or `!=`; a `*` in the pattern stands for anything."""
+    """`field = 'pattern'`, or `!=`; a `*` in the pattern matches anything."""
 
     field: str
     equal: bool

@@ -61,7 +61,7 @@ class PushedEntry:
         return value if isinstance(value, dict) else {"message": self.data}
 
 
-class LogService:
+class LogStore:
     """The logs of one cloud."""
 
     def __init__(self, database: Database) -> None:
@@ -136,9 +136,9 @@ class LogService:
     ) -> list[tuple[Position, Entry]]:
         """Entries of some logs within [start, end), oldest first, with their positions."""
         wanted = list(log_ids)
-        places = ", ".join("?" * len(wanted))
+        marks = ", ".join("?" * len(wanted))
         rows = self._database.execute(
-            f"SELECT time, sequence, document FROM log_entries WHERE log_id IN ({places}) "
+            f"SELECT time, sequence, document FROM log_entries WHERE log_id IN ({marks}) "
             "AND time >= ? AND time < ? ORDER BY time, sequence",
             *wanted,
             start.timestamp(),

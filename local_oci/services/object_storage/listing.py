@@ -70,12 +70,7 @@ def read_listing(request: Request) -> Listing:
 
 
 def list_page(objects: Iterable[StoredObject], listing: Listing) -> dict[str, Any]:
-    """One page.
-
-    Args:
-        objects: the bucket's objects with the prefix, at or after `start`, by name.
-        listing: what is asked for.
-    """
+    """One page of a bucket's objects, which must begin at the listing's start, by name."""
     found: list[dict[str, Any]] = []
     prefixes: list[str] = []
     next_start: str | None = None

@@ -35,7 +35,7 @@ class Objects:
         headers: ObjectHeaders | None = None,
         multipart_md5: str | None = None,
     ) -> StoredObject:
-        """Make a blob an object, in the place of an earlier one.
+        """Make a blob an object; it replaces an earlier one of the same name.
 
         Args:
             bucket: bucket name.
@@ -107,7 +107,7 @@ class Uploads:
         return [upload for upload in self._uploads.scan() if upload.bucket == bucket]
 
     def add_part(self, upload: Upload, number: int, blob: WrittenBlob) -> Part:
-        """Store a part, in the place of an earlier one with the same number."""
+        """Store a part; it replaces an earlier one with the same number."""
         earlier = self._parts.get(_part_key(upload.upload_id, number))
         part = self._parts.put(
             Part(

@@ -69,8 +69,8 @@ class Scope:
 def parse_scopes(parameters: Iterable[str]) -> list[Scope]:
     """The repositories in `scope` parameters, each of which may hold several, space-separated.
 
-    Other kinds of resources (the catalog, plugins) and other actions are left out: nobody here is
-    allowed any of them.
+    Other kinds of resources (the catalog, plugins) and other actions are left out: they are
+    allowed to no caller.
     """
     texts = [text for parameter in parameters for text in parameter.split()]
     return [scope for scope in map(_parse, texts) if scope is not None]
@@ -111,7 +111,7 @@ def load_or_create_key(key_file: Path, certificate_file: Path) -> SigningKey:
 
 
 def _create(key_file: Path, certificate_file: Path) -> None:
-    """Write the key, then the certificate: the certificate's presence means that both are whole."""
+    """Write the key, then the certificate: a certificate means that both are complete."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=_KEY_BITS)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, ISSUER)])
     certificate = (
@@ -154,7 +154,7 @@ class TokenIssuer:
         """A token.
 
         Args:
-            subject: OCID of the user, empty for nobody.
+            subject: OCID of the user, empty for an anonymous caller.
             access: what it allows.
             login: what tokens may allow that are got with this one as a password.
         """
@@ -202,7 +202,7 @@ class Caller:
     """Who asks.
 
     Args:
-        user: OCID of the user, empty for nobody.
+        user: OCID of the user, empty for an anonymous caller.
         rights: what the caller may do to the tenancy's repositories.
         login: what tokens may allow that the caller gets with the answer as a password.
     """
@@ -212,7 +212,7 @@ class Caller:
     login: Set[Action] = frozenset()
 
 
-NOBODY = Caller("", frozenset())
+ANONYMOUS = Caller("", frozenset())
 
 
 class Credentials:
@@ -233,7 +233,7 @@ class Credentials:
         scheme, _, value = request.headers.get("authorization", "").partition(" ")
         match scheme.lower():
             case "":
-                return NOBODY
+                return ANONYMOUS
             case "basic":
                 return self._by_password(value)
             case _:
@@ -263,7 +263,7 @@ class Credentials:
 
 
 class AnonymousError(Exception):
-    """Nobody asks for what only a user may do."""
+    """An anonymous caller requests what only a user may do."""
 
 
 class Access:
@@ -277,7 +277,7 @@ class Access:
         """What the caller gets of what it asks for; a scope of which nothing is left is dropped.
 
         Raises:
-            AnonymousError: the caller is nobody, and asks for more than to pull what is public.
+            AnonymousError: an anonymous caller may only pull what is public.
         """
         granted = [Scope(scope.path, self._allowed(caller, scope)) for scope in scopes]
         return [scope for scope in granted if scope.actions]
@@ -287,7 +287,7 @@ class Access:
         if image is None or image.tag is not None or image.digest is not None:
             return frozenset()
         repository = self._repositories.named(image.repository)
-        if caller == NOBODY:
+        if caller == ANONYMOUS:
             if repository is None or not repository.is_public or scope.actions != {Action.PULL}:
                 raise AnonymousError
             return scope.actions

@@ -14,7 +14,7 @@ from local_oci.runtime.namespaces import set_parent_death_signal
 
 
 def main(parent: int, program: str, configuration: str) -> None:
-    """Run the program in this process's place, unless the parent is gone already."""
+    """Replace this process by the program, unless the parent has ended already."""
     set_parent_death_signal(signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit(1)

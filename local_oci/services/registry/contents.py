@@ -54,8 +54,6 @@ class StoredManifest:
     """A manifest.
 
     Args:
-        digest: its name.
-        size: in bytes.
         time: when it came to the repository.
         pushed: when it was last pushed; whoever pushes what is there renews only this.
         layers: by digest; none if it is a list of manifests.

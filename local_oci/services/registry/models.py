@@ -13,7 +13,7 @@ from pydantic import Field
 from local_oci.services.object_storage.models import NAMESPACE
 from local_oci.storage.records import Record, Resource, Tagged, WireModel, now
 
-# Of a whole name, namespace included (reference.NameTotalLengthMax).
+# Of a complete name, namespace included (reference.NameTotalLengthMax).
 _NAME_CHARACTERS = 255
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"

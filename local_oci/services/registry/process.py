@@ -137,7 +137,7 @@ class RegistryProcess:
             await asyncio.wait({self._watch})
 
     async def _watch_over(self, child: asyncio.subprocess.Process) -> None:
-        """Start it again whenever it ends by itself; end it when this task is cancelled."""
+        """Start it again whenever it ends; end it when this task is cancelled."""
         try:
             while True:
                 await child.wait()
@@ -154,7 +154,7 @@ class RegistryProcess:
             await _end(child)
 
     async def _launch(self) -> asyncio.subprocess.Process:
-        """Start a child and wait until it answers; one that does not is gone afterwards."""
+        """Start a child and wait until it answers; end it if it does not."""
         child = await self._spawn()
         try:
             await self._wait_until_it_answers(child)
@@ -224,7 +224,7 @@ def _owner_only(path: str, flags: int) -> int:
 
 
 async def _end(child: asyncio.subprocess.Process) -> None:
-    """SIGTERM, and SIGKILL for one that does not obey."""
+    """SIGTERM, and SIGKILL if it does not end."""
     with contextlib.suppress(ProcessLookupError):
         child.terminate()
     try:

@@ -19,7 +19,7 @@ from local_oci.http.messages import (
     record_response,
     required_query,
 )
-from local_oci.http.middleware import LOCAL_PREFIX, from_here, log_refusal, signed_request
+from local_oci.http.middleware import LOCAL_PREFIX, local_only, log_refusal, signed_request
 from local_oci.http.pages import Page, as_collection, list_response
 from local_oci.http.retry_tokens import once
 from local_oci.limits import REGISTRY_TOKEN_LIFETIME
@@ -42,7 +42,7 @@ from local_oci.services.registry.service import ContainerRegistry
 from local_oci.storage.records import new_ocid
 
 # --- repositories -----------------------------------------------------------------------------
-# Whoever has no signature shows a password, or is nobody.
+# A caller without a signature shows a password, or is anonymous.
 SELF_AUTHENTICATING = frozenset({TOKEN_PATH})
 
 
@@ -280,11 +280,11 @@ def _refusal(status: int, code: str, message: str) -> Response:
     return json_response({"errors": [{"code": code, "message": message}]}, status)
 
 
-@from_here
+@local_only
 async def start_registry(request: Request) -> Response:
     """Start a registry unless one runs; say where it is."""
     try:
-        registry = await cloud_of(request).registry_switch.turn_on()
+        registry = await cloud_of(request).registry_lifecycle.start()
     except RegistryError as error:
         raise ServiceError(503, "ServiceUnavailable", str(error)) from error
     return json_response({"host": registry.host})

@@ -46,11 +46,7 @@ class ContainerRegistry:
         self._issuer = issuer
 
     def token(self, caller: Caller, scopes: Iterable[Scope]) -> str:
-        """A token with what the caller may do of what it asks for.
-
-        Raises:
-            AnonymousError: the caller is nobody, and asks for more than to pull what is public.
-        """
+        """A token with what the caller may do of what it asks for."""
         granted = self._access.grant(caller, scopes)
         return self._issuer.issue(caller.user, granted, caller.login)
 
@@ -113,7 +109,7 @@ class ContainerRegistry:
                     response.raise_for_status()
 
 
-class RegistrySwitch:
+class RegistryLifecycle:
     """Whether a cloud has a container registry."""
 
     def __init__(
@@ -131,27 +127,27 @@ class RegistrySwitch:
         self._repositories = repositories
         self._auth_tokens = auth_tokens
         self._process: RegistryProcess | None = None
-        self._turning_on = asyncio.Lock()
+        self._changing = asyncio.Lock()
 
     @property
-    def was_on(self) -> bool:
+    def existed(self) -> bool:
         """Whether this home ever had a registry; then deployments may need it."""
         return self._home.registry.exists()
 
-    async def turn_on(self) -> ContainerRegistry:
+    async def start(self) -> ContainerRegistry:
         """Start the registry, unless it runs.
 
         Raises:
             RegistryError: it cannot be started; nothing is left running.
         """
-        async with self._turning_on:
+        async with self._changing:
             if self.registry is None:
                 self.registry = await self._start()
             return self.registry
 
-    async def turn_off(self) -> None:
+    async def stop(self) -> None:
         """Stop the registry, if it runs."""
-        async with self._turning_on:
+        async with self._changing:
             self.registry = None
             if self._process is not None:
                 await self._process.stop()

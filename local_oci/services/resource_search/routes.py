@@ -88,7 +88,7 @@ class StructuredSearchDetails(WireModel):
 
 
 class ResourceSummary(Record, Tagged):
-    """What is told of a resource (oci 2.189.0, resource_search.models)."""
+    """What is shown of a resource (oci 2.189.0, resource_search.models)."""
 
     resource_type: str
     identifier: str

@@ -90,11 +90,7 @@ def needed(limit: LimitDefinition, configuration: Configuration) -> int:
 
 
 def check_limits(configuration: Configuration, others: Iterable[ModelDeployment]) -> None:
-    """Refuse a deployment that is one too many: 400 LimitExceeded (API errors).
-
-    Raises:
-        ServiceError: in words of this program's own.
-    """
+    """Refuse a deployment that is one too many: 400 LimitExceeded (API errors)."""
     present = list(others)
     for limit in all_limits():
         need = needed(limit, configuration)

@@ -145,7 +145,7 @@ class Instance:
 
     @property
     def secret(self) -> str:
-        """What stands in the address of its metadata."""
+        """The secret part of its metadata's address."""
         return self._secret.read_text()
 
     @property

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from local_oci.http.errors import invalid_parameter, not_authenticated, not_found
 from local_oci.http.messages import json_response, read_details
-from local_oci.http.middleware import from_here, signed_request
+from local_oci.http.middleware import local_only, signed_request
 from local_oci.http.signatures import check_body, key_id_of, verify_with
 from local_oci.identity import REGION, issue, private_key
 from local_oci.limits import SESSION_LIFETIME
@@ -38,20 +38,20 @@ class FederationRequest(WireModel):
     public_key: str
 
 
-@from_here
+@local_only
 async def get_instance_region(request: Request) -> Response:
     """The region of the instance."""
     _instance(request)
     return PlainTextResponse(REGION)
 
 
-@from_here
+@local_only
 async def get_instance_certificate(request: Request) -> Response:
     """The certificate of the instance; the one between it and an authority is itself."""
     return PlainTextResponse(_instance(request).certificate)
 
 
-@from_here
+@local_only
 async def get_instance_key(request: Request) -> Response:
     """The private key of the certificate."""
     return PlainTextResponse(_instance(request).key)

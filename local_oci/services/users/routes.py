@@ -170,7 +170,7 @@ async def list_availability_domains(request: Request) -> Response:
 
 
 async def list_policies(request: Request) -> Response:
-    """What holds here, as if it were written; it stands in the root compartment."""
+    """The one policy, as if it were written in the root compartment."""
     compartment = required_query(request, "compartmentId")
     tenancy = cloud_of(request).identity.tenancy
     policy = Policy(

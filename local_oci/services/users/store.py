@@ -98,5 +98,5 @@ class AuthTokens:
 
 
 def _hash(token: str) -> str:
-    # A token has 120 random bits, so nobody finds it from a fast hash either.
+    # A token has 120 random bits, so a fast hash does not give it away either.
     return hashlib.sha256(token.encode()).hexdigest()

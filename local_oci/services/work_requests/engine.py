@@ -38,7 +38,7 @@ class Work:
 
     @property
     def record(self) -> WorkRequest:
-        """The work request as it stands."""
+        """The current work request."""
         record = self._records.get(self._id)
         if record is None:
             raise KeyError(self._id)

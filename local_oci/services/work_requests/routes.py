@@ -61,7 +61,7 @@ async def cancel_work_request(request: Request) -> Response:
     record = _work_request(request)
     check_if_match(request, record)
     raise incorrect_state(
-        f"The work request is {record.status}; only one that has not started can be canceled."
+        f"The work request is {record.status}; it can only be canceled before it starts."
     )
 
 

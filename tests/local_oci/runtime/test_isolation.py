@@ -26,7 +26,7 @@ MOUNT_POINT = Path("/opt/ds/model/deployed_model")
 WRITE = ds.InferenceHttpEndpoint(endpoint_uri_suffix="/write", http_methods=["POST"])
 
 
-NOBODY = 65534
+ANONYMOUS = 65534
 PR_SET_DUMPABLE = 4  # linux/prctl.h
 
 
@@ -114,7 +114,7 @@ def test_a_user_without_privileges_has_namespaces_as_well(apart: Sdk, tmp_path: 
         pytest.skip("this user is without privileges already")
     for parent in (tmp_path, *tmp_path.parents):
         parent.chmod(parent.stat().st_mode | 0o011)
-    assert _has_namespaces(tmp_path / "other", NOBODY)
+    assert _has_namespaces(tmp_path / "other", ANONYMOUS)
 
 
 def test_without_namespaces_the_launcher_is_told_port_and_path(plain: Sdk) -> None:

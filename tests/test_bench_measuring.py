@@ -100,7 +100,7 @@ def test_medians_and_the_rate_are_taken_from_aiperfs_export():
     "other", [{"answers": 2}, {"shortest": NEW_TOKENS - 1}, {"longest": NEW_TOKENS + 1}]
 )
 def test_missing_answers_and_other_lengths_are_no_measurement(other):
-    with pytest.raises(BenchError, match="aiperf had"):
+    with pytest.raises(BenchError, match="aiperf got"):
         read_profile(profile(**other), requests=3)
 
 

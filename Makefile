@@ -14,31 +14,11 @@ TARGETS := help doctor plan engine repository artifact image deploy query shapes
 	check-image status logs activate deactivate prune-models down clean lint test \
 	test-fast bench soak lock
 
-# Handed on as typed: make must not expand a $ inside a prompt or a JSON body.
-export FALCONRY_PROFILE    := $(value PROFILE)
-export FALCONRY_RECIPE     := $(value RECIPE)
-export FALCONRY_CHECKPOINT := $(value CHECKPOINT)
-export FALCONRY_SET        := $(value SET)
-export FALCONRY_PROMPT     := $(value PROMPT)
-export FALCONRY_BODY       := $(value BODY)
-export FALCONRY_COMPOSE    := $(value COMPOSE)
-export FALCONRY_IMAGE      := $(value IMAGE)
-export FALCONRY_ARTIFACT   := $(value ARTIFACT)
-export FALCONRY_FILE       := $(value FILE)
-export FALCONRY_COMMAND    := $(value CMD)
-export FALCONRY_HEALTH     := $(value HEALTH)
-export FALCONRY_TIMEOUT    := $(value TIMEOUT)
-export FALCONRY_KEEP       := $(value KEEP)
-export FALCONRY_DELETE     := $(value DELETE)
-export FALCONRY_ROLLBACK   := $(value ROLLBACK)
-export FALCONRY_FOLLOW     := $(value FOLLOW)
-export FALCONRY_JSON       := $(value JSON)
-export FALCONRY_STREAM     := $(value STREAM)
-export FALCONRY_CONCURRENCY := $(value CONCURRENCY)
-export FALCONRY_DURATION   := $(value DURATION)
-export FALCONRY_PRICES     := $(value PRICES)
-export FALCONRY_ONLY       := $(value ONLY)
-export FALCONRY_QUICK      := $(value QUICK)
+# Passed on as typed: make must not expand a $ inside a prompt or a JSON body.
+OPTIONS := PROFILE RECIPE CHECKPOINT SET PROMPT BODY COMPOSE IMAGE ARTIFACT FILE HEALTH TIMEOUT \
+	KEEP DELETE ROLLBACK FOLLOW JSON STREAM CONCURRENCY DURATION PRICES ONLY QUICK
+$(foreach option,$(OPTIONS),$(eval export FALCONRY_$(option) := $$(value $(option))))
+export FALCONRY_COMMAND := $(value CMD)
 
 .DEFAULT_GOAL := help
 .PHONY: $(TARGETS)

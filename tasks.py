@@ -1,4 +1,4 @@
-"""The Invoke tasks: one a make target, a few lines each. What they do stands in falconry/."""
+"""The Invoke tasks: one for each make target, a few lines each. The work is done in falconry/."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import functools
 import gc
+import inspect
 import json
 import os
 import shlex
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from invoke.collection import Collection
 from invoke.context import Context
 from invoke.exceptions import Exit, ThreadException
-from invoke.tasks import task
+from invoke.tasks import Task, task
 
 from falconry.errors import FalconryError, GoesOnError, ReaderGoneError, SettingsError, told
 from falconry.files import disk_errors_told
@@ -28,111 +29,149 @@ if TYPE_CHECKING:
     from falconry.pipeline import Output
     from falconry.project import Project
 
+    # A function that loads the project which a task's options select.
+    Select = Callable[..., Project]
+
 ROOT = Path(__file__).resolve().parent
 
-# A run with nothing to do mostly imports. That makes a great many objects and no garbage, and
-# looking through them for some, meanwhile and at the end, would be a third of its time. So all else
-# is imported after this.
+# A run with nothing to do mostly imports, which creates many objects and no garbage. Without these
+# two lines collections, on the way and at the end, take a fifth of the CPU time of an idle deploy.
+# Everything else is imported after them.
 gc.set_threshold(200_000)
 atexit.register(gc.freeze)
 
-# What a shell makes of a program that SIGPIPE ended, as it ends others in the midst of their work.
-READER_GONE = 141
+# The status that a shell gives a program that SIGPIPE ended.
+CLOSED_OUTPUT = 141
 
+# Options that choose what a task works on, with their help.
 SELECTION = {
     "profile": "profiles/<name>.toml; local when left out",
     "recipe": "engine/recipes/<name>.toml, in place of the profile's",
     "checkpoint": "a Hugging Face Falcon directory, or hub:<repository>@<commit>",
     "override": 'any other value of the profile: "section.key=value ..."',
 }
+# Options whose variable is not called as they are.
+VARIABLES = {"override": "FALCONRY_SET"}
 
 
 def target(**options: str) -> Callable[[Callable[..., None]], Any]:
-    """An Invoke task whose failures are one line and an exit status that is not 0."""
+    """Makes an Invoke task whose failures are one line and an exit status.
+
+    An unset option has the value of the variable FALCONRY_<OPTION>: so make passes options on. For
+    a parameter `project` of the body the task has the options of SELECTION, and the body receives
+    a function that loads the project they select.
+
+    Args:
+        options: the help texts of the body's own options.
+    """
 
     def decorate(body: Callable[..., None]) -> Any:
-        @functools.wraps(body)
-        def told_of(*arguments: Any, **named: Any) -> None:
-            try:
-                with disk_errors_told(ROOT / "build"):
-                    body(*arguments, **named)
-            except FalconryError as error:
-                raise Exit(f"{FAILED} {told(error)}", code=1) from None
-            except ReaderGoneError:
-                raise Exit("", code=READER_GONE) from None
-            except ThreadException as error:  # of a program that a Context runs
-                if any(each.type is not BrokenPipeError for each in error.exceptions):
-                    raise
-                silence(sys.stdout)
-                raise Exit("", code=READER_GONE) from None
-            except GoesOnError as interrupt:
-                raise Exit(f"Interrupted; {interrupt}.", code=130) from None
-            except KeyboardInterrupt:
-                raise Exit("Interrupted; run the same again to go on.", code=130) from None
+        defaults: dict[str, Any] = {}
+        for name, own in inspect.signature(body).parameters.items():
+            defaults |= dict.fromkeys(SELECTION, "") if name == "project" else {name: own.default}
+        selection = [name for name in SELECTION if "project" in inspect.signature(body).parameters]
 
-        return task(help=options)(told_of)
+        @functools.wraps(body)
+        def run(c: Context, **given: Any) -> None:
+            with failures_as_exits():
+                values = {name: value_of(name, value) for name, value in given.items()}
+                if selection:
+                    selected = {name: values.pop(name) for name in selection}
+                    values["project"] = functools.partial(load_project, **selected)
+                body(c, **values)
+
+        kind = inspect.Parameter.KEYWORD_ONLY
+        parameters = [
+            inspect.Parameter(name, kind, default=each) for name, each in defaults.items()
+        ]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return task(help={**{name: SELECTION[name] for name in selection}, **options})(run)
 
     return decorate
 
 
-def flag(variable: str) -> bool:
-    """Whether make was asked for something with `=1`."""
-    return os.environ.get(variable, "") not in ("", "0")
-
-
-def as_json() -> bool:
-    """Whether `make JSON=1` asked for results that a program reads."""
-    return flag("FALCONRY_JSON")
-
-
 @contextlib.contextmanager
-def telling() -> Iterator[None]:
-    """What only tells: it is done when its reader has had enough of it, as `head` has."""
-    with contextlib.suppress(ReaderGoneError):
-        yield
+def failures_as_exits() -> Iterator[None]:
+    """Turns failures into a message of one line and an exit status."""
+    try:
+        with disk_errors_told(ROOT / "build"):
+            yield
+    except FalconryError as error:
+        raise Exit(f"{FAILED} {told(error)}", code=1) from None
+    except ReaderGoneError:
+        raise Exit("", code=CLOSED_OUTPUT) from None
+    except ThreadException as error:  # of a program that a Context runs
+        if any(each.type is not BrokenPipeError for each in error.exceptions):
+            raise
+        silence(sys.stdout)
+        raise Exit("", code=CLOSED_OUTPUT) from None
+    except GoesOnError as interrupt:
+        raise Exit(f"Interrupted; {interrupt}.", code=130) from None
+    except KeyboardInterrupt:
+        raise Exit("Interrupted; run the same again to go on.", code=130) from None
 
 
-def tell(result: Any, line: str) -> None:
-    """Ends a target: a line for people, or with JSON=1 the result alone on standard output."""
-    with telling():
-        Progress().note(json.dumps(result, indent=1) if as_json() else line)
+def value_of(option: str, given: Any) -> Any:
+    """Returns an option's value, from the environment where the option is unset.
+
+    Args:
+        option: its name.
+        given: its value on the command line; an unset option has "", 0 or False.
+
+    Raises:
+        SettingsError: the variable of a number is not a positive number.
+    """
+    text = os.environ.get(VARIABLES.get(option, f"FALCONRY_{option.upper()}"), "")
+    if given or not text:
+        return given
+    if isinstance(given, bool):
+        return text != "0"
+    if isinstance(given, str):
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise SettingsError(f"{text!r} is not a positive number", where=option.upper())
+    return int(text)
 
 
-def facts(output: Output) -> dict[str, str]:
-    """A stage's output for a program that goes on with it."""
-    return {"path": str(output.path), "digest": output.digest, "summary": output.summary}
-
-
-def project(
-    profile: str = "", recipe: str = "", checkpoint: str = "", override: str = ""
+def load_project(
+    *overrides: str, profile: str, recipe: str, checkpoint: str, override: str
 ) -> Project:
-    """The project with what the command line selects, or make through the environment."""
+    """Loads the project that the options select, with further values `section.key=value`."""
     from falconry.project import Project
     from falconry.settings import load_settings
 
     settings = load_settings(
         ROOT,
-        profile or os.environ.get("FALCONRY_PROFILE") or "local",
-        recipe=recipe or os.environ.get("FALCONRY_RECIPE"),
-        checkpoint=checkpoint or os.environ.get("FALCONRY_CHECKPOINT"),
-        overrides=override or os.environ.get("FALCONRY_SET"),
+        profile or "local",
+        recipe=recipe,
+        checkpoint=checkpoint,
+        overrides=" ".join([override, *overrides]),
     )
     os.chdir(ROOT)
     return Project(settings, Progress(sys.stderr if as_json() else sys.stdout))
 
 
-def number(variable: str, default: int) -> int:
-    """A positive number from make.
+def as_json() -> bool:
+    """Whether `make JSON=1` requests results for programs."""
+    return bool(value_of("json", False))
 
-    Raises:
-        SettingsError: it is none.
-    """
-    text = os.environ.get(variable) or str(default)
-    if not text.isdecimal() or int(text) < 1:
-        raise SettingsError(
-            f"{text!r} is not a positive number", where=variable[len("FALCONRY_") :]
-        )
-    return int(text)
+
+@contextlib.contextmanager
+def ignore_closed_output() -> Iterator[None]:
+    """Ends a printing task normally when its reader, such as `head`, closes the output."""
+    with contextlib.suppress(ReaderGoneError):
+        yield
+
+
+def print_result(result: Any, line: str) -> None:
+    """Prints a task's result: a line for people, or with JSON=1 JSON for programs."""
+    with ignore_closed_output():
+        Progress().note(json.dumps(result, indent=1) if as_json() else line)
+
+
+def facts(output: Output) -> dict[str, str]:
+    """Returns a stage's output as JSON has it."""
+    return {"path": str(output.path), "digest": output.digest, "summary": output.summary}
 
 
 @target()
@@ -144,98 +183,71 @@ def help(c: Context) -> None:
     ]
     lines += [
         '\nPROFILE=, RECIPE=, CHECKPOINT= and SET="section.key=value ..." select what is built.',
-        "`.venv/bin/invoke --help <target>` tells a target's options.",
+        "`.venv/bin/invoke --help <target>` shows a target's options.",
     ]
-    with telling():
+    with ignore_closed_output():
         Progress().note("\n".join(lines))
 
 
-@target(**SELECTION)
-def doctor(
-    c: Context, profile: str = "", recipe: str = "", checkpoint: str = "", override: str = ""
-) -> None:
+@target()
+def doctor(c: Context, project: Select) -> None:
     """Say what this machine and account have and lack, and what to do."""
-    from falconry.doctor import finding
+    from falconry import findings
 
-    findings = project(profile, recipe, checkpoint, override).diagnose()
+    found = project().diagnose()
     if as_json():
-        tell(finding.facts(findings), "")
+        print_result(findings.as_json(found), "")
     else:
-        with telling():
-            finding.tell(findings, Progress())
-    if not finding.healthy(findings):
+        with ignore_closed_output():
+            findings.show(found, Progress())
+    if findings.failures(found):
         raise Exit("", code=1)
 
 
-@target(**SELECTION)
-def plan(
-    c: Context, profile: str = "", recipe: str = "", checkpoint: str = "", override: str = ""
-) -> None:
+@target()
+def plan(c: Context, project: Select) -> None:
     """Say which stages would run and why; run nothing."""
-    with telling():
-        stages = project(profile, recipe, checkpoint, override).plan()
+    with ignore_closed_output():
+        stages = project().plan()
         if as_json():
-            tell([dataclasses.asdict(stage) for stage in stages], "")
+            print_result([dataclasses.asdict(stage) for stage in stages], "")
 
 
-@target(**SELECTION)
-def engine(
-    c: Context, profile: str = "", recipe: str = "", checkpoint: str = "", override: str = ""
-) -> None:
+@target()
+def engine(c: Context, project: Select) -> None:
     """Build the engine from the checkpoint."""
-    output = project(profile, recipe, checkpoint, override).bring_up_to("engine")
-    tell(facts(output), f"Next: make deploy (engine: {output.path})")
+    output = project().bring_up_to("engine")
+    print_result(facts(output), f"Next: make deploy (engine: {output.path})")
 
 
-@target(**SELECTION)
-def repository(
-    c: Context, profile: str = "", recipe: str = "", checkpoint: str = "", override: str = ""
-) -> None:
+@target()
+def repository(c: Context, project: Select) -> None:
     """Assemble and verify the Triton model repository."""
-    output = project(profile, recipe, checkpoint, override).bring_up_to("repository")
-    tell(facts(output), f"Next: make deploy (repository: {output.path})")
+    output = project().bring_up_to("repository")
+    print_result(facts(output), f"Next: make deploy (repository: {output.path})")
 
 
-@target(**SELECTION, file="where to write the zip; it is not needed for a deployment")
-def artifact(
-    c: Context,
-    profile: str = "",
-    recipe: str = "",
-    checkpoint: str = "",
-    override: str = "",
-    file: str = "",
-) -> None:
+@target(file="where to write the zip; it is not needed for a deployment")
+def artifact(c: Context, project: Select, file: str = "") -> None:
     """Describe the model artifact; FILE= writes it as a zip."""
-    place = file or os.environ.get("FALCONRY_FILE", "")
-    absolute_place = Path(place).expanduser().absolute()
-    selected = project(profile, recipe, checkpoint, override)
-    if not place:
-        output = selected.bring_up_to("artifact")
-        tell(facts(output), f"Next: make deploy (what the artifact holds: {output.path})")
-        return
-    output = selected.write_artifact(absolute_place)
-    tell({**facts(output), "file": str(absolute_place)}, f"Next: make deploy ({absolute_place})")
+    path = Path(file).expanduser().absolute()  # before loading the project leaves this directory
+    if file:
+        written = facts(project().write_artifact(path))
+        print_result({**written, "file": str(path)}, f"Next: make deploy ({path})")
+    else:
+        output = project().bring_up_to("artifact")
+        print_result(facts(output), f"Next: make deploy (what the artifact holds: {output.path})")
 
 
-@target(**SELECTION, compose="other backends: backends=... repoagents=... caches=...")
-def image(
-    c: Context,
-    profile: str = "",
-    recipe: str = "",
-    checkpoint: str = "",
-    override: str = "",
-    compose: str = "",
-) -> None:
+@target(compose="other backends: backends=... repoagents=... caches=...")
+def image(c: Context, project: Select, compose: str = "") -> None:
     """Build the server image, check it and push it; COMPOSE= for other backends."""
-    chosen = compose or os.environ.get("FALCONRY_COMPOSE", "")
-    words = [override or os.environ.get("FALCONRY_SET", "")]
-    words += [f"image.compose={shlex.quote(chosen)}"] if chosen else []
-    output = project(profile, recipe, checkpoint, " ".join(words)).bring_up_to("image")
-    tell(facts(output), "Next: make deploy")
+    overrides = [f"image.compose={shlex.quote(compose)}"] if compose else []
+    output = project(*overrides).bring_up_to("image")
+    print_result(facts(output), "Next: make deploy")
 
 
 @target(
-    **SELECTION,
     image="any container image; the profile's own when left out",
     artifact="a zip, or a directory with what would be in it; the profile's own when left out",
     command="words in place of the image's CMD",
@@ -244,10 +256,7 @@ def image(
 )
 def check_image(
     c: Context,
-    profile: str = "",
-    recipe: str = "",
-    checkpoint: str = "",
-    override: str = "",
+    project: Select,
     image: str = "",
     artifact: str = "",
     command: str = "",
@@ -255,35 +264,21 @@ def check_image(
     timeout: int = 0,
 ) -> None:
     """Run an image and an artifact under OCI's container contract: IMAGE=, ARTIFACT=."""
-    kept = project(profile, recipe, checkpoint, override).check_image(
-        image or os.environ.get("FALCONRY_IMAGE", ""),
-        artifact or os.environ.get("FALCONRY_ARTIFACT", ""),
-        command or os.environ.get("FALCONRY_COMMAND", ""),
-        health or os.environ.get("FALCONRY_HEALTH", ""),
-        timeout or number("FALCONRY_TIMEOUT", 600),
-        as_json=as_json(),
+    kept = project().check_image(
+        image, artifact, command, health, timeout or 600, as_json=as_json()
     )
     if not kept:
         raise Exit("", code=1)
 
 
-@target(**SELECTION, rollback="return to what answered before if the new deployment fails")
-def deploy(
-    c: Context,
-    profile: str = "",
-    recipe: str = "",
-    checkpoint: str = "",
-    override: str = "",
-    rollback: bool = False,
-) -> None:
+@target(rollback="return to what answered before if the new deployment fails")
+def deploy(c: Context, project: Select, rollback: bool = False) -> None:
     """Run every stage, until the endpoint is ACTIVE and answers; ROLLBACK=1 goes back if not."""
-    chosen = project(profile, recipe, checkpoint, override)
-    output = chosen.bring_up_to("deployment", rollback=rollback or flag("FALCONRY_ROLLBACK"))
-    tell(facts(output), 'Next: make query PROMPT="Explain Cloud Computing to a school kid"')
+    output = project().bring_up_to("deployment", rollback=rollback)
+    print_result(facts(output), 'Next: make query PROMPT="Explain Cloud Computing to a school kid"')
 
 
 @target(
-    profile=SELECTION["profile"],
     prompt="the question; its answer is printed",
     body="any JSON request instead, sent as it stands",
     max_tokens="the most tokens that the answer may have",
@@ -291,69 +286,55 @@ def deploy(
 )
 def query(
     c: Context,
+    *,
     prompt: str = "",
     body: str = "",
     max_tokens: int = 128,
-    profile: str = "",
+    project: Select,
     stream: bool = False,
 ) -> None:
     """Ask the endpoint: PROMPT="..." or BODY='{...}'; STREAM=1 prints as it comes."""
-    stream = stream or flag("FALCONRY_STREAM")
-    prompt = prompt or os.environ.get("FALCONRY_PROMPT", "")
-    body = body or os.environ.get("FALCONRY_BODY", "")
-    with telling():
-        project(profile).query(prompt or None, body or None, max_tokens, stream=stream)
+    with ignore_closed_output():
+        project().query(prompt or None, body or None, max_tokens, stream=stream)
 
 
 @target(
-    **SELECTION,
     concurrency="longest requests that shall be answered at a time",
     prices="a price table in TOML, see falconry/shapes/prices.py",
 )
-def shapes(
-    c: Context,
-    profile: str = "",
-    recipe: str = "",
-    checkpoint: str = "",
-    override: str = "",
-    concurrency: int = 0,
-    prices: str = "",
-) -> None:
+def shapes(c: Context, project: Select, concurrency: int = 0, prices: str = "") -> None:
     """Rank the cloud's shapes that hold the engine: CONCURRENCY=, PRICES=table.toml."""
     from falconry.shapes.table import table
 
-    named = prices or os.environ.get("FALCONRY_PRICES", "")
-    path = Path(named).expanduser().absolute() if named else None
-    wanted = concurrency or number("FALCONRY_CONCURRENCY", 1)
-    advice = project(profile, recipe, checkpoint, override).shapes(wanted, path)
-    tell(advice.facts(), table(advice))
+    path = Path(prices).expanduser().absolute() if prices else None
+    advice = project().shapes(concurrency or 1, path)
+    print_result(advice.facts(), table(advice))
 
 
-@target(profile=SELECTION["profile"])
-def engines(c: Context, profile: str = "") -> None:
+@target()
+def engines(c: Context, project: Select) -> None:
     """List the engines in the store, the newest first."""
-    stored = project(profile).engines()
+    stored = project().engines()
     lines = [str(engine) for engine in stored] or ["The store is empty; run: make engine"]
-    tell([engine.facts() for engine in stored], "\n".join(lines))
+    print_result([engine.facts() for engine in stored], "\n".join(lines))
 
 
-@target(profile=SELECTION["profile"], keep="how many of the newest engines and images stay")
-def prune(c: Context, profile: str = "", keep: int = 0) -> None:
+@target(keep="how many of the newest engines and images stay")
+def prune(c: Context, project: Select, keep: int = 0) -> None:
     """Remove all engines and local images but the newest KEEP= of each and those in use."""
-    wanted = keep or number("FALCONRY_KEEP", 3)
-    chosen = project(profile)
-    engines, images = chosen.prune(wanted), chosen.prune_images(wanted)
-    gone = [*(engine.facts() for engine in engines), *(image.facts() for image in images)]
+    selected, keep = project(), keep or 3
+    engines, images = selected.prune(keep), selected.prune_images(keep)
+    removed = [*(each.facts() for each in engines), *(each.facts() for each in images)]
     lines = [f"removed {each}" for each in (*engines, *images)] or ["nothing to remove"]
-    tell(gone, "\n".join(lines))
+    print_result(removed, "\n".join(lines))
 
 
-@target(profile=SELECTION["profile"], override=SELECTION["override"])
-def status(c: Context, profile: str = "", override: str = "") -> None:
+@target()
+def status(c: Context, project: Select) -> None:
     """Show what is deployed; invoke's exit status is 0 when ACTIVE, 3 when nothing is, else 1."""
-    found = project(profile, override=override).status()
+    found = project().status()
     if found.state or as_json():
-        tell(found.facts(), "\n".join(found.table()))
+        print_result(found.facts(), "\n".join(found.table()))
         complaint = ""
     else:
         complaint = f"{FAILED} nothing is deployed: {found.error}"
@@ -361,60 +342,46 @@ def status(c: Context, profile: str = "", override: str = "") -> None:
         raise Exit(complaint, code=found.exit_status)
 
 
-@target(
-    profile=SELECTION["profile"],
-    override=SELECTION["override"],
-    lines="how many of the newest lines",
-    follow="go on with each line that comes",
-)
-def logs(
-    c: Context, profile: str = "", override: str = "", lines: int = 200, follow: bool = False
-) -> None:
-    """Show the deployment's logs; FOLLOW=1 goes on with each line that comes."""
-    with telling():
-        project(profile, override=override).logs(lines, follow=follow or flag("FALCONRY_FOLLOW"))
+@target(lines="how many of the newest lines", follow="continue with each new line")
+def logs(c: Context, project: Select, lines: int = 200, follow: bool = False) -> None:
+    """Show the deployment's logs; FOLLOW=1 continues with each new line."""
+    with ignore_closed_output():
+        project().logs(lines, follow=follow)
 
 
-@target(profile=SELECTION["profile"], override=SELECTION["override"])
-def activate(c: Context, profile: str = "", override: str = "") -> None:
+@target()
+def activate(c: Context, project: Select) -> None:
     """Start the deployment that was deactivated."""
-    project(profile, override=override).activate()
+    project().activate()
 
 
-@target(profile=SELECTION["profile"], override=SELECTION["override"])
-def deactivate(c: Context, profile: str = "", override: str = "") -> None:
+@target()
+def deactivate(c: Context, project: Select) -> None:
     """Stop the deployment; it keeps its URL, and costs nothing."""
-    project(profile, override=override).deactivate()
+    project().deactivate()
 
 
 @target(
-    profile=SELECTION["profile"],
-    override=SELECTION["override"],
     keep="how many of the newest models stay",
     delete="delete the others, instead of deactivating them",
 )
-def prune_models(
-    c: Context, profile: str = "", override: str = "", keep: int = 0, delete: bool = False
-) -> None:
+def prune_models(c: Context, project: Select, keep: int = 0, delete: bool = False) -> None:
     """Deactivate the catalog's models but the newest KEEP= and those in use; DELETE=1 deletes."""
-    wanted = keep or number("FALCONRY_KEEP", 3)
-    models = project(profile, override=override).prune_models(
-        wanted, delete=delete or flag("FALCONRY_DELETE")
-    )
+    models = project().prune_models(keep or 3, delete=delete)
     lines = [f"{each.outcome:<12}{each.made}  {each.id}" for each in models] or ["no models"]
-    tell([dataclasses.asdict(each) for each in models], "\n".join(lines))
+    print_result([dataclasses.asdict(each) for each in models], "\n".join(lines))
 
 
-@target(profile=SELECTION["profile"])
-def down(c: Context, profile: str = "") -> None:
+@target()
+def down(c: Context, project: Select) -> None:
     """Delete the deployment and stop the local cloud."""
-    project(profile).down()
+    project().down()
 
 
-@target(profile=SELECTION["profile"], everything="the engine store as well")
-def clean(c: Context, profile: str = "", everything: bool = False) -> None:
+@target(everything="the engine store as well")
+def clean(c: Context, project: Select, everything: bool = False) -> None:
     """Take everything down and remove what was built (the engine store stays)."""
-    project(profile).clean(everything=everything)
+    project().clean(everything=everything)
 
 
 @target()
@@ -442,20 +409,15 @@ def test_fast(c: Context, arguments: str = "") -> None:
 )
 def bench(c: Context, only: str = "", quick: bool = False) -> None:
     """Measure against other tools, as ratios; sets them up first (7 GB in build/bench)."""
-    chosen = only or os.environ.get("FALCONRY_ONLY", "")
-    words = [
-        f"--only {shlex.quote(chosen)}" if chosen else "",
-        "--quick" if quick or flag("FALCONRY_QUICK") else "",
-    ]
-    c.run(f"python -m scripts.bench {' '.join(words)}", pty=False)
+    options = f" --only {shlex.quote(only)}" if only else ""
+    c.run(f"python -m scripts.bench{options}{' --quick' if quick else ''}", pty=False)
 
 
 @target(duration="seconds of the load", override=SELECTION["override"])
 def soak(c: Context, duration: int = 0, override: str = "") -> None:
     """Serve 200 mixed requests at a time for DURATION=120 seconds; no wrong answer, no leak."""
-    seconds = duration or number("FALCONRY_DURATION", 120)
-    values = shlex.quote(override or os.environ.get("FALCONRY_SET", ""))
-    c.run(f"python -m scripts.soak --seconds {seconds} --set {values}", pty=False)
+    values = shlex.quote(override)
+    c.run(f"python -m scripts.soak --seconds {duration or 120} --set {values}", pty=False)
 
 
 @target()
@@ -468,31 +430,4 @@ def lock(c: Context) -> None:
     )
 
 
-namespace = Collection(
-    help,
-    doctor,
-    plan,
-    engine,
-    repository,
-    artifact,
-    image,
-    check_image,
-    deploy,
-    query,
-    shapes,
-    engines,
-    prune,
-    status,
-    logs,
-    activate,
-    deactivate,
-    prune_models,
-    down,
-    clean,
-    lint,
-    test,
-    test_fast,
-    bench,
-    soak,
-    lock,
-)
+namespace = Collection(*[each for each in list(globals().values()) if isinstance(each, Task)])

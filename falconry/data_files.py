@@ -1,10 +1,16 @@
-"""Where the project's files are that no wheel holds: engine/, docker/, profiles/ and others."""
+"""The project's data files: where the checkout has them, and TOML as strict, frozen models."""
 
 from __future__ import annotations
 
+import shlex
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
-from falconry.errors import MachineError
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from falconry.errors import MachineError, SettingsError
 
 # Holds falconry and local_oci: the checkout, or a directory of installed packages. Programs of ours
 # that are started from here run this code and no other.
@@ -38,3 +44,111 @@ def project_file(name: str = "") -> Path:
             "is missing from the checkout", where=path, remedy=f"run: git checkout -- {name}"
         )
     return path
+
+
+class Table(BaseModel):
+    """A table of a data file: refuses unknown keys and other types, and never changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+_Kind = TypeVar("_Kind", bound=Table)
+
+
+def load_table(path: Path, kind: type[_Kind]) -> _Kind:
+    """Reads a TOML file as a table of this kind.
+
+    Raises:
+        SettingsError: the file cannot be read, is not TOML or not such a table.
+    """
+    return validate_table(read_toml(path), kind, path)
+
+
+def validate_table(values: dict[str, Any], kind: type[_Kind], where: Path) -> _Kind:
+    """Makes a table of values that were read from a file.
+
+    Args:
+        values: as `read_toml` gives them; arrays become tuples.
+        kind: the table's model.
+        where: the file, for the message.
+
+    Raises:
+        SettingsError: keys or values are not allowed; all of them are named together.
+    """
+    try:
+        return kind.model_validate(_with_tuples(values))
+    except ValidationError as error:
+        raise SettingsError(
+            validation_problem(error), where=where, remedy="correct these values"
+        ) from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Reads a TOML file as plain values.
+
+    Raises:
+        SettingsError: the file cannot be read or is not TOML (with the line).
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot be read ({error.strerror})", where=path) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"is not valid TOML: {error}", where=path) from None
+
+
+def with_overrides(values: dict[str, Any], overrides: str, where: str) -> dict[str, Any]:
+    """Puts values of the command line in place of those of a file.
+
+    Args:
+        values: the file's; they are changed.
+        overrides: `section.key=value` words, quoted as in a shell; a value is read as TOML where
+            it is a list, a table, a truth value or a quoted text, and as it stands otherwise.
+        where: the command line's option, for the message.
+
+    Raises:
+        SettingsError: a word is not of this form, or names a value as a section.
+    """
+    try:
+        words = shlex.split(overrides)
+    except ValueError as error:
+        raise SettingsError(f"cannot be split into words ({error})", where=where) from None
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals:
+            raise SettingsError(f"'{word}' is not of the form section.key=value", where=where)
+        *sections, key = name.split(".")
+        table: Any = values
+        for section in sections:
+            table = table.setdefault(section, {})
+            if not isinstance(table, Mapping):
+                problem = f"'{section}' in '{name}' is a value, not a section"
+                raise SettingsError(problem, where=where)
+        table[key] = _override(text)
+    return values
+
+
+def validation_problem(error: ValidationError) -> str:
+    """All faults that pydantic found, as one clause: `serving.route: Input should be ...`."""
+    faults = []
+    for fault in error.errors(include_url=False):
+        key = ".".join(str(part) for part in fault["loc"]) or "(top level)"
+        reason = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"]
+        faults.append(f"{key}: {reason}")
+    return ", ".join(faults)
+
+
+def _with_tuples(value: Any) -> Any:
+    """The same values with tuples for lists, which a frozen model must not hold."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(each) for key, each in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list | tuple) else value
+
+
+def _override(text: str) -> Any:
+    """A value of the command line; whether it is a number its key says: `25.10` is a release."""
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+    return value if isinstance(value, bool | str | list | dict) else text

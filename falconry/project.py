@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from falconry.cloud.model_pruning import PrunedModel
     from falconry.cloud.session import Session
     from falconry.cloud.work_requests import Watch
-    from falconry.doctor.finding import Finding
     from falconry.endpoint import Endpoint
     from falconry.engine.manifest import GpuEngine
     from falconry.engine.store import EngineMirror, EngineStore, StoredEngine
+    from falconry.findings import Finding
     from falconry.image.place import Door
     from falconry.image.pruning import PrunedImage
     from falconry.shapes import Advice
@@ -387,7 +387,7 @@ class Project:
             yield Path(directory)
 
     def _mirror(self) -> EngineMirror:
-        from falconry.cloud.engine_mirror import ObjectStorageMirror
+        from falconry.engine.mirror import ObjectStorageMirror
 
         if self._settings.engine.mirror is None:
             raise ValueError("no mirror is set")

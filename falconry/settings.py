@@ -5,20 +5,58 @@ No stage asks which profile it is in; what differs between profiles is a value h
 
 from __future__ import annotations
 
-import shlex
-import tomllib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, model_validator
 
-from falconry.data_files import CODE_DIRECTORY, is_checkout
-from falconry.deployment_settings import DeploymentSettings, Port
+from falconry.data_files import (
+    CODE_DIRECTORY,
+    Table,
+    is_checkout,
+    read_toml,
+    validate_table,
+    with_overrides,
+)
 from falconry.errors import SettingsError
-from falconry.sections import Section
+from falconry.oci_facts import load_limits
 
 _PROFILES = "profiles"
+_CONTAINER = load_limits().container
+_BANDWIDTH_FACTOR = load_limits().compute.bandwidth_factor
+# Oracle, "Creating a Model Deployment with Autoscaling Using a Custom Metric"
+# (autoscale-vms-custom-metrics-steps.htm): each query has to name the resource so.
+_RESOURCE = re.compile(r'\{\s*resourceId\s*=\s*"MODEL_DEPLOYMENT_OCID"')
+
+
+def _free_port(port: int) -> int:
+    if port in _CONTAINER.reserved_ports:
+        raise ValueError(f"{port} is one of the cloud's own ports")
+    return port
+
+
+Port = Annotated[
+    int,
+    Field(ge=_CONTAINER.lowest_port, le=_CONTAINER.highest_port),
+    AfterValidator(_free_port),
+]
+"""A port that a container may listen on."""
+
+
+def _resource_query(query: str) -> str:
+    if not _RESOURCE.search(query):
+        raise ValueError('has to contain {resourceId = "MODEL_DEPLOYMENT_OCID"}')
+    return query
+
+
+Query = Annotated[str, AfterValidator(_resource_query)]
+"""A condition in the Monitoring query language, for one deployment."""
+
+
+class Section(Table, strict=False):
+    """A table of a profile, where texts become numbers, as SET gives them."""
 
 
 class MirrorSettings(Section):
@@ -192,6 +230,139 @@ class CloudSettings(Section):
     emulator: EmulatorSettings | None = None
 
 
+class CustomEndpoint(Section):
+    """A path of the server that clients may call below the deployment's URL.
+
+    Attributes:
+        path: such as `/v2/models/{}/generate`; `{}` stands for one part of it.
+        methods: of HTTP.
+    """
+
+    path: Annotated[str, Field(pattern="^/")]
+    methods: Annotated[tuple[Literal["GET", "POST", "PUT", "DELETE"], ...], Field(min_length=1)] = (
+        "POST",
+    )
+
+
+class ScalingRule(Section):
+    """When instances are added and removed: by a metric's thresholds, or by two queries.
+
+    Attributes:
+        metric: in percent of its instances' average.
+        scale_in, scale_out: below and above which of its values.
+        scale_in_query, scale_out_query: conditions in the Monitoring query language instead.
+        step: how many instances at a time.
+        pending_minutes: how long the condition must hold (ScalingConfiguration.pending_duration:
+            3 minutes to an hour).
+    """
+
+    metric: Literal["CPU_UTILIZATION", "MEMORY_UTILIZATION"] | None = None
+    scale_in: Annotated[int, Field(ge=1, le=99)] | None = None
+    scale_out: Annotated[int, Field(ge=1, le=99)] | None = None
+    scale_in_query: Query | None = None
+    scale_out_query: Query | None = None
+    step: Annotated[int, Field(ge=1)] = 1
+    pending_minutes: Annotated[int, Field(ge=3, le=60)] = 3
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> ScalingRule:
+        thresholds = (self.metric, self.scale_in, self.scale_out)
+        queries = (self.scale_in_query, self.scale_out_query)
+        by_metric = None not in thresholds and queries == (None, None)
+        by_query = None not in queries and thresholds == (None, None, None)
+        if by_metric is by_query:
+            raise ValueError(
+                "a rule has metric, scale_in and scale_out, or scale_in_query and scale_out_query"
+            )
+        if by_metric and (self.scale_in or 0) >= (self.scale_out or 0):
+            raise ValueError("scale_in has to be less than scale_out")
+        return self
+
+
+class AutoscalingSettings(Section):
+    """How many instances there may be, and what decides it.
+
+    Attributes:
+        minimum, maximum, initial: instances; `initial` is the minimum when left out.
+        cooldown_seconds: between two actions; the cloud's default when left out. The least is 600
+            in AutoScalingPolicy of Oracle's .NET SDK 90.3.0 and TypeScript SDK 2.88.2, and 300 in
+            oci 2.189.0. The stricter one holds: every release of the cloud takes it [inferred].
+        rules: of which any one suffices.
+    """
+
+    minimum: Annotated[int, Field(ge=1)]
+    maximum: Annotated[int, Field(ge=1)]
+    initial: Annotated[int, Field(ge=1)] | None = None
+    cooldown_seconds: Annotated[int, Field(ge=600)] | None = None
+    rules: Annotated[tuple[ScalingRule, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _in_order(self) -> AutoscalingSettings:
+        if not self.minimum <= self.first <= self.maximum:
+            raise ValueError("minimum, initial and maximum have to be in this order")
+        return self
+
+    @property
+    def first(self) -> int:
+        """The number of instances to begin with."""
+        return self.minimum if self.initial is None else self.initial
+
+
+class DeploymentSettings(Section):
+    """The OCI model deployment.
+
+    Attributes:
+        name: its display name, by which it is found again.
+        shape: of its instances.
+        ocpus, memory_gib: of an instance of a flexible shape.
+        instances: how many, unless `autoscaling` decides it.
+        bandwidth_mbps, maximum_bandwidth_mbps: of the load balancer; with a maximum it is scaled
+            too.
+        subnet_id: for an instance in a network of the user's, of which there is no way back.
+        private_endpoint_id: of a Data Science private endpoint.
+        internet: whether instances in Oracle's network reach the internet; the cloud's default
+            when left out.
+        capacity_reservation_ids: reservations that instances are taken from.
+        environment: the container's variables beside ours, which they win over.
+        custom_endpoints: in place of those of the route; empty for none.
+        openai: whether OpenAI's paths are open as well (`predictApiSpecification`).
+        timeout_minutes: how long an operation of the cloud is waited for.
+        downtime: whether a change that a running deployment does not take may stop it for a while.
+    """
+
+    name: str
+    description: str = "Falcon on Triton, deployed by Falconry"
+    shape: str
+    ocpus: Annotated[float, Field(gt=0)] | None = None
+    memory_gib: Annotated[float, Field(gt=0)] | None = None
+    instances: Annotated[int, Field(ge=1)] = 1
+    autoscaling: AutoscalingSettings | None = None
+    bandwidth_mbps: Annotated[int, Field(ge=10)] = 10
+    maximum_bandwidth_mbps: Annotated[int, Field(ge=10)] | None = None
+    subnet_id: str | None = None
+    private_endpoint_id: str | None = None
+    internet: bool | None = None
+    capacity_reservation_ids: tuple[str, ...] = ()
+    environment: Mapping[str, str] = Field(default_factory=dict)
+    custom_endpoints: (
+        Annotated[tuple[CustomEndpoint, ...], Field(max_length=_CONTAINER.custom_endpoints)] | None
+    ) = None
+    openai: bool = False
+    timeout_minutes: Annotated[int, Field(ge=1)] = 30
+    downtime: bool = False
+
+    @model_validator(mode="after")
+    def _within_limits(self) -> DeploymentSettings:
+        if problem := _CONTAINER.variable_problem(self.environment):
+            raise ValueError(f"environment: {problem}")
+        least, most = self.bandwidth_mbps, self.maximum_bandwidth_mbps
+        if most is not None and not least <= most <= _BANDWIDTH_FACTOR * least:
+            raise ValueError("maximum_bandwidth_mbps is one to two times bandwidth_mbps")
+        if self.subnet_id is not None and self.internet is not None:
+            raise ValueError("internet is for Oracle's network; a subnet has routes of its own")
+        return self
+
+
 class Settings(Section):
     """Everything that a run is told.
 
@@ -230,28 +401,19 @@ def load_settings(
         recipe: a recipe's name in place of the profile's.
         checkpoint: a checkpoint in place of the profile's; a directory is relative to the working
             directory.
-        overrides: `section.key=value` words, quoted as in a shell; a value is read as TOML where
-            it is a list, a truth value or a quoted text, and as it stands otherwise.
+        overrides: `section.key=value` words, as `data_files.with_overrides` reads them.
 
     Raises:
         SettingsError: an unknown profile, TOML that does not parse, or a key or value that is
             not allowed; all wrong keys are named together.
     """
-    path = root / _PROFILES / f"{profile}.toml"
-    if not path.is_file():
-        raise _no_profile(profile, [path.parent], "choose one of")
-    values = _with_overrides(read_toml(path), overrides)
-    if recipe:
-        values["recipe"] = recipe
-    if checkpoint:
-        values["checkpoint"] = (
-            checkpoint if checkpoint.startswith("hub:") else _absolute(checkpoint)
-        )
-    return _settings(values, profile, path.relative_to(root))
-
-
-def _absolute(directory: str) -> str:
-    return str(Path(directory).expanduser().absolute())
+    path = _find_profile(profile, [root], "choose one of")
+    if checkpoint and not checkpoint.startswith("hub:"):
+        checkpoint = str(Path(checkpoint).expanduser().absolute())
+    named = {"profile": profile, "recipe": recipe, "checkpoint": checkpoint}
+    values = with_overrides(read_toml(path), overrides or "", "SET")
+    values |= {key: value for key, value in named.items() if value}
+    return validate_table(values, Settings, path.relative_to(root))
 
 
 def load_profile(profile: str | Path) -> Settings:
@@ -264,105 +426,24 @@ def load_profile(profile: str | Path) -> Settings:
     Raises:
         SettingsError: there is no such profile, or it is not valid.
     """
-    path = _find_profile(profile)
-    return _settings(read_toml(path), path.stem, path)
+    path = Path(profile)
+    if path.suffix == ".toml" or len(path.parts) > 1:
+        if not path.is_file():
+            raise SettingsError("there is no such profile", where=path.absolute())
+    else:
+        roots = [CODE_DIRECTORY, Path.cwd()] if is_checkout() else [Path.cwd()]
+        path = _find_profile(str(path), roots, "give the path of a TOML file, or one of")
+    return validate_table({**read_toml(path), "profile": path.stem}, Settings, path)
 
 
-def _find_profile(profile: str | Path) -> Path:
-    given = Path(profile)
-    if given.suffix == ".toml" or len(given.parts) > 1:
-        if not given.is_file():
-            raise SettingsError("there is no such profile", where=given.absolute())
-        return given
-    roots = [CODE_DIRECTORY] if is_checkout() else []
-    directories = [root / _PROFILES for root in (*roots, Path.cwd())]
+def _find_profile(name: str, roots: Sequence[Path], remedy: str) -> Path:
+    directories = dict.fromkeys(root / _PROFILES for root in roots)
     for directory in directories:
-        path = directory / f"{given}.toml"
+        path = directory / f"{name}.toml"
         if path.is_file():
             return path
-    raise _no_profile(
-        str(given), list(dict.fromkeys(directories)), "give the path of a TOML file, or one of"
-    )
-
-
-def _no_profile(profile: str, directories: Sequence[Path], remedy: str) -> SettingsError:
     known = sorted({path.stem for each in directories for path in each.glob("*.toml")})
-    return SettingsError(
-        f"there is no profile '{profile}' in {' or '.join(str(each) for each in directories)}",
+    raise SettingsError(
+        f"there is no profile '{name}' in {' or '.join(str(each) for each in directories)}",
         remedy=f"{remedy}: {', '.join(known) or 'none yet'}",
     )
-
-
-def _with_overrides(values: dict[str, Any], overrides: str | None) -> dict[str, Any]:
-    for name, text in _words(overrides or ""):
-        _put(values, name, _toml_value(text))
-    return values
-
-
-def _settings(values: Mapping[str, Any], profile: str, path: Path) -> Settings:
-    try:
-        return Settings.model_validate({**values, "profile": profile})
-    except ValidationError as error:
-        raise SettingsError(
-            validation_problem(error), where=path, remedy="correct these values"
-        ) from None
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file as plain values.
-
-    Raises:
-        SettingsError: the file cannot be read or is not TOML (with the line).
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"cannot be read ({error.strerror})", where=path) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"is not valid TOML: {error}", where=path) from None
-
-
-def validation_problem(error: ValidationError) -> str:
-    """All faults that pydantic found, as one clause: `serving.route: Input should be ...`."""
-    faults = []
-    for fault in error.errors(include_url=False):
-        place = ".".join(str(part) for part in fault["loc"]) or "(top level)"
-        reason = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"]
-        faults.append(f"{place}: {reason}")
-    return ", ".join(faults)
-
-
-def _words(overrides: str) -> list[tuple[str, str]]:
-    try:
-        words = shlex.split(overrides)
-    except ValueError as error:
-        raise SettingsError(f"cannot be split into words ({error})", where="SET") from None
-    pairs = []
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals:
-            raise SettingsError(f"'{word}' is not of the form section.key=value", where="SET")
-        pairs.append((name, value))
-    return pairs
-
-
-def _toml_value(text: str) -> Any:
-    """A list, a table, a quoted text or a truth value; the rest as it stands.
-
-    What is a number its field says: `25.10` is a toolchain's name.
-    """
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-    return value if isinstance(value, bool | str | list | dict) else text
-
-
-def _put(values: dict[str, Any], name: str, value: Any) -> None:
-    *sections, key = name.split(".")
-    table: Any = values
-    for section in sections:
-        table = table.setdefault(section, {})
-        if not isinstance(table, Mapping):
-            raise SettingsError(f"'{section}' in '{name}' is a value, not a section", where="SET")
-    table[key] = value

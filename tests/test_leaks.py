@@ -30,9 +30,10 @@ def test_that_uses_a_server(server):
 def test_whose_process_is_just_ending(tmp_path):
     subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.5)"])
 """
-# Its process has a session, a parent and an environment of its own.
+# Its process has a session, a parent and an environment of its own. The kernel dates processes by
+# the hundredth of a second, so the next test begins later than that.
 DETACHED = """
-import subprocess, sys
+import subprocess, sys, time
 
 LEAVE = "import subprocess as s; s.Popen(['sleep', '607'], {}, cwd={!r}, env={})"
 
@@ -42,6 +43,7 @@ def test_before():
 def test_that_leaves_a_process(tmp_path):
     words = LEAVE.format("start_new_session=True", str(tmp_path), ENVIRONMENT)
     subprocess.run([sys.executable, "-c", words], check=True)
+    time.sleep(0.1)
 
 def test_after():
     pass

@@ -1,4 +1,4 @@
-"""How many generations are under way, how many wait for their turn, and who is refused."""
+"""How many generations are under way, how many wait for their turn, and which ones are refused."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from refusals import Refusal, stopping
+from errors import ApiError, stopping
 
 
 class Admission:
@@ -35,7 +35,7 @@ class Admission:
 
     @property
     def capacity(self) -> int:
-        """How many generations one request may bring without being too many by itself."""
+        """How many generations one request may contain."""
         return self._max_in_flight
 
     @asynccontextmanager
@@ -43,7 +43,7 @@ class Admission:
         """Waits for a generation's turn; it is under way as long as the context is entered.
 
         Raises:
-            Refusal: 429 if too many wait already; 503 if its turn does not come in time or the
+            ApiError: 429 if too many wait already; 503 if its turn does not come in time or the
                 server is stopping.
         """
         if self._closed:
@@ -63,7 +63,7 @@ class Admission:
             self._slots.release()
 
     async def close(self, drain_s: float) -> None:
-        """Refuses everybody from now on, and waits for those under way; not longer than told."""
+        """Refuses new generations and waits, at most `drain_s`, for those under way."""
         self._closed = True
         try:
             async with asyncio.timeout(drain_s):
@@ -73,7 +73,7 @@ class Admission:
 
     async def _wait(self) -> None:
         if self.queued >= self._max_queued:
-            raise Refusal(
+            raise ApiError(
                 429,
                 "queue_full",
                 f"{self._max_in_flight} requests are under way and {self.queued} wait: "
@@ -84,7 +84,7 @@ class Admission:
             async with asyncio.timeout(self._queue_timeout_s):
                 await self._slots.acquire()
         except TimeoutError:
-            raise Refusal(
+            raise ApiError(
                 503,
                 "queue_timeout",
                 f"the request has waited {self._queue_timeout_s:g} s for its turn: try again later",

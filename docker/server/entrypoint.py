@@ -48,7 +48,7 @@ def main() -> None:
 def server_command(arguments: Sequence[str], ranks: int) -> list[str]:
     """The server's command line: one process, or mpirun with one a rank.
 
-    What it tells mpirun and the ranks is from NVIDIA/TensorRT-LLM at 0a2e2c1f1268,
+    The options of mpirun and of the ranks are from NVIDIA/TensorRT-LLM at 0a2e2c1f1268,
     triton_backend/scripts/launch_triton_server.py. Other than there, the first rank has the front,
     root's rights are allowed only to root, no rank is bound, since by default mpirun gives each of
     two ranks a single core, which its tokenizers would have to share, and there may be more ranks
@@ -123,8 +123,7 @@ def run(command: list[str], stopped: Callable[[int], int | None] | None = None) 
 
     Args:
         command: its words.
-        stopped: tells from the command's process which other one is to be stopped; None for
-            itself.
+        stopped: finds the process to stop, given the command's own; None for the command's own.
 
     Returns:
         Its exit status; as in a shell 128 and the signal's number for one that a signal ended, and

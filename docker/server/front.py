@@ -21,14 +21,14 @@ from collections.abc import AsyncIterator
 
 from admission import Admission
 from aiohttp import web
-from generation import FrontModel
+from front_model import FrontModel
 from health import Health
 from metrics import Metrics
-from observation import Observation, name_answer
 from openai_api.routes import OpenAiApi
-from passing import PassOn
+from proxy import TritonProxy
+from request_log import RequestLog, add_request_id
 from settings import FrontSettings
-from upstream import Triton
+from triton_client import TritonClient
 
 _LARGEST_BODY = 64 << 20
 _PROMETHEUS_TEXT = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
@@ -46,13 +46,13 @@ def serve(address: str, port: int, upstream: str, metrics: str) -> None:
         metrics: the URL of its metrics, if it has any.
 
     Raises:
-        WrongSettingError: an environment variable cannot be used.
+        InvalidSettingError: an environment variable cannot be used.
         OSError: the port is taken.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s front: %(message)s")
     logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
     settings = FrontSettings.from_environment(os.environ)
-    asyncio.run(Front(settings, Triton(upstream, metrics)).serve(address, port))
+    asyncio.run(Front(settings, TritonClient(upstream, metrics)).serve(address, port))
 
 
 class Front:
@@ -63,7 +63,7 @@ class Front:
         triton: what is behind it.
     """
 
-    def __init__(self, settings: FrontSettings, triton: Triton) -> None:
+    def __init__(self, settings: FrontSettings, triton: TritonClient) -> None:
         self._settings = settings
         self._triton = triton
         self._admission = Admission(
@@ -72,7 +72,7 @@ class Front:
         self._metrics = Metrics(self._admission)
         self._model = FrontModel(triton)
         self._health = Health(triton, self._model)
-        self._pass_on = PassOn(triton, self._model, self._admission)
+        self._proxy = TritonProxy(triton, self._model, self._admission)
 
     async def serve(self, address: str, port: int) -> None:
         """Serves until SIGTERM, or until Triton stops; then lets the running answers end."""
@@ -93,9 +93,9 @@ class Front:
 
     def _application(self) -> web.Application:
         application = web.Application(
-            client_max_size=_LARGEST_BODY, middlewares=[Observation(self._metrics).observe]
+            client_max_size=_LARGEST_BODY, middlewares=[RequestLog(self._metrics).log_request]
         )
-        application.on_response_prepare.append(name_answer)
+        application.on_response_prepare.append(add_request_id)
         application.cleanup_ctx.append(self._background)
         openai = OpenAiApi(
             self._settings, self._model, self._admission, self._metrics, int(time.time())
@@ -105,7 +105,7 @@ class Front:
                 web.get("/v2/health/ready", self._ready),
                 web.get("/metrics", self._show_metrics),
                 *openai.routes,
-                web.route("*", "/{path:.*}", self._pass_on.handle),
+                web.route("*", "/{path:.*}", self._proxy.handle),
             ]
         )
         return application
@@ -118,9 +118,9 @@ class Front:
         await self._triton.close()
 
     async def _ready(self, request: web.Request) -> web.StreamResponse:
-        if self._health.refusal:
-            raise self._health.refusal
-        return await self._pass_on.handle(request)
+        if self._health.error:
+            raise self._health.error
+        return await self._proxy.handle(request)
 
     async def _show_metrics(self, request: web.Request) -> web.StreamResponse:
         text = await self._triton.metrics() + self._metrics.text()

@@ -6,9 +6,9 @@ import asyncio
 import logging
 
 import aiohttp
-from generation import FrontModel, Generation, Sampling
-from refusals import Refusal, not_ready, stopping
-from upstream import Triton, UpstreamError
+from errors import ApiError, not_ready, stopping
+from front_model import FrontModel, Generation, Sampling
+from triton_client import TritonClient, TritonError
 
 _STARTING_PERIOD_S = 0.1
 _RUNNING_PERIOD_S = 0.5
@@ -20,13 +20,13 @@ class Health:
     """Follows a server from its start to its stop.
 
     A server with the front model is ready once that has answered: its first generation warms the
-    engine up. Triton closes its port as the first thing when it is told to stop (2.51).
+    engine up. Triton closes its port as soon as it is asked to stop (2.51).
 
     Attributes:
-        stopped: set when Triton has been told to stop.
+        stopped: set when Triton has begun to stop.
     """
 
-    def __init__(self, triton: Triton, model: FrontModel) -> None:
+    def __init__(self, triton: TritonClient, model: FrontModel) -> None:
         self._triton = triton
         self._model = model
         self._complaint = "Triton has not started"
@@ -34,8 +34,8 @@ class Health:
         self.stopped = asyncio.Event()
 
     @property
-    def refusal(self) -> Refusal | None:
-        """Why the server is not ready, None where it is as far as it depends on this."""
+    def error(self) -> ApiError | None:
+        """Why the server is not ready; None once the first generation has succeeded."""
         if self.stopped.is_set():
             return stopping()
         return None if self._answers else not_ready(f"the server is not ready: {self._complaint}")
@@ -55,8 +55,8 @@ class Health:
             return False
         try:
             if await self._model.served() is not None:
-                await self._model.whole(_FIRST_GENERATION, "warm-up")
-        except (UpstreamError, aiohttp.ClientError) as error:
+                await self._model.generate(_FIRST_GENERATION, "warm-up")
+        except (TritonError, aiohttp.ClientError) as error:
             self._complain(f"its first generation failed: {error}")
             return False
         except (KeyError, ValueError) as error:

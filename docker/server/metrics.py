@@ -33,7 +33,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "falconry_front_requests",
-            "Requests answered, by route and HTTP status; 499 where the client had left",
+            "Requests answered, by route and HTTP status; 499 where the client disconnected",
             ["route", "status"],
             registry=self._registry,
         )

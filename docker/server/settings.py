@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from generation import FRONT_MODEL
+from front_model import FRONT_MODEL
 
 _PREFIX = "FALCONRY_"
 
 
-class WrongSettingError(ValueError):
+class InvalidSettingError(ValueError):
     """A variable whose value cannot be used; the message says which and why."""
 
 
@@ -44,7 +44,7 @@ class FrontSettings:
         """Reads the variables that are set.
 
         Raises:
-            WrongSettingError: one has a value that is no such number, or is empty.
+            InvalidSettingError: one has a value that is no such number, or is empty.
         """
         given = {}
         for field in fields(cls):
@@ -57,7 +57,7 @@ class FrontSettings:
 def _value(name: str, text: str, kind: type[Any]) -> Any:
     if kind is str:
         if not text:
-            raise WrongSettingError(f"{name} is empty")
+            raise InvalidSettingError(f"{name} is empty")
         return text
     lowest = 0 if name.endswith(("_S", "QUEUED")) else 1
     try:
@@ -66,5 +66,5 @@ def _value(name: str, text: str, kind: type[Any]) -> Any:
         value = math.nan
     if not lowest <= value < math.inf:
         wanted = "a whole number" if kind is int else "a number of seconds"
-        raise WrongSettingError(f"{name} is {text!r}; it must be {wanted} from {lowest} on")
+        raise InvalidSettingError(f"{name} is {text!r}; it must be {wanted} from {lowest} on")
     return value

@@ -60,14 +60,14 @@ def main() -> None:
 def _serve(parent: int, own: tuple[str, int], upstream: str, metrics: str) -> None:
     """Runs the front in the child; without the front there is no use in Triton either."""
     from front import serve
-    from settings import WrongSettingError
+    from settings import InvalidSettingError
 
     address, port = own
     try:
         serve(address, port, upstream, metrics)
     except OSError as error:
         print(f"cannot listen on {address}:{port}: {error.strerror}", file=sys.stderr)
-    except WrongSettingError as error:
+    except InvalidSettingError as error:
         print(f"front: {error}", file=sys.stderr)
     finally:
         if os.getppid() == parent:

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from falconry.artifact.checksums import crc32_of
 from falconry.artifact.layout import Entry, Layout
 from falconry.artifact.names import ROOT, packed_names
+from falconry.data_files import Table
 from falconry.digests import DigestCache, bytes_digest, canonical_json
 from falconry.errors import RepositoryError
 from falconry.pipeline import Report
@@ -23,7 +24,7 @@ from falconry.pipeline import Report
 FORMAT: Literal[1] = 1
 
 
-class PackedFile(BaseModel):
+class PackedFile(Table):
     """A file, as it is in the artifact.
 
     Attributes:
@@ -33,18 +34,14 @@ class PackedFile(BaseModel):
         crc32: of its content.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     name: str
     size: int
     sha256: str
     crc32: int
 
 
-class Contents(BaseModel):
+class Contents(Table):
     """All files of an artifact, by name."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal[1] = FORMAT
     files: tuple[PackedFile, ...]

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from falconry.checkpoint.architecture import FalconArchitecture
 from falconry.checkpoint.falcon_config import FalconConfig
 from falconry.checkpoint.files import CONFIG, GENERATION_CONFIG, read_json
+from falconry.data_files import validation_problem
 from falconry.errors import CheckpointError
-from falconry.settings import validation_problem
 
 # The names under which Falcon was published before transformers knew it (tiiuae's
 # configuration_RW.py, 2023), and whether each means the new decoder architecture.

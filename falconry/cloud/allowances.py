@@ -8,10 +8,9 @@ import oci
 from oci.identity import IdentityClient
 from oci.limits import LimitsClient
 
-from falconry.cloud.pages import all_records
+from falconry.cloud.retries import all_records
 from falconry.cloud.session import Session
-from falconry.engine.shapes import GpuShape, find_shape
-from falconry.preflight.limits import load_limits
+from falconry.oci_facts import GpuShape, find_shape, load_limits
 from falconry.preflight.subject import Account, ServiceLimit
 
 _WRONG_SCOPE = 400

@@ -9,18 +9,22 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import oci
 from oci.data_science import DataScienceClient
 from oci.data_science.models import ArtifactExportDetailsObjectStorage, ExportModelArtifactDetails
 from oci.object_storage import ObjectStorageClient
 
 from falconry.artifact.view import ArtifactView
 from falconry.cloud.buckets import ensure_bucket
-from falconry.cloud.multipart import Place, StagedObject
-from falconry.cloud.pages import all_objects, all_records
-from falconry.cloud.patience import patiently
+from falconry.cloud.multipart import MultipartUpload, ObjectRef
+from falconry.cloud.retries import all_objects, all_records
 from falconry.cloud.session import Session, cloud_errors_told
-from falconry.cloud.transfer import SEND_BYTES, Bandwidth, Body, Meter, send_in_large_pieces
+from falconry.cloud.transfer import (
+    SEND_BYTES,
+    RateLimiter,
+    TransferProgress,
+    UploadBody,
+    send_in_large_pieces,
+)
 from falconry.cloud.work_requests import Operation, Watch, wait_for
 from falconry.errors import CloudError
 from falconry.pipeline import Report
@@ -34,7 +38,6 @@ _EXPORT_TIMEOUT_S = 4 * 3600.0
 # How often another runner may remove the staged object before this one's copy of it is done.
 _ROUNDS = 8
 _ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED"})
-_NO_RETRY = oci.retry.NoneRetryStrategy()
 
 
 def upload_artifact(
@@ -79,35 +82,36 @@ class _ArtifactUpload:
         self._report = report
         self._catalog: Any = session.client(DataScienceClient)
         send_in_large_pieces(self._catalog)
-        self._bandwidth = Bandwidth(settings.megabytes_per_second)
+        self._limiter = RateLimiter(settings.megabytes_per_second)
 
-    # --- by itself ------------------------------------------------------------------------
+    # --- alone ----------------------------------------------------------------------------
 
     def send(self) -> None:
         """One request with all of it."""
         with cloud_errors_told(_STEP):
-            md5 = patiently(self._send_once)
+            md5 = self._send_body()
         with _advising("run again"), cloud_errors_told(_STEP):
             self._check_arrived(md5)
 
-    def _send_once(self) -> str:
+    def _send_body(self) -> str:
         """Sends it; gives the Base64 of its MD5."""
         digest = hashlib.md5(usedforsecurity=False)
         buffer = memoryview(bytearray(SEND_BYTES))
 
         def piece(offset: int, count: int) -> memoryview:
+            nonlocal digest
+            if offset == 0:  # also when it is sent again
+                digest = hashlib.md5(usedforsecurity=False)
             self._view.read_into(buffer[:count], offset)
             digest.update(buffer[:count])
             return buffer[:count]
 
-        meter = Meter(_STEP, self._view.size, self._report)
-        body = Body(self._view.size, piece, self._bandwidth, meter)
+        progress = TransferProgress(_STEP, self._view.size, self._report)
         self._catalog.create_model_artifact(
             self._model_id,
-            body,
+            UploadBody(self._view.size, piece, self._limiter, progress),
             content_length=self._view.size,
             content_disposition=f'attachment; filename="{self._file_name}"',
-            retry_strategy=_NO_RETRY,
         )
         return base64.b64encode(digest.digest()).decode()
 
@@ -121,32 +125,32 @@ class _ArtifactUpload:
             namespace = str(storage.get_namespace().data)
         bucket = self._settings.bucket
         ensure_bucket(storage, namespace, bucket, self._session.compartment_id)
-        place = Place(namespace, bucket, f"{_PREFIX}{self._file_name}")
+        target = ObjectRef(namespace, bucket, f"{_PREFIX}{self._file_name}")
         kept = (
-            f"run again, which sends nothing a second time: {bucket}/{place.name} is kept until"
+            f"run again, which sends nothing a second time: {bucket}/{target.name} is kept until"
             " the catalog has it"
         )
         for _ in range(_ROUNDS):
-            meter = Meter(_STEP, self._view.size, self._report)
-            staged = StagedObject(storage, place, self._view, self._bandwidth, meter)
+            progress = TransferProgress(_STEP, self._view.size, self._report)
+            upload = MultipartUpload(storage, target, self._view, self._limiter, progress)
             with _advising("run again to send what is missing"), cloud_errors_told(_STEP):
-                etag = staged.bring_about()
+                etag = upload.send()
             with _advising(kept):
-                if self._copied(staged, place, etag):
+                if self._copied(upload, target, etag):
                     break
         else:
             raise CloudError(
                 "other runs kept removing the staged artifact",
-                where=f"{bucket}/{place.name}",
+                where=f"{bucket}/{target.name}",
                 remedy="run again when they are done",
             )
         with _advising(kept), cloud_errors_told("checking the uploaded artifact"):
             self._check_arrived(None)
         with cloud_errors_told("removing the staged artifact"):
-            staged.remove(etag)
-        _sweep(storage, place)
+            upload.remove(etag)
+        _remove_stale(storage, target)
 
-    def _copied(self, staged: StagedObject, place: Place, etag: str) -> bool:
+    def _copied(self, upload: MultipartUpload, target: ObjectRef, etag: str) -> bool:
         """Lets the catalog copy the object, which stays whatever comes of it.
 
         Returns:
@@ -158,32 +162,32 @@ class _ArtifactUpload:
         work_request_id = None
         try:
             with cloud_errors_told("copying the artifact into the catalog"):
-                work_request_id = self._begin_copy(place)
+                work_request_id = self._begin_copy(target)
             copy = Operation(work_request_id, "copy of the artifact into the catalog")
             wait_for(self._catalog, copy, Watch(_EXPORT_TIMEOUT_S, self._report))
         except CloudError:
-            if not self._was_removed(staged, etag, work_request_id):
+            if not self._was_removed(upload, etag, work_request_id):
                 raise
             return False
         return True
 
-    def _was_removed(self, staged: StagedObject, etag: str, work_request_id: str | None) -> bool:
+    def _was_removed(self, upload: MultipartUpload, etag: str, work_request_id: str | None) -> bool:
         """Whether a copying failed because another runner removed the object.
 
         While it may still go on, and where the cloud does not tell, it counts as not removed.
         """
         with contextlib.suppress(CloudError), cloud_errors_told("looking for the staged artifact"):
             ended = work_request_id is None or self._ended(work_request_id)
-            return ended and not staged.is_present(etag)
+            return ended and not upload.is_present(etag)
         return False
 
-    def _begin_copy(self, place: Place) -> str:
+    def _begin_copy(self, source: ObjectRef) -> str:
         """Oracle calls the way from a bucket into the catalog an export."""
         details = ExportModelArtifactDetails(
             artifact_export_details=ArtifactExportDetailsObjectStorage(
-                namespace=place.namespace,
-                source_bucket=place.bucket,
-                source_object_name=place.name,
+                namespace=source.namespace,
+                source_bucket=source.bucket,
+                source_object_name=source.name,
                 source_region=self._session.region,
             )
         )
@@ -231,22 +235,22 @@ def _advising(advice: str) -> Iterator[None]:
         ) from error
 
 
-def _sweep(storage: Any, place: Place) -> None:
+def _remove_stale(storage: Any, target: ObjectRef) -> None:
     """Removes what killed and failed runs left in the bucket long ago, if that is allowed."""
     oldest = datetime.now(UTC) - _LEFT_BEHIND_AFTER
     with contextlib.suppress(CloudError), cloud_errors_told("tidying up the bucket"):
-        uploads = all_records(storage.list_multipart_uploads, place.namespace, place.bucket)
+        uploads = all_records(storage.list_multipart_uploads, target.namespace, target.bucket)
         for upload in uploads:
             if upload.object.startswith(_PREFIX) and upload.time_created < oldest:
                 storage.abort_multipart_upload(
-                    *(place.namespace, place.bucket, upload.object, upload.upload_id)
+                    *(target.namespace, target.bucket, upload.object, upload.upload_id)
                 )
         objects = all_objects(
             storage.list_objects,
-            *(place.namespace, place.bucket),
+            *(target.namespace, target.bucket),
             prefix=_PREFIX,
             fields="timeCreated",
         )
         for found in objects:
             if found.time_created < oldest:
-                storage.delete_object(place.namespace, place.bucket, found.name)
+                storage.delete_object(target.namespace, target.bucket, found.name)

@@ -14,9 +14,8 @@ from oci.data_science import models as oci_models
 
 from falconry.artifact.view import ArtifactView
 from falconry.cloud.artifact_upload import upload_artifact
-from falconry.cloud.creation import create_once
 from falconry.cloud.model_entry import ModelEntry
-from falconry.cloud.pages import all_records
+from falconry.cloud.retries import all_records, create_idempotent
 from falconry.cloud.session import Session, cloud_errors_told
 from falconry.cloud.tags import ARTIFACT_TAG
 from falconry.errors import CloudError
@@ -122,11 +121,13 @@ class Catalog:
         def create(token: str) -> str:
             return str(self._client.create_project(details, opc_retry_token=token).data.id)
 
-        def lives(project: str) -> bool:
+        def exists(project: str) -> bool:
             return bool(self._client.get_project(project).data.lifecycle_state == "ACTIVE")
 
         with cloud_errors_told(f"making the project '{name}'"):
-            made = create_once(("project", compartment, name), create, lives, self.find_project)
+            made = create_idempotent(
+                ("project", compartment, name), create, exists, self.find_project
+            )
         return str(made)
 
     def _create(self, entry: ModelEntry, damaged: Iterable[str]) -> str:
@@ -155,7 +156,7 @@ class Catalog:
             )
             return next((model for model in same if model not in refused), None)
 
-        def lives(model: str) -> bool:
+        def exists(model: str) -> bool:
             if model in refused:
                 return False
             # One that is made may be listed and not readable, for want of a policy.
@@ -163,7 +164,7 @@ class Catalog:
 
         parts = ("model", compartment, project, entry.artifact_digest)
         with cloud_errors_told("creating the model"):
-            return str(create_once(parts, create, lives, find))
+            return str(create_idempotent(parts, create, exists, find))
 
     def _is_there(self, model_id: str) -> bool:
         try:

@@ -158,7 +158,7 @@ class Ocir:
         from oci.artifacts import ArtifactsClient
         from oci.artifacts import models as oci_models
 
-        from falconry.cloud.pages import all_records
+        from falconry.cloud.retries import all_records
         from falconry.cloud.session import cloud_errors_told
 
         name = repository.removeprefix(f"{self.namespace}/")

@@ -9,7 +9,7 @@ from typing import Any
 from oci.data_science import DataScienceClient
 
 from falconry.cloud.deployments import Deployments
-from falconry.cloud.pages import all_records
+from falconry.cloud.retries import all_records
 from falconry.cloud.session import Session, cloud_errors_told
 from falconry.cloud.tags import ARTIFACT_TAG, ENGINE_TAG, IMAGE_TAG, KEY_TAG
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from oci.data_science import models as oci_models
 
 from falconry.cloud.tags import IMAGE_TAG, MODEL_TAG, REFERENCE_TAG
-from falconry.deployment_settings import (
+from falconry.image.output import ImageOutput
+from falconry.repository.place import FRONT_MODEL, MODEL_REPOSITORY
+from falconry.settings import (
     AutoscalingSettings,
     CustomEndpoint,
     DeploymentSettings,
     ScalingRule,
+    ServingSettings,
 )
-from falconry.image.output import ImageOutput
-from falconry.repository.place import FRONT_MODEL, MODEL_REPOSITORY
-from falconry.settings import ServingSettings
 
 if TYPE_CHECKING:
     from falconry.cloud.logs import LogPlace

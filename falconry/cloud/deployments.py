@@ -18,7 +18,6 @@ from oci.data_science import DataScienceClient
 from oci.data_science import models as oci_models
 
 from falconry.cloud import deployment_list
-from falconry.cloud.creation import create_once
 from falconry.cloud.deployment_changes import (
     MAY_NEED_STOP,
     Group,
@@ -27,9 +26,10 @@ from falconry.cloud.deployment_changes import (
     must_change_together,
     update_of,
 )
-from falconry.cloud.deployment_list import GONE, DeploymentSummary
+from falconry.cloud.deployment_list import GONE
 from falconry.cloud.deployment_target import Target
 from falconry.cloud.failures import remedy_for
+from falconry.cloud.retries import create_idempotent
 from falconry.cloud.session import Session, cloud_errors_told
 from falconry.cloud.tags import KEY_TAG, MODEL_TAG, REFERENCE_TAG
 from falconry.cloud.work_requests import (
@@ -85,11 +85,11 @@ class Deployments:
         self._session = session
         self._client: Any = session.client(DataScienceClient)
 
-    def find(self, name: str) -> DeploymentSummary | None:
+    def find(self, name: str) -> Any | None:
         """The newest deployment of this name that is not deleted, if any."""
-        return deployment_list.standing(self._session, name)
+        return deployment_list.current(self._session, name)
 
-    def named(self, name: str) -> list[DeploymentSummary]:
+    def named(self, name: str) -> list[Any]:
         """All deployments of this name that the cloud remembers."""
         return deployment_list.named(self._session, name)
 
@@ -151,9 +151,6 @@ class Deployments:
     def reconcile(self, deployment_id: str, target: Target, watch: Watch) -> Any:
         """Changes a deployment one option group at a time, as OCI demands while it serves.
 
-        Returns:
-            The deployment in full.
-
         Raises:
             CloudError: the cloud refused or failed, or a change needs a stop that is not allowed.
         """
@@ -208,43 +205,28 @@ class Deployments:
         return None if found is None else self._settled(found.id, watch)[0]
 
     def activate(self, name: str, watch: Watch) -> Any:
-        """Starts an inactive deployment; gives it in full.
-
-        Raises:
-            CloudError: there is none, or it is in a state that it cannot be started from.
-        """
+        """Starts an inactive deployment; gives it in full."""
         return self._into(name, watch, _SERVING, {"INACTIVE"}, self._activation)
 
     def deactivate(self, name: str, watch: Watch) -> Any:
-        """Stops a deployment, which keeps its URL and costs nothing; gives it in full.
-
-        Raises:
-            CloudError: there is none, or it is in a state that it cannot be stopped from.
-        """
+        """Stops a deployment, which keeps its URL and costs nothing; gives it in full."""
         return self._into(name, watch, {"INACTIVE"}, _SERVING, self._deactivation)
 
     def remove(self, name: str, watch: Watch) -> bool:
         """Deletes the deployment of this name; whether there was one.
 
         A deletion that an earlier run began, and did not see the end of, is waited for.
-
-        Raises:
-            CloudError: the cloud refused or failed.
         """
-        standing = self.settled(name, watch)
-        if standing is not None:
-            self.delete(standing, watch)
+        if current := self.settled(name, watch):
+            self.delete(current, watch)
+            return True
         leaving = [each for each in self.named(name) if each.lifecycle_state == "DELETING"]
         for each in leaving:
             self._settled(each.id, watch)
-        return standing is not None or bool(leaving)
+        return bool(leaving)
 
     def delete(self, deployment: Any, watch: Watch) -> None:
-        """Deletes a deployment and waits until it is gone.
-
-        Raises:
-            CloudError: the cloud refused or failed.
-        """
+        """Deletes a deployment and waits until it is gone."""
         request = _Request(
             "deleting the deployment",
             "deletion of the deployment",
@@ -277,7 +259,7 @@ class Deployments:
             answers[answer.data.id] = answer
             return str(answer.data.id)
 
-        def lives(deployment_id: str) -> bool:
+        def exists(deployment_id: str) -> bool:
             state = self._client.get_model_deployment(deployment_id).data.lifecycle_state
             return state not in GONE and deployment_id != getattr(last, "id", None)
 
@@ -288,7 +270,7 @@ class Deployments:
         parts = ("deployment", compartment, target.name, getattr(last, "id", ""))
         started = datetime.now(UTC)
         with cloud_errors_told("creating the deployment"):
-            made = str(create_once(parts, create, lives, find))
+            made = str(create_idempotent(parts, create, exists, find))
         if made in answers:
             name = "creation of the deployment"
             self._wait(answers[made], name, watch, started, made)

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 from falconry.checkpoint.licence import licence_of
 from falconry.checkpoint.source import CheckpointSource
-from falconry.data_files import project_file
+from falconry.data_files import project_file, read_toml
 from falconry.engine.manifest import Manifest
-from falconry.settings import Settings, read_toml
+from falconry.settings import Settings
 
 _LICENCES = "engine/published/licences.toml"
 # The catalog's limit for a metadata item's value (Oracle, "Model Catalog", custom metadata).

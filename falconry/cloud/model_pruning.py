@@ -9,7 +9,7 @@ import oci
 from oci.data_science import DataScienceClient
 
 from falconry.cloud.catalog import Catalog
-from falconry.cloud.pages import all_records
+from falconry.cloud.retries import all_records
 from falconry.cloud.session import Session, cloud_errors_told
 from falconry.cloud.tags import MODEL_TAG
 

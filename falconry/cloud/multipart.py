@@ -1,8 +1,13 @@
-"""An artifact as an object of Object Storage, sent in parts that are each checked by their MD5.
+"""An artifact as an object of Object Storage, sent in parts that are each checked by a CRC32C.
 
 The object's name carries the artifact's digest, and an artifact's parts are the same everywhere. So
-what a killed upload left is found and gone on with, also from another machine, and two runners that
-send one artifact at once work on one upload, of which the first commit counts.
+a killed upload is found and continued, also from another machine, and two runners that send one
+artifact at once work on one upload, of which the first commit counts.
+
+Checksums: we choose CRC32C, so the service compares each part with the checksum that we send, and
+responds with the one that it computed, "in addition to the default MD5" (oci 2.189.0, upload_part).
+The MD5s of its responses then tell that the committed object consists of these parts. MD5 is
+computed here only for parts that are there already: lists of parts have no other checksum.
 """
 
 from __future__ import annotations
@@ -12,12 +17,12 @@ import contextlib
 import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 import oci
+from crc32c import CRC32CHash
 from oci.object_storage.models import (
     CommitMultipartUploadDetails,
     CommitMultipartUploadPartDetails,
@@ -25,10 +30,11 @@ from oci.object_storage.models import (
 )
 
 from falconry.artifact.view import ArtifactView
-from falconry.cloud.pages import all_records
-from falconry.cloud.patience import patiently
-from falconry.cloud.transfer import Bandwidth, Body, Meter
+from falconry.cloud.retries import all_records
+from falconry.cloud.transfer import RateLimiter, TransferProgress, UploadBody
 from falconry.errors import CloudError
+
+_Result = TypeVar("_Result")
 
 _MIB = 1 << 20
 # Large enough that a request's round trip and signature do not count, small enough that several
@@ -39,17 +45,18 @@ _MOST_PARTS = 10_000
 # Parts are hashed and sent from memory, so that what is sent is what was hashed.
 _BUFFERS_BYTES = 128 * _MIB
 _MOST_PARALLEL = 4
+# Far cheaper than MD5 for the sender, and the service checks it just as well.
+_CHECKSUM = "CRC32C"
 # How often another runner may end the upload that this one works on; each time it got further.
 _ROUNDS = 8
 # What an upload answers that another runner has committed, or whose parts it replaced. Oracle does
 # not publish the codes: they are local_oci's, and the second is the one of a missing resource.
 _SUPERSEDED = ("NoSuchUpload", "NotAuthorizedOrNotFound", "InvalidUploadPart")
-_NO_RETRY = oci.retry.NoneRetryStrategy()
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where an object is or shall be."""
+class ObjectRef:
+    """Names an object, whether it exists or not."""
 
     namespace: str
     bucket: str
@@ -62,7 +69,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A part as it has to be: its number from 1 on, and its bytes' place in the artifact."""
+    """A part to send: its number from 1 on, and which bytes of the artifact it is."""
 
     number: int
     offset: int
@@ -70,8 +77,8 @@ class _Part:
 
 
 @dataclass(frozen=True, slots=True)
-class _Arrived:
-    """A part as the service has it."""
+class _StoredPart:
+    """A part as the service has it, with the MD5 that the service computed."""
 
     etag: str
     md5: str
@@ -89,52 +96,34 @@ class _SupersededError(Exception):
         self.refusal = refusal
 
 
-class _StoppedError(Exception):
-    """Ends a thread whose work nobody wants any more."""
-
-
-class _Stop:
-    """Ends threads whose work nobody wants any more."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-
-    def set(self) -> None:
-        """Lets them end."""
-        self._event.set()
-
-    def go_on(self) -> None:
-        """Goes on, unless the thread shall end."""
-        self.pause(0.0)
-
-    def pause(self, seconds: float) -> None:
-        """Waits, unless the thread shall end."""
-        if self._event.wait(seconds):
-            raise _StoppedError
-
-
-class StagedObject:
-    """The object that an artifact is, on its way to the model catalog.
+class MultipartUpload:
+    """Sends an artifact to Object Storage, or what is missing there of it.
 
     Args:
-        client: an Object Storage client.
-        place: where the object shall be.
+        client: an Object Storage client, which sends again what fails for a while.
+        target: the object to make.
         view: the artifact.
-        bandwidth: how fast it may be sent.
-        meter: counts what was sent.
+        limiter: how fast it may be sent.
+        progress: counts what was sent.
     """
 
     def __init__(
-        self, client: Any, place: Place, view: ArtifactView, bandwidth: Bandwidth, meter: Meter
+        self,
+        client: Any,
+        target: ObjectRef,
+        view: ArtifactView,
+        limiter: RateLimiter,
+        progress: TransferProgress,
     ) -> None:
         self._client = client
-        self._place = place
+        self._target = target
         self._view = view
-        self._bandwidth = bandwidth
-        self._meter = meter
+        self._limiter = limiter
+        self._progress = progress
         self._parts = _parts_of(view.size)
+        self._stopped = threading.Event()
 
-    def bring_about(self) -> str:
+    def send(self) -> str:
         """Sends what is missing.
 
         Returns:
@@ -147,11 +136,8 @@ class StagedObject:
             oci.exceptions.RequestException: no answer.
         """
         for rounds_left in reversed(range(_ROUNDS)):
-            present = self._present()
-            if present is not None:
-                return present
             try:
-                return self._upload()
+                return self._find_committed() or self._upload()
             except _SupersededError as superseded:
                 if not rounds_left:
                     raise superseded.refusal from None
@@ -165,66 +151,66 @@ class StagedObject:
     def remove(self, etag: str) -> None:
         """Removes the object, unless it is gone or another one by now."""
         try:
-            self._client.delete_object(*self._place.as_arguments(), if_match=etag)
+            self._client.delete_object(*self._target.as_arguments(), if_match=etag)
         except oci.exceptions.ServiceError as error:
             if error.status not in (404, 412):
                 raise
 
-    # --- an object that is there already --------------------------------------------------
-
-    def _present(self) -> str | None:
+    def _find_committed(self) -> str | None:
         """The entity tag of a committed object that is this artifact; another one is removed."""
         head = self._head()
         if head is None:
             return None
         etag = str(head["etag"])
         if int(head["content-length"]) == self._view.size:
-            md5s = self._each_part(self._hashed)
+            md5s = self._each_part(lambda part, content: _md5(content))
             if head.get("opc-multipart-md5") == _multipart_md5(md5s):
-                self._meter.skip(self._view.size)
+                self._progress.skip(self._view.size)
                 return etag
         self.remove(etag)
         return None
 
     def _head(self) -> Mapping[str, str] | None:
         try:
-            headers: Mapping[str, str] = self._client.head_object(
-                *self._place.as_arguments()
-            ).headers
-            return headers
+            answer = self._client.head_object(*self._target.as_arguments())
         except oci.exceptions.ServiceError as error:
             if error.status == 404:
                 return None
             raise
+        headers: Mapping[str, str] = answer.headers
+        return headers
 
     # --- an upload ------------------------------------------------------------------------
 
     def _upload(self) -> str:
         upload_id = self._open_upload()
-        with _superseded_told():
+        with _translate_superseded_errors():
             listed = all_records(
-                self._client.list_multipart_upload_parts, *self._place.as_arguments(), upload_id
+                self._client.list_multipart_upload_parts, *self._target.as_arguments(), upload_id
             )
         present = {part.part_number: part for part in listed}
-        arrived = self._each_part(
-            lambda part, buffer, stop: self._bring_part(
-                upload_id, part, present.get(part.number), buffer, stop
+        stored = self._each_part(
+            lambda part, content: self._send_part(
+                upload_id, part, present.get(part.number), content
             )
         )
-        etag = self._commit(upload_id, arrived, present.keys() - {p.number for p in self._parts})
+        etag = self._commit(upload_id, stored, present.keys() - {p.number for p in self._parts})
         for other in self._open_uploads():  # of a run that began when this one did
             self._abort(other)
         return etag
 
     def _open_upload(self) -> str:
-        """The upload to go on with: of several the oldest, which other runners choose as well."""
+        """The upload to continue: of several the oldest, which other runners choose as well."""
         uploads = self._open_uploads()
         if not uploads:
             details = CreateMultipartUploadDetails(
-                object=self._place.name, content_type="application/zip"
+                object=self._target.name, content_type="application/zip"
             )
             made = self._client.create_multipart_upload(
-                self._place.namespace, self._place.bucket, details
+                self._target.namespace,
+                self._target.bucket,
+                details,
+                opc_checksum_algorithm=_CHECKSUM,
             ).data
             # Another runner may have made one at the same time; ours may have been committed since.
             uploads = self._open_uploads() or [made]
@@ -233,122 +219,96 @@ class StagedObject:
 
     def _open_uploads(self) -> list[Any]:
         uploads = all_records(
-            self._client.list_multipart_uploads, self._place.namespace, self._place.bucket
+            self._client.list_multipart_uploads, self._target.namespace, self._target.bucket
         )
-        return [upload for upload in uploads if upload.object == self._place.name]
+        return [upload for upload in uploads if upload.object == self._target.name]
 
     def _abort(self, upload: Any) -> None:
         try:
-            self._client.abort_multipart_upload(*self._place.as_arguments(), upload.upload_id)
+            self._client.abort_multipart_upload(*self._target.as_arguments(), upload.upload_id)
         except oci.exceptions.ServiceError as error:
             if error.status != 404:
                 raise
 
-    def _commit(self, upload_id: str, arrived: list[_Arrived], excluded: set[int]) -> str:
+    def _commit(self, upload_id: str, stored: list[_StoredPart], excluded: set[int]) -> str:
         details = CommitMultipartUploadDetails(
             parts_to_commit=[
                 CommitMultipartUploadPartDetails(part_num=part.number, etag=each.etag)
-                for part, each in zip(self._parts, arrived, strict=True)
+                for part, each in zip(self._parts, stored, strict=True)
             ],
             parts_to_exclude=sorted(excluded) or None,
         )
-        with _superseded_told():
+        with _translate_superseded_errors():
             headers = self._client.commit_multipart_upload(
-                *self._place.as_arguments(), upload_id, details, if_none_match="*"
+                *self._target.as_arguments(), upload_id, details, if_none_match="*"
             ).headers
         etag = str(headers["etag"])
-        md5 = _multipart_md5([each.md5 for each in arrived])
+        md5 = _multipart_md5([each.md5 for each in stored])
         if headers["opc-multipart-md5"] != md5:
             self.remove(etag)
-            raise _corrupt(self._place, headers["opc-multipart-md5"], md5)
+            raise self._corrupt("MD5", headers["opc-multipart-md5"], md5)
         return etag
 
     # --- parts ----------------------------------------------------------------------------
 
-    def _each_part(self, work: Callable[[_Part, memoryview, _Stop], Any]) -> list[Any]:
+    def _each_part(self, work: Callable[[_Part, memoryview], _Result]) -> list[_Result]:
         """Does something with each part's bytes, several parts at a time, in bounded memory."""
         largest = self._parts[0].size
         parallel = max(1, min(_MOST_PARALLEL, _BUFFERS_BYTES // largest, len(self._parts)))
-        buffers: SimpleQueue[memoryview] = SimpleQueue()
-        for _ in range(parallel):
-            buffers.put(memoryview(bytearray(largest)))
-        stop = _Stop()
+        own = threading.local()
+        self._stopped.clear()
 
-        def read_and_work(part: _Part) -> Any:
-            stop.go_on()
-            buffer = buffers.get()
+        def make_buffer() -> None:
+            own.buffer = memoryview(bytearray(largest))
+
+        def read_and_work(part: _Part) -> _Result:
+            content: memoryview = own.buffer[: part.size]
+            self._view.read_into(content, part.offset)
+            return work(part, content)
+
+        with ThreadPoolExecutor(parallel, initializer=make_buffer) as pool:
             try:
-                content = buffer[: part.size]
-                self._view.read_into(content, part.offset)
-                return work(part, content, stop)
+                return list(pool.map(read_and_work, self._parts))
             finally:
-                buffers.put(buffer)
+                self._stopped.set()
 
-        with ThreadPoolExecutor(parallel) as pool:
-            futures = [pool.submit(read_and_work, part) for part in self._parts]
-            try:
-                done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-                for future in done:
-                    future.result()
-                return [future.result() for future in futures]
-            finally:
-                stop.set()
-                pool.shutdown(cancel_futures=True)
-
-    def _hashed(self, part: _Part, content: memoryview, stop: _Stop) -> str:
-        return _md5(content)
-
-    def _bring_part(
-        self,
-        upload_id: str,
-        part: _Part,
-        present: Any,
-        content: memoryview,
-        stop: _Stop,
-    ) -> _Arrived:
+    def _send_part(
+        self, upload_id: str, part: _Part, present: Any, content: memoryview
+    ) -> _StoredPart:
         """Sends a part, unless the service has just these bytes."""
-        md5 = _md5(content)
-        if present is not None and (present.size, present.md5) == (part.size, md5):
-            self._meter.skip(part.size)
-            return _Arrived(str(present.etag), md5)
-        headers = patiently(lambda: self._send(upload_id, part, content, md5, stop), stop.pause)
-        if headers["opc-content-md5"] != md5:
-            raise _corrupt(self._place, headers["opc-content-md5"], md5)
-        return _Arrived(str(headers["etag"]), md5)
+        if present is not None and (present.size, present.md5) == (part.size, _md5(content)):
+            self._progress.skip(part.size)
+            return _StoredPart(str(present.etag), str(present.md5))
+        checksum = _base64(CRC32CHash(content))
 
-    def _send(
-        self,
-        upload_id: str,
-        part: _Part,
-        content: memoryview,
-        md5: str,
-        stop: _Stop,
-    ) -> Mapping[str, str]:
-        def piece(offset: int, count: int) -> memoryview:
-            stop.go_on()
+        def read(offset: int, count: int) -> memoryview:
             return content[offset : offset + count]
 
-        body = Body(part.size, piece, self._bandwidth, self._meter)
-        try:
-            with _superseded_told():
-                answer = self._client.upload_part(
-                    *self._place.as_arguments(),
-                    upload_id,
-                    part.number,
-                    body,
-                    content_length=part.size,
-                    content_md5=md5,
-                    retry_strategy=_NO_RETRY,
-                )
-        except BaseException:
-            self._meter.add(-body.sent)
-            raise
-        headers: Mapping[str, str] = answer.headers
-        return headers
+        with _translate_superseded_errors():
+            headers = self._client.upload_part(
+                *self._target.as_arguments(),
+                upload_id,
+                part.number,
+                UploadBody(part.size, read, self._limiter, self._progress, self._stopped),
+                content_length=part.size,
+                opc_checksum_algorithm=_CHECKSUM,
+                opc_content_crc32c=checksum,
+            ).headers
+        if headers["opc-content-crc32c"] != checksum:
+            raise self._corrupt(_CHECKSUM, headers["opc-content-crc32c"], checksum)
+        return _StoredPart(str(headers["etag"]), str(headers["opc-content-md5"]))
+
+    def _corrupt(self, algorithm: str, stored: str, sent: str) -> CloudError:
+        return CloudError(
+            f"Object Storage received other bytes than were sent ({algorithm} {stored}, not"
+            f" {sent})",
+            where=self._target.name,
+            remedy="run again",
+        )
 
 
 @contextlib.contextmanager
-def _superseded_told() -> Iterator[None]:
+def _translate_superseded_errors() -> Iterator[None]:
     """Tells what another runner's end of the upload looks like from all other refusals.
 
     Raises:
@@ -373,20 +333,15 @@ def _parts_of(size: int) -> list[_Part]:
 
 
 def _md5(content: memoryview) -> str:
-    """Base64 of the MD5, as Object Storage writes it."""
-    return base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
+    return _base64(hashlib.md5(content, usedforsecurity=False))
+
+
+def _base64(checksum: Any) -> str:
+    """A checksum as Object Storage writes it."""
+    return base64.b64encode(checksum.digest()).decode()
 
 
 def _multipart_md5(md5s: list[str]) -> str:
     """Object Storage's `opc-multipart-md5`: the MD5 of the parts' MD5 digests, and their number."""
     digests = b"".join(map(base64.b64decode, md5s))
-    digest = hashlib.md5(digests, usedforsecurity=False).digest()
-    return f"{base64.b64encode(digest).decode()}-{len(md5s)}"
-
-
-def _corrupt(place: Place, stored: str, sent: str) -> CloudError:
-    return CloudError(
-        f"Object Storage received other bytes than were sent (MD5 {stored}, not {sent})",
-        where=place.name,
-        remedy="run again",
-    )
+    return f"{_base64(hashlib.md5(digests, usedforsecurity=False))}-{len(md5s)}"

@@ -43,15 +43,10 @@ def subject_of(
 
 
 def _container(details: Any) -> Container:
-    endpoints = details.custom_http_endpoints or ()
     return Container(
         command=details.cmd or (),
         entrypoint=details.entrypoint or (),
-        server_port=details.server_port,
-        health_check_port=details.health_check_port,
         environment=details.environment_variables or {},
-        endpoints=[(each.endpoint_uri_suffix, each.http_methods) for each in endpoints],
-        specification=details.predict_api_specification,
     )
 
 
@@ -63,8 +58,6 @@ def _compute(details: Any) -> Compute:
         ocpus=size.ocpus if size else None,
         memory_gib=size.memory_in_gbs if size else None,
         instances=_most_instances(details.scaling_policy),
-        bandwidth_mbps=details.bandwidth_mbps,
-        maximum_bandwidth_mbps=details.maximum_bandwidth_mbps,
     )
 
 

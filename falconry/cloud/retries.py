@@ -1,13 +1,15 @@
-"""Which requests to the cloud are sent again, when, and how often: one policy for all clients.
+"""How requests to the cloud are repeated: failed ones, lists in pages, and creations.
 
-It is the SDK's retry strategy in shape. The SDK's own waits ten minutes, heeds no `retry-after`,
-and sends again what was refused for the resource's state; its circuit breaker is one object for all
-clients of a process (oci 2.189.0, oci/circuit_breaker), so trouble with one service would stop
-another. There is no breaker here: the budget of a request ends it.
+One policy decides for all clients which requests are sent again, when, and how often. It is the
+SDK's retry strategy in shape. The SDK's own waits ten minutes, heeds no `retry-after`, and sends
+again what was refused for the resource's state; its circuit breaker is one object for all clients
+of a process (oci 2.189.0, oci/circuit_breaker), so trouble with one service would stop another.
+There is no breaker here: the budget of a request ends it.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections.abc import Callable
@@ -19,10 +21,22 @@ import oci
 from oci._vendor.requests.exceptions import ConnectionError as ConnectionLostError
 from oci._vendor.requests.exceptions import Timeout
 
-# Oracle, "API Errors": 429 TooManyRequests; 500, 502, 503 and 504 may pass. 409 LockConflict is the
-# service's own affair, and all other conflicts are the caller's to understand.
-_PASSING = frozenset({429, 500, 502, 503, 504})
-_LOCKED = (409, "LockConflict")
+from falconry.digests import bytes_digest
+
+# Oracle, "API Errors": 429 TooManyRequests; 500, 502, 503 and 504 may pass, and 408 is a request
+# that did not arrive in time.
+_TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+# 409 LockConflict is the service's own affair, ConcurrentObjectUpdate two writers of one object,
+# which the SDK's UploadManager repeats as well; all other conflicts are the caller's to understand.
+# The others are 400: bytes that changed on their way (oci 2.189.0, upload_part).
+_TRANSIENT_CODES = frozenset(
+    {
+        "LockConflict",
+        "ConcurrentObjectUpdate",
+        "UnmatchedContentMD5",
+        "UnmatchedContentCRC32C",
+    }
+)
 _LOST = (
     ConnectionLostError,
     Timeout,
@@ -30,18 +44,22 @@ _LOST = (
     oci.exceptions.RequestException,
     oci.exceptions.ConnectTimeout,
 )
+# Longer than OCI lets a resource be named: what is created again after so many deletions in one day
+# is a mistake somewhere.
+_MOST_GENERATIONS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Sends a request again while what went wrong may pass and there is time.
+    """Sends a request again while its failure is transient and there is time.
 
     Requests through it may be sent twice: reads, creates with a retry token, changes that name the
     version they change, and changes of state, whose second copy is refused for the state that the
     first one brought. A question to a model goes through no client of the SDK.
 
     Attributes:
-        budget_s: from the first attempt to the beginning of the last one.
+        budget_s: from the first failure to the beginning of the last attempt. So a body may take
+            longer than that to be sent.
         first_pause_s, longest_pause_s: pauses double from the one to the other, less up to half.
         now, sleep: the clock that it goes by.
     """
@@ -59,15 +77,16 @@ class RetryPolicy:
             Exception: what the last call raised.
         """
         rewind = _rewinder(named.get("body"))
-        deadline = self.now() + self.budget_s
+        deadline = None
         attempt = 0
         while True:
             try:
                 return call(*args, **named)
             except Exception as error:
-                pause = max(self._pause(attempt), asked_pause(error) or 0.0)
-                late = self.now() + pause > deadline
-                if late or not may_pass(error) or not rewind():
+                now = self.now()
+                deadline = deadline or now + self.budget_s
+                pause = max(self._pause(attempt), retry_after(error) or 0.0)
+                if now + pause > deadline or not is_transient(error) or not rewind():
                     raise
             self.sleep(pause)
             attempt += 1
@@ -80,15 +99,15 @@ class RetryPolicy:
         return longest * random.uniform(0.5, 1.0)
 
 
-def may_pass(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether the same request may succeed in a while, as far as the error tells."""
     if isinstance(error, oci.exceptions.ServiceError):
-        return error.status in _PASSING or (error.status, error.code) == _LOCKED
+        return error.status in _TRANSIENT or error.code in _TRANSIENT_CODES
     return isinstance(error, _LOST)
 
 
-def asked_pause(error: BaseException) -> float | None:
-    """The seconds that the service asks to wait: `retry-after`, in seconds or as a date."""
+def retry_after(error: BaseException) -> float | None:
+    """The seconds that the service wants us to wait: `retry-after`, in seconds or as a date."""
     headers = getattr(error, "headers", None) or {}
     text = str(headers.get("retry-after") or headers.get("opc-retry-after") or "")
     if text.replace(".", "", 1).isdecimal():
@@ -116,3 +135,75 @@ def _rewinder(body: Any) -> Callable[[], bool]:
         return True
 
     return rewind
+
+
+# --- lists in pages -------------------------------------------------------------------------
+
+# oci.pagination (oci 2.189.0, pagination_utils.py) puts the SDK's own retries, ten minutes of them,
+# around those that a client was given; so a cloud that is ill would be reported that much later.
+
+
+def all_records(operation: Callable[..., Any], *arguments: Any, **named: Any) -> list[Any]:
+    """What a list operation gives on all of its pages."""
+    found: list[Any] = []
+    while True:
+        answer = operation(*arguments, **named)
+        page = answer.data
+        found += page if isinstance(page, list) else page.items  # some give a collection
+        if not answer.has_next_page:
+            return found
+        named["page"] = answer.next_page
+
+
+def all_objects(operation: Callable[..., Any], *arguments: Any, **named: Any) -> list[Any]:
+    """What list_objects gives, which pages in a way of its own."""
+    found: list[Any] = []
+    while True:
+        listing = operation(*arguments, **named).data
+        found += listing.objects
+        if listing.next_start_with is None:
+            return found
+        named["start"] = listing.next_start_with
+
+
+# --- creations ------------------------------------------------------------------------------
+
+
+def create_idempotent(
+    parts: tuple[str, ...],
+    create: Callable[[str], Any],
+    exists: Callable[[Any], bool],
+    find: Callable[[], Any | None],
+) -> Any:
+    """Creates a resource once, or gives the one that another runner has just created.
+
+    OCI gives the same answer to the same retry token for a day. A token that all who want the same
+    thing compute makes their requests one; where the token's resource is gone again, the next one
+    in line is used.
+
+    Args:
+        parts: what tells this resource from all others; the retry token is made from them.
+        create: sends the request with a retry token and gives its result.
+        exists: whether the resource of a result is there: the cloud repeats its answer also after
+            the resource was deleted.
+        find: looks for the resource. It is called when another runner created it with other
+            details.
+
+    Raises:
+        oci.exceptions.ServiceError: the cloud refuses.
+    """
+    for generation in itertools.count():
+        token = bytes_digest("\n".join((*parts, str(generation))).encode()).partition(":")[2]
+        try:
+            made = create(token)
+        except oci.exceptions.ServiceError as error:
+            taken = (error.status, error.code) == (409, "InvalidatedRetryToken")
+            if not taken or generation == _MOST_GENERATIONS:
+                raise
+            made = find()
+            if made is not None:
+                return made
+            continue
+        if exists(made) or generation == _MOST_GENERATIONS:
+            return made
+    raise AssertionError("unreachable")

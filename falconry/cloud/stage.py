@@ -22,13 +22,11 @@ from falconry.pipeline import Output, Report, Stage
 from falconry.settings import EmulatorSettings, Settings
 
 if TYPE_CHECKING:
-    from falconry.cloud.deployment_list import DeploymentSummary
     from falconry.cloud.deployment_target import Target
     from falconry.cloud.session import Session
 
-# The modules that import the oci SDK are imported where a request is made: it costs a third of a
-# second, which a run that stops before the cloud need not pay. A run that finds everything in place
-# needs the SDK's lower layers alone, and asks through those.
+# The modules that import the oci SDK are imported where a request is made: it costs nearly half a
+# second, which a run that stops before the cloud need not pay.
 
 # What decides how a run waits, and nothing of the deployment.
 _OF_THE_RUN = {"timeout_minutes", "downtime"}
@@ -74,21 +72,22 @@ class DeploymentStage(Stage):
 
     @override
     def find(self, key: str) -> Output | None:
-        standing = self._standing()
-        if standing is None or standing.lifecycle_state != "ACTIVE":
+        current = self._current()
+        if current is None or current.lifecycle_state != "ACTIVE":
             return None
-        return _output(standing) if standing.freeform_tags.get(KEY_TAG) == key else None
+        tags = current.freeform_tags or {}
+        return _output(current) if tags.get(KEY_TAG) == key else None
 
     @override
     def reason(self, ingredients: Mapping[str, str]) -> str:
         if self._emulator_rests():
             return "the local cloud is not running"
-        standing = self._standing()
-        if standing is None:
+        current = self._current()
+        if current is None:
             return "nothing deployed yet"
-        if standing.lifecycle_state != "ACTIVE":
-            return f"the deployment is {standing.lifecycle_state}"
-        tags = standing.freeform_tags
+        if current.lifecycle_state != "ACTIVE":
+            return f"the deployment is {current.lifecycle_state}"
+        tags = current.freeform_tags or {}
         if tags.get(ARTIFACT_TAG) != ingredients["artifact"]:
             return "artifact changed"
         if tags.get(IMAGE_TAG) != self._image.digest:
@@ -183,13 +182,13 @@ class DeploymentStage(Stage):
         else:
             emulator.start(local, registry=True)
 
-    def _standing(self) -> DeploymentSummary | None:
+    def _current(self) -> Any | None:
         if self._emulator_rests():
             return None
-        from falconry.cloud.deployment_list import standing
+        from falconry.cloud.deployment_list import current
         from falconry.cloud.session import session_of
 
-        return standing(session_of(self._settings.cloud), self._settings.deployment.name)
+        return current(session_of(self._settings.cloud), self._settings.deployment.name)
 
     def _emulator_rests(self) -> bool:
         local = self._settings.cloud.emulator

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from typing import Any
 
 from falconry.pipeline import Report
@@ -21,7 +22,7 @@ _REPORT_INTERVAL_S = 0.5
 _RATE_WINDOW_S = 10.0
 
 
-class Bandwidth:
+class RateLimiter:
     """A token bucket that all threads of an upload draw from.
 
     Args:
@@ -36,7 +37,7 @@ class Bandwidth:
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._rate = megabytes_per_second * _MEGABYTE if megabytes_per_second else None
+        self._rate = None if megabytes_per_second is None else megabytes_per_second * _MEGABYTE
         self._now = now
         self._sleep = sleep
         self._lock = threading.Lock()
@@ -61,13 +62,13 @@ class Bandwidth:
             self._sleep(pause)
 
 
-class Meter:
-    """Counts bytes for several threads, and tells how far they are, how fast, and for how long.
+class TransferProgress:
+    """Counts bytes for several threads, and reports the fraction, the rate and the time left.
 
     Args:
         step: what is being done.
         total: the bytes that there are.
-        report: told of it, by one thread at a time.
+        report: called by one thread at a time.
         now: the clock, in seconds.
     """
 
@@ -80,7 +81,7 @@ class Meter:
         self._now = now
         self._lock = threading.Lock()
         self._count = 0
-        self._told = float("-inf")
+        self._reported = float("-inf")
         self._past: deque[tuple[float, int]] = deque([(now(), 0)])
 
     def skip(self, count: int) -> None:
@@ -94,11 +95,11 @@ class Meter:
         with self._lock:
             self._count += count
             now = self._now()
-            if now - self._told >= _REPORT_INTERVAL_S or self._count >= self._total:
-                self._told = now
-                self._tell(now)
+            if now - self._reported >= _REPORT_INTERVAL_S or self._count >= self._total:
+                self._reported = now
+                self._report_at(now)
 
-    def _tell(self, now: float) -> None:
+    def _report_at(self, now: float) -> None:
         while len(self._past) > 1 and now - self._past[0][0] > _RATE_WINDOW_S:
             self._past.popleft()
         since, before = self._past[0]
@@ -111,42 +112,64 @@ class Meter:
         self._report(" · ".join(words), min(max(self._count, 0) / self._total, 1.0))
 
 
-class Body:
-    """A request's body that is read in pieces, as `requests` and http.client read files.
+class UploadBody:
+    """A request's body that is read in pieces and can be sent again.
 
-    It is no iterator and has no file descriptor, so nothing copies it or asks for its size.
+    It is no iterator and has no file descriptor, so nothing copies it or looks up its size.
 
     Args:
-        size: bytes of the whole.
-        piece: gives up to a number of bytes from an offset on; the memory may be used again by the
-            next call.
-        bandwidth: how fast it may be read.
-        meter: counts what was read.
+        size: bytes in all.
+        piece: gives up to a number of bytes from an offset on; the next call may use the memory
+            again.
+        limiter: how fast it may be read.
+        progress: counts what was read.
+        stopped: set when nobody wants the answer any more.
     """
 
     def __init__(
-        self, size: int, piece: Callable[[int, int], Any], bandwidth: Bandwidth, meter: Meter
+        self,
+        size: int,
+        piece: Callable[[int, int], Any],
+        limiter: RateLimiter,
+        progress: TransferProgress,
+        stopped: threading.Event | None = None,
     ) -> None:
         self._size = size
         self._piece = piece
-        self._bandwidth = bandwidth
-        self._meter = meter
-        self.sent = 0
+        self._limiter = limiter
+        self._progress = progress
+        self._stopped = stopped
+        self._position = 0
 
     def __len__(self) -> int:
         return self._size
 
     def read(self, size: int = -1) -> Any:
         """The next piece; empty at the end."""
-        left = self._size - self.sent
-        wanted = min(left, self._bandwidth.piece_bytes, size if size > 0 else left)
-        if wanted == 0:
+        self._check_wanted()
+        left = self._size - self._position
+        count = min(left, self._limiter.piece_bytes, size if size > 0 else left)
+        if count == 0:
             return b""
-        piece = self._piece(self.sent, wanted)
-        self._bandwidth.take(wanted)
-        self.sent += wanted
-        self._meter.add(wanted)
+        piece = self._piece(self._position, count)
+        self._limiter.take(count)
+        self._position += count
+        self._progress.add(count)
         return piece
+
+    def tell(self) -> int:
+        """How many bytes were read."""
+        return self._position
+
+    def seek(self, position: int) -> None:
+        """Goes back, to be sent again from there."""
+        self._check_wanted()
+        self._progress.add(position - self._position)
+        self._position = position
+
+    def _check_wanted(self) -> None:
+        if self._stopped is not None and self._stopped.is_set():
+            raise CancelledError
 
 
 def send_in_large_pieces(client: Any) -> None:

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from falconry.cloud.pages import all_records
-from falconry.cloud.retries import asked_pause, may_pass
+from falconry.cloud.retries import all_records, is_transient, retry_after
 from falconry.cloud.session import cloud_errors_told
 from falconry.errors import CloudError, GoesOnError
 
@@ -128,8 +127,8 @@ def _look(client: Any, operation: Operation, deadline: float) -> tuple[Any, str 
                 return request, _last_step(client, operation.id)
         except CloudError as error:
             cause = error.__cause__
-            pause = (asked_pause(cause) if cause else None) or _POLL_S[1]
-            lasting = cause is None or not may_pass(cause)
+            pause = (retry_after(cause) if cause else None) or _POLL_S[1]
+            lasting = cause is None or not is_transient(cause)
             if lasting or time.monotonic() + pause > deadline:
                 raise
         time.sleep(pause)

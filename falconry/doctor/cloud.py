@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from email.utils import parsedate_to_datetime
 
-from falconry.doctor.finding import Finding
 from falconry.doctor.reach import ask
 from falconry.doctor.subject import Subject
 from falconry.errors import CloudError
+from falconry.findings import Finding
 
 ACCOUNT = "cloud"
 CLOCK = "clock"
@@ -27,8 +27,8 @@ def account(subject: Subject) -> Finding:
     settings = subject.settings.cloud
     if settings.emulator and not settings.config_file.expanduser().exists():
         written = "the local cloud writes it on its first start"
-        return Finding(ACCOUNT, None, f"{settings.config_file} is not there: {written}")
-    return Finding(ACCOUNT, True, f"{settings.config_file}: {account_of(settings)}")
+        return Finding(ACCOUNT, "skipped", f"{settings.config_file} is not there: {written}")
+    return Finding(ACCOUNT, "ok", f"{settings.config_file}: {account_of(settings)}")
 
 
 def clock(subject: Subject) -> Finding:
@@ -41,11 +41,11 @@ def clock(subject: Subject) -> Finding:
 
     settings = subject.settings.cloud
     if settings.emulator:
-        return Finding(CLOCK, None, "not needed: the local cloud goes by this machine's")
+        return Finding(CLOCK, "skipped", "not needed: the local cloud goes by this machine's")
     try:
         url = endpoint_of(settings)
     except CloudError:
-        return Finding(CLOCK, False, f"not known without an endpoint, see {ACCOUNT}")
+        return Finding(CLOCK, "failed", f"not known without an endpoint, see {ACCOUNT}")
     return of_server(url)
 
 
@@ -59,12 +59,12 @@ def of_server(url: str) -> Finding:
     try:
         skew = time.time() - parsedate_to_datetime(date).timestamp()
     except ValueError:
-        return Finding(CLOCK, None, f"not known: {url} gives no date")
+        return Finding(CLOCK, "skipped", f"not known: {url} gives no date")
     if abs(skew) < _LARGEST_SKEW_S:
-        return Finding(CLOCK, True, f"{abs(skew):.0f} s from that of {url}")
+        return Finding(CLOCK, "ok", f"{abs(skew):.0f} s from that of {url}")
     return Finding(
         CLOCK,
-        False,
+        "failed",
         f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} that of {url}, which refuses"
         f" requests from {_LARGEST_SKEW_S} s on",
         "set this machine's clock, such as by NTP",

@@ -6,10 +6,10 @@ import shutil
 
 from falconry.docker_engine.facts import engine_facts
 from falconry.doctor.docker_engine import NO_ENGINE, asked_engine
-from falconry.doctor.finding import Finding
 from falconry.doctor.subject import Subject
 from falconry.engine.tensorrt_llm.memory import unpacked_image_bytes
 from falconry.engine.toolchain import load_toolchains
+from falconry.findings import Finding
 from falconry.progress import human_size
 
 IMAGES = "Docker disk"
@@ -26,20 +26,20 @@ def image_disk(subject: Subject) -> Finding:
     """Whether the server image has room where the engine keeps images."""
     with asked_engine() as client:
         if client is None:
-            return Finding(IMAGES, subject.lacking(), NO_ENGINE)
+            return Finding(IMAGES, subject.state_without_docker(), NO_ENGINE)
         storage = engine_facts(client).storage
     needed = _image_bytes(subject)
     try:
         free = shutil.disk_usage(storage).free
     except OSError:
         return Finding(
-            IMAGES, None, f"not known: {storage} is not seen from here; {_takes(needed)}"
+            IMAGES, "skipped", f"not known: {storage} is not seen from here; {_takes(needed)}"
         )
     if free >= needed:
-        return Finding(IMAGES, True, f"{human_size(free)} free at {storage}; {_takes(needed)}")
+        return Finding(IMAGES, "ok", f"{human_size(free)} free at {storage}; {_takes(needed)}")
     return Finding(
         IMAGES,
-        subject.lacking(),
+        subject.state_without_docker(),
         f"{human_size(free)} free at {storage}, and {_takes(needed)}",
         "remove images with docker image prune, or move Docker's data-root to a larger disk",
     )
@@ -51,10 +51,10 @@ def build_disk(subject: Subject) -> Finding:
     place = next(path for path in (build, *build.parents) if path.is_dir())
     free = shutil.disk_usage(place).free
     if free >= _BUILD_BYTES:
-        return Finding(BUILD, True, f"{human_size(free)} free at {place}")
+        return Finding(BUILD, "ok", f"{human_size(free)} free at {place}")
     return Finding(
         BUILD,
-        False,
+        "failed",
         f"{human_size(free)} free at {place}, and a build takes {human_size(_BUILD_BYTES)} or more",
         "free some disk space, or run make clean",
     )

@@ -12,10 +12,10 @@ from falconry.docker_engine.connection import connect
 from falconry.docker_engine.facts import engine_address, engine_facts
 from falconry.docker_engine.images import has_image
 from falconry.docker_engine.references import ImageReference
-from falconry.doctor.finding import Finding
 from falconry.doctor.reach import answers
 from falconry.doctor.subject import Subject
 from falconry.errors import FalconryError, MachineError
+from falconry.findings import Finding
 from falconry.image.bases import MADE_HERE
 
 if TYPE_CHECKING:
@@ -38,22 +38,22 @@ def engine(subject: Subject) -> Finding:
     except MachineError as error:
         without = "" if subject.needs_docker else ": deployments run as processes"
         detail = f"{error.problem} ({address}){without}"
-        return Finding(ENGINE, subject.lacking(), detail, error.remedy or "")
-    return Finding(ENGINE, True, f"{facts.version} on {facts.platform} ({address})")
+        return Finding(ENGINE, subject.state_without_docker(), detail, error.remedy or "")
+    return Finding(ENGINE, "ok", f"{facts.version} on {facts.platform} ({address})")
 
 
 def base_image(subject: Subject) -> Finding:
     """Whether the engine holds the base images, or could be given them."""
     if not subject.base_images:
-        return Finding(BASE_IMAGE, None, "not needed: the profile names an image of its own")
+        return Finding(BASE_IMAGE, "skipped", "not needed: the profile names an image of its own")
     with asked_engine() as client:
         if client is None:
-            return Finding(BASE_IMAGE, subject.lacking(), NO_ENGINE)
+            return Finding(BASE_IMAGE, subject.state_without_docker(), NO_ENGINE)
         missing = [name for name in subject.base_images if not has_image(client, name)]
     if not missing:
-        return Finding(BASE_IMAGE, True, f"the engine has {', '.join(subject.base_images)}")
+        return Finding(BASE_IMAGE, "ok", f"the engine has {', '.join(subject.base_images)}")
     found = [_to_be_had(ImageReference.parse(name), subject) for name in missing]
-    return next((finding for finding in found if not finding.ok), found[0])
+    return next((finding for finding in found if finding.state != "ok"), found[0])
 
 
 @contextlib.contextmanager
@@ -76,10 +76,10 @@ def _to_be_had(reference: ImageReference, subject: Subject) -> Finding:
 
 def _made_here(reference: ImageReference, subject: Subject) -> Finding:
     if os.geteuid() == 0 and shutil.which("apt-get"):
-        return Finding(BASE_IMAGE, True, f"scripts/base_image.sh makes {reference} when needed")
+        return Finding(BASE_IMAGE, "ok", f"scripts/base_image.sh makes {reference} when needed")
     return Finding(
         BASE_IMAGE,
-        subject.lacking(),
+        subject.state_without_docker(),
         f"the engine lacks {reference}, and only root on Debian can make it",
         "run scripts/base_image.sh as root, or name another Debian 12 in image.base",
     )
@@ -92,8 +92,8 @@ def _pulled(reference: ImageReference, subject: Subject) -> Finding:
     except FalconryError as error:
         return Finding(
             BASE_IMAGE,
-            subject.lacking(),
+            subject.state_without_docker(),
             f"the engine lacks {reference}, and {error.problem}",
             f"{error.remedy}, or bring the image with docker load",
         )
-    return Finding(BASE_IMAGE, True, f"{reference} is pulled when needed; {host} answers")
+    return Finding(BASE_IMAGE, "ok", f"{reference} is pulled when needed; {host} answers")

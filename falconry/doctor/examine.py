@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable, Mapping
 
 from falconry.doctor import cloud, disk, docker_engine, gpu, namespaces, python, registry
-from falconry.doctor.finding import Finding
 from falconry.doctor.subject import Subject
 from falconry.errors import FalconryError
+from falconry.findings import Finding
 
 Check = Callable[[Subject], Finding]
 
@@ -54,7 +54,7 @@ def _in_time(name: str, check: Check, subject: Subject, deadline_s: float) -> Fi
     try:
         return done.get(timeout=deadline_s)
     except queue.Empty:
-        return Finding(name, False, f"no answer within {deadline_s:g} s", "see what holds it up")
+        return Finding(name, "failed", f"no answer within {deadline_s:g} s", "see what holds it up")
 
 
 def _found(name: str, check: Check, subject: Subject) -> Finding:
@@ -62,7 +62,7 @@ def _found(name: str, check: Check, subject: Subject) -> Finding:
         return check(subject)
     except FalconryError as error:
         place = f"{error.where}: " if error.where else ""
-        return Finding(name, False, f"{place}{error.problem}", error.remedy or "")
+        return Finding(name, "failed", f"{place}{error.problem}", error.remedy or "")
     except Exception as error:  # whatever it is, the other findings are worth having
         kind = type(error).__name__
-        return Finding(name, False, f"could not be looked at ({kind})", "report this as a bug")
+        return Finding(name, "failed", f"could not be looked at ({kind})", "report this as a bug")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from falconry.docker_engine.gpus import can_see_gpus
 from falconry.doctor.docker_engine import NO_ENGINE, asked_engine
-from falconry.doctor.finding import Finding
 from falconry.doctor.subject import Subject
 from falconry.engine.tensorrt_llm.gpus import probe_gpus
 from falconry.engine.toolchain import load_toolchains
+from falconry.findings import Finding
 from falconry.progress import human_size
 
 RUNTIME = "GPU runtime"
@@ -18,15 +18,15 @@ _NOT_NEEDED = "not needed: the profile builds engines for CPUs"
 def runtime(subject: Subject) -> Finding:
     """Whether the Docker engine can give a container a GPU, as far as it can be known."""
     if not subject.needs_gpu:
-        return Finding(RUNTIME, None, _NOT_NEEDED)
+        return Finding(RUNTIME, "skipped", _NOT_NEEDED)
     with asked_engine() as client:
         if client is None:
-            return Finding(RUNTIME, False, NO_ENGINE)
+            return Finding(RUNTIME, "failed", NO_ENGINE)
         if can_see_gpus(client):
-            return Finding(RUNTIME, True, "the Docker engine takes --gpus")
+            return Finding(RUNTIME, "ok", "the Docker engine takes --gpus")
     return Finding(
         RUNTIME,
-        False,
+        "failed",
         "the Docker engine cannot give containers a GPU",
         "install the NVIDIA Container Toolkit and restart Docker",
     )
@@ -35,17 +35,17 @@ def runtime(subject: Subject) -> Finding:
 def gpus(subject: Subject) -> Finding:
     """The GPUs and the driver as NVML sees them."""
     if not subject.needs_gpu:
-        return Finding(GPU, None, _NOT_NEEDED)
+        return Finding(GPU, "skipped", _NOT_NEEDED)
     host = probe_gpus()
     row = load_toolchains().row(subject.settings.engine.toolchain)
     if host is None:
         return Finding(
             GPU,
-            False,
+            "failed",
             "no NVIDIA GPU or driver is here",
             f"run on a machine with a GPU and its driver ({row.driver} or later for {row.release})",
         )
     found = ", ".join(
         f"{gpu.name} (SM {gpu.sm}, {human_size(gpu.memory_bytes)})" for gpu in host.gpus
     )
-    return Finding(GPU, True, f"{found}; driver {host.driver}")
+    return Finding(GPU, "ok", f"{found}; driver {host.driver}")

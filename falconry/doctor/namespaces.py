@@ -6,8 +6,8 @@ import os
 import shutil
 import subprocess
 
-from falconry.doctor.finding import Finding
 from falconry.doctor.subject import Subject
+from falconry.findings import Finding
 
 NAME = "namespaces"
 _TIMEOUT_S = 5.0
@@ -20,20 +20,20 @@ def namespaces(subject: Subject) -> Finding:
     """Makes the namespaces for a moment; without them deployments run, and less apart."""
     emulator = subject.settings.cloud.emulator
     if emulator is None:
-        return Finding(NAME, None, "not needed: the profile's cloud is not the local one")
+        return Finding(NAME, "skipped", "not needed: the profile's cloud is not the local one")
     if emulator.isolation == "plain":
-        return Finding(NAME, None, "not needed: the profile's isolation is plain")
+        return Finding(NAME, "skipped", "not needed: the profile's isolation is plain")
     program = shutil.which("unshare")
     if program is None:
-        return Finding(NAME, None, "cannot be tried without the unshare program")
+        return Finding(NAME, "skipped", "cannot be tried without the unshare program")
     if refusal := _refusal(program):
         return Finding(
             NAME,
-            False if emulator.isolation == "namespaces" else None,
+            "failed" if emulator.isolation == "namespaces" else "skipped",
             f"this machine refuses them ({refusal}): processes of deployments are not kept apart",
             "allow user namespaces, such as by sysctl user.max_user_namespaces, or run as root",
         )
-    return Finding(NAME, True, "deployments that run as processes are kept apart")
+    return Finding(NAME, "ok", "deployments that run as processes are kept apart")
 
 
 def _refusal(program: str) -> str:

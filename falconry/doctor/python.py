@@ -11,8 +11,8 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from falconry.doctor.finding import Finding
 from falconry.doctor.subject import Subject
+from falconry.findings import Finding
 
 NAME = "Python"
 
@@ -21,22 +21,22 @@ def python(subject: Subject) -> Finding:
     """Whether this Python has libpython and the server, where deployments run as processes."""
     version = platform.python_version()
     if subject.containers or subject.settings.cloud.emulator is None:
-        return Finding(NAME, True, f"{version}; the server brings its own")
+        return Finding(NAME, "ok", f"{version}; the server brings its own")
     if importlib.util.find_spec("pytriton") is None:
         return Finding(
             NAME,
-            False,
+            "failed",
             f"{version}, without the nvidia-pytriton package",
             "remove .venv and run make again",
         )
     library = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
     if _has_library(library):
-        return Finding(NAME, True, f"{version} with {library}")
+        return Finding(NAME, "ok", f"{version} with {library}")
     package = library.removesuffix(".so.1.0")
     missing = f"{version}, without {library} for Triton's Python backend"
     if os.geteuid() == 0 and shutil.which("apt-get"):
-        return Finding(NAME, True, f"{missing}; the first make deploy installs it")
-    return Finding(NAME, False, missing, f"run: sudo apt-get install {package}")
+        return Finding(NAME, "ok", f"{missing}; the first make deploy installs it")
+    return Finding(NAME, "failed", missing, f"run: sudo apt-get install {package}")
 
 
 def _has_library(name: str) -> bool:

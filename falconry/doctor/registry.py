@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 
-from falconry.doctor.finding import Finding
 from falconry.doctor.reach import answers
 from falconry.doctor.subject import Subject
+from falconry.findings import Finding
 from falconry.image.choice import REGISTRY_PROGRAM
 
 REGISTRY = "registry"
@@ -21,25 +21,25 @@ def registry(subject: Subject) -> Finding:
     """
     found = subject.registry()
     if found is None:
-        return Finding(REGISTRY, None, "not needed: the local cloud starts its own")
+        return Finding(REGISTRY, "skipped", "not needed: the local cloud starts its own")
     answers(found.host)
     if found.log_in is None:
-        return Finding(REGISTRY, True, f"{found.host} answers; no login is set")
+        return Finding(REGISTRY, "ok", f"{found.host} answers; no login is set")
     found.log_in()
-    return Finding(REGISTRY, True, f"{found.host} answers and takes the login")
+    return Finding(REGISTRY, "ok", f"{found.host} answers and takes the login")
 
 
 def registry_program(subject: Subject) -> Finding:
     """Whether the local cloud can run a registry."""
     settings = subject.settings
     if settings.cloud.emulator is None or settings.image.registry.host:
-        return Finding(PROGRAM, None, "not needed: the profile has one elsewhere")
+        return Finding(PROGRAM, "skipped", "not needed: the profile has one elsewhere")
     if place := shutil.which(REGISTRY_PROGRAM):
-        return Finding(PROGRAM, True, place)
+        return Finding(PROGRAM, "ok", place)
     without = "" if subject.containers else ": deployments run as processes"
     return Finding(
         PROGRAM,
-        False if subject.containers else None,
+        "failed" if subject.containers else "skipped",
         f"{REGISTRY_PROGRAM} is not installed{without}",
         f"run: sudo apt-get install {REGISTRY_PROGRAM}",
     )

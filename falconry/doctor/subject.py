@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from falconry.findings import State
 from falconry.image.place import Door
 from falconry.image.servers import server_image
 from falconry.settings import Settings
@@ -52,9 +53,9 @@ class Subject:
         """Whether there is work that nothing but a Docker engine does."""
         return self.containers or self.needs_gpu
 
-    def lacking(self) -> bool | None:
-        """What it means that something is missing which containers need: not ok, or no matter."""
-        return False if self.needs_docker else None
+    def state_without_docker(self) -> State:
+        """The state of a check that fails for want of what containers need."""
+        return "failed" if self.needs_docker else "skipped"
 
 
 def subject_of(settings: Settings, door: Door) -> Subject:

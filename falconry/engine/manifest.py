@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
+from falconry.data_files import Table
 from falconry.digests import DigestCache, canonical_json, tree_files
 from falconry.errors import EngineError
 
@@ -19,18 +20,14 @@ BUILD_RECORD = "build.json"
 _ABOUT = frozenset({MANIFEST, BUILD_RECORD})
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class EngineFile(_Model):
+class EngineFile(Table):
     """A file of an engine; `size` in bytes."""
 
     size: int
     sha256: str
 
 
-class GpuEngine(_Model):
+class GpuEngine(Table):
     """What an engine for NVIDIA GPUs was built with and for, as its container reported it.
 
     TensorRT-LLM's own config.json records neither TensorRT's version nor the GPU.
@@ -60,7 +57,7 @@ class GpuEngine(_Model):
     verified: str = "not known"
 
 
-class Manifest(_Model):
+class Manifest(Table):
     """What an engine is.
 
     Attributes:
@@ -83,7 +80,7 @@ class Manifest(_Model):
     gpu: GpuEngine | None = None
 
 
-class BuildRecord(_Model):
+class BuildRecord(Table):
     """When and where a copy was built; `seconds` is wall time."""
 
     built_at: str

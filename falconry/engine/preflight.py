@@ -6,10 +6,10 @@ TensorRT itself notices a mismatch only when it loads the engine, on the deploye
 from __future__ import annotations
 
 from falconry.engine.manifest import GpuEngine, Manifest
-from falconry.engine.shapes import GpuShape
 from falconry.engine.tensorrt_llm.memory import GIB, usable_bytes
 from falconry.engine.toolchain import Toolchain
 from falconry.errors import EngineError
+from falconry.oci_facts import GpuShape
 
 # TensorRT's engines are bound to major, minor and patch; the fourth part numbers builds of the
 # same release, and not every image reports it (NVIDIA, TensorRT's versioning).

@@ -8,11 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError
+from pydantic import PositiveFloat, PositiveInt
 
-from falconry.data_files import project_file
+from falconry.data_files import Table, project_file, read_toml, validate_table
 from falconry.errors import SettingsError
-from falconry.settings import read_toml, validation_problem
 
 RECIPES = "engine/recipes"
 
@@ -21,13 +20,7 @@ CacheType = Literal["float32", "bfloat16", "float16", "uint8"]
 Quantization = Literal["none", "int8_weight_only"]
 
 
-class RecipeTable(BaseModel):
-    """A table of a recipe: unknown keys and other types are refused, values never change."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class RecipeLimits(RecipeTable):
+class RecipeLimits(Table):
     """The largest requests an engine serves.
 
     Attributes:
@@ -44,7 +37,7 @@ class RecipeLimits(RecipeTable):
     max_num_tokens: PositiveInt
 
 
-class KvCache(RecipeTable):
+class KvCache(Table):
     """The paged key/value cache.
 
     Attributes:
@@ -56,7 +49,7 @@ class KvCache(RecipeTable):
     memory_gib: PositiveFloat
 
 
-class Recipe(RecipeTable):
+class Recipe(Table):
     """How an engine for OpenVINO on a CPU is made.
 
     Attributes:
@@ -74,7 +67,7 @@ class Recipe(RecipeTable):
     kv_cache: KvCache
 
 
-_Kind = TypeVar("_Kind", bound=RecipeTable)
+_Kind = TypeVar("_Kind", bound=Table)
 
 
 def load_recipe(name: str, directory: Path | None = None) -> Recipe:
@@ -105,12 +98,7 @@ def read_recipe(name: str, kind: type[_Kind], builder: str, directory: Path | No
         )
     values = read_toml(path)
     _refuse_other_builders(name, values, builder)
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        raise SettingsError(
-            validation_problem(error), where=path, remedy="correct these values"
-        ) from None
+    return validate_table(values, kind, path)
 
 
 def recipe_names(directory: Path | None = None) -> list[str]:

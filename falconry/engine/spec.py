@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from falconry.checkpoint import Checkpoint, FalconArchitecture
+from falconry.checkpoint.architecture import FalconArchitecture
+from falconry.checkpoint.reader import Checkpoint
 from falconry.engine.recipe import Recipe
 from falconry.errors import EngineError
 

@@ -11,22 +11,17 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from falconry.data_files import project_file
+from falconry.data_files import Table, project_file, read_toml, validate_table
 from falconry.errors import SettingsError
-from falconry.settings import read_toml, validation_problem
 
 TOOLCHAINS = "engine/toolchains.toml"
 
 _Digest = Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")]
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Needs(_Table):
+class Needs(Table):
     """What has to be in an image beside the directories of Triton itself.
 
     Attributes:
@@ -36,13 +31,13 @@ class Needs(_Table):
         libraries: shared libraries of the full image that Triton links to, as shell patterns.
     """
 
-    packages: tuple[str, ...] = Field((), strict=False)
-    python_packages: tuple[str, ...] = Field((), strict=False)
+    packages: tuple[str, ...] = ()
+    python_packages: tuple[str, ...] = ()
     environment: Mapping[str, str] = {}
-    libraries: tuple[str, ...] = Field((), strict=False)
+    libraries: tuple[str, ...] = ()
 
 
-class Composable(_Table):
+class Composable(Table):
     """The release's images that a server of chosen backends is composed from.
 
     Attributes:
@@ -61,9 +56,9 @@ class Composable(_Table):
     minimum: str
     full_digest: _Digest | None = None
     minimum_digest: _Digest | None = None
-    backends: tuple[str, ...] = Field(strict=False)
-    repoagents: tuple[str, ...] = Field(strict=False)
-    caches: tuple[str, ...] = Field(strict=False)
+    backends: tuple[str, ...]
+    repoagents: tuple[str, ...]
+    caches: tuple[str, ...]
     needs: Mapping[str, Needs] = {}
     source: str
 
@@ -78,7 +73,7 @@ class Composable(_Table):
         return _pinned(self.minimum, self.minimum_digest)
 
 
-class Toolchain(_Table):
+class Toolchain(Table):
     """One release; sizes in GB as the registry lists them.
 
     Attributes:
@@ -104,9 +99,9 @@ class Toolchain(_Table):
     cuda: str
     python: str
     driver: str
-    data_center_drivers: tuple[str, ...] = Field(strict=False)
-    sm: tuple[int, ...] = Field(strict=False)
-    converter: tuple[str, ...] = Field(strict=False)
+    data_center_drivers: tuple[str, ...]
+    sm: tuple[int, ...]
+    converter: tuple[str, ...]
     quantizer: str
     tensor_names: Literal["random_seed", "seed"]
     listed_gb: float
@@ -120,7 +115,7 @@ class Toolchain(_Table):
         return _pinned(self.image, self.digest)
 
 
-class ConvertFlags(_Table):
+class ConvertFlags(Table):
     """The converter's flags, by what they set; `weight_only` is a switch."""
 
     checkpoint: str
@@ -134,7 +129,7 @@ class ConvertFlags(_Table):
     weight_only_precision: str
 
 
-class QuantizeFlags(_Table):
+class QuantizeFlags(Table):
     """The quantiser's flags, by what they set.
 
     Attributes:
@@ -154,7 +149,7 @@ class QuantizeFlags(_Table):
     formats: Mapping[str, str]
 
 
-class BuildFlags(_Table):
+class BuildFlags(Table):
     """The builder's flags, by what they set."""
 
     checkpoint: str
@@ -176,7 +171,7 @@ class BuildFlags(_Table):
     workers: str
 
 
-class Commands(_Table):
+class Commands(Table):
     """The programs of all releases, and their flags.
 
     Attributes:
@@ -195,14 +190,14 @@ class Preparation(Needs):
     backends: Mapping[str, Needs] = {}
 
 
-class Retired(_Table):
+class Retired(Table):
     """Why a release cannot be asked for, and the row to take instead."""
 
     reason: str
     take: str
 
 
-class Toolchains(_Table):
+class Toolchains(Table):
     """The file: `default` names a row."""
 
     default: str
@@ -245,10 +240,7 @@ def load_toolchains(path: Path | None = None) -> Toolchains:
     path = path or project_file(TOOLCHAINS)
     values = read_toml(path)
     rows = [{"release": release, **row} for release, row in values.pop("toolchains", {}).items()]
-    try:
-        return Toolchains.model_validate({**values, "rows": tuple(rows)})
-    except ValidationError as error:
-        raise SettingsError(validation_problem(error), where=path) from None
+    return validate_table({**values, "rows": rows}, Toolchains, path)
 
 
 def _pinned(image: str, digest: str | None) -> str:

@@ -35,6 +35,13 @@ def labels(source: ImageSource, key: str, bases: Mapping[str, str]) -> dict[str,
     return found
 
 
+def base_of(labels: Mapping[str, str]) -> ImageReference | None:
+    """The base that an image's labels name; None where they give no digest."""
+    name = labels.get(f"{_ANNOTATION}.base.name")
+    digest = labels.get(f"{_ANNOTATION}.base.digest")
+    return ImageReference.parse(f"{name}@{digest}") if name and digest else None
+
+
 def _revision() -> str | None:
     """The commit that this is, marked where files differ from it; None outside of git."""
     try:

@@ -96,6 +96,28 @@ class RegistryClient:
             manifest.get("config", {}).get("digest", ""),
         )
 
+    def layer_sizes(self, repository: str, version: str, platform: str) -> tuple[int, ...]:
+        """The compressed size of each layer, lowest first, also for images of several platforms.
+
+        Args:
+            repository: the path in the registry.
+            version: a tag or a digest.
+            platform: such as `linux/amd64`; chooses from a list of manifests.
+
+        Returns:
+            Nothing where there is no such image that this user may see.
+
+        Raises:
+            ImageError: the registry refuses, or does not answer.
+        """
+        response = self._ask("GET", repository, f"manifests/{version}")
+        manifest: dict[str, Any] = response.json() if response is not None else {}
+        for listed in manifest.get("manifests", ()):
+            found = listed.get("platform", {})
+            if f"{found.get('os')}/{found.get('architecture')}" == platform:
+                return self.layer_sizes(repository, listed["digest"], platform)
+        return tuple(int(layer["size"]) for layer in manifest.get("layers", ()))
+
     def labels(self, repository: str, image: StoredImage) -> dict[str, str]:
         """What an image says of itself (OCI image specification, config.md, `config.Labels`).
 

@@ -74,6 +74,10 @@ class ImageSource:
 
 
 def server_files() -> dict[str, bytes]:
-    """The entrypoint and the front, as the build contexts of all images have them."""
+    """The entrypoint and the front, as the build contexts of all images have them.
+
+    Only Python files: whatever else is in the directory must not get into an image.
+    """
     directory = project_file("docker/server")
-    return {f"server/{name}": (directory / name).read_bytes() for name in tree_files(directory)}
+    names = [name for name in tree_files(directory) if name.endswith(".py")]
+    return {f"server/{name}": (directory / name).read_bytes() for name in names}

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
-from falconry.errors import FalconryError
+from falconry.errors import FalconryError, ImageError
 from falconry.files import write_text_whole
+from falconry.findings import refuse
 from falconry.image.output import ImageOutput
 from falconry.image.place import Door, Place
 from falconry.image.registry import RegistryClient, StoredImage
@@ -30,15 +31,13 @@ if TYPE_CHECKING:
     from docker.client import DockerClient
 
 _TAG_DIGITS = 12
-# What is known of layers, for all profiles.
-_LAYERS = "image-layers.json"
 _LABELS = (
     KEY_LABEL,
     "org.opencontainers.image.title",
     "org.opencontainers.image.version",
     "org.opencontainers.image.licenses",
 )
-# Lasting secrets of this machine's environment that might get into a layer by mistake.
+# Secrets of this machine's environment that might get into an image by mistake.
 _SECRETS = ("OCIR_AUTH_TOKEN", "HF_TOKEN")
 
 
@@ -164,23 +163,17 @@ class ContainerImageStage(Stage):
         build(client, Build(self._source, bases, every, self._certificates, reference, log), report)
 
     def _check(self, client: DockerClient, reference: str, report: Report) -> None:
-        """Looks for what would fail after a long push, or must not be pushed at all."""
-        from falconry.image import preflight
+        """Refuses what would fail after a long push, or must not be pushed at all."""
+        from falconry.image.image_checks import check_image
 
-        examined = preflight.examine(
-            client,
-            reference,
-            preflight.LayerRecords(self._workspace.build.parent / _LAYERS),
-            report,
-            labels=_LABELS,
-            known_secrets=[os.environ[name] for name in _SECRETS if os.environ.get(name)],
-        )
-        preflight.check(examined)
-        for warning in examined.warnings:
-            self._workspace.progress.note(f"warning: {warning}")
-        about = "about " if examined.estimated else ""
-        size = f"{about}{human_size(examined.compressed)} compressed"
-        report(f"checked: {size}, {len(examined.layers)} layers, no problem", None)
+        known = [os.environ[name] for name in _SECRETS if os.environ.get(name)]
+        checked = check_image(client, reference, report, labels=_LABELS, known_secrets=known)
+        refuse(checked.findings, ImageError, "this push", reference)
+        for finding in checked.findings:
+            if finding.state == "warning":
+                self._workspace.progress.note(f"warning: {finding.text}; {finding.remedy}")
+        size = f"at most {human_size(checked.size.most)} compressed"
+        report(f"checked: {size}, {checked.size.layers} layers, no problem", None)
 
     def _output(self, place: Place, key: str, stored: StoredImage) -> ImageOutput:
         reference = self._reference(place, key)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
-from falconry.image.preflight.findings import Finding
-from falconry.preflight.limits import ArtifactLimits
+from falconry.findings import Finding, verdict
+from falconry.oci_facts import ArtifactLimits
 from falconry.preflight.subject import Artifact, Container
 from falconry.progress import human_size
 
@@ -24,7 +24,9 @@ def artifact_findings(
     yield _names(artifact)
     places = _repositories([*container.entrypoint, *container.command])
     if not places:
-        yield Finding("model repository", "the command names none: its place is not checked")
+        yield Finding(
+            "model repository", "skipped", "the command names none: its place is not checked"
+        )
     for place in places:
         yield _place(place, artifact, limits)
 
@@ -34,22 +36,21 @@ def _size(artifact: Artifact, limits: ArtifactLimits) -> Finding:
     if size > most:
         return Finding(
             "artifact size",
-            human_size(size),
+            "failed",
             f"the artifact has {human_size(size)}, and the catalog takes {human_size(most)}",
             "quantise the weights",
         )
     large = size > limits.direct_bytes
     way = "by way of a bucket" if large else "to the catalog itself"
-    return Finding("artifact size", f"{human_size(size)} of {human_size(most)}, sent {way}")
+    return Finding("artifact size", "ok", f"{human_size(size)} of {human_size(most)}, sent {way}")
 
 
 def _names(artifact: Artifact) -> Finding:
     """Whether every entry is unpacked below the directory that is mounted."""
     wrong = [name for name in artifact.names if _leaves(name)]
-    if not wrong:
-        return Finding("artifact names", f"{len(artifact.names)} entries")
-    return Finding(
+    return verdict(
         "artifact names",
+        not wrong,
         f"{len(artifact.names)} entries",
         f"{_some(wrong)} would be unpacked elsewhere",
         "name entries by relative paths with forward slashes",
@@ -76,7 +77,7 @@ def _place(place: str, artifact: Artifact, limits: ArtifactLimits) -> Finding:
     if not path.is_relative_to(root):
         return Finding(
             "model repository",
-            place,
+            "failed",
             f"the command's model repository is {place}, and the artifact is unpacked at {root}",
             f"name a directory below {root}",
         )
@@ -91,15 +92,17 @@ def _place(place: str, artifact: Artifact, limits: ArtifactLimits) -> Finding:
         tops = sorted({PurePosixPath(name).parts[0] for name in artifact.names if name})
         return Finding(
             "model repository",
-            place,
+            "failed",
             f"the artifact has no models in {inside}/, where the command looks for them"
             f" (it has {_some(tops) or 'nothing'})",
             f"zip the repository as {inside}/",
         )
     lacking = [problem for model in models for problem in _lacks(model, entries)]
     if lacking:
-        return Finding("model repository", place, _some(lacking), "assemble the repository again")
-    return Finding("model repository", f"{len(models)} models in {place}")
+        return Finding(
+            "model repository", "failed", _some(lacking), "assemble the repository again"
+        )
+    return Finding("model repository", "ok", f"{len(models)} models in {place}")
 
 
 def _lacks(model: str, entries: Sequence[tuple[str, ...]]) -> Iterator[str]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from falconry.errors import PreflightError
-from falconry.image.preflight.findings import Finding
+from falconry.findings import Finding, failures, refuse
+from falconry.oci_facts import Limits, load_limits
 from falconry.preflight.account_checks import account_findings
 from falconry.preflight.artifact_checks import artifact_findings
 from falconry.preflight.compute_checks import compute_findings
 from falconry.preflight.container_checks import container_findings
 from falconry.preflight.engine_checks import engine_findings
 from falconry.preflight.image_checks import image_findings
-from falconry.preflight.limits import Limits, load_limits
 from falconry.preflight.subject import DeploymentSubject
 
 
@@ -30,24 +30,16 @@ class Preflight:
 
     @property
     def problems(self) -> tuple[Finding, ...]:
-        """The findings that are not ok."""
-        return tuple(finding for finding in self.findings if not finding.ok)
+        """The findings that must stop the deployment."""
+        return tuple(failures(self.findings))
 
     def refuse_problems(self) -> None:
-        """Refuses a deployment that has any.
+        """Refuses a deployment that has problems.
 
         Raises:
             PreflightError: it names every problem, and what to do about each kind.
         """
-        problems = self.problems
-        if not problems:
-            return
-        remedies = dict.fromkeys(finding.remedy for finding in problems if finding.remedy)
-        raise PreflightError(
-            f"must not be deployed so: {'; '.join(str(each.problem) for each in problems)}",
-            where=self.name,
-            remedy="; ".join(remedies) or None,
-        )
+        refuse(self.findings, PreflightError, "this deployment", self.name)
 
 
 def check_deployment(subject: DeploymentSubject, limits: Limits | None = None) -> Preflight:
@@ -55,7 +47,7 @@ def check_deployment(subject: DeploymentSubject, limits: Limits | None = None) -
 
     Args:
         subject: what is to be deployed.
-        limits: other than limits.toml.
+        limits: other than oci_limits.toml.
 
     Returns:
         All findings; `refuse_problems` raises one error for those that are problems.

@@ -1,18 +1,11 @@
-"""Whether Oracle takes the instances' size and the load balancer's bandwidth."""
+"""Whether Oracle takes the instances' size."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from falconry.engine.shapes import (
-    LEAST_GIB_PER_OCPU,
-    MOST_GIB_PER_OCPU,
-    CpuShape,
-    GpuShape,
-    find_shape,
-)
-from falconry.image.preflight.findings import Finding
-from falconry.preflight.limits import ComputeLimits
+from falconry.findings import Finding
+from falconry.oci_facts import ComputeLimits, CpuShape, GpuShape, find_shape
 from falconry.preflight.subject import Compute
 
 
@@ -20,20 +13,19 @@ def compute_findings(compute: Compute, limits: ComputeLimits) -> Iterator[Findin
     """The findings of the instances."""
     shape = find_shape(compute.shape)
     if shape is None:
-        yield Finding("shape", f"{compute.shape} is not known here, and is not checked")
+        yield Finding("shape", "skipped", f"{compute.shape} is not known here, and is not checked")
     elif isinstance(shape, CpuShape) and shape.flexible:
-        yield from _flexible(compute, shape)
+        yield from _flexible(compute, shape, limits)
     else:
         yield _fixed(compute, shape)
-    yield _bandwidth(compute, limits)
 
 
-def _flexible(compute: Compute, shape: CpuShape) -> Iterator[Finding]:
+def _flexible(compute: Compute, shape: CpuShape, limits: ComputeLimits) -> Iterator[Finding]:
     ocpus, memory = compute.ocpus, compute.memory_gib
     if ocpus is None or memory is None:
         yield Finding(
             "instance size",
-            shape.name,
+            "failed",
             f"{shape.name} is flexible, and its size is not given",
             "set deployment.ocpus and deployment.memory_gib",
         )
@@ -42,42 +34,26 @@ def _flexible(compute: Compute, shape: CpuShape) -> Iterator[Finding]:
     problems = []
     if not 1 <= ocpus <= shape.ocpus:
         problems.append(f"{shape.name} has 1 to {shape.ocpus} OCPUs, not {ocpus:g}")
-    least = LEAST_GIB_PER_OCPU * max(ocpus, 1)
-    most = min(shape.memory_gib, MOST_GIB_PER_OCPU * max(ocpus, 1))
+    least = limits.least_gib_per_ocpu * max(ocpus, 1)
+    most = min(shape.memory_gib, limits.most_gib_per_ocpu * max(ocpus, 1))
     if not least <= memory <= most:
         problems.append(
             f"{ocpus:g} OCPUs of {shape.name} have {least:g} to {most:g} GiB, not {memory:g}"
         )
     if not problems:
-        yield Finding("instance size", fact)
+        yield Finding("instance size", "ok", fact)
     for problem in problems:
         yield Finding(
-            "instance size", fact, problem, "change deployment.ocpus or deployment.memory_gib"
+            "instance size", "failed", problem, "change deployment.ocpus or deployment.memory_gib"
         )
 
 
 def _fixed(compute: Compute, shape: GpuShape | CpuShape) -> Finding:
     if compute.ocpus is None and compute.memory_gib is None:
-        return Finding("instance size", f"{compute.instances} of {shape.name}")
+        return Finding("instance size", "ok", f"{compute.instances} of {shape.name}")
     return Finding(
         "instance size",
-        shape.name,
+        "failed",
         f"{shape.name} has one size, and deployment.ocpus or deployment.memory_gib is given",
         "leave both out",
-    )
-
-
-def _bandwidth(compute: Compute, limits: ComputeLimits) -> Finding:
-    least, most = compute.bandwidth_mbps, compute.maximum_bandwidth_mbps
-    if most is None:
-        return Finding("bandwidth", f"{least} Mbps")
-    fine = least <= most <= limits.bandwidth_factor * least
-    return Finding(
-        "bandwidth",
-        f"{least} to {most} Mbps",
-        None
-        if fine
-        else f"the bandwidth's maximum of {most} Mbps is not between {least} Mbps and"
-        f" {limits.bandwidth_factor} times that",
-        "change deployment.maximum_bandwidth_mbps",
     )

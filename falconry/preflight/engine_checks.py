@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from falconry.engine.manifest import GpuEngine
 from falconry.engine.preflight import image_problems, shape_problems
-from falconry.engine.shapes import CpuShape, GpuShape, find_shape
 from falconry.engine.tensorrt_llm.memory import MemoryEstimate, sum_line, usable_bytes
-from falconry.image.preflight.findings import Finding
+from falconry.findings import Finding, verdict
+from falconry.oci_facts import CpuShape, GpuShape, find_shape
 from falconry.preflight.subject import DeploymentSubject
 
 
@@ -16,7 +16,7 @@ def engine_findings(subject: DeploymentSubject) -> Iterator[Finding]:
     """The findings of the engine beside its image and shape."""
     shape = find_shape(subject.compute.shape)
     if subject.engine is None:
-        yield Finding("engine", "its manifest was not read")
+        yield Finding("engine", "skipped", "its manifest was not read")
         return
     engine = subject.engine.gpu
     if engine is None:
@@ -27,7 +27,7 @@ def engine_findings(subject: DeploymentSubject) -> Iterator[Finding]:
     elif isinstance(shape, CpuShape):
         yield Finding(
             "engine and shape",
-            shape.name,
+            "failed",
             f"the engine is one for GPUs ({engine.gpu}), and {shape.name} has none",
             "choose a shape by make shapes",
         )
@@ -35,7 +35,7 @@ def engine_findings(subject: DeploymentSubject) -> Iterator[Finding]:
         for problem in image_problems(engine, subject.toolchain):
             yield Finding(
                 "engine and image",
-                subject.toolchain.release,
+                "failed",
                 problem,
                 f"build the engine or the image with engine.toolchain {engine.release}",
             )
@@ -45,11 +45,11 @@ def _cpu_engine(subject: DeploymentSubject, shape: GpuShape | CpuShape | None) -
     if isinstance(shape, GpuShape):
         return Finding(
             "engine and shape",
-            shape.name,
+            "failed",
             f"the engine is one for CPUs, and the GPUs of {shape.name} would be paid for in vain",
             'choose a CPU shape, or build with engine.builder = "tensorrt_llm"',
         )
-    return Finding("engine and shape", f"a CPU engine on {subject.compute.shape}")
+    return Finding("engine and shape", "ok", f"a CPU engine on {subject.compute.shape}")
 
 
 def _on_gpus(subject: DeploymentSubject, engine: GpuEngine, shape: GpuShape) -> Iterator[Finding]:
@@ -57,9 +57,9 @@ def _on_gpus(subject: DeploymentSubject, engine: GpuEngine, shape: GpuShape) -> 
     ranks = engine.tensor_parallel * engine.pipeline_parallel
     fact = f"SM {engine.sm}, {ranks} of the {shape.gpus} GPUs of {shape.name}"
     if not problems:
-        yield Finding("engine and shape", fact)
+        yield Finding("engine and shape", "ok", fact)
     for problem in problems:
-        yield Finding("engine and shape", fact, problem, "choose a shape by make shapes")
+        yield Finding("engine and shape", "failed", problem, "choose a shape by make shapes")
     if subject.memory is not None:
         yield _memory(subject.memory, subject.concurrency, shape)
 
@@ -69,10 +69,9 @@ def _memory(memory: MemoryEstimate, concurrency: int, shape: GpuShape) -> Findin
     room = usable_bytes(shape)
     at_once = memory.longest_requests(room)
     line = f"{sum_line(memory, room)}; cache for {at_once} longest requests at a time (estimated)"
-    if at_once >= concurrency:
-        return Finding("GPU memory", line)
-    return Finding(
+    return verdict(
         "GPU memory",
+        at_once >= concurrency,
         line,
         f"{shape.name} holds {at_once} longest requests at a time, and {concurrency} are asked for"
         f" ({sum_line(memory, room)}, estimated)",

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from falconry.engine.manifest import GpuEngine, Manifest
 from falconry.engine.preflight import tensorrt_release
-from falconry.image.preflight.findings import Finding
-from falconry.preflight.limits import ImageLimits
+from falconry.findings import Finding, verdict
+from falconry.oci_facts import ImageLimits
 from falconry.preflight.subject import Image
 from falconry.progress import human_size
 
@@ -25,18 +25,22 @@ def image_findings(image: Image, engine: Manifest | None, limits: ImageLimits) -
 def _size(image: Image, limits: ImageLimits) -> Finding:
     size, most = image.compressed_bytes, limits.compressed_bytes
     if size is None:
-        return Finding("image size", f"not known; the cloud pulls {human_size(most)} at most")
+        return Finding(
+            "image size", "skipped", f"not known; the cloud pulls {human_size(most)} at most"
+        )
     fact = f"{human_size(size)} of {human_size(most)}, compressed"
     over = f"the image has {human_size(size)}, and the cloud pulls {human_size(most)} at most"
     remedy = "build a smaller one: make image COMPOSE=..., or an image of fewer backends"
-    if size > limits.refused_bytes:
-        return Finding("image size", fact, over, remedy)
-    return Finding("image size", fact, None, remedy, over if size > most else None)
+    if size <= most:
+        return Finding("image size", "ok", fact)
+    return Finding(
+        "image size", "failed" if size > limits.refused_bytes else "warning", over, remedy
+    )
 
 
 def _versions(image: Image, engine: GpuEngine) -> Iterator[Finding]:
     if image.labels is None:
-        yield Finding("image versions", "the image's labels were not read")
+        yield Finding("image versions", "skipped", "the image's labels were not read")
         return
     for label, name, built in (
         (TENSORRT_LLM, "TensorRT-LLM", engine.tensorrt_llm),
@@ -44,14 +48,19 @@ def _versions(image: Image, engine: GpuEngine) -> Iterator[Finding]:
     ):
         there = image.labels.get(label)
         if there is None:
-            yield Finding("image versions", f"the image does not say its {name} (label {label})")
+            yield Finding(
+                "image versions",
+                "skipped",
+                f"the image does not say its {name} (label {label})",
+            )
             continue
         same = there == built
         if label == TENSORRT:
             same = tensorrt_release(there) == tensorrt_release(built)
-        yield Finding(
+        yield verdict(
             "image versions",
+            same,
             f"{name} {there}",
-            None if same else f"the engine was built with {name} {built} and the image has {there}",
+            f"the engine was built with {name} {built} and the image has {there}",
             f"build the engine or the image with engine.toolchain {engine.release}",
         )

@@ -30,17 +30,11 @@ class Container:
     Attributes:
         command, entrypoint: in place of the image's own; empty for those.
         environment: its variables.
-        endpoints: custom endpoints, as paths with the methods that each takes.
-        specification: `predictApiSpecification`; None for none.
     """
 
     command: Sequence[str]
-    server_port: int
-    health_check_port: int
     environment: Mapping[str, str]
     entrypoint: Sequence[str] = ()
-    endpoints: Sequence[tuple[str, Sequence[str]]] = ()
-    specification: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +54,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """The instances and their load balancer.
+    """The instances.
 
     Attributes:
         ocpus, memory_gib: of an instance of a flexible shape.
@@ -71,8 +65,6 @@ class Compute:
     ocpus: float | None = None
     memory_gib: float | None = None
     instances: int = 1
-    bandwidth_mbps: int = 10
-    maximum_bandwidth_mbps: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,8 +122,8 @@ class RepositoryStage(FileStage):
         """
         from falconry.engine.preflight import check_engine
         from falconry.engine.serving import EngineLimits
-        from falconry.engine.shapes import gpu_shape
         from falconry.engine.tensorrt_llm.engine_config import EngineConfig
+        from falconry.oci_facts import gpu_shape
         from falconry.repository.assemble import GpuServing
         from falconry.repository.gpu_checks import check_papers
         from falconry.repository.surface import backend_surface

@@ -6,21 +6,13 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from falconry.data_files import project_file
+from falconry.data_files import Table, load_table, project_file
 from falconry.engine.toolchain import Toolchain
-from falconry.errors import SettingsError
-from falconry.settings import read_toml, validation_problem
 
 BACKEND = "engine/tensorrtllm_backend.toml"
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class BackendTensor(_Table):
+class BackendTensor(Table):
     """A tensor of the backend's configuration.
 
     Attributes:
@@ -32,26 +24,26 @@ class BackendTensor(_Table):
 
     name: str
     type: str
-    dims: tuple[int, ...] = Field(strict=False)
+    dims: tuple[int, ...]
     optional: bool = False
     ragged: bool = False
     scalar: bool = False
 
 
-class _Surface(_Table):
+class _Surface(Table):
     renamed: Mapping[str, str]
 
 
-class _File(_Table):
-    inputs: tuple[BackendTensor, ...] = Field(strict=False)
-    outputs: tuple[BackendTensor, ...] = Field(strict=False)
+class _File(Table):
+    inputs: tuple[BackendTensor, ...]
+    outputs: tuple[BackendTensor, ...]
     required_scalars: Mapping[str, str]
     optional_scalars: Mapping[str, str]
     surfaces: Mapping[str, _Surface]
     parameters: Mapping[str, str]
 
 
-class BackendSurface(_Table):
+class BackendSurface(Table):
     """The tensors and the fixed parameters of a release.
 
     Attributes:
@@ -94,7 +86,4 @@ def _scalar(name: str, kind: str, optional: bool) -> BackendTensor:
 
 @cache
 def _load(path: Path) -> _File:
-    try:
-        return _File.model_validate(read_toml(path))
-    except ValidationError as error:
-        raise SettingsError(validation_problem(error), where=path) from None
+    return load_table(path, _File)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from falconry.engine.manifest import GpuEngine
-from falconry.engine.shapes import find_shape, load_cpu_shapes, load_shapes
 from falconry.errors import CheckpointError
+from falconry.oci_facts import find_shape, load_cpu_shapes, load_shapes
 from falconry.settings import Settings
 from falconry.shapes.candidates import Candidate, ranked
 from falconry.shapes.prices import Prices
@@ -97,7 +97,7 @@ def _for_gpus(
 
 
 def _for_cpus(settings: Settings, concurrency: int, prices: Prices | None) -> Advice:
-    from falconry.checkpoint import read_checkpoint
+    from falconry.checkpoint.reader import read_checkpoint
     from falconry.checkpoint.source import CheckpointSource
     from falconry.engine.recipe import load_recipe
     from falconry.engine.spec import check, engine_spec

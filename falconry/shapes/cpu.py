@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Iterator
 
 from falconry.engine.openvino.memory import CpuMemoryEstimate, estimate
-from falconry.engine.shapes import LEAST_GIB_PER_OCPU, MOST_GIB_PER_OCPU, CpuShape
 from falconry.engine.spec import GIB, EngineSpec
 from falconry.errors import SettingsError
+from falconry.oci_facts import CpuShape, load_limits
 from falconry.shapes.candidates import Candidate
 from falconry.shapes.prices import Prices
 
@@ -74,9 +74,9 @@ def _size(shape: CpuShape, ocpus: float, needed: int) -> tuple[float, float]:
     """OCPUs and GiB to ask for."""
     if not shape.flexible:
         return shape.ocpus, shape.memory_gib
-    wanted = math.ceil(needed / GIB)
-    cores = min(shape.ocpus, max(ocpus, math.ceil(wanted / MOST_GIB_PER_OCPU), 1))
-    return cores, min(shape.memory_gib, max(wanted, LEAST_GIB_PER_OCPU * cores))
+    wanted, limits = math.ceil(needed / GIB), load_limits().compute
+    cores = min(shape.ocpus, max(ocpus, math.ceil(wanted / limits.most_gib_per_ocpu), 1))
+    return cores, min(shape.memory_gib, max(wanted, limits.least_gib_per_ocpu * cores))
 
 
 def _problems(shape: CpuShape, ocpus: float, needed: int, usable: int) -> Iterator[str]:

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from falconry.engine.manifest import GpuEngine
-from falconry.engine.shapes import GpuShape
 from falconry.engine.tensorrt_llm.memory import estimate, usable_bytes
 from falconry.engine.tensorrt_llm.recipe import Parallelism
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine.tensorrt_llm.spec_checks import spec_checks
 from falconry.errors import SettingsError
+from falconry.findings import failures
+from falconry.oci_facts import GpuShape
 from falconry.shapes.candidates import Candidate
 from falconry.shapes.prices import Prices
 
@@ -71,7 +72,7 @@ def _candidate(
 
 
 def _problems(spec: GpuEngineSpec, concurrency: int) -> tuple[str, ...]:
-    if failed := [check.text for check in spec_checks(spec) if not check.ok]:
+    if failed := [check.text for check in failures(spec_checks(spec))]:
         return tuple(failed)
     at_a_time = estimate(spec).longest_requests(usable_bytes(spec.shape))
     if at_a_time < concurrency:

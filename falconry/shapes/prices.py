@@ -18,16 +18,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from falconry.engine.shapes import CpuShape, GpuShape, load_cpu_shapes, load_shapes
+from falconry.data_files import Table, load_table
 from falconry.errors import SettingsError
-from falconry.settings import read_toml, validation_problem
+from falconry.oci_facts import CpuShape, GpuShape, load_cpu_shapes, load_shapes
 
 _Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class Prices(BaseModel):
+class Prices(Table, strict=False):
     """Prices an hour, in one currency.
 
     Attributes:
@@ -36,8 +36,6 @@ class Prices(BaseModel):
         gpu_hour: of a GPU, by its name or its shape's.
         ocpu_hour, gib_hour: of flexible shapes.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     currency: str
     source: str = ""
@@ -69,10 +67,7 @@ def read_prices(path: Path) -> Prices:
     Raises:
         SettingsError: it cannot be read, is not valid, or prices a shape or GPU that is not known.
     """
-    try:
-        prices = Prices.model_validate(read_toml(path))
-    except ValidationError as error:
-        raise SettingsError(validation_problem(error), where=path) from None
+    prices = load_table(path, Prices)
     gpus = load_shapes()
     cpus = {shape.name for shape in load_cpu_shapes()}
     flexible = {shape.name for shape in load_cpu_shapes() if shape.flexible}

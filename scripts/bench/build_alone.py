@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from falconry.checkpoint import read_checkpoint
+from falconry.checkpoint.reader import read_checkpoint
 from falconry.engine.openvino.builder import OpenVinoBuilder
 from falconry.engine.recipe import load_recipe
 from falconry.engine.spec import engine_spec

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from falconry.engine.recipe import recipe_names
-from falconry.engine.shapes import gpu_shape
 from falconry.engine.tensorrt_llm.commands import Phase, phases
 from falconry.engine.tensorrt_llm.model import ModelFacts, chosen_source, model_facts
 from falconry.engine.tensorrt_llm.recipe import Calibration, GpuRecipe, load_gpu_recipe
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine.toolchain import Toolchain, load_toolchains
+from falconry.oci_facts import gpu_shape
 from scripts.check_nvidia.environment import Environment
 from scripts.check_nvidia.sources import Source
 from scripts.check_nvidia.table import Row

@@ -300,9 +300,9 @@ def test_streams_that_take_too_long_are_broken_off_with_a_word(tmp_path):
 def test_a_wrong_setting_is_named(tmp_path, name, value, said):
     code = (
         "import os, sys; sys.path.insert(0, sys.argv[1])\n"
-        "from settings import FrontSettings, WrongSettingError\n"
+        "from settings import FrontSettings, InvalidSettingError\n"
         "try: FrontSettings.from_environment(os.environ)\n"
-        "except WrongSettingError as error: print(error)"
+        "except InvalidSettingError as error: print(error)"
     )
     told = subprocess.run(
         [sys.executable, "-c", code, ROOT / "docker/server"],

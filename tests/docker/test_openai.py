@@ -86,7 +86,7 @@ def test_a_chat_completion_has_what_its_type_says(chat):
     assert answer.choices[0].finish_reason == "length"
 
 
-def test_ids_differ_and_the_inner_requests_have_them(complete, sent):
+def test_ids_differ_and_the_models_requests_have_them(complete, sent):
     first, second = complete().id, complete().id
     assert first != second
     assert sent()["id"].startswith(second)

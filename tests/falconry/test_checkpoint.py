@@ -11,7 +11,8 @@ from subprocess import run
 import pytest
 from safetensors import safe_open
 
-from falconry.checkpoint import checkpoint_files, read_checkpoint
+from falconry.checkpoint.files import checkpoint_files
+from falconry.checkpoint.reader import read_checkpoint
 
 ROOT = Path(__file__).parents[2]
 TINY_FALCON = ROOT / "checkpoints" / "tiny-falcon"
@@ -96,7 +97,7 @@ def test_the_files_that_decide_an_engine_are_listed_and_no_others(tmp_path: Path
 
 def test_listing_the_files_of_a_checkpoint_imports_no_heavy_library() -> None:
     program = (
-        "import sys, pathlib; from falconry.checkpoint import checkpoint_files;"
+        "import sys, pathlib; from falconry.checkpoint.files import checkpoint_files;"
         f"checkpoint_files(pathlib.Path({str(TINY_FALCON)!r}));"
         "print({'transformers', 'numpy', 'openvino'} & set(sys.modules))"
     )
@@ -107,7 +108,7 @@ def test_listing_the_files_of_a_checkpoint_imports_no_heavy_library() -> None:
 
 def test_reading_a_checkpoint_does_without_transformers() -> None:
     program = (
-        "import sys, pathlib; from falconry.checkpoint import read_checkpoint;"
+        "import sys, pathlib; from falconry.checkpoint.reader import read_checkpoint;"
         f"read_checkpoint(pathlib.Path({str(TINY_FALCON)!r}));"
         "print({'transformers', 'openvino'} & set(sys.modules))"
     )

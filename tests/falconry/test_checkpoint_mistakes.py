@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from falconry.checkpoint import checkpoint_files, read_checkpoint
+from falconry.checkpoint.files import checkpoint_files
+from falconry.checkpoint.reader import read_checkpoint
 from falconry.errors import CheckpointError, sentence
 
 FAMILIES = Path(__file__).parents[1] / "data" / "checkpoints"

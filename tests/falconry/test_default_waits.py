@@ -2,11 +2,9 @@
 
 from types import SimpleNamespace
 
-import oci
 import pytest
 
-from falconry.cloud import patience, work_requests
-from falconry.cloud.patience import patiently
+from falconry.cloud import work_requests
 from falconry.cloud.work_requests import Operation, Watch, wait_for
 from falconry.endpoint import endpoint
 from falconry.endpoint.client import Patience
@@ -40,19 +38,6 @@ def clock():
 
 def test_an_answer_is_waited_for_longer_than_the_service_works_on_it():
     assert Patience().read > PREDICT_SECONDS
-
-
-def test_an_uploads_request_is_repeated_for_two_minutes(monkeypatch, clock):
-    monkeypatch.setattr(patience, "time", clock)
-
-    def fail():
-        raise oci.exceptions.ServiceError(503, "ServiceUnavailable", {}, "no")
-
-    with pytest.raises(oci.exceptions.ServiceError):
-        patiently(fail, clock.sleep)
-    assert 100 < clock.time <= 120
-    assert clock.pauses[0] <= 0.25
-    assert 7.5 <= max(clock.pauses) <= 15
 
 
 @pytest.fixture

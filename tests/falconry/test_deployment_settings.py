@@ -8,8 +8,12 @@ from falconry.errors import SettingsError
 from falconry.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
-ENDPOINTS = ", ".join(['{path = "/x"}'] * 16)
 RULE = '{metric = "CPU_UTILIZATION", scale_in = 20, scale_out = 70}'
+
+
+def endpoints(count):
+    paths = ", ".join(['{path = "/x"}'] * count)
+    return f"deployment.custom_endpoints='[{paths}]'"
 
 
 def autoscaling(rule=RULE, **values):
@@ -20,20 +24,33 @@ def autoscaling(rule=RULE, **values):
 
 # oci 2.189.0, data_science/models: the fields' documents; and Oracle's pages, see the module.
 WRONG = {
-    "deployment.environment.X=1": "'X' is no name",
-    "deployment.environment.ENDS_=1": "'ENDS_' is no name",
-    "deployment.environment.1ST=1": "'1ST' is no name",
-    f"deployment.environment.{'A' * 32}=1": "is no name",
-    "deployment.environment.TENANCY_OCID=x": "is the cloud's own",
-    f"deployment.environment.BIG={'x' * 2048}": "less than 2048",
+    **{
+        f"deployment.environment.{name}=1": f"'{name}' is no name"
+        for name in ("X", "ENDS_", "1ST", "_A", "A-B", "", "Ä1", "A" * 32)
+    },
+    **{
+        f"deployment.environment.{name}=1": f"'{name}' is the cloud's own"
+        for name in (
+            "MODEL_DEPLOYMENT_OCID",
+            "MODEL_SERVING_PYTHON_VERSION",
+            "TENANCY_OCID",
+            "CONTAINER_CUSTOM_IMAGE",
+        )
+    },
+    f"deployment.environment.BIG={'x' * 2045}": "2048 bytes, less than 2048",
+    "serving.port=24224": "one of the cloud's own ports",
     "serving.port=8446": "one of the cloud's own ports",
-    "serving.port=80": "greater than or equal to 1024",
+    "serving.port=8447": "one of the cloud's own ports",
+    "serving.port=1023": "greater than or equal to 1024",
+    "serving.port=65536": "less than or equal to 65535",
     "deployment.bandwidth_mbps=5": "greater than or equal to 10",
+    "deployment.bandwidth_mbps=20 deployment.maximum_bandwidth_mbps=19": "one to two times",
     "deployment.maximum_bandwidth_mbps=21": "one to two times",
     "deployment.internet=true deployment.subnet_id=s": "a subnet has routes of its own",
     "deployment.custom_endpoints='[{path = \"x\"}]'": "pattern",
     'deployment.custom_endpoints=\'[{path = "/x", methods = ["HEAD"]}]\'': "GET",
-    f"deployment.custom_endpoints='[{ENDPOINTS}]'": "15 items",
+    "deployment.custom_endpoints='[{path = \"/x\", methods = []}]'": "at least 1 item",
+    endpoints(16): "15 items",
     autoscaling(cooldown_seconds=599): "greater than or equal to 600",
     autoscaling(minimum=3): "in this order",
     autoscaling(initial=3): "in this order",
@@ -58,6 +75,12 @@ def test_what_oracle_does_not_allow_is_named(words, said):
     [
         autoscaling(initial=2, cooldown_seconds=600),
         f"deployment.environment.{'A' * 31}=1",
+        "deployment.environment.AB=1",
+        f"deployment.environment.BIG={'x' * 2044}",
+        "serving.port=1024",
+        "serving.port=65535",
+        endpoints(15),
+        "deployment.bandwidth_mbps=10 deployment.maximum_bandwidth_mbps=10",
         "deployment.bandwidth_mbps=10 deployment.maximum_bandwidth_mbps=20",
     ],
 )

@@ -40,15 +40,10 @@ def answer_module():
 
 
 @pytest.fixture(scope="session")
-def asked_module():
-    return load("tensorrt_llm_bls", "asked")
+def generation_module():
+    return load("tensorrt_llm_bls", "generation")
 
 
 @pytest.fixture(scope="session")
-def conversation_module():
-    return load("tensorrt_llm_bls", "conversation")
-
-
-@pytest.fixture(scope="session")
-def inner_module():
-    return load("tensorrt_llm_bls", "inner")
+def engine_client_module():
+    return load("tensorrt_llm_bls", "engine_client")

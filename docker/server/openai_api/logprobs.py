@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from generation import Token
+from front_model import Token
 
 
 @dataclass(frozen=True, slots=True)

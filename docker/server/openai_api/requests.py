@@ -3,7 +3,7 @@
 Field names, ranges and defaults are those of openai-python 3.54.0
 (types/completion_create_params.py, types/chat/completion_create_params.py). A field that would
 change the answer and that cannot be honoured is refused unless it has its neutral value; one that
-would not change it is accepted and has no effect; one that nobody knows is refused, as OpenAI does.
+would not change it is accepted and has no effect; an unknown one is refused, as OpenAI does.
 `top_k`, `repetition_penalty` and `min_tokens` are TensorRT-LLM's and come by `extra_body`.
 """
 
@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from generation import Generation, Sampling
-from refusals import Refusal, invalid
+from errors import ApiError, invalid
+from front_model import Generation, Sampling
 
 _COMPLETION_DEFAULT_MAX_TOKENS = 16  # OpenAI's
 _MOST_STOP_WORDS = 4
@@ -69,14 +69,14 @@ _REMEDIES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What a request asks for.
+class CompletionRequest:
+    """A request for completions or for a chat completion.
 
     Attributes:
         model: the model's name.
         generations: the answers to be generated, in the order of their index.
         stream: whether they are wanted as they come.
-        include_usage: whether a stream tells its usage.
+        include_usage: whether a stream ends with its usage.
         top_log_probs: of how many of the likeliest tokens log-probabilities are wanted beside the
             chosen one's; None where none at all are.
     """
@@ -88,18 +88,18 @@ class Asked:
     top_log_probs: int | None
 
 
-def read_completion(body: Mapping[str, Any]) -> Asked:
-    """Reads a request to /v1/completions.
+def parse_completion(body: Mapping[str, Any]) -> CompletionRequest:
+    """Parses the body of a request to /v1/completions.
 
     Raises:
-        Refusal: 400 with the field that is wrong.
+        ApiError: 400 with the field that is wrong.
     """
     fields = _Fields(body, _COMPLETION_FIELDS, _COMPLETION_NEUTRAL)
     max_tokens = fields.integer("max_tokens", 1, _INT32_MAX) or _COMPLETION_DEFAULT_MAX_TOKENS
     stop, sampling, echo = _stop_words(fields), _sampling(fields), fields.boolean("echo")
     top = _top_log_probs(fields, sampling, echo=echo)
     alike = {"max_tokens": max_tokens, "stop_words": stop, "sampling": sampling, "echo": echo}
-    return _asked(
+    return _completion_request(
         fields,
         (
             Generation(("text_input", prompt), **alike, log_probs=top is not None)
@@ -109,15 +109,15 @@ def read_completion(body: Mapping[str, Any]) -> Asked:
     )
 
 
-def read_chat(body: Mapping[str, Any], default_max_tokens: int) -> Asked:
-    """Reads a request to /v1/chat/completions.
+def parse_chat(body: Mapping[str, Any], default_max_tokens: int) -> CompletionRequest:
+    """Parses the body of a request to /v1/chat/completions.
 
     Args:
         body: the request's.
         default_max_tokens: where it does not say; less where the engine's sequences end.
 
     Raises:
-        Refusal: 400 with the field that is wrong.
+        ApiError: 400 with the field that is wrong.
     """
     fields = _Fields(body, _CHAT_FIELDS, _CHAT_NEUTRAL)
     max_tokens = fields.integer("max_completion_tokens", 1, _INT32_MAX) or fields.integer(
@@ -133,7 +133,7 @@ def read_chat(body: Mapping[str, Any], default_max_tokens: int) -> Asked:
         fits=max_tokens is None,
         log_probs=log_probs,
     )
-    return _asked(fields, [generation], 0 if log_probs else None)
+    return _completion_request(fields, [generation], 0 if log_probs else None)
 
 
 class _Fields:
@@ -205,7 +205,7 @@ class _Fields:
         return value
 
 
-def wrong_type(name: str, wanted: str, value: Any) -> Refusal:
+def wrong_type(name: str, wanted: str, value: Any) -> ApiError:
     """A value of another type than its field has."""
     kinds = {str: "a string", list: "an array", dict: "an object", bool: "a boolean"}
     got = "null" if value is None else kinds.get(type(value), "a number")
@@ -224,9 +224,11 @@ def _check_neutral(name: str, value: Any, neutral: tuple[Any, ...]) -> None:
     )
 
 
-def _asked(fields: _Fields, generations: Iterable[Generation], top_log_probs: int | None) -> Asked:
+def _completion_request(
+    fields: _Fields, generations: Iterable[Generation], top_log_probs: int | None
+) -> CompletionRequest:
     stream = fields.boolean("stream")
-    return Asked(
+    return CompletionRequest(
         model=fields.text("model", fields.required("model")),
         generations=tuple(generations),
         stream=stream,
@@ -236,7 +238,7 @@ def _asked(fields: _Fields, generations: Iterable[Generation], top_log_probs: in
 
 
 def _top_log_probs(fields: _Fields, sampling: Sampling, *, echo: bool) -> int | None:
-    """A completion's `logprobs`; of tokens other than the chosen one the engine tells nothing."""
+    """A completion's `logprobs`; the engine knows only the chosen token's."""
     wanted = fields.integer("logprobs", 0, _MOST_LOG_PROBS)
     if wanted is None:
         return None

@@ -11,19 +11,19 @@ from typing import Any, TypeVar
 import aiohttp
 from admission import Admission
 from aiohttp import web
-from bodies import WrongBodyError, parse_object
-from generation import FrontModel, Generation, Piece, ServedModel, Usage
+from errors import ApiError, invalid, not_ready, openai_error
+from front_model import Chunk, FrontModel, Generation, ServedModel, Usage
 from metrics import Metrics
-from observation import record_of, refusal_of
-from refusals import Refusal, invalid, not_ready, openai_error
+from request_log import api_error_of, record_of
 from settings import FrontSettings
-from upstream import UpstreamError
+from triton_bodies import InvalidBodyError, parse_object
+from triton_client import TritonError
 
-from .answers import DONE, Answer, ChatAnswer, CompletionAnswer, Envelope, event, to_json
-from .requests import Asked, read_chat, read_completion
+from .requests import CompletionRequest, parse_chat, parse_completion
+from .responses import DONE, Answer, ChatAnswer, CompletionAnswer, Envelope, event, to_json
 
 ResultT = TypeVar("ResultT")
-Arrivals = AsyncGenerator[tuple[int, list[Piece]], None]
+Arrivals = AsyncGenerator[tuple[int, list[Chunk]], None]
 
 _STREAM_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -33,12 +33,12 @@ _METHODS = {"/v1/completions": "POST", "/v1/chat/completions": "POST", "/v1/mode
 
 
 class OpenAiApi:
-    """The handlers.
+    """The handlers of the routes below /v1.
 
     Args:
         settings: the model's name and the defaults.
         model: what generates.
-        admission: whose turn it is.
+        admission: limits the generations under way.
         metrics: counts tokens.
         created: when the model began to be served, seconds of Unix time.
     """
@@ -76,7 +76,7 @@ class OpenAiApi:
         """Shows the model.
 
         Raises:
-            Refusal: 404 for any other.
+            ApiError: 404 for any other.
         """
         self._check_name(request.match_info["model"])
         return web.json_response(self._model_object())
@@ -85,13 +85,13 @@ class OpenAiApi:
         """Continues one text or several.
 
         Raises:
-            Refusal: the request is wrong, or cannot be answered now.
-            UpstreamError: the model refuses it or fails.
+            ApiError: the request is wrong, or cannot be answered now.
+            TritonError: the model refuses it or fails.
         """
         served = await self._served()
-        asked = read_completion(await _body(request))
-        answer = CompletionAnswer(self._envelope(served), asked.top_log_probs)
-        return await self._answer(request, asked, answer)
+        parsed = parse_completion(await _body(request))
+        answer = CompletionAnswer(self._envelope(served), parsed.top_log_probs)
+        return await self._answer(request, parsed, answer)
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         """Gives the assistant's next message; raises as `complete`."""
@@ -102,9 +102,9 @@ class OpenAiApi:
                 "messages",
                 "unsupported_parameter",
             )
-        asked = read_chat(await _body(request), self._settings.default_max_tokens)
-        answer = ChatAnswer(self._envelope(served), asked.top_log_probs)
-        return await self._answer(request, asked, answer)
+        parsed = parse_chat(await _body(request), self._settings.default_max_tokens)
+        answer = ChatAnswer(self._envelope(served), parsed.top_log_probs)
+        return await self._answer(request, parsed, answer)
 
     async def _served(self) -> ServedModel:
         try:
@@ -112,7 +112,7 @@ class OpenAiApi:
         except aiohttp.ClientError:
             raise not_ready() from None
         if served is None:
-            raise Refusal(404, "not_found", "This server has no language model.")
+            raise ApiError(404, "not_found", "This server has no language model.")
         return served
 
     def _envelope(self, served: ServedModel) -> Envelope:
@@ -128,7 +128,7 @@ class OpenAiApi:
 
     def _check_name(self, name: str) -> None:
         if name != self._settings.model_name:
-            raise Refusal(
+            raise ApiError(
                 404,
                 "model_not_found",
                 f"The model {name!r} does not exist; this server has "
@@ -137,36 +137,36 @@ class OpenAiApi:
             )
 
     async def _answer(
-        self, request: web.Request, asked: Asked, answer: Answer
+        self, request: web.Request, parsed: CompletionRequest, answer: Answer
     ) -> web.StreamResponse:
-        self._check_name(asked.model)
-        if len(asked.generations) > self._admission.capacity:
+        self._check_name(parsed.model)
+        if len(parsed.generations) > self._admission.capacity:
             raise invalid(
-                f"Invalid 'prompt': {len(asked.generations)} prompts; at most "
+                f"Invalid 'prompt': {len(parsed.generations)} prompts; at most "
                 f"{self._admission.capacity} are possible.",
                 "prompt",
             )
         record_of(request).facts["as"] = answer.id
-        if asked.stream:
-            return await self._stream(request, asked, answer)
-        pieces = await _all(
-            self._whole(each, f"{answer.id}-{index}")
-            for index, each in enumerate(asked.generations)
+        if parsed.stream:
+            return await self._stream(request, parsed, answer)
+        chunks = await _all(
+            self._generate(each, f"{answer.id}-{index}")
+            for index, each in enumerate(parsed.generations)
         )
-        usage = sum((piece.usage for piece in pieces if piece.usage), Usage(0, 0))
+        usage = sum((chunk.usage for chunk in chunks if chunk.usage), Usage(0, 0))
         self._count(request, usage)
-        return web.json_response(answer.whole(pieces, usage), dumps=to_json)
+        return web.json_response(answer.complete(chunks, usage), dumps=to_json)
 
-    async def _whole(self, generation: Generation, request_id: str) -> Piece:
+    async def _generate(self, generation: Generation, request_id: str) -> Chunk:
         async with self._admission.turn():
-            return await self._model.whole(generation, request_id)
+            return await self._model.generate(generation, request_id)
 
     async def _stream(
-        self, request: web.Request, asked: Asked, answer: Answer
+        self, request: web.Request, parsed: CompletionRequest, answer: Answer
     ) -> web.StreamResponse:
         streams = [
-            self._pieces(each, f"{answer.id}-{index}")
-            for index, each in enumerate(asked.generations)
+            self._chunks(each, f"{answer.id}-{index}")
+            for index, each in enumerate(parsed.generations)
         ]
         async with aclosing(_merged(streams)) as arrivals:
             first = await anext(arrivals)  # what is refused until here has its own status
@@ -174,16 +174,16 @@ class OpenAiApi:
             await response.prepare(request)
             for index in range(len(streams)):
                 for choice in answer.opening(index):
-                    await response.write(event(answer.chunk(choice, asked.include_usage)))
+                    await response.write(event(answer.chunk_object(choice, parsed.include_usage)))
             try:
-                usage = await self._send(request, response, asked, answer, _after(first, arrivals))
-            except (Refusal, UpstreamError) as error:
-                refusal = error if isinstance(error, Refusal) else refusal_of(error)
-                record_of(request).facts["broken_off"] = refusal.reason
-                await response.write(event(openai_error(refusal)))
+                usage = await self._send(request, response, parsed, answer, _after(first, arrivals))
+            except (ApiError, TritonError) as error:
+                reported = error if isinstance(error, ApiError) else api_error_of(error)
+                record_of(request).facts["broken_off"] = reported.reason
+                await response.write(event(openai_error(reported)))
             else:
                 self._count(request, usage)
-                if asked.include_usage:
+                if parsed.include_usage:
                     await response.write(event(answer.usage_chunk(usage)))
             await response.write(DONE)
             await response.write_eof()
@@ -193,30 +193,30 @@ class OpenAiApi:
         self,
         request: web.Request,
         response: web.StreamResponse,
-        asked: Asked,
+        parsed: CompletionRequest,
         answer: Answer,
         arrivals: Arrivals,
     ) -> Usage:
-        """Sends what arrives; in one piece what has arrived together."""
+        """Sends the chunks; those that arrived together are one write."""
         usage = Usage(0, 0)
-        async for index, pieces in arrivals:
-            choices = [choice for piece in pieces for choice in answer.choices(index, piece)]
-            chunks = [answer.chunk(choice, asked.include_usage) for choice in choices]
-            if chunks:
-                await response.write(b"".join(map(event, chunks)))
+        async for index, chunks in arrivals:
+            choices = [choice for chunk in chunks for choice in answer.choices(index, chunk)]
+            objects = [answer.chunk_object(choice, parsed.include_usage) for choice in choices]
+            if objects:
+                await response.write(b"".join(map(event, objects)))
                 record_of(request).text_sent()
-            usage = sum((piece.usage for piece in pieces if piece.usage), usage)
+            usage = sum((chunk.usage for chunk in chunks if chunk.usage), usage)
         return usage
 
-    async def _pieces(
+    async def _chunks(
         self, generation: Generation, request_id: str
-    ) -> AsyncGenerator[list[Piece], None]:
+    ) -> AsyncGenerator[list[Chunk], None]:
         async with (
             self._admission.turn(),
-            aclosing(self._model.pieces(generation, request_id)) as arrivals,
+            aclosing(self._model.stream(generation, request_id)) as arrivals,
         ):
-            async for pieces in arrivals:
-                yield pieces
+            async for chunks in arrivals:
+                yield chunks
 
     def _count(self, request: web.Request, usage: Usage) -> None:
         self._metrics.tokens(usage.prompt_tokens, usage.completion_tokens)
@@ -227,22 +227,22 @@ class OpenAiApi:
 async def _body(request: web.Request) -> dict[str, Any]:
     try:
         return parse_object(await request.read())
-    except WrongBodyError as wrong:
-        raise invalid(str(wrong), reason="invalid_body") from None
+    except InvalidBodyError as error:
+        raise invalid(str(error), reason="invalid_body") from None
 
 
 async def _refuse_path(request: web.Request) -> web.StreamResponse:
     if request.path in _METHODS:
-        raise Refusal(
+        raise ApiError(
             405,
             "method_not_allowed",
             f"Not allowed to {request.method} on {request.path}; use {_METHODS[request.path]}.",
         )
-    raise Refusal(404, "not_found", f"Invalid URL ({request.method} {request.path}).")
+    raise ApiError(404, "not_found", f"Invalid URL ({request.method} {request.path}).")
 
 
 async def _all(waiting: Iterable[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:
-    """Waits for all; when one fails the others are ended."""
+    """Waits for all; when one fails the others are cancelled."""
     tasks = [asyncio.create_task(each) for each in waiting]
     try:
         return await asyncio.gather(*tasks)
@@ -251,20 +251,20 @@ async def _all(waiting: Iterable[Coroutine[Any, Any, ResultT]]) -> list[ResultT]
             task.cancel()
 
 
-async def _merged(streams: Sequence[AsyncGenerator[list[Piece], None]]) -> Arrivals:
-    """What comes from several streams, each with its index, as it comes."""
+async def _merged(streams: Sequence[AsyncGenerator[list[Chunk], None]]) -> Arrivals:
+    """Merges streams; each list of chunks has the index of its stream."""
     if len(streams) == 1:
         async with aclosing(streams[0]) as stream:
-            async for pieces in stream:
-                yield 0, pieces
+            async for chunks in stream:
+                yield 0, chunks
         return
-    arrived: asyncio.Queue[tuple[int, list[Piece]] | None] = asyncio.Queue()
+    arrived: asyncio.Queue[tuple[int, list[Chunk]] | None] = asyncio.Queue()
 
-    async def follow(index: int, stream: AsyncGenerator[list[Piece], None]) -> None:
+    async def follow(index: int, stream: AsyncGenerator[list[Chunk], None]) -> None:
         try:
             async with aclosing(stream):
-                async for pieces in stream:
-                    arrived.put_nowait((index, pieces))
+                async for chunks in stream:
+                    arrived.put_nowait((index, chunks))
         finally:
             arrived.put_nowait(None)
 
@@ -282,8 +282,8 @@ async def _merged(streams: Sequence[AsyncGenerator[list[Piece], None]]) -> Arriv
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _after(first: tuple[int, list[Piece]], others: Arrivals) -> Arrivals:
-    """An arrival that was taken, and those after it."""
+async def _after(first: tuple[int, list[Chunk]], others: Arrivals) -> Arrivals:
+    """Puts back an arrival that was taken from a stream."""
     yield first
     async for other in others:
         yield other

@@ -14,7 +14,7 @@ from falconry.errors import MachineError
 from falconry.files import disk_errors_told
 
 if TYPE_CHECKING:
-    from falconry.checkpoint import Checkpoint
+    from falconry.checkpoint.reader import Checkpoint
     from falconry.engine.spec import EngineSpec
 
 # What builds is imported where it is used: to know whether to build needs none of it.

@@ -9,7 +9,7 @@ import openvino as ov
 from openvino import Node
 from openvino import opset13 as op
 
-from falconry.checkpoint import FalconArchitecture
+from falconry.checkpoint.architecture import FalconArchitecture
 from falconry.checkpoint.layout import (
     EMBEDDING,
     FINAL_NORM,

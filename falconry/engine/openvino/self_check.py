@@ -15,7 +15,7 @@ import numpy.typing as npt
 import openvino as ov
 from openvino._offline_transformations import paged_attention_transformation
 
-from falconry.checkpoint import FalconArchitecture
+from falconry.checkpoint.architecture import FalconArchitecture
 from falconry.engine.openvino.blocks import alibi_slopes
 from falconry.errors import EngineError
 

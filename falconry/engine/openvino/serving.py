@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
+from falconry.data_files import Table
 from falconry.engine.recipe import CacheType, FloatType
 from falconry.engine.serving import SERVING_FILE
 from falconry.engine.spec import EngineSpec
@@ -27,11 +26,7 @@ _CACHE_ELEMENT_BYTES: Mapping[CacheType, int] = {"float32": 4, "bfloat16": 2, "f
 _QUANTIZATION_BYTES = 8
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Scheduler(_Table):
+class Scheduler(Table):
     """The fields of openvino_genai.SchedulerConfig that are to be set, by their names there."""
 
     num_kv_blocks: int
@@ -41,7 +36,7 @@ class Scheduler(_Table):
     enable_prefix_caching: bool = True
 
 
-class OpenVinoServing(_Table):
+class OpenVinoServing(Table):
     """The content of `engine.json`.
 
     Attributes:

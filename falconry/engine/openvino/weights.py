@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from falconry.checkpoint import Checkpoint, FalconArchitecture
+from falconry.checkpoint.architecture import FalconArchitecture
+from falconry.checkpoint.reader import Checkpoint
 from falconry.engine.openvino.elements import (
     FLOAT32,
     INT8,

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from falconry.checkpoint.files import find_tokenizer
-from falconry.data_files import project_file
+from falconry.data_files import Table, load_table, project_file
 from falconry.engine.tensorrt_llm.commands import Phase
 from falconry.engine.tensorrt_llm.gpus import HostGpus
 from falconry.engine.tensorrt_llm.memory import GIB, unquantised_bytes
@@ -28,7 +28,6 @@ from falconry.engine.tensorrt_llm.places import (
 )
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.errors import EngineError
-from falconry.settings import read_toml
 
 ANSWERS = "engine/answers.toml"
 
@@ -41,10 +40,8 @@ _BUILT = 0.95
 _ENGINE_DONE = 0.97
 
 
-class AnswerData(BaseModel):
+class AnswerData(Table):
     """engine/answers.toml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     prompts: tuple[str, ...]
     new_tokens: int
@@ -54,7 +51,7 @@ class AnswerData(BaseModel):
 
 def load_answers() -> AnswerData:
     """The prompts, the thresholds and what was recorded."""
-    return AnswerData.model_validate(read_toml(project_file(ANSWERS)))
+    return load_table(project_file(ANSWERS), AnswerData)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,9 +209,7 @@ def not_compared(verified: str) -> str | None:
     return f"its answers were not compared with the checkpoint's ({reason})"
 
 
-class _Answers(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class _Answers(Table):
     answers: tuple[tuple[int, ...], ...] | None = None
     problem: str | None = None
 

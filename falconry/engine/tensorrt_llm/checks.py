@@ -1,44 +1,25 @@
-"""What keeps an engine from being built or served, found before anything starts.
+"""What the checks of a GPU engine share: types, and the wording of their remedies.
 
-Every check is made, and says what to change; `refuse` tells all that failed together. Whether the
-checkpoint can be used at all (quantised, an adapter, damaged) is falconry.checkpoint's to say.
+Every check is made before anything starts, and says what to change. Whether the checkpoint can be
+used at all (quantised, an adapter, damaged) is falconry.checkpoint's to say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from falconry.engine.shapes import GpuShape, load_shapes
 from falconry.engine.tensorrt_llm.gpus import HostGpus
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine.toolchain import Toolchain, load_toolchains
-from falconry.errors import EngineError
+from falconry.findings import Finding
+from falconry.oci_facts import GpuShape, load_shapes
 
 # How many shapes a remedy names at most.
 _SHAPES_NAMED = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """A finding: what was looked at, whether it is as it has to be, and what to do if not.
-
-    Attributes:
-        name: what was looked at, a word or two.
-        ok: whether the build may go on.
-        warning: whether a later stage may fail at it.
-        text: what was found, as a clause.
-        remedy: what to do, as an imperative clause; None when nothing has to be done.
-    """
-
-    name: str
-    ok: bool
-    text: str
-    remedy: str | None = None
-    warning: bool = False
-
-
-SpecCheck = Callable[[GpuEngineSpec], Check]
+SpecCheck = Callable[[GpuEngineSpec], Finding]
 
 
 @dataclass
@@ -58,25 +39,6 @@ class Machine:
     docker_problem: str | None
     free_disk_bytes: int
     memory_bytes: int
-
-
-def refuse(checks: Iterable[Check]) -> None:
-    """Refuses what failed.
-
-    Raises:
-        EngineError: it names every failed check and its remedy.
-    """
-    failed = [check for check in checks if not check.ok]
-    if len(failed) == 1:
-        raise EngineError(failed[0].text, remedy=failed[0].remedy)
-    if failed:
-        told = (f"({n}) {check.text}: {check.remedy}" for n, check in enumerate(failed, start=1))
-        raise EngineError(f"{len(failed)} things prevent this engine: {'; '.join(told)}")
-
-
-def verdict(name: str, ok: bool, found: str, problem: str, remedy: str) -> Check:
-    """The finding that `found` tells if all is well, `problem` and `remedy` if not."""
-    return Check(name, True, found) if ok else Check(name, False, problem, remedy)
 
 
 # Words

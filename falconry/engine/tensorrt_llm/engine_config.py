@@ -15,11 +15,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from falconry.checkpoint import FalconArchitecture
+from falconry.checkpoint.architecture import FalconArchitecture
+from falconry.data_files import validation_problem
 from falconry.engine.tensorrt_llm.commands import expected_files
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.errors import EngineError
-from falconry.settings import validation_problem
 
 CONFIG = "config.json"
 

@@ -17,7 +17,6 @@ from falconry.digests import DigestCache, value_digest
 from falconry.engine.builder import BuiltEngine, Finished, Report
 from falconry.engine.manifest import GpuEngine
 from falconry.engine.serving import SERVING_FILE
-from falconry.engine.shapes import gpu_shape
 from falconry.engine.tensorrt_llm.answers import (
     OFF,
     Reference,
@@ -29,7 +28,6 @@ from falconry.engine.tensorrt_llm.answers import (
     reference_for,
     with_questions,
 )
-from falconry.engine.tensorrt_llm.checks import Check, refuse
 from falconry.engine.tensorrt_llm.commands import Phase, phases, plan_document, shell_lines
 from falconry.engine.tensorrt_llm.container import (
     BUILD_SCRIPT_SOURCE,
@@ -60,7 +58,10 @@ from falconry.engine.tensorrt_llm.recipe import load_gpu_recipe
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine.tensorrt_llm.spec_checks import may_load_by_shard, spec_checks
 from falconry.engine.toolchain import load_toolchains
+from falconry.errors import EngineError
 from falconry.files import remove
+from falconry.findings import Finding, State, failures, refuse
+from falconry.oci_facts import gpu_shape
 from falconry.progress import human_count
 from falconry.settings import Settings
 
@@ -70,6 +71,14 @@ _VERSION = "3"
 # NCCL and TensorRT-LLM's worker processes share memory; Docker's own 64 MiB stop them
 # (TensorRT-LLM 1.0.0, docs/source/installation: `--ipc=host`, or a larger /dev/shm).
 _SHM_BYTES = 8 << 30
+
+# How a plan names the states of its checks.
+_PLAN_STATES: Mapping[State, str] = {
+    "ok": "checked",
+    "skipped": "checked",
+    "warning": "warning",
+    "failed": "refused",
+}
 
 # In a plan, of a checkpoint that is not here.
 _UNKNOWN_VIEW = (ContainerFile(CHECKPOINT, Path("CHECKPOINT")),)
@@ -133,7 +142,7 @@ class TensorRtLlmJob:
         run = self._run(key, spec, view, self._store / key, self._build / "scratch")
         lines.append(f"command  {docker_command(run)}")
         checks = spec_checks(spec)
-        if all(check.ok for check in checks):
+        if not failures(checks):
             ranks = spec.recipe.parallelism.world_size
             reference = self._reference(spec, ranks * usable_bytes(spec.shape))
             inside = shell_lines(_phases(spec, reference))
@@ -178,7 +187,8 @@ class TensorRtLlmJob:
 
     def _check(self, spec: GpuEngineSpec) -> None:
         machine = this_machine(self._build)
-        refuse([*spec_checks(spec), calibration_files(spec), *machine_checks(spec, machine)])
+        checks = [*spec_checks(spec), calibration_files(spec), *machine_checks(spec, machine)]
+        refuse(checks, EngineError, "this engine")
 
     def _reference(self, spec: GpuEngineSpec, gpu_bytes: int) -> Reference | None:
         """What the engine's answers are compared with; None where the profile wants none."""
@@ -280,12 +290,11 @@ def _verify_line(reference: Reference | None) -> str:
     return f"checked  answers: the engine's are compared with {others} before it is stored"
 
 
-def _check_lines(checks: Sequence[Check]) -> list[str]:
+def _check_lines(checks: Sequence[Finding]) -> list[str]:
     lines = []
     for check in checks:
-        state = "refused" if not check.ok else "warning" if check.warning else "checked"
         remedy = f"; {check.remedy}" if check.remedy else ""
-        lines.append(f"{state}  {check.name}: {check.text}{remedy}")
+        lines.append(f"{_PLAN_STATES[check.state]}  {check.check}: {check.text}{remedy}")
     return lines
 
 

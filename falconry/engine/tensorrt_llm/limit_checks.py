@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from falconry.engine.tensorrt_llm.checks import Check, SpecCheck, listed, verdict
+from falconry.engine.tensorrt_llm.checks import SpecCheck, listed
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
+from falconry.findings import Finding, verdict
 
 
-def _positions(spec: GpuEngineSpec) -> Check:
+def _positions(spec: GpuEngineSpec) -> Finding:
     wanted, most = spec.recipe.limits.max_seq_len, spec.architecture.max_positions
     return verdict(
         "sequence length",
@@ -19,7 +20,7 @@ def _positions(spec: GpuEngineSpec) -> Check:
     )
 
 
-def _prompts(spec: GpuEngineSpec) -> Check:
+def _prompts(spec: GpuEngineSpec) -> Finding:
     limits, plugins = spec.recipe.limits, spec.recipe.plugins
     found = f"{limits.max_input_len} of {limits.max_seq_len} tokens"
     if plugins.context_fmha and plugins.remove_input_padding:  # see EngineConfig.longest_prompt
@@ -39,7 +40,7 @@ def _prompts(spec: GpuEngineSpec) -> Check:
     )
 
 
-def _step(spec: GpuEngineSpec) -> Check:
+def _step(spec: GpuEngineSpec) -> Finding:
     limits = spec.recipe.limits
     sequences = limits.max_batch_size * limits.max_beam_width
     least = sequences if _chunks(spec) else max(sequences, limits.max_input_len)
@@ -58,7 +59,7 @@ def _chunks(spec: GpuEngineSpec) -> bool:
     return spec.recipe.plugins.context_fmha and spec.recipe.plugins.paged_context_fmha
 
 
-def _inflight_batching(spec: GpuEngineSpec) -> Check:
+def _inflight_batching(spec: GpuEngineSpec) -> Finding:
     paged = spec.recipe.kv_cache.type == "paged"
     missing = [
         setting
@@ -77,7 +78,7 @@ def _inflight_batching(spec: GpuEngineSpec) -> Check:
     )
 
 
-def _cache_blocks(spec: GpuEngineSpec) -> Check:
+def _cache_blocks(spec: GpuEngineSpec) -> Finding:
     # Source: TensorRT-LLM's own build scripts refuse others (examples/*/build.py until 0.7).
     tokens = spec.recipe.kv_cache.tokens_per_block
     return verdict(
@@ -89,13 +90,13 @@ def _cache_blocks(spec: GpuEngineSpec) -> Check:
     )
 
 
-def _attention(spec: GpuEngineSpec) -> Check:
+def _attention(spec: GpuEngineSpec) -> Finding:
     plugins, dtype = spec.recipe.plugins, spec.recipe.dtype
     if dtype == "float32" and (plugins.context_fmha or plugins.paged_context_fmha):
         # Source: TensorRT-LLM, attentionOp.cpp: with other types it falls back, with a warning.
         problem = "fused attention computes in float16 and bfloat16 only, and dtype is float32"
         remedy = "set plugins.context_fmha = false and plugins.paged_context_fmha = false"
-        return Check("fused attention", False, problem, remedy)
+        return Finding("fused attention", "failed", problem, remedy)
     return verdict(
         "fused attention",
         plugins.context_fmha or not plugins.paged_context_fmha,
@@ -105,7 +106,7 @@ def _attention(spec: GpuEngineSpec) -> Check:
     )
 
 
-def _plugin_types(spec: GpuEngineSpec) -> Check:
+def _plugin_types(spec: GpuEngineSpec) -> Finding:
     plugins, dtype = spec.recipe.plugins, spec.recipe.dtype
     wrong = []
     if plugins.gpt_attention not in ("auto", dtype):

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from falconry.engine.tensorrt_llm.checks import (
-    Check,
     Machine,
     gpu_words,
     shape_remedy,
     toolchain_remedy,
-    verdict,
     ways,
 )
 from falconry.engine.tensorrt_llm.gpus import Gpu, HostGpus
@@ -19,6 +17,7 @@ from falconry.engine.tensorrt_llm.quantization_checks import calibrated
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine.tensorrt_llm.spec_checks import may_load_by_shard
 from falconry.engine.toolchain import Toolchain
+from falconry.findings import Finding, verdict
 
 NO_GPU = "no NVIDIA GPU is visible to Docker"
 _NO_GPU_REMEDY = (
@@ -30,7 +29,7 @@ _NO_GPU_REMEDY = (
 _NOT_DATA_CENTER = ("GeForce", "RTX", "Quadro", "TITAN")
 
 
-def machine_checks(spec: GpuEngineSpec, machine: Machine) -> list[Check]:
+def machine_checks(spec: GpuEngineSpec, machine: Machine) -> list[Finding]:
     """Whether this machine can build the engine; without a GPU that is all there is to say."""
     if machine.docker_gpus is not True:
         return [_no_gpu(machine)]
@@ -38,16 +37,16 @@ def machine_checks(spec: GpuEngineSpec, machine: Machine) -> list[Check]:
     return [*on_gpus, _host_memory(spec, machine), _disk(spec, machine)]
 
 
-def _no_gpu(machine: Machine) -> Check:
+def _no_gpu(machine: Machine) -> Finding:
     reason = f" ({machine.docker_problem})" if machine.docker_problem else ""
     remedy = _NO_GPU_REMEDY
     if machine.gpus and machine.docker_gpus is False:
         name = machine.gpus.gpus[0].name
         remedy = f"install the NVIDIA Container Toolkit, so that containers can have the {name}"
-    return Check("GPU", False, f"{NO_GPU}{reason}", remedy)
+    return Finding("GPU", "failed", f"{NO_GPU}{reason}", remedy)
 
 
-def _gpu_checks(spec: GpuEngineSpec, host: HostGpus) -> list[Check]:
+def _gpu_checks(spec: GpuEngineSpec, host: HostGpus) -> list[Finding]:
     return [
         _driver(spec, host),
         _same_architecture(spec, host.gpus),
@@ -56,12 +55,12 @@ def _gpu_checks(spec: GpuEngineSpec, host: HostGpus) -> list[Check]:
     ]
 
 
-def _unread_gpus() -> Check:
+def _unread_gpus() -> Finding:
     text = "Docker has them, NVML does not show them here: driver and memory are not checked"
-    return Check("GPU", True, text)
+    return Finding("GPU", "ok", text)
 
 
-def _driver(spec: GpuEngineSpec, host: HostGpus) -> Check:
+def _driver(spec: GpuEngineSpec, host: HostGpus) -> Finding:
     row = spec.toolchain
     branches = ", ".join(row.data_center_drivers)
     also = f" (on a data-centre GPU also {branches}, or later of that branch)" if branches else ""
@@ -96,7 +95,7 @@ def _for_data_centers(gpu: Gpu) -> bool:
     return not any(word in gpu.name for word in _NOT_DATA_CENTER)
 
 
-def _same_architecture(spec: GpuEngineSpec, gpus: Sequence[Gpu]) -> Check:
+def _same_architecture(spec: GpuEngineSpec, gpus: Sequence[Gpu]) -> Finding:
     # Source: NVIDIA/TensorRT-LLM#222, an engine built on an A100 that an A10 does not load.
     shape = spec.shape
     other = next((gpu for gpu in gpus if gpu.sm != shape.sm), gpus[0])
@@ -113,7 +112,7 @@ def _same_architecture(spec: GpuEngineSpec, gpus: Sequence[Gpu]) -> Check:
     )
 
 
-def _enough_gpus(spec: GpuEngineSpec, gpus: Sequence[Gpu]) -> Check:
+def _enough_gpus(spec: GpuEngineSpec, gpus: Sequence[Gpu]) -> Finding:
     ranks = spec.recipe.parallelism.world_size
     return verdict(
         "GPUs here",
@@ -125,7 +124,7 @@ def _enough_gpus(spec: GpuEngineSpec, gpus: Sequence[Gpu]) -> Check:
     )
 
 
-def _build_memory(spec: GpuEngineSpec, gpus: Sequence[Gpu]) -> Check:
+def _build_memory(spec: GpuEngineSpec, gpus: Sequence[Gpu]) -> Finding:
     """Weights and a largest step, which TensorRT times; or the whole model as it was."""
     needed, room = estimate(spec).without_cache, min(gpu.memory_bytes for gpu in gpus)
     if calibrated(spec) or _quantised_on_gpus(spec):
@@ -155,7 +154,7 @@ def _quantised_on_gpus(spec: GpuEngineSpec) -> bool:
     return spec.recipe.quantization.endswith("weight_only") and not spec.recipe.load_by_shard
 
 
-def _host_memory(spec: GpuEngineSpec, machine: Machine) -> Check:
+def _host_memory(spec: GpuEngineSpec, machine: Machine) -> Finding:
     needed = estimate(spec).build_host_bytes
     return verdict(
         "host memory",
@@ -167,7 +166,7 @@ def _host_memory(spec: GpuEngineSpec, machine: Machine) -> Check:
     )
 
 
-def _disk(spec: GpuEngineSpec, machine: Machine) -> Check:
+def _disk(spec: GpuEngineSpec, machine: Machine) -> Finding:
     memory = estimate(spec)
     needed = memory.build_disk_bytes
     image = f"the image takes up to {memory.image_disk_bytes / GIB:.0f} GiB where Docker keeps it"

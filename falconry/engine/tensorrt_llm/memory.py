@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from falconry.checkpoint import FalconArchitecture
-from falconry.engine.shapes import GpuShape
+from falconry.checkpoint.architecture import FalconArchitecture
 from falconry.engine.tensorrt_llm.recipe import GpuRecipe
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine.toolchain import Toolchain
+from falconry.oci_facts import GpuShape
 
 MIB, GIB = 1 << 20, 1 << 30
 

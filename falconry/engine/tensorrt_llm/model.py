@@ -7,9 +7,10 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from falconry.checkpoint import FalconArchitecture, read_checkpoint
+from falconry.checkpoint.architecture import FalconArchitecture
 from falconry.checkpoint.configuration import configuration_of
 from falconry.checkpoint.layout import expected_tensors
+from falconry.checkpoint.reader import read_checkpoint
 from falconry.checkpoint.source import CheckpointSource
 from falconry.data_files import project_file
 from falconry.engine.tensorrt_llm.recipe import PublishedModel

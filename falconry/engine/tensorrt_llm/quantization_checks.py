@@ -10,15 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from falconry.engine.tensorrt_llm.checks import (
-    Check,
     SpecCheck,
     either,
     listed,
     shape_remedy,
-    verdict,
     ways,
 )
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
+from falconry.findings import Finding, verdict
 
 # Source: TensorRT-LLM's support matrix (docs/source/legacy/reference/support-matrix.md): FP8 from
 # Ada on, bfloat16 from Ampere on.
@@ -44,7 +43,7 @@ def calibrated(spec: GpuEngineSpec) -> bool:
     return spec.recipe.quantization in _CALIBRATED or spec.recipe.kv_cache.dtype != "auto"
 
 
-def _dtype(spec: GpuEngineSpec) -> Check:
+def _dtype(spec: GpuEngineSpec) -> Finding:
     return verdict(
         "dtype",
         spec.recipe.dtype != "bfloat16" or spec.shape.sm >= _SM_OF_BFLOAT16,
@@ -54,7 +53,7 @@ def _dtype(spec: GpuEngineSpec) -> Check:
     )
 
 
-def _fp8(spec: GpuEngineSpec) -> Check:
+def _fp8(spec: GpuEngineSpec) -> Finding:
     recipe, shape = spec.recipe, spec.shape
     used = "fp8" in (recipe.quantization, recipe.kv_cache.dtype, recipe.plugins.gemm)
     return verdict(
@@ -69,7 +68,7 @@ def _fp8(spec: GpuEngineSpec) -> Check:
     )
 
 
-def _calibration(spec: GpuEngineSpec) -> Check:
+def _calibration(spec: GpuEngineSpec) -> Finding:
     recipe, given = spec.recipe, spec.recipe.calibration is not None
     return verdict(
         "calibration",
@@ -81,7 +80,7 @@ def _calibration(spec: GpuEngineSpec) -> Check:
     )
 
 
-def _dataset(spec: GpuEngineSpec) -> Check:
+def _dataset(spec: GpuEngineSpec) -> Finding:
     dataset = spec.recipe.calibration.dataset if spec.recipe.calibration else None
     known = dataset is None or dataset.startswith("/") or dataset in _DATASETS
     return verdict(
@@ -93,7 +92,7 @@ def _dataset(spec: GpuEngineSpec) -> Check:
     )
 
 
-def calibration_files(spec: GpuEngineSpec) -> Check:
+def calibration_files(spec: GpuEngineSpec) -> Finding:
     """Whether the quantiser can read the calibration data of this machine.
 
     It calls load_dataset(directory, split="train") of Hugging Face's `datasets` and takes the
@@ -101,7 +100,7 @@ def calibration_files(spec: GpuEngineSpec) -> Check:
     """
     name, dataset = "calibration data", spec.recipe.calibration
     if dataset is None or not dataset.dataset.startswith("/"):
-        return Check(name, True, "no files of this machine")
+        return Finding(name, "ok", "no files of this machine")
     directory = Path(dataset.dataset)
     files = [path for path in sorted(directory.rglob("*")) if path.suffix in _COLUMNS]
     training = [path for path in files if not _OTHER_SPLITS.search(path.stem)]
@@ -154,11 +153,11 @@ _COLUMNS: Mapping[str, Callable[[Path], bool]] = {
 }
 
 
-def _awq_blocks(spec: GpuEngineSpec) -> Check:
+def _awq_blocks(spec: GpuEngineSpec) -> Finding:
     architecture, tensor = spec.architecture, spec.recipe.parallelism.tensor
     calibration = spec.recipe.calibration
     if spec.recipe.quantization != "int4_awq" or calibration is None:
-        return Check("AWQ block", True, "not used")
+        return Finding("AWQ block", "ok", "not used")
     # The columns of a rank's matrices: whole where rows are split, and split where columns are.
     columns = (
         architecture.hidden_size,

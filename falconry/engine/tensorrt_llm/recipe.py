@@ -11,13 +11,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from falconry.engine.recipe import RecipeTable, read_recipe
+from falconry.data_files import Table
+from falconry.engine.recipe import read_recipe
 
 FloatType = Literal["bfloat16", "float16", "float32"]
 Quantization = Literal["none", "int8_weight_only", "int4_weight_only", "fp8", "int4_awq"]
 
 
-class PublishedModel(RecipeTable):
+class PublishedModel(Table):
     """The published checkpoint that is built unless the user names another.
 
     Attributes:
@@ -33,7 +34,7 @@ class PublishedModel(RecipeTable):
     path: Path | None = Field(default=None, strict=False)
 
 
-class Parallelism(RecipeTable):
+class Parallelism(Table):
     """GPUs an engine runs on: `tensor` times `pipeline`."""
 
     tensor: PositiveInt
@@ -45,7 +46,7 @@ class Parallelism(RecipeTable):
         return self.tensor * self.pipeline
 
 
-class GpuLimits(RecipeTable):
+class GpuLimits(Table):
     """Every size that trtllm-build would otherwise choose for itself; lengths in tokens.
 
     Attributes:
@@ -64,7 +65,7 @@ class GpuLimits(RecipeTable):
     max_beam_width: PositiveInt
 
 
-class GpuKvCache(RecipeTable):
+class GpuKvCache(Table):
     """The key/value cache.
 
     Attributes:
@@ -78,7 +79,7 @@ class GpuKvCache(RecipeTable):
     tokens_per_block: PositiveInt
 
 
-class Plugins(RecipeTable):
+class Plugins(Table):
     """TensorRT-LLM's plugins; `auto` takes the engine's dtype.
 
     Attributes:
@@ -96,7 +97,7 @@ class Plugins(RecipeTable):
     paged_context_fmha: bool
 
 
-class Calibration(RecipeTable):
+class Calibration(Table):
     """What quantisation to fp8 or int4-AWQ measures activations on.
 
     Attributes:
@@ -111,7 +112,7 @@ class Calibration(RecipeTable):
     awq_block_size: PositiveInt
 
 
-class GpuRecipe(RecipeTable):
+class GpuRecipe(Table):
     """How TensorRT-LLM engines are made.
 
     Attributes:

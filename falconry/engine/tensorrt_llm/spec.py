@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from falconry.checkpoint import FalconArchitecture
-from falconry.engine.shapes import GpuShape
+from falconry.checkpoint.architecture import FalconArchitecture
 from falconry.engine.tensorrt_llm.model import ModelFacts
 from falconry.engine.tensorrt_llm.recipe import GpuRecipe
 from falconry.engine.toolchain import Toolchain
+from falconry.oci_facts import GpuShape
 
 
 @dataclass(frozen=True, slots=True)

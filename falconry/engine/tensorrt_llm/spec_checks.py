@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from falconry.engine.tensorrt_llm.checks import (
-    Check,
     SpecCheck,
     either,
     gpu_words,
     shape_remedy,
     toolchain_remedy,
-    verdict,
     ways,
 )
 from falconry.engine.tensorrt_llm.limit_checks import LIMIT_CHECKS
 from falconry.engine.tensorrt_llm.memory import estimate, sum_line, usable_bytes
 from falconry.engine.tensorrt_llm.quantization_checks import QUANTIZATION_CHECKS
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
+from falconry.findings import Finding, verdict
 
 # GB. Source: Oracle, "Troubleshooting model deployments: bring your own container". It does not
 # say how the size is measured.
@@ -27,7 +26,7 @@ _OCI_IMAGE_GB = 16
 _MOST_GPUS = 8
 
 
-def spec_checks(spec: GpuEngineSpec) -> list[Check]:
+def spec_checks(spec: GpuEngineSpec) -> list[Finding]:
     """Everything that can be said without asking a machine."""
     return [check(spec) for check in _SPEC_CHECKS]
 
@@ -35,7 +34,7 @@ def spec_checks(spec: GpuEngineSpec) -> list[Check]:
 # The split over GPUs
 
 
-def _heads(spec: GpuEngineSpec) -> Check:
+def _heads(spec: GpuEngineSpec) -> Finding:
     heads, tensor = spec.architecture.num_heads, spec.recipe.parallelism.tensor
     splits = _tensor_splits(spec)
     prime = " (a prime number)" if len(_divisors(heads, heads)) == 2 else ""
@@ -52,7 +51,7 @@ def _heads(spec: GpuEngineSpec) -> Check:
     )
 
 
-def _kv_heads(spec: GpuEngineSpec) -> Check:
+def _kv_heads(spec: GpuEngineSpec) -> Finding:
     heads, tensor = spec.architecture.num_kv_heads, spec.recipe.parallelism.tensor
     return verdict(
         "key/value heads",
@@ -64,7 +63,7 @@ def _kv_heads(spec: GpuEngineSpec) -> Check:
     )
 
 
-def _vocabulary(spec: GpuEngineSpec) -> Check:
+def _vocabulary(spec: GpuEngineSpec) -> Finding:
     # The converter splits the output projection as it is, and the engine wants it padded.
     vocabulary, tensor = spec.architecture.vocab_size, spec.recipe.parallelism.tensor
     return verdict(
@@ -77,7 +76,7 @@ def _vocabulary(spec: GpuEngineSpec) -> Check:
     )
 
 
-def _layers(spec: GpuEngineSpec) -> Check:
+def _layers(spec: GpuEngineSpec) -> Finding:
     # Later releases give layers that are left over to the first stages, earlier ones silently
     # drop them (TensorRT-LLM, tensorrt_llm/mapping.py: pp_layers).
     layers, pipeline = spec.architecture.num_layers, spec.recipe.parallelism.pipeline
@@ -90,7 +89,7 @@ def _layers(spec: GpuEngineSpec) -> Check:
     )
 
 
-def _gpu_count(spec: GpuEngineSpec) -> Check:
+def _gpu_count(spec: GpuEngineSpec) -> Finding:
     parallelism, shape = spec.recipe.parallelism, spec.shape
     ranks = parallelism.world_size
     found = f"{gpu_words(ranks)} of the {shape.gpus} of {shape.name}"
@@ -133,7 +132,7 @@ def may_load_by_shard(spec: GpuEngineSpec) -> bool:
     return spec.architecture.tied_embeddings
 
 
-def _load_by_shard(spec: GpuEngineSpec) -> Check:
+def _load_by_shard(spec: GpuEngineSpec) -> Finding:
     return verdict(
         "loading by shard",
         may_load_by_shard(spec) or not spec.recipe.load_by_shard,
@@ -147,7 +146,7 @@ def _load_by_shard(spec: GpuEngineSpec) -> Check:
 # The release
 
 
-def _architecture(spec: GpuEngineSpec) -> Check:
+def _architecture(spec: GpuEngineSpec) -> Finding:
     row, shape = spec.toolchain, spec.shape
     return verdict(
         "GPU architecture",
@@ -161,26 +160,27 @@ def _architecture(spec: GpuEngineSpec) -> Check:
     )
 
 
-def _image_size(spec: GpuEngineSpec) -> Check:
+def _image_size(spec: GpuEngineSpec) -> Finding:
     size, limit = spec.toolchain.listed_gb, _OCI_IMAGE_GB
     if spec.image_replaced:
-        return Check("image size", True, f"an image of your own; Oracle pulls {limit} GB at most")
+        return Finding("image size", "ok", f"an image of your own; Oracle pulls {limit} GB at most")
     if size <= limit:
-        return Check("image size", True, f"{size:g} GB are listed; Oracle pulls {limit} GB at most")
-    return Check(
+        return Finding(
+            "image size", "ok", f"{size:g} GB are listed; Oracle pulls {limit} GB at most"
+        )
+    return Finding(
         "image size",
-        True,
+        "warning",
         f"{size:g} GB are listed and Oracle names {limit} GB as the most it pulls, without saying"
         " how they are measured: the deployment may be refused",
-        toolchain_remedy(lambda row: row.listed_gb <= limit),
-        warning=True,
+        toolchain_remedy(lambda row: row.listed_gb <= limit) or "",
     )
 
 
 # Memory of the GPUs that serve
 
 
-def _gpu_memory(spec: GpuEngineSpec) -> Check:
+def _gpu_memory(spec: GpuEngineSpec) -> Finding:
     memory, shape = estimate(spec), spec.shape
     room = usable_bytes(shape)
     line = sum_line(memory, room)

@@ -22,8 +22,8 @@ from .text import read_token_bytes
 # The C++ backend, which knows nothing of text, needs no such word.
 ALL_TOKENS = "all_tokens"
 
-# To ask Triton whether a client has gone is a round trip that the next step waits for. The C++
-# backend asks every 100 ms (TensorRT-LLM 1.0.0, `cancellation_check_period_ms`); a request with
+# To ask Triton whether a client has disconnected is a round trip that the next step waits for. The
+# C++ backend asks every 100 ms (TensorRT-LLM 1.0.0, `cancellation_check_period_ms`); a request with
 # `stop` is obeyed at once. The front model says `stop` whenever a request of its own shall end.
 _CHECK_PERIOD_S = 0.05
 _CHECK_PERIOD_OF_FRONT_MODEL_S = 1.0
@@ -129,15 +129,15 @@ class Responses:
         self._needs_all = wanted.return_log_probs or not wanted.all_tokens
         self._period = _CHECK_PERIOD_OF_FRONT_MODEL_S if wanted.all_tokens else _CHECK_PERIOD_S
         self._next_check = 0.0
-        self._gone = False
+        self._disconnected = False
 
     def cancelled(self):
         """Whether nobody wants the rest of the answer."""
         now = time.monotonic()
         if now >= self._next_check:
             self._next_check = now + self._period
-            self._gone = self._request.is_cancelled()
-        return self.stopped or self._gone
+            self._disconnected = self._request.is_cancelled()
+        return self.stopped or self._disconnected
 
     def send(self, tokens, cumulative, final):
         """Sends tokens; `cumulative` is the sum of all log-probabilities so far."""
@@ -169,7 +169,7 @@ class Responses:
         _send_error(self._sender, reason, pb_utils.TritonError.INTERNAL)
 
     def cancel(self, generated):
-        """Ends a request that was stopped or whose client has gone, after so many tokens."""
+        """Ends a request that was stopped or whose client disconnected, after so many tokens."""
         self._on_final(self)
         reason = "stopped" if self.stopped else "cancelled by the client"
         pb_utils.Logger.log_info(

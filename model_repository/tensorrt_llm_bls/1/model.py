@@ -1,7 +1,7 @@
 """Triton's side of the front model: text in, text out, hundreds of streams on one instance.
 
-`execute` encodes the prompts that Triton hands over together and gives each request to an event
-loop in a thread of its own; nothing waits there for anybody.
+`execute` encodes the prompts of a batch together and gives each request to an event loop in a
+thread of its own, which never blocks.
 """
 
 import asyncio
@@ -15,25 +15,25 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from .answer import Answer
-from .asked import Asked
-from .conversation import Conversation, Conversations, every
-from .inner import InnerModel
+from .engine_client import EngineClient
+from .generation import Generation, Generations, every
 from .metrics import Metrics
 from .parameters import check_parameters
 from .preparation import Preparation
 from .refusal import RefusedError
+from .request import FrontRequest
 from .text import read_token_bytes
 
 # Set by docker/server/tritonserver.py, which gives Triton another port than the container's.
 ADDRESS_VARIABLE = "FALCONRY_TRITON_HTTP"
 _DEFAULT_ADDRESS = "127.0.0.1:8000"
-# The parameter with which docker/server/front.py names the connection that a request came on, and
-# asks to stop it when the client has hung up.
+# The parameter with which docker/server/proxy.py names the client's connection, and stops the
+# request by that name when the client disconnects.
 CONNECTION = "connection"
-# How often those are looked at that have no tokens coming; the others as tokens come.
+# How often generations without new tokens are checked; the others are as tokens arrive.
 _CANCELLATION_PERIOD_S = 0.1
-# And those of whom docker/server/front.py will say so: it cannot once Triton is told to stop, which
-# then takes no more connections but waits up to 30 s for the answers under way (2.51).
+# And those whose disconnection docker/server reports: it cannot once Triton stops, which then takes
+# no more connections but waits up to 30 s for the answers under way (2.51).
 _NAMED_CANCELLATION_PERIOD_S = 1.0
 _METRICS_PERIOD_S = 0.5
 _LONGEST_LOGGED_ID = 64
@@ -57,15 +57,15 @@ class TritonPythonModel:
         self._engine_parameters = json.loads(parameters["engine_parameters"])
         self._max_requests = int(parameters["max_requests"])
         self._token_bytes = read_token_bytes(directory / "tokenizer.json")
-        self._inner = InnerModel(os.environ.get(ADDRESS_VARIABLE, _DEFAULT_ADDRESS))
-        self._conversations = Conversations()
+        self._engine = EngineClient(os.environ.get(ADDRESS_VARIABLE, _DEFAULT_ADDRESS))
+        self._generations = Generations()
         self._metrics = Metrics()
         self._loop = asyncio.new_event_loop()
         self._end = threading.Event()
         self._threads = [
-            threading.Thread(target=self._loop.run_forever, name="conversations", daemon=True),
-            every(_CANCELLATION_PERIOD_S, self._cancel_left_ones, self._end),
-            every(_NAMED_CANCELLATION_PERIOD_S, self._cancel_unreported_ones, self._end),
+            threading.Thread(target=self._loop.run_forever, name="generations", daemon=True),
+            every(_CANCELLATION_PERIOD_S, self._cancel_disconnected, self._end),
+            every(_NAMED_CANCELLATION_PERIOD_S, self._cancel_unreported, self._end),
             every(_METRICS_PERIOD_S, self._metrics.publish, self._end),
         ]
         self._threads[0].start()
@@ -77,69 +77,70 @@ class TritonPythonModel:
         for request in requests:
             try:
                 if not self._stop(request):
-                    asked = self._read(request)
-                    read.append((request, asked, self._preparation.draft(asked.prompt)))
+                    front_request = self._read(request)
+                    draft = self._preparation.draft(front_request.prompt)
+                    read.append((request, front_request, draft))
             except RefusedError as refusal:
                 _refuse(request, "INVALID_ARG", str(refusal))
         prepared = self._preparation.finish([draft for _, _, draft in read])
-        for (request, asked, _), each in zip(read, prepared, strict=True):
+        for (request, front_request, _), each in zip(read, prepared, strict=True):
             if isinstance(each, RefusedError):
                 _refuse(request, "INVALID_ARG", str(each))
-            elif len(self._conversations) >= self._max_requests:
+            elif len(self._generations) >= self._max_requests:
                 reason = f"{self._max_requests} requests are under way: try again later"
                 _refuse(request, "UNAVAILABLE", reason)
             else:
-                conversation = self._conversation(request, asked, each, arrived)
-                self._start(conversation, len(each.input_ids))
+                generation = self._generation(request, front_request, each, arrived)
+                self._start(generation, len(each.input_ids))
 
     def finalize(self):
         """Ends the threads, and with them what is still under way."""
         self._end.set()
         self._loop.call_soon_threadsafe(self._loop.stop)
         for thread in self._threads:
-            # One that asks a Triton that has crashed waits for ever.
+            # A thread that waits for a crashed Triton never ends.
             thread.join(timeout=1)
 
     def _read(self, request):
         check_parameters(request.parameters(), CONNECTION)
-        asked = Asked.from_tensors(lambda name: _values(request, name))
-        if asked.stream and not self._decoupled:
+        front_request = FrontRequest.from_tensors(lambda name: _values(request, name))
+        if front_request.stream and not self._decoupled:
             raise RefusedError("stream: this deployment answers in one piece (route infer)")
-        return asked
+        return front_request
 
-    def _conversation(self, request, asked, prepared, arrived):
-        stop_words = asked.stop_words
-        body = asked.inner_request(
-            self._conversations.inner_id(),
+    def _generation(self, request, front_request, prepared, arrived):
+        stop_words = front_request.stop_words
+        body = front_request.engine_request(
+            self._generations.new_id(),
             prepared,
-            # Where the engine does not see a stop word, it is to be ended when the word has come.
-            streaming=asked.stream or (self._decoupled and bool(stop_words)),
+            # Where the engine does not look for stop words, it is stopped when one has come.
+            streaming=front_request.stream or (self._decoupled and bool(stop_words)),
         )
         body = {self._engine_names.get(name, name): value for name, value in body.items()}
-        echo = prepared.text if asked.echo else ""
+        echo = prepared.text if front_request.echo else ""
         answer = Answer(self._token_bytes, stop_words, prepared.end_id, prepared.max_tokens, echo)
-        client = Responses(request, asked.return_log_probs, len(prepared.input_ids))
-        return Conversation(
+        client = Responses(request, front_request.return_log_probs, len(prepared.input_ids))
+        return Generation(
             request.request_id(),
             _connection(request),
             body | self._engine_parameters,
             answer,
             client,
-            asked.stream,
+            front_request.stream,
             arrived,
         )
 
-    def _start(self, conversation, prompt_tokens):
+    def _start(self, generation, prompt_tokens):
         self._metrics.begin(prompt_tokens)
-        self._conversations.add(conversation)
-        asyncio.run_coroutine_threadsafe(self._hold(conversation, prompt_tokens), self._loop)
+        self._generations.add(generation)
+        asyncio.run_coroutine_threadsafe(self._run(generation, prompt_tokens), self._loop)
 
-    async def _hold(self, conversation, prompt_tokens):
-        await conversation.hold(self._inner, self._metrics)
-        self._conversations.remove(conversation)
-        self._metrics.end(conversation.outcome, without_token=conversation.first_token is None)
+    async def _run(self, generation, prompt_tokens):
+        await generation.run(self._engine, self._metrics)
+        self._generations.remove(generation)
+        self._metrics.end(generation.outcome, without_token=generation.first_token is None)
         pb_utils.Logger.log_info(
-            f"request {_shown_id(conversation.request_id)} as {conversation.summary}, "
+            f"request {_shown_id(generation.request_id)} as {generation.summary}, "
             f"prompt_tokens {prompt_tokens}"
         )
 
@@ -151,8 +152,8 @@ class TritonPythonModel:
         request_id, connection = request.request_id(), _connection(request)
         if not (request_id or connection):
             raise RefusedError("stop: give the id of the request that is to be stopped")
-        for conversation in self._conversations.named(request_id, connection):
-            self._loop.call_soon_threadsafe(conversation.cancel)
+        for generation in self._generations.named(request_id, connection):
+            self._loop.call_soon_threadsafe(generation.cancel)
         tensors = [_texts("text_output", ""), _texts("finish_reason", "cancelled")]
         request.get_response_sender().send(
             pb_utils.InferenceResponse(tensors),
@@ -160,21 +161,21 @@ class TritonPythonModel:
         )
         return True
 
-    def _cancel_left_ones(self):
-        for conversation in self._conversations:
-            if conversation.left():
-                self._loop.call_soon_threadsafe(conversation.cancel)
+    def _cancel_disconnected(self):
+        for generation in self._generations:
+            if generation.cancelled():
+                self._loop.call_soon_threadsafe(generation.cancel)
 
-    def _cancel_unreported_ones(self):
-        for conversation in self._conversations:
-            if conversation.connection and conversation.client.gone():
-                self._loop.call_soon_threadsafe(conversation.cancel)
+    def _cancel_unreported(self):
+        for generation in self._generations:
+            if generation.connection and generation.client.disconnected():
+                self._loop.call_soon_threadsafe(generation.cancel)
 
 
 class Responses:
     """Where an answer goes: one response a call, the last one final.
 
-    Asking whether the client has gone after the final response ends the whole server with a
+    Asking whether the client has disconnected after the final response ends the whole server with a
     segmentation fault (2.51), so the two exclude each other.
     """
 
@@ -186,13 +187,13 @@ class Responses:
         self._lock = threading.Lock()
         self._finished = False
 
-    def gone(self):
-        """Whether the client has gone."""
+    def disconnected(self):
+        """Whether the client has disconnected."""
         with self._lock:
             return not self._finished and self._request.is_cancelled()
 
     def send(self, answer, *, final):
-        """Sends what the answer has grown by; at its end also why, and the token counts."""
+        """Sends what was added to the answer; at its end also why, and the token counts."""
         tensors = [_texts("text_output", answer.take_text())]
         if self._return_log_probs:
             log_probs = np.array([[answer.take_log_probs()]], np.float32)

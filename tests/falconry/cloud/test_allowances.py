@@ -8,7 +8,7 @@ import oci
 import pytest
 
 from falconry.cloud.allowances import read_account
-from falconry.preflight.limits import load_limits
+from falconry.oci_facts import load_limits
 
 
 class Tenancy:

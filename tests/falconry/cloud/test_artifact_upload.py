@@ -24,7 +24,7 @@ from oci.object_storage.models import (
 
 from falconry.artifact.contents import describe
 from falconry.artifact.view import ArtifactView
-from falconry.cloud import artifact_upload, multipart, patience
+from falconry.cloud import artifact_upload, multipart
 from falconry.cloud import session as session_module
 from falconry.cloud.artifact_upload import upload_artifact
 from falconry.cloud.catalog import Catalog
@@ -43,8 +43,6 @@ WEIGHTS = 750_000
 def small_and_quick(monkeypatch, cloud):
     """Many parts, short pauses and timeouts; and no fault is left behind."""
     monkeypatch.setattr(multipart, "_PART_BYTES", PART_BYTES)
-    monkeypatch.setattr(patience, "_BUDGET_S", 20.0)
-    monkeypatch.setattr(patience, "_FIRST_PAUSE_S", 0.02)
     quick = dataclasses.replace(session_module._RETRIES, first_pause_s=0.02, budget_s=20.0)
     monkeypatch.setattr(session_module, "_RETRIES", quick)
     monkeypatch.setattr(artifact_upload, "_EXPORT_TIMEOUT_S", 2.0)
@@ -54,19 +52,18 @@ def small_and_quick(monkeypatch, cloud):
 
 
 @pytest.fixture
-def hasty(monkeypatch, settings):
+def short_retries(monkeypatch, settings):
     """A context with a session of its own, in which what lasts is given up soon."""
 
     @contextlib.contextmanager
-    def hasty():
+    def short_retries():
         with monkeypatch.context() as patch:
             policy = dataclasses.replace(session_module._RETRIES, budget_s=0.2)
             patch.setattr(session_module, "_RETRIES", policy)
-            patch.setattr(patience, "_BUDGET_S", 0.2)
             patch.setattr(artifact_upload, "_EXPORT_TIMEOUT_S", 0.3)
             yield Session(settings.cloud)
 
-    return hasty
+    return short_retries
 
 
 @pytest.fixture
@@ -281,11 +278,21 @@ def test_one_fault_of_a_small_artifact_is_outlasted(
 @pytest.mark.parametrize("fault", ["503"])
 @pytest.mark.parametrize("operation", STAGED_OPERATIONS)
 def test_a_fault_that_stays_is_one_error_and_never_a_wrong_artifact(
-    session, make_model, view, content, catalog, storage, staged, cloud, hasty, operation, fault
+    session,
+    make_model,
+    view,
+    content,
+    catalog,
+    storage,
+    staged,
+    cloud,
+    short_retries,
+    operation,
+    fault,
 ):
     first = make_model()
     cloud.fault(operation=operation, times=1000, **FAULTS[fault])
-    with hasty() as impatient:
+    with short_retries() as impatient:
         try:
             upload_artifact(impatient, first, view, staged, silent)
         except CloudError as error:
@@ -300,10 +307,10 @@ def test_a_fault_that_stays_is_one_error_and_never_a_wrong_artifact(
 
 
 def test_a_fault_that_stays_tells_what_was_attempted_and_that_the_rest_can_follow(
-    model, view, staged, cloud, hasty
+    model, view, staged, cloud, short_retries
 ):
     cloud.fault(operation="upload_part", times=1000, skip=3, **FAULTS["503"])
-    with hasty() as session, pytest.raises(CloudError) as failure:
+    with short_retries() as session, pytest.raises(CloudError) as failure:
         upload_artifact(session, model, view, staged, silent)
     assert "uploading the artifact was refused: 503" in str(failure.value)
     assert "run again to send what is missing" in str(failure.value)
@@ -319,12 +326,12 @@ COPIES_THAT_FAIL = {
 
 
 @pytest.fixture
-def fail_to_copy(make_model, view, staged, cloud, hasty):
+def fail_to_copy(make_model, view, staged, cloud, short_retries):
     """Uploads the artifact to its bucket, from where the catalog does not take it; the error."""
 
     def fail(fault):
         cloud.fault(times=1000, **COPIES_THAT_FAIL[fault])
-        with hasty() as session, pytest.raises(CloudError) as failure:
+        with short_retries() as session, pytest.raises(CloudError) as failure:
             upload_artifact(session, make_model(), view, staged, silent)
         clear_faults(cloud)
         return failure.value
@@ -434,7 +441,7 @@ def test_a_part_that_the_service_stored_otherwise_is_noticed(
 
     def damaged(self, *arguments, **named):
         answer = send(self, *arguments, **named)
-        answer.headers["opc-content-md5"] = "AAAAAAAAAAAAAAAAAAAAAA=="
+        answer.headers["opc-content-crc32c"] = "AAAAAA=="
         return answer
 
     monkeypatch.setattr(ObjectStorageClient, "upload_part", damaged)
@@ -443,20 +450,38 @@ def test_a_part_that_the_service_stored_otherwise_is_noticed(
     assert stored(catalog, model) is None
 
 
+def test_an_object_that_was_committed_of_other_parts_is_removed(
+    session, model, view, staged, storage, monkeypatch, catalog
+):
+    commit = ObjectStorageClient.commit_multipart_upload
+
+    def damaged(self, *arguments, **named):
+        answer = commit(self, *arguments, **named)
+        answer.headers["opc-multipart-md5"] = "AAAAAAAAAAAAAAAAAAAAAA==-9"
+        return answer
+
+    monkeypatch.setattr(ObjectStorageClient, "commit_multipart_upload", damaged)
+    with pytest.raises(CloudError, match="received other bytes than were sent"):
+        upload_artifact(session, model, view, staged, silent)
+    assert stored(catalog, model) is None
+    assert left_behind(storage, staged) == []
+
+
 def test_a_part_that_changes_on_its_way_is_refused_and_sent_again(
     session, model, view, content, staged, monkeypatch, catalog
 ):
-    send, damaged = ObjectStorageClient.upload_part, []
+    kind = oci.base_client.BaseClient
+    send, damaged = kind.call_api, []
 
     def damages_the_first(self, *arguments, **named):
-        if not damaged:
+        if named["operation_name"] == "upload_part" and not damaged:
             damaged.append(True)
-            *before, body = arguments
-            arguments = (*before, bytes(len(body)))
+            named["body"] = bytes(len(named["body"]))
         return send(self, *arguments, **named)
 
-    monkeypatch.setattr(ObjectStorageClient, "upload_part", damages_the_first)
+    monkeypatch.setattr(kind, "call_api", damages_the_first)
     upload_artifact(session, model, view, staged, silent)
+    assert damaged
     assert stored(catalog, model) == content
 
 

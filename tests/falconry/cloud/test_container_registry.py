@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from falconry.cloud.container_registry import OcirDoor
-from falconry.cloud.pages import all_records
+from falconry.cloud.retries import all_records
 from falconry.docker_engine.refusals import PassingError
 from falconry.errors import CloudError, ImageError
 from falconry.settings import CloudSettings, EmulatorSettings, RegistrySettings

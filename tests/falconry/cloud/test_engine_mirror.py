@@ -9,10 +9,10 @@ import oci
 import pytest
 import requests
 
-from falconry.cloud import engine_mirror
-from falconry.cloud.engine_mirror import ObjectStorageMirror
 from falconry.digests import DigestCache
+from falconry.engine import mirror as mirror_module
 from falconry.engine.manifest import BuildRecord, write_manifest
+from falconry.engine.mirror import ObjectStorageMirror
 from falconry.engine.store import EngineStore
 from falconry.errors import CloudError, EngineError, MachineError
 from falconry.settings import MirrorSettings
@@ -26,7 +26,7 @@ RECORD = BuildRecord(built_at="2026-01-01T00:00:00+00:00", seconds=1.5, host="th
 @pytest.fixture(autouse=True)
 def small_ranges(monkeypatch, cloud):
     """Ranges so small that a file of the tests' has many; and no fault is left behind."""
-    monkeypatch.setattr(engine_mirror, "_RANGE_BYTES", 100_000)
+    monkeypatch.setattr(mirror_module, "_RANGE_BYTES", 100_000)
     yield
     requests.delete(f"{cloud.endpoint}/_local/faults", timeout=5)
 

@@ -16,7 +16,6 @@ import requests
 from oci.data_science import DataScienceClient
 from oci.logging import LoggingManagementClient
 
-from falconry.cloud import patience
 from falconry.cloud import session as session_module
 from falconry.cloud.deployment_endpoint import endpoint_of
 from falconry.cloud.deployment_status import status_of
@@ -120,7 +119,7 @@ def _hurried(settings):
     return settings.model_copy(update={"deployment": deployment})
 
 
-class Trouble:
+class FaultInjector:
     """Has the cloud refuse, cut or delay each call of a step the first time that it is made."""
 
     def __init__(self, cloud, monkeypatch):
@@ -133,33 +132,33 @@ class Trouble:
             (oci.base_client.BaseClient, "call_api", lambda named: named["operation_name"]),
             (DeploymentClient, "send", lambda named: "predict"),
         ):
-            monkeypatch.setattr(kind, name, self._troubled(getattr(kind, name), operation))
+            monkeypatch.setattr(kind, name, self._faulted(getattr(kind, name), operation))
 
     def give_up_reading_after(self, seconds):
         """Lets clients wait so long for an answer."""
         self._monkeypatch.setattr(session_module, "_TIMEOUT_S", (5.0, seconds))
         session_module._shared_session.cache_clear()
 
-    def befall(self, faults):
-        """Lets these faults befall each call the next time that it is made."""
+    def inject(self, faults):
+        """Injects these faults into each call the next time that it is made."""
         self._faults, self._met = faults, set()
 
     def pass_by(self):
-        """Ends what befalls calls now; those that it befell are left alone from now on."""
+        """Ends the faults of calls now; those that had some are left alone from now on."""
         self._cloud.forget_faults()
         return self._met
 
     def end(self):
         """Lets nothing more happen."""
-        self.befall([])
+        self.inject([])
         self.pass_by()
 
     def _arm(self, operation):
-        suffered = [fault for fault in self._faults if _can_befall(operation, fault)]
+        suffered = [fault for fault in self._faults if _can_inject(operation, fault)]
         for place, fault in enumerate(suffered):
             self._cloud.fault(operation=operation, skip=place, **fault)
 
-    def _troubled(self, original, operation_of):
+    def _faulted(self, original, operation_of):
         def call(client, *arguments, **named):
             operation = operation_of(named)
             with self._lock:
@@ -171,7 +170,7 @@ class Trouble:
         return call
 
 
-def _can_befall(operation, fault):
+def _can_inject(operation, fault):
     status = fault.get("status")
     if operation == "predict":
         return status not in _LASTING_FOR_A_QUESTION
@@ -180,27 +179,24 @@ def _can_befall(operation, fault):
 
 
 @pytest.fixture
-def trouble(cloud, monkeypatch):
+def fault_injector(cloud, monkeypatch):
     first, longest = _PAUSES_S
     policy = dataclasses.replace(
         session_module._RETRIES, first_pause_s=first, longest_pause_s=longest
     )
     monkeypatch.setattr(session_module, "_RETRIES", policy)
-    monkeypatch.setattr(patience, "_FIRST_PAUSE_S", first)
-    monkeypatch.setattr(patience, "_LONGEST_PAUSE_S", longest)
     monkeypatch.setattr(endpoint, "_SMOKE_PAUSE_S", first)
-    trouble = Trouble(cloud, monkeypatch)
-    trouble.give_up_reading_after(_READ_TIMEOUT_S)
-    yield trouble
+    fault_injector = FaultInjector(cloud, monkeypatch)
+    fault_injector.give_up_reading_after(_READ_TIMEOUT_S)
+    yield fault_injector
     session_module._shared_session.cache_clear()
 
 
 @pytest.fixture
-def hasty(monkeypatch):
+def short_retries(monkeypatch):
     """What lasts is given up soon."""
     policy = dataclasses.replace(session_module._RETRIES, budget_s=_BUDGET_S)
     monkeypatch.setattr(session_module, "_RETRIES", policy)
-    monkeypatch.setattr(patience, "_BUDGET_S", _BUDGET_S)
     monkeypatch.setattr(endpoint, "_SMOKE_DEADLINE_S", _BUDGET_S)
     session_module._shared_session.cache_clear()
 
@@ -282,14 +278,14 @@ def grouped(name, *values):
     ],
 )
 def test_what_passes_at_every_call_of_every_step_changes_nothing(
-    life, trouble, faults, read_timeout
+    life, fault_injector, faults, read_timeout
 ):
-    trouble.give_up_reading_after(read_timeout)
+    fault_injector.give_up_reading_after(read_timeout)
     for name, step in life.steps():
-        trouble.befall(faults)
+        fault_injector.inject(faults)
         step()
-        assert trouble.pass_by(), name
-    trouble.end()
+        assert fault_injector.pass_by(), name
+    fault_injector.end()
     assert what_is_there(life) == {"DELETED": 1}
 
 
@@ -297,9 +293,9 @@ def test_what_passes_at_every_call_of_every_step_changes_nothing(
     ("fault", "reason"), [grouped(name, *values) for name, values in LASTING.items()]
 )
 def test_what_lasts_at_any_call_is_one_clear_error_and_nothing_is_there_twice(
-    life, trouble, hasty, fault, reason
+    life, fault_injector, short_retries, fault, reason
 ):
-    trouble.befall([{**fault, "times": 1000}])
+    fault_injector.inject([{**fault, "times": 1000}])
     told_of = []
     for name, step in life.steps():
         for _ in range(_MOST_CALLS):
@@ -309,10 +305,10 @@ def test_what_lasts_at_any_call_is_one_clear_error_and_nothing_is_there_twice(
             except FalconryError as failure:
                 told_of.append(str(failure))
             finally:
-                trouble.pass_by()
+                fault_injector.pass_by()
         else:
             raise AssertionError(f"{name} does not end: {told_of}")
-    trouble.end()
+    fault_injector.end()
     assert len(told_of) > 30
     assert not [text for text in told_of if "\n" in text or not re.search(reason, text)]
     assert what_is_there(life) == {"DELETED": 1}

@@ -10,15 +10,11 @@ from oci.data_science import models
 from falconry.cloud.preflight import subject_of
 from falconry.preflight import Artifact, Compute, Container, Image, check_deployment
 
-ENDPOINT = models.InferenceHttpEndpoint(endpoint_uri_suffix="/v2", http_methods=["GET", "POST"])
-
 
 def configuration(policy: Any = None, **container: Any) -> Any:
     size = models.ModelDeploymentInstanceShapeConfigDetails(ocpus=2, memory_in_gbs=16)
     return models.SingleModelDeploymentConfigurationDetails(
         model_configuration_details=models.ModelConfigurationDetails(
-            bandwidth_mbps=10,
-            maximum_bandwidth_mbps=20,
             instance_configuration=models.InstanceConfiguration(
                 instance_shape_name="VM.Standard.E4.Flex",
                 model_deployment_instance_shape_config_details=size,
@@ -26,7 +22,7 @@ def configuration(policy: Any = None, **container: Any) -> Any:
             scaling_policy=policy,
         ),
         environment_configuration_details=models.OcirModelDeploymentEnvironmentConfigurationDetails(
-            **{"cmd": ["serve"], "server_port": 8000, "health_check_port": 8001, **container}
+            cmd=["serve"], **container
         ),
     )
 
@@ -34,23 +30,12 @@ def configuration(policy: Any = None, **container: Any) -> Any:
 def test_a_deployment_is_checked_as_it_would_be_sent() -> None:
     made = subject_of(
         "falconry",
-        configuration(
-            environment_variables={"AB": "x"},
-            custom_http_endpoints=[ENDPOINT],
-            predict_api_specification="openai",
-        ),
+        configuration(environment_variables={"AB": "x"}),
         Artifact(["model_repository/a/config.pbtxt"], 1),
         Image("x"),
     )
-    assert made.container == Container(
-        command=["serve"],
-        server_port=8000,
-        health_check_port=8001,
-        environment={"AB": "x"},
-        endpoints=[("/v2", ["GET", "POST"])],
-        specification="openai",
-    )
-    assert made.compute == Compute("VM.Standard.E4.Flex", 2, 16, 1, 10, 20)
+    assert made.container == Container(command=["serve"], environment={"AB": "x"})
+    assert made.compute == Compute("VM.Standard.E4.Flex", 2, 16, 1)
     assert check_deployment(made).problems == ()
 
 

@@ -1,16 +1,23 @@
-"""When a request is sent again, with the SDK's own exceptions."""
+"""When a request is sent again, with the SDK's own exceptions, and how lists are read."""
 
+import dataclasses
 import io
+import secrets
 import time
 from email.utils import formatdate
 
 import oci
 import pytest
 from oci._vendor.requests.exceptions import ConnectionError as ConnectionLostError
+from oci.artifacts import ArtifactsClient
+from oci.data_science import DataScienceClient
+from oci.data_science.models import CreateProjectDetails
 
+from falconry.cloud import session as session_module
 from falconry.cloud.catalog import Catalog
-from falconry.cloud.retries import RetryPolicy, asked_pause
-from falconry.cloud.session import Session
+from falconry.cloud.deployments import Deployments
+from falconry.cloud.retries import RetryPolicy, all_records, retry_after
+from falconry.cloud.session import Session, cloud_errors_told
 from falconry.errors import CloudError
 from tests.clock import Clock
 
@@ -45,12 +52,16 @@ class Calls:
 
 
 # Oracle, "API Errors", on which the SDK's documents say what may be sent again.
-PASSING = [
+TRANSIENT = [
+    refusal(408, "RequestTimeout"),
     refusal(429, "TooManyRequests"),
     refusal(500, "InternalServerError"),
     refusal(503, "ServiceUnavailable"),
     refusal(504),
     refusal(409, "LockConflict"),
+    refusal(409, "ConcurrentObjectUpdate"),
+    refusal(400, "UnmatchedContentMD5"),
+    refusal(400, "UnmatchedContentCRC32C"),
     ConnectionLostError("reset"),
     oci.exceptions.ConnectTimeout("late"),
 ]
@@ -67,8 +78,8 @@ LASTING = [
 ]
 
 
-@pytest.mark.parametrize("error", PASSING, ids=repr)
-def test_what_may_pass_is_tried_again(policy, error):
+@pytest.mark.parametrize("error", TRANSIENT, ids=repr)
+def test_what_is_transient_is_tried_again(policy, error):
     calls = Calls(error, error)
     assert policy.make_retrying_call(calls) == "done"
     assert len(calls.bodies) == 3
@@ -88,6 +99,16 @@ def test_the_whole_budget_of_a_minute_is_used_and_no_more(policy, clock):
         policy.make_retrying_call(calls)
     assert 50 <= clock.time <= 60
     assert 8 < len(calls.bodies) < 20
+
+
+def test_a_request_that_takes_longer_than_the_budget_is_sent_again(policy, clock):
+    calls = Calls(refusal(503))
+
+    def slow(body=None):
+        clock.sleep(policy.budget_s * 2)
+        return calls(body)
+
+    assert policy.make_retrying_call(slow) == "done"
 
 
 def test_pauses_grow_from_half_a_second_to_ten(clock):
@@ -125,13 +146,13 @@ def test_a_pause_that_is_longer_than_the_budget_ends_it_at_once(policy, clock):
 
 
 def test_a_pause_may_be_given_as_a_date():
-    pause = asked_pause(refusal(503, headers={"retry-after": formatdate(time.time() + 5)}))
+    pause = retry_after(refusal(503, headers={"retry-after": formatdate(time.time() + 5)}))
     assert 3 < pause <= 5
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-"])
 def test_a_pause_that_is_none_is_not_heeded(text):
-    assert asked_pause(refusal(503, headers={"retry-after": text})) is None
+    assert retry_after(refusal(503, headers={"retry-after": text})) is None
 
 
 def test_a_stream_is_sent_from_its_beginning_again(policy):
@@ -168,3 +189,60 @@ def test_what_is_refused_for_good_is_one_clear_error(settings, cloud):
     cloud.fault(kind="status", operation="list_projects", status=404, times=1)
     with pytest.raises(CloudError, match="finding the project"):
         Catalog(Session(settings.cloud)).project()
+
+
+# --- lists in pages ------------------------------------------------------------------------------
+
+BUDGET_S = 0.3
+# The SDK's own retries would go on for ten minutes (oci 2.189.0, retry/retry.py).
+SOON_S = 5.0
+
+
+@pytest.fixture
+def short_retries(monkeypatch, settings):
+    """A session whose requests are sent again for a moment only."""
+    policy = dataclasses.replace(session_module._RETRIES, budget_s=BUDGET_S)
+    monkeypatch.setattr(session_module, "_RETRIES", policy)
+    return Session(settings.cloud)
+
+
+LISTS = {
+    "list_projects": lambda session: Catalog(session).find_project(),
+    "list_models": lambda session: Catalog(session).models(),
+    "list_model_deployments": lambda session: Deployments(session).named("x"),
+    "list_model_version_sets": lambda session: all_records(
+        session.client(DataScienceClient).list_model_version_sets, session.compartment_id
+    ),
+    "list_container_repositories": lambda session: all_records(
+        session.client(ArtifactsClient).list_container_repositories, session.compartment_id
+    ),
+}
+
+
+@pytest.mark.parametrize("operation", LISTS)
+def test_a_list_that_stays_throttled_ends_when_the_budget_is_used_up(
+    short_retries, cloud, operation
+):
+    Catalog(short_retries).project()
+    cloud.fault(kind="throttle", operation=operation, times=1000)
+    began = time.monotonic()
+    refused = pytest.raises(CloudError, match="429 TooManyRequests")
+    with refused as failure, cloud_errors_told("listing"):
+        LISTS[operation](short_retries)
+    # Pauses double, and one that would end after the budget is not begun: at least a quarter of it
+    # has passed then, on a machine where requests take no time.
+    assert BUDGET_S / 4 < time.monotonic() - began < SOON_S
+    assert failure.value.remedy == "wait a little and run again"
+    assert "\n" not in str(failure.value)
+
+
+def test_all_pages_are_read(session):
+    client = session.client(DataScienceClient)
+    names = {f"pages-{secrets.token_hex(4)}" for _ in range(3)}
+    for name in names:
+        client.create_project(
+            CreateProjectDetails(compartment_id=session.compartment_id, display_name=name)
+        )
+    found = all_records(client.list_projects, session.compartment_id, limit=1)
+    assert names <= {each.display_name for each in found}
+    assert len({each.id for each in found}) == len(found)

@@ -69,13 +69,13 @@ def config(directory):
 
 def test_a_valid_configuration_with_its_key_is_well(subject, config):
     found = account(subject("oci", overrides=config()))
-    assert found.ok is True
-    assert "eu-frankfurt-1" in found.detail
+    assert found.state == "ok"
+    assert "eu-frankfurt-1" in found.text
 
 
 def test_an_encrypted_key_is_well_with_its_pass_phrase_which_is_not_shown(subject, config):
     found = account(subject("oci", overrides=config(_private(SECRET), pass_phrase=SECRET)))
-    assert found.ok is True
+    assert found.state == "ok"
     assert SECRET not in str(found)
 
 
@@ -121,8 +121,8 @@ def test_a_missing_configuration_is_told(subject, tmp_path):
 
 def test_the_local_clouds_configuration_may_be_missing_before_its_first_start(subject, tmp_path):
     found = account(subject(overrides=f"cloud.config_file={tmp_path}/none"))
-    assert found.ok is None
-    assert "first start" in found.detail
+    assert found.state == "skipped"
+    assert "first start" in found.text
 
 
 # --- The clock -----------------------------------------------------------------------------------
@@ -130,19 +130,19 @@ def test_the_local_clouds_configuration_may_be_missing_before_its_first_start(su
 
 def test_a_clock_a_few_minutes_off_is_well(server):
     found = of_server(f"http://{server(404, [_date(minutes=4)])}/")
-    assert found.ok is True
+    assert found.state == "ok"
 
 
 @pytest.mark.parametrize(("minutes", "words"), [(6, "behind"), (-6, "ahead of")])
 def test_a_clock_that_the_cloud_would_refuse_is_told_with_its_direction(server, minutes, words):
     found = of_server(f"http://{server(404, [_date(minutes=minutes)])}/")
-    assert found.ok is False
-    assert f" s {words} that of" in found.detail
+    assert found.state == "failed"
+    assert f" s {words} that of" in found.text
     assert "NTP" in found.remedy
 
 
 def test_a_server_without_a_date_says_nothing_of_the_clock(server):
-    assert of_server(f"http://{server(404)}/").ok is None
+    assert of_server(f"http://{server(404)}/").state == "skipped"
 
 
 def test_a_cloud_that_does_not_answer_is_told(closed_port):
@@ -160,12 +160,12 @@ def test_the_clock_is_asked_of_the_regions_own_endpoint(subject, config, monkeyp
 
 def test_without_a_configuration_the_clock_refers_to_it(subject, tmp_path):
     found = clock(subject("oci", overrides=f"cloud.config_file={tmp_path}/none"))
-    assert found.ok is False
-    assert "see cloud" in found.detail
+    assert found.state == "failed"
+    assert "see cloud" in found.text
 
 
 def test_the_local_cloud_needs_no_clock(subject):
-    assert clock(subject()).ok is None
+    assert clock(subject()).state == "skipped"
 
 
 def _date(minutes):

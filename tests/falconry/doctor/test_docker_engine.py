@@ -22,17 +22,17 @@ def test_an_engine_that_answers_is_named_with_its_version(subject, engine_host, 
     with contextlib.closing(docker_engine.client()) as client:
         version = client.version()["Version"]
     found = checks.engine(subject())
-    assert found.ok is True
-    assert found.detail.startswith(f"{version} on linux/")
-    assert engine_host in found.detail
+    assert found.state == "ok"
+    assert found.text.startswith(f"{version} on linux/")
+    assert engine_host in found.text
 
 
 @pytest.mark.usefixtures("no_engine")
 def test_an_absent_engine_is_wrong_only_where_it_is_needed(subject):
     local, oci = checks.engine(subject()), checks.engine(subject("oci"))
-    assert (local.ok, oci.ok) == (None, False)
+    assert (local.state, oci.state) == ("skipped", "failed")
     for found in (local, oci):
-        assert "no Docker engine answers (unix:///nowhere/docker.sock)" in found.detail
+        assert "no Docker engine answers (unix:///nowhere/docker.sock)" in found.text
         assert "DOCKER_HOST" in found.remedy
 
 
@@ -44,8 +44,8 @@ def test_an_engine_that_this_user_may_not_ask_is_told_apart_from_an_absent_one(
 
     monkeypatch.setattr(docker_client, "from_env", refused)
     found = checks.engine(subject("oci"))
-    assert found.ok is False
-    assert "this user may not use the Docker engine" in found.detail
+    assert found.state == "failed"
+    assert "this user may not use the Docker engine" in found.text
     assert "group docker" in found.remedy
 
 
@@ -55,8 +55,8 @@ def test_an_engine_that_never_answers_is_given_up(subject, tmp_path, monkeypatch
         mute.listen()
         monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/s")
         (found,) = examine(subject(), {checks.ENGINE: checks.engine}, 0.5)
-    assert found.ok is False
-    assert "no answer within 0.5 s" in found.detail
+    assert found.state == "failed"
+    assert "no answer within 0.5 s" in found.text
 
 
 def test_an_address_is_told_without_the_password_in_it():
@@ -107,8 +107,8 @@ def image(docker_engine):
 @pytest.mark.usefixtures("engine_host")
 def test_a_base_image_that_the_engine_has_is_well(subject, image):
     found = checks.base_image(subject(base_images=(image,)))
-    assert found.ok is True
-    assert found.detail == f"the engine has {image}"
+    assert found.state == "ok"
+    assert found.text == f"the engine has {image}"
 
 
 @pytest.mark.usefixtures("engine_host")
@@ -116,33 +116,35 @@ def test_a_base_image_that_our_script_makes_is_well_for_root_on_debian(subject, 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(shutil, "which", lambda program: f"/usr/bin/{program}")
     found = checks.base_image(subject(base_images=("falconry-base:none-such",)))
-    assert found.ok is True
-    assert "scripts/base_image.sh makes falconry-base:none-such" in found.detail
+    assert found.state == "ok"
+    assert "scripts/base_image.sh makes falconry-base:none-such" in found.text
 
 
 @pytest.mark.usefixtures("engine_host")
-@pytest.mark.parametrize(("containers", "ok"), [(True, False), (False, None)])
-def test_a_base_image_that_cannot_be_made_here_names_the_ways(subject, monkeypatch, containers, ok):
+@pytest.mark.parametrize(("containers", "state"), [(True, "failed"), (False, "skipped")])
+def test_a_base_image_that_cannot_be_made_here_names_the_ways(
+    subject, monkeypatch, containers, state
+):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     found = checks.base_image(
         subject(base_images=("falconry-base:none-such",), containers=containers)
     )
-    assert found.ok is ok
+    assert found.state == state
     assert "image.base" in found.remedy
 
 
 @pytest.mark.usefixtures("engine_host")
 def test_a_base_image_of_a_registry_that_answers_is_well(subject, registry_host):
     found = checks.base_image(subject("oci", base_images=(f"{registry_host}/base:1",)))
-    assert found.ok is True
-    assert f"{registry_host} answers" in found.detail
+    assert found.state == "ok"
+    assert f"{registry_host} answers" in found.text
 
 
 @pytest.mark.usefixtures("engine_host")
 def test_a_base_image_of_a_registry_that_is_not_there_can_be_brought_by_hand(subject, closed_port):
     found = checks.base_image(subject("oci", base_images=(f"127.0.0.1:{closed_port}/base:1",)))
-    assert found.ok is False
-    assert f"127.0.0.1:{closed_port} cannot be reached" in found.detail
+    assert found.state == "failed"
+    assert f"127.0.0.1:{closed_port} cannot be reached" in found.text
     assert "docker load" in found.remedy
 
 
@@ -150,16 +152,16 @@ def test_a_base_image_of_a_registry_that_is_not_there_can_be_brought_by_hand(sub
 def test_of_several_base_images_the_one_that_cannot_be_had_is_told(subject, image, closed_port):
     names = (image, f"127.0.0.1:{closed_port}/base:1")
     found = checks.base_image(subject("oci", base_images=names))
-    assert found.ok is False
-    assert names[1] in found.detail
+    assert found.state == "failed"
+    assert names[1] in found.text
 
 
 def test_a_profile_with_an_image_of_its_own_needs_no_base(subject):
-    assert checks.base_image(subject("oci", base_images=())).ok is None
+    assert checks.base_image(subject("oci", base_images=())).state == "skipped"
 
 
 @pytest.mark.usefixtures("no_engine")
 def test_without_an_engine_its_own_line_tells_what_to_do(subject):
     found = checks.base_image(subject("oci"))
-    assert (found.ok, found.remedy) == (False, "")
-    assert "see Docker" in found.detail
+    assert (found.state, found.remedy) == ("failed", "")
+    assert "see Docker" in found.text

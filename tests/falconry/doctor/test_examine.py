@@ -1,20 +1,16 @@
 """The diagnosis as a whole: every check has its line, whatever happens to it."""
 
-import io
-import json
 import threading
 import time
 
 import pytest
 
 from falconry.doctor.examine import CHECKS, examine
-from falconry.doctor.finding import Finding, facts, healthy, rows, tell
 from falconry.errors import MachineError
-from falconry.progress import Progress
+from falconry.findings import Finding, failures, rows
 
-FINE = Finding("a", True, "fine")
-WRONG = Finding("b", False, "wrong", "mend it")
-NO_MATTER = Finding("c", None, "not needed: no reason")
+FINE = Finding("a", "ok", "fine")
+WRONG = Finding("b", "failed", "wrong", "mend it")
 
 
 def _raise(error):
@@ -32,15 +28,15 @@ def test_findings_come_in_the_order_of_the_checks(subject):
 def test_what_a_check_raises_is_its_finding(subject):
     error = MachineError("it is broken", where="the machine", remedy="mend it")
     assert examine(subject(), {"x": _raise(error), "a": lambda _: FINE}) == [
-        Finding("x", False, "the machine: it is broken", "mend it"),
+        Finding("x", "failed", "the machine: it is broken", "mend it"),
         FINE,
     ]
 
 
 def test_an_unforeseen_error_is_named_by_its_kind_alone(subject):
     found = examine(subject(), {"x": _raise(ValueError("token=secret")), "a": lambda _: FINE})
-    assert found[0].ok is False
-    assert "ValueError" in found[0].detail
+    assert found[0].state == "failed"
+    assert "ValueError" in found[0].text
     assert "secret" not in str(found)
     assert found[1] == FINE
 
@@ -50,7 +46,7 @@ def test_a_check_that_hangs_holds_the_others_up_for_its_deadline_only(subject):
     start = time.monotonic()
     found = examine(subject(), {"x": lambda _: forever.wait(), "a": lambda _: FINE}, 0.2)
     assert time.monotonic() - start < 5
-    assert found == [Finding("x", False, "no answer within 0.2 s", "see what holds it up"), FINE]
+    assert found == [Finding("x", "failed", "no answer within 0.2 s", "see what holds it up"), FINE]
     forever.set()
 
 
@@ -58,7 +54,7 @@ def test_a_check_that_hangs_holds_the_others_up_for_its_deadline_only(subject):
 @pytest.mark.parametrize("profile", ["local", "oci"])
 def test_every_check_gives_one_finding_of_its_name(subject, profile):
     found = examine(subject(profile, overrides="cloud.config_file=/nowhere/config"))
-    assert [finding.name for finding in found] == list(CHECKS)
+    assert [finding.check for finding in found] == list(CHECKS)
     assert not [finding for finding in found if "report this as a bug" in finding.remedy]
 
 
@@ -66,39 +62,12 @@ def test_the_local_profile_is_well_on_a_machine_with_a_docker_engine(
     subject, engine_host, tmp_path
 ):
     found = examine(subject(overrides=f"cloud.config_file={tmp_path}/config"))
-    assert healthy(found), rows(found)
+    assert not failures(found), rows(found)
 
 
 @pytest.mark.usefixtures("no_engine")
 def test_the_local_profile_is_well_without_a_docker_engine_as_well(subject, tmp_path):
     found = examine(subject(overrides=f"cloud.config_file={tmp_path}/config"))
-    assert healthy(found), rows(found)
-    docker = next(finding for finding in found if finding.name == "Docker")
-    assert "deployments run as processes" in docker.detail
-
-
-def test_only_what_is_wrong_makes_it_unwell():
-    assert healthy([FINE, NO_MATTER])
-    assert not healthy([FINE, NO_MATTER, WRONG])
-
-
-def test_people_are_told_a_line_a_finding():
-    assert rows([FINE, WRONG, NO_MATTER]) == [
-        ("a", "ok", "fine"),
-        ("b", "not ok", "wrong; mend it"),
-        ("c", "skipped", "not needed: no reason"),
-    ]
-    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    tell([FINE, WRONG, NO_MATTER], Progress(stream))
-    assert stream.buffer.getvalue().decode().splitlines() == [
-        "ok a            ok              fine",
-        "!! b            not ok          wrong; mend it",
-        "-- c            skipped         not needed: no reason",
-    ]
-
-
-def test_programs_are_told_the_same():
-    assert json.loads(json.dumps(facts([WRONG, NO_MATTER]))) == [
-        {"name": "b", "ok": False, "detail": "wrong", "remedy": "mend it"},
-        {"name": "c", "ok": None, "detail": "not needed: no reason", "remedy": ""},
-    ]
+    assert not failures(found), rows(found)
+    docker = next(finding for finding in found if finding.check == "Docker")
+    assert "deployments run as processes" in docker.text

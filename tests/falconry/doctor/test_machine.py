@@ -20,14 +20,14 @@ USAGE = collections.namedtuple("usage", "total used free")
 def test_this_python_serves_the_process_image(subject):
     # The suite's other tests run a real tritonserver with it.
     found = python.python(subject())
-    assert found.ok is True
+    assert found.state == "ok"
 
 
 def test_a_missing_libpython_is_one_command_to_run(subject, monkeypatch):
     monkeypatch.setattr(python, "_has_library", lambda name: False)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     found = python.python(subject())
-    assert found.ok is False
+    assert found.state == "failed"
     assert found.remedy.startswith("run: sudo apt-get install libpython3.")
 
 
@@ -36,21 +36,21 @@ def test_root_on_debian_gets_libpython_with_the_first_deployment(subject, monkey
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(shutil, "which", lambda program: f"/usr/bin/{program}")
     found = python.python(subject())
-    assert found.ok is True
-    assert "make deploy installs it" in found.detail
+    assert found.state == "ok"
+    assert "make deploy installs it" in found.text
 
 
 def test_a_missing_server_is_told(subject, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     found = python.python(subject())
-    assert found.ok is False
-    assert "nvidia-pytriton" in found.detail
+    assert found.state == "failed"
+    assert "nvidia-pytriton" in found.text
 
 
 @pytest.mark.parametrize("profile", ["local", "oci"])
 def test_a_server_in_a_container_needs_no_libpython_here(subject, monkeypatch, profile):
     monkeypatch.setattr(python, "_has_library", lambda name: False)
-    assert python.python(subject(profile, containers=True)).ok is True
+    assert python.python(subject(profile, containers=True)).state == "ok"
 
 
 # --- Namespaces ----------------------------------------------------------------------------------
@@ -60,34 +60,34 @@ def test_namespaces_are_well_where_the_kernel_makes_them(subject):
     who = [] if os.geteuid() == 0 else ["--user", "--map-current-user"]
     kinds = ["--mount", "--ipc", "--pid", "--net", "--fork"]
     made = subprocess.run(["unshare", *who, *kinds, "true"], check=False, capture_output=True)
-    assert namespaces.namespaces(subject()).ok is (True if made.returncode == 0 else None)
+    assert namespaces.namespaces(subject()).state == ("skipped" if made.returncode else "ok")
 
 
-@pytest.mark.parametrize(("isolation", "ok"), [("auto", None), ("namespaces", False)])
+@pytest.mark.parametrize(("isolation", "state"), [("auto", "skipped"), ("namespaces", "failed")])
 def test_a_kernel_that_refuses_namespaces_is_told_with_its_reason(
-    subject, tmp_path, monkeypatch, isolation, ok
+    subject, tmp_path, monkeypatch, isolation, state
 ):
     refusing = tmp_path / "unshare"
     refusing.write_text("#!/bin/sh\necho 'unshare failed: Operation not permitted' >&2\nexit 1\n")
     refusing.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     found = namespaces.namespaces(subject(overrides=f"cloud.emulator.isolation={isolation}"))
-    assert found.ok is ok
-    assert "Operation not permitted" in found.detail
+    assert found.state == state
+    assert "Operation not permitted" in found.text
     assert "max_user_namespaces" in found.remedy
 
 
 def test_namespaces_are_not_tried_where_nobody_wants_them(subject, monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("something was run"))
     plain = namespaces.namespaces(subject(overrides="cloud.emulator.isolation=plain"))
-    assert (plain.ok, namespaces.namespaces(subject("oci")).ok) == (None, None)
+    assert (plain.state, namespaces.namespaces(subject("oci")).state) == ("skipped", "skipped")
 
 
 def test_without_the_program_namespaces_are_not_known(subject, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     found = namespaces.namespaces(subject())
-    assert found.ok is None
-    assert "unshare" in found.detail
+    assert found.state == "skipped"
+    assert "unshare" in found.text
 
 
 # --- Disks ---------------------------------------------------------------------------------------
@@ -95,22 +95,22 @@ def test_without_the_program_namespaces_are_not_known(subject, tmp_path, monkeyp
 
 @pytest.mark.usefixtures("engine_host")
 @pytest.mark.parametrize(
-    ("profile", "free", "ok"),
+    ("profile", "free", "state"),
     [
-        ("local", 2e9, True),
-        ("local", 1e9, None),
+        ("local", 2e9, "ok"),
+        ("local", 1e9, "skipped"),
         # The release's image is listed with 16.21 GB, which may be compressed.
-        ("oci", 40e9, True),
-        ("oci", 20e9, False),
+        ("oci", 40e9, "ok"),
+        ("oci", 20e9, "failed"),
     ],
 )
 def test_room_for_the_image_is_measured_against_the_profiles_image(
-    subject, monkeypatch, profile, free, ok
+    subject, monkeypatch, profile, free, state
 ):
     monkeypatch.setattr(shutil, "disk_usage", lambda place: USAGE(100e9, 0, int(free)))
     found = disk.image_disk(subject(profile))
-    assert found.ok is ok
-    assert bool(found.remedy) is (ok is not True)
+    assert found.state == state
+    assert bool(found.remedy) is (state != "ok")
 
 
 @pytest.mark.usefixtures("engine_host")
@@ -132,28 +132,28 @@ def test_the_disk_of_another_machines_engine_is_not_known(subject, monkeypatch):
 
     monkeypatch.setattr(shutil, "disk_usage", unseen)
     found = disk.image_disk(subject())
-    assert found.ok is None
-    assert "not seen from here" in found.detail
+    assert found.state == "skipped"
+    assert "not seen from here" in found.text
 
 
 @pytest.mark.usefixtures("no_engine")
 def test_without_an_engine_its_disk_refers_to_it(subject):
-    assert disk.image_disk(subject("oci")).ok is False
-    assert "see Docker" in disk.image_disk(subject("oci")).detail
+    assert disk.image_disk(subject("oci")).state == "failed"
+    assert "see Docker" in disk.image_disk(subject("oci")).text
 
 
 def test_the_build_directory_is_measured_where_it_will_stand(subject, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = disk.build_disk(subject())
-    assert found.ok is True
-    assert str(tmp_path) in found.detail
+    assert found.state == "ok"
+    assert str(tmp_path) in found.text
 
 
 def test_a_full_disk_is_told(subject, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda place: USAGE(100e9, 0, 10_000_000))
     found = disk.build_disk(subject())
-    assert found.ok is False
-    assert "10.0 MB free" in found.detail
+    assert found.state == "failed"
+    assert "10.0 MB free" in found.text
     assert "make clean" in found.remedy
 
 
@@ -164,21 +164,21 @@ def test_a_profile_for_cpus_needs_no_gpu(subject, monkeypatch):
     monkeypatch.setattr(gpu, "probe_gpus", lambda: pytest.fail("NVML was asked"))
     for check in (gpu.gpus, gpu.runtime):
         found = check(subject())
-        assert found.ok is None
-        assert found.detail.startswith("not needed")
+        assert found.state == "skipped"
+        assert found.text.startswith("not needed")
 
 
 def test_gpus_are_told_as_nvml_gives_them(subject, monkeypatch):
     a10 = Gpu("NVIDIA A10", 86, 24_146_608_128)
     monkeypatch.setattr(gpu, "probe_gpus", lambda: HostGpus("575.57.08", (a10,)))
     found = gpu.gpus(subject("oci"))
-    assert (found.ok, found.detail) == (True, "NVIDIA A10 (SM 86, 24.1 GB); driver 575.57.08")
+    assert (found.state, found.text) == ("ok", "NVIDIA A10 (SM 86, 24.1 GB); driver 575.57.08")
 
 
 def test_a_machine_without_a_gpu_is_told_which_driver_the_release_wants(subject, monkeypatch):
     monkeypatch.setattr(gpu, "probe_gpus", lambda: None)
     found = gpu.gpus(subject("oci"))
-    assert found.ok is False
+    assert found.state == "failed"
     assert "575 or later for 25.10" in found.remedy
 
 
@@ -186,10 +186,10 @@ def test_a_machine_without_a_gpu_is_told_which_driver_the_release_wants(subject,
 def test_an_engine_that_gives_no_gpus_names_the_toolkit(subject, monkeypatch):
     monkeypatch.setattr(gpu, "can_see_gpus", lambda client: False)
     found = gpu.runtime(subject("oci"))
-    assert found.ok is False
+    assert found.state == "failed"
     assert "NVIDIA Container Toolkit" in found.remedy
 
 
 def test_an_engine_with_nvidias_runtime_is_well(subject, gpu_docker_engine, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", gpu_docker_engine.host)
-    assert gpu.runtime(subject("oci")).ok is True
+    assert gpu.runtime(subject("oci")).state == "ok"

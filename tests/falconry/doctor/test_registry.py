@@ -18,15 +18,15 @@ from falconry.errors import ImageError, MachineError
 
 def test_a_registry_without_login_is_well_when_it_answers(subject, registry_host):
     found = registry(subject("oci", registry=lambda: Registry(registry_host)))
-    assert (found.ok, found.detail) == (True, f"{registry_host} answers; no login is set")
+    assert (found.state, found.text) == ("ok", f"{registry_host} answers; no login is set")
 
 
 def test_a_login_that_the_registry_takes_is_well(subject, registry_host):
     asked = []
     here = Registry(registry_host, lambda: asked.append("asked"))
     found = registry(subject("oci", registry=lambda: here))
-    assert (found.ok, asked) == (True, ["asked"])
-    assert found.detail.endswith("takes the login")
+    assert (found.state, asked) == ("ok", ["asked"])
+    assert found.text.endswith("takes the login")
 
 
 def test_a_login_that_the_registry_refuses_is_told_in_its_words(subject, registry_host):
@@ -40,7 +40,7 @@ def test_a_login_that_the_registry_refuses_is_told_in_its_words(subject, registr
 def test_a_registry_that_wants_a_login_answers_too(subject, server):
     # distribution, docs/spec/api.md: 401 for who is not logged in.
     host = server(401, [("WWW-Authenticate", 'Basic realm="here"')])
-    assert registry(subject("oci", registry=lambda: Registry(host))).ok is True
+    assert registry(subject("oci", registry=lambda: Registry(host))).state == "ok"
 
 
 def test_a_closed_port_is_told(subject, closed_port):
@@ -63,8 +63,8 @@ def test_a_certificate_that_is_not_trusted_here_is_told_as_such(server, tmp_path
 
 def test_the_local_clouds_registry_is_not_asked_for(subject):
     found = registry(subject())
-    assert found.ok is None
-    assert found.detail.startswith("not needed")
+    assert found.state == "skipped"
+    assert found.text.startswith("not needed")
 
 
 # --- The program that the local cloud runs -------------------------------------------------------
@@ -76,21 +76,21 @@ def test_an_installed_registry_program_is_named_by_its_place(subject, tmp_path, 
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     found = registry_program(subject())
-    assert (found.ok, found.detail) == (True, str(program))
+    assert (found.state, found.text) == ("ok", str(program))
 
 
-@pytest.mark.parametrize(("containers", "ok"), [(True, False), (False, None)])
+@pytest.mark.parametrize(("containers", "state"), [(True, "failed"), (False, "skipped")])
 def test_a_missing_registry_program_is_wrong_where_containers_are_asked_for(
-    subject, tmp_path, monkeypatch, containers, ok
+    subject, tmp_path, monkeypatch, containers, state
 ):
     monkeypatch.setenv("PATH", str(tmp_path))
     found = registry_program(subject(containers=containers))
-    assert found.ok is ok
+    assert found.state == state
     assert found.remedy == "run: sudo apt-get install docker-registry"
 
 
 def test_a_profile_of_the_real_cloud_needs_no_registry_program(subject):
-    assert registry_program(subject("oci")).ok is None
+    assert registry_program(subject("oci")).state == "skipped"
 
 
 def _self_signed(directory):

@@ -47,7 +47,7 @@ def test_an_image_of_ones_own_has_no_base():
 
 def test_a_registry_without_password_is_asked_for_the_profiles_image(registry_host, no_login):
     found = registry(_with_registry(registry_host))
-    assert (found.ok, found.detail) == (True, f"{registry_host} answers and takes the login")
+    assert (found.state, found.text) == ("ok", f"{registry_host} answers and takes the login")
 
 
 def test_a_registry_that_wants_a_password_refuses_who_has_none(server, no_login):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from falconry.checkpoint import Checkpoint, read_checkpoint
+from falconry.checkpoint.reader import Checkpoint, read_checkpoint
 from falconry.engine.openvino.builder import OpenVinoBuilder
 from falconry.engine.recipe import Recipe, load_recipe
 from falconry.engine.spec import check, engine_spec

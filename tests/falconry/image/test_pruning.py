@@ -17,7 +17,8 @@ from falconry.pipeline import Receipt
 from falconry.progress import Progress
 from falconry.project import Project
 from falconry.settings import load_settings
-from tests.falconry.image.preflight.saved_images import digest, tar
+from tests.docker_images import archive
+from tests.local_oci.registry_client import digest_of
 
 ROOT = Path(__file__).parents[3]
 KEYS = ["oldest", "old", "new", "newest"]
@@ -43,24 +44,27 @@ def loaded(docker_host, docker_client, label):
 
 def _load(client, label, key, day):
     """Loads an image (OCI image specification, config.md); gives its id."""
-    layer = tar([("key", f"{label} {key}".encode())])
+    layer = archive({"key": f"{label} {key}".encode()}).read()
     configuration = json.dumps(
         {
             "created": f"2026-01-{day:02}T00:00:00Z",
             "architecture": "amd64",
             "os": "linux",
             "config": {"Labels": {label: key}, "Cmd": ["/none"]},
-            "rootfs": {"type": "layers", "diff_ids": [digest(layer)]},
+            "rootfs": {
+                "type": "layers",
+                "diff_ids": [digest_of(layer)],
+            },
         }
     ).encode()
     tags = [f"{label}/{key}:{number}" for number in (1, 2)]
     manifest = [{"Config": "config.json", "RepoTags": tags, "Layers": ["layer.tar"]}]
-    files = [
-        ("config.json", configuration),
-        ("layer.tar", layer),
-        ("manifest.json", json.dumps(manifest).encode()),
-    ]
-    return client.images.load(tar(files))[0].id
+    files = {
+        "config.json": configuration,
+        "layer.tar": layer,
+        "manifest.json": json.dumps(manifest).encode(),
+    }
+    return client.images.load(archive(files))[0].id
 
 
 def _is_there(client, image):

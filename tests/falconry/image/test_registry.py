@@ -12,9 +12,9 @@ from falconry.docker_engine.refusals import PassingError
 from falconry.errors import ImageError
 from falconry.image.credentials import Credentials
 from falconry.image.registry import RegistryClient
-from local_oci.registry import tokens
-from local_oci.registry.files import RegistryFiles
-from local_oci.registry.scopes import Action
+from local_oci.services.registry import auth
+from local_oci.services.registry.auth import Action
+from local_oci.services.registry.process import RegistryFiles
 from tests.local_oci import registry_client
 
 LAYERS = (b"one layer", b"another, longer layer")
@@ -65,6 +65,38 @@ def test_an_image_is_as_large_as_what_was_pushed(client, digest):
     assert stored.digest == digest
     assert stored.layers == tuple(map(len, LAYERS))
     assert stored.size == sum(map(len, LAYERS))
+
+
+def test_an_image_of_several_platforms_has_the_layers_of_the_one_that_is_asked_for(
+    client, locked_registry, digest
+):
+    manifests = [
+        {
+            "mediaType": registry_client.MANIFEST_TYPE,
+            "size": len(locked_registry.ask("GET", f"tests/image/manifests/{each}").content),
+            "digest": each,
+            "platform": {"os": "linux", "architecture": architecture},
+        }
+        for architecture, each in (
+            ("arm64", locked_registry.push("tests/image", "arm", b"one")),
+            ("amd64", digest),
+        )
+    ]
+    kind = "application/vnd.docker.distribution.manifest.list.v2+json"
+    requests.put(
+        f"http://{locked_registry.host}/v2/tests/image/manifests/several",
+        json={"schemaVersion": 2, "mediaType": kind, "manifests": manifests},
+        headers={"content-type": kind},
+        auth=locked_registry.login,
+        timeout=10,
+    ).raise_for_status()
+
+    def sizes(version, platform="linux/amd64"):
+        return client.layer_sizes("tests/image", version, platform)
+
+    assert sizes("several") == sizes("1") == tuple(map(len, LAYERS))
+    assert sizes("several", "linux/arm64") == (3,)
+    assert sizes("several", "windows/amd64") == sizes("none") == ()
 
 
 def test_an_image_says_of_itself_what_its_labels_say(client, locked_registry):
@@ -174,9 +206,9 @@ def test_nobody_is_told_that_a_login_is_missing(ocir, stored):
 
 def test_an_expired_token_is_told_as_one(registry_cloud, ocir, stored, monkeypatch):
     files = RegistryFiles(registry_cloud.directory / "registry")
-    key = tokens.load_or_create_key(files.key, files.certificate)
-    monkeypatch.setattr(tokens, "REGISTRY_TOKEN_LIFETIME", timedelta(hours=-1))
-    expired = tokens.TokenIssuer(key, ocir).issue("somebody", [], {Action.PULL})
+    key = auth.load_or_create_key(files.key, files.certificate)
+    monkeypatch.setattr(auth, "REGISTRY_TOKEN_LIFETIME", timedelta(hours=-1))
+    expired = auth.TokenIssuer(key, ocir).issue("somebody", [], {Action.PULL})
     login = Credentials("BEARER_TOKEN", expired, bearer=True)
     error = said(RegistryClient(ocir, login), stored[0])
     assert error.problem.startswith(LOGIN_REFUSED)

@@ -9,7 +9,14 @@ import pytest
 
 from falconry.engine.toolchain import load_toolchains
 from falconry.errors import SettingsError
-from falconry.image.servers import cpu_image, locked_rows, server_image, trtllm_image
+from falconry.image.servers import (
+    composed_image,
+    cpu_image,
+    locked_rows,
+    server_image,
+    trtllm_image,
+)
+from falconry.image.source import server_files
 from falconry.settings import load_settings
 
 ROOT = Path(__file__).parents[3]
@@ -71,13 +78,50 @@ def test_a_gpu_image_is_taken_by_digest_where_that_is_known():
     assert pinned.bases["BASE"] == f"{row.image}@{digest}"
 
 
-@pytest.mark.parametrize("profile", ["local", "oci"])
-def test_no_engine_no_tokenizer_and_no_secret_is_in_the_context(profile):
-    source = server_image(load_settings(ROOT, profile))
+# Everything that a build context holds: no engine, no tokenizer and no credential.
+CONTEXT = {
+    "Dockerfile",
+    "requirements.txt",
+    "server/admission.py",
+    "server/bodies.py",
+    "server/entrypoint.py",
+    "server/front.py",
+    "server/generation.py",
+    "server/health.py",
+    "server/metrics.py",
+    "server/observation.py",
+    "server/openai_api/__init__.py",
+    "server/openai_api/answers.py",
+    "server/openai_api/logprobs.py",
+    "server/openai_api/requests.py",
+    "server/openai_api/routes.py",
+    "server/passing.py",
+    "server/refusals.py",
+    "server/settings.py",
+    "server/tritonserver.py",
+    "server/upstream.py",
+}
+
+
+def sources():
+    local, oci = load_settings(ROOT), load_settings(ROOT, "oci")
+    composed = composed_image("backends=onnxruntime,python", load_toolchains().row(None), oci.image)
+    return [server_image(local), server_image(oci), composed]
+
+
+@pytest.mark.parametrize("source", sources(), ids=lambda source: source.name)
+def test_the_build_context_is_this_list_of_files(source):
     names = {name for name, data in members(source.context(None)).items() if data is not None}
-    docker = ROOT / "docker"
-    servers = {str(path.relative_to(docker)) for path in (docker / "server").rglob("*.py")}
-    assert names == {"Dockerfile", "requirements.txt", *servers}
+    assert names == CONTEXT
+
+
+def test_a_file_beside_the_servers_code_is_not_in_the_context(tmp_path, monkeypatch):
+    server = tmp_path / "docker/server"
+    server.mkdir(parents=True)
+    for name in ("front.py", ".env", "id_rsa", "model.safetensors"):
+        (server / name).write_text("x")
+    monkeypatch.setattr("falconry.image.source.project_file", tmp_path.joinpath)
+    assert server_files() == {"server/front.py": b"x"}
 
 
 def test_certificates_are_in_the_context_and_decide_nothing(tmp_path):

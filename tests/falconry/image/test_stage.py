@@ -12,14 +12,14 @@ from falconry.cloud.container_registry import OcirDoor
 from falconry.errors import ImageError
 from falconry.image.elsewhere import AnyRegistry
 from falconry.image.given_stage import GivenImageStage
-from falconry.image.preflight.limits import load_limits
 from falconry.image.source import KEY_LABEL, ImageSource
 from falconry.image.stage import ContainerImageStage
+from falconry.oci_facts import load_limits
 from falconry.pipeline import Step, Workspace, bring_up_to_date, plan
 from falconry.progress import Progress
 from falconry.settings import CloudSettings, EmulatorSettings, RegistrySettings
 from tests.docker_engine import engine_events
-from tests.falconry.image.preflight.small_image import SmallImages
+from tests.falconry.image.small_image import SmallImages
 from tests.registry_proxy import proxy_of
 
 DOCKERFILE = """
@@ -67,7 +67,7 @@ def source(base, docker_client):
 
 @pytest.fixture(scope="module")
 def builds(tmp_path_factory):
-    """The directory of all profiles' outputs, with what was learned of layers."""
+    """The directory of all profiles' outputs."""
     return tmp_path_factory.mktemp("build")
 
 
@@ -227,8 +227,8 @@ def test_an_image_that_fails_the_preflight_is_not_pushed(
     bad = ImageSource(
         name=f"{source.name}-bad",
         version="1.0",
-        dockerfile=source.dockerfile,
-        files={"server/run": planted.encode()},
+        dockerfile=f"{source.dockerfile}ENV GREETING={planted}\n",
+        files=source.files,
         bases=source.bases,
         labels=LABELS,
     )
@@ -242,8 +242,9 @@ def test_an_image_that_fails_the_preflight_is_not_pushed(
 def test_an_image_of_doubtful_size_is_pushed_with_a_warning(
     docker_host, source, locked_door, builds, monkeypatch
 ):
-    limits = load_limits().model_copy(update={"compressed_bytes": 1000})
-    monkeypatch.setattr("falconry.image.preflight.examination.load_limits", lambda: limits)
+    small = load_limits().image.model_copy(update={"compressed_bytes": 1000})
+    limits = load_limits().model_copy(update={"image": small})
+    monkeypatch.setattr("falconry.image.image_checks.load_limits", lambda: limits)
     large = replace(source, name=f"{source.name}-large")
     said = io.StringIO()
     run(large, locked_door, Workspace.open(builds / secrets.token_hex(4), Progress(said)))

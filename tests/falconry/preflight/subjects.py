@@ -21,10 +21,7 @@ REPOSITORY = "/opt/ds/model/deployed_model/model_repository"
 def container(**changes: Any) -> Container:
     values: dict[str, Any] = {
         "command": ["tritonserver", f"--model-repository={REPOSITORY}"],
-        "server_port": 8000,
-        "health_check_port": 8000,
         "environment": {"MODEL_DEPLOY_HEALTH_ENDPOINT": "/v2/health/ready"},
-        "endpoints": [("/v2/models/{}/generate_stream", ["POST"])],
     }
     return Container(**{**values, **changes})
 

@@ -1,6 +1,6 @@
 """Deployments that Oracle would refuse, or that could not serve, are found before any upload.
 
-Numbers are Oracle's, each with its document, and not read from our own limits.toml.
+Numbers are Oracle's, each with its document, and not read from our own oci_limits.toml.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from tests.falconry.preflight.subjects import MODELS, REPOSITORY, container, sub
 
 
 def problems(**changes: Any) -> list[str]:
-    return [str(each.problem) for each in check_deployment(subject(**changes)).problems]
+    return [each.text for each in check_deployment(subject(**changes)).problems]
 
 
 def facts(check: str, **changes: Any) -> list[str]:
     found = check_deployment(subject(**changes)).findings
-    return [each.fact for each in found if each.check == check]
+    return [each.text for each in found if each.check == check]
 
 
 def test_a_deployment_that_is_well_made_has_no_problem() -> None:
@@ -35,14 +35,14 @@ def test_a_deployment_that_is_well_made_has_no_problem() -> None:
 def test_every_problem_is_told_in_one_error() -> None:
     wrong = subject(
         artifact=Artifact(MODELS, 500 * 10**9),
-        container=container(server_port=80, environment={"TENANCY_OCID": "x"}),
+        container=container(command=["serve", "x" * 3000], environment={"AB": "x" * 2500}),
         compute=Compute("BM.GPU.H100.8"),
     )
     with pytest.raises(PreflightError) as told:
         check_deployment(wrong).refuse_problems()
     text = str(told.value)
     assert "\n" not in text
-    for word in ("500.0 GB", "server port is 80", "TENANCY_OCID", "SM 86", "SM 90"):
+    for word in ("500.0 GB", "have 3005 bytes", "have 2502 bytes", "SM 86", "SM 90"):
         assert word in text
 
 
@@ -106,18 +106,8 @@ def test_an_entry_that_leaves_the_directory_is_refused(name: str) -> None:
     assert name in told
 
 
-# oci 2.189.0, OcirModelDeploymentEnvironmentConfigurationDetails.server_port.
-@pytest.mark.parametrize(
-    ("port", "allowed"),
-    [(1023, False), (1024, True), (65535, True), (65536, False)]
-    + [(reserved, False) for reserved in (24224, 8446, 8447)],
-)
-def test_ports_are_those_that_oracle_takes(port: int, allowed: bool) -> None:
-    for name in ("server_port", "health_check_port"):
-        assert (problems(container=container(**{name: port})) == []) is allowed
-
-
-# The same class, cmd: "The combined size of `CMD` and `ENTRYPOINT` must be less than 2048 bytes".
+# oci 2.189.0, OcirModelDeploymentEnvironmentConfigurationDetails.cmd:
+# "The combined size of `CMD` and `ENTRYPOINT` must be less than 2048 bytes".
 @pytest.mark.parametrize(("size", "fits"), [(2047, True), (2048, False)])
 def test_command_and_entrypoint_have_fewer_than_2048_bytes_together(size: int, fits: bool) -> None:
     whole = container(
@@ -127,49 +117,10 @@ def test_command_and_entrypoint_have_fewer_than_2048_bytes_together(size: int, f
 
 
 # The same class, environment_variables.
-@pytest.mark.parametrize(
-    ("name", "allowed"),
-    [
-        ("AB", True),
-        ("A", False),
-        ("A" * 31, True),
-        ("A" * 32, False),
-        ("1A", False),
-        ("_A", False),
-        ("TEST_", False),
-        ("A-B", False),
-        ("", False),
-        ("Ä1", False),
-        ("MODEL_DEPLOYMENT_OCID", False),
-        ("MODEL_SERVING_PYTHON_VERSION", False),
-        ("CONTAINER_CUSTOM_IMAGE", False),
-    ],
-)
-def test_names_of_variables_are_those_that_oracle_takes(name: str, allowed: bool) -> None:
-    assert (problems(container=container(environment={name: "x"})) == []) is allowed
-
-
 @pytest.mark.parametrize(("size", "fits"), [(2047, True), (2048, False)])
 def test_variables_have_fewer_than_2048_bytes_together(size: int, fits: bool) -> None:
     variables = {"AB": "x" * (size - 4), "CD": ""}
     assert (problems(container=container(environment=variables)) == []) is fits
-
-
-def test_custom_endpoints_are_those_that_oracle_takes() -> None:
-    # oci-data-science-ai-samples, multiple_inference_endpoints: 15 at most.
-    def told(*endpoints: tuple[str, list[str]]) -> list[str]:
-        return problems(container=container(endpoints=list(endpoints)))
-
-    assert told(*[(f"/{number}", ["GET"]) for number in range(15)]) == []
-    assert "16 custom endpoints" in told(*[(f"/{number}", ["GET"]) for number in range(16)])[0]
-    assert "'v2'" in told(("v2", ["GET"]))[0]
-    assert "PATCH" in told(("/v2", ["PATCH"]))[0]
-    assert "none" in told(("/v2", []))[0]
-
-
-@pytest.mark.parametrize(("name", "known"), [("openai", True), ("OpenAI", True), ("tgi", False)])
-def test_the_api_specification_is_one_that_oracle_has(name: str, known: bool) -> None:
-    assert (problems(container=container(specification=name)) == []) is known
 
 
 # tshoot-model-deploy-byoc.htm: "the image size must be within 16 GB", which may be GiB.
@@ -188,7 +139,7 @@ def test_an_image_beyond_16_gb_is_warned_of_and_beyond_16_gib_refused(
     image = Image("x", size, None)
     found = check_deployment(subject(image=image)).findings
     assert (problems(image=image) == []) is fits
-    assert any(finding.warning for finding in found) is warned
+    assert any(finding.state == "warning" for finding in found) is warned
 
 
 def test_an_image_of_unknown_size_is_told() -> None:
@@ -261,12 +212,6 @@ def test_a_flexible_shape_has_the_sizes_that_oracle_gives(
 def test_a_fixed_shape_has_one_size() -> None:
     (told,) = problems(compute=Compute("VM.GPU.A10.1", 15, 240))
     assert "one size" in told
-
-
-@pytest.mark.parametrize(("most", "fits"), [(10, True), (20, True), (21, False), (9, False)])
-def test_the_bandwidth_is_at_most_doubled(most: int, fits: bool) -> None:
-    compute = Compute("VM.GPU.A10.1", maximum_bandwidth_mbps=most)
-    assert (problems(compute=compute) == []) is fits
 
 
 def test_a_shape_that_is_not_known_here_is_told() -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from falconry.checkpoint import read_checkpoint
+from falconry.checkpoint.reader import read_checkpoint
 from falconry.engine.openvino.memory import estimate
 from falconry.engine.recipe import load_recipe
-from falconry.engine.shapes import load_cpu_shapes
 from falconry.engine.spec import GIB, EngineSpec, engine_spec
 from falconry.errors import SettingsError
+from falconry.oci_facts import load_cpu_shapes
 from falconry.shapes.candidates import Candidate
 from falconry.shapes.cpu import cpu_candidates
 from falconry.shapes.prices import Prices

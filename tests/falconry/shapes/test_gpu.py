@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from falconry.engine.shapes import load_shapes
 from falconry.engine.tensorrt_llm.memory import GIB
 from falconry.errors import SettingsError
+from falconry.oci_facts import load_shapes
 from falconry.shapes.candidates import Candidate, ranked
 from falconry.shapes.gpu import gpu_candidates
 from falconry.shapes.prices import Prices

@@ -12,7 +12,7 @@ import openvino
 import openvino_genai
 import pytest
 
-from falconry.checkpoint import read_checkpoint
+from falconry.checkpoint.reader import read_checkpoint
 from falconry.engine.openvino.builder import OpenVinoBuilder
 from falconry.engine.recipe import load_recipe
 from falconry.engine.spec import engine_spec

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from falconry.checkpoint import read_checkpoint
+from falconry.checkpoint.reader import read_checkpoint
 from falconry.engine.openvino.builder import OpenVinoBuilder
 from falconry.engine.recipe import load_recipe
 from falconry.engine.spec import engine_spec
@@ -34,7 +34,7 @@ Engine = Callable[[Path, str], Path]
 # Of a process of its own, with checkpoint, recipe and an empty directory as arguments.
 BUILD = (
     "import sys, pathlib\n"
-    "from falconry.checkpoint import read_checkpoint\n"
+    "from falconry.checkpoint.reader import read_checkpoint\n"
     "from falconry.engine.openvino.builder import OpenVinoBuilder\n"
     "from falconry.engine.recipe import load_recipe\n"
     "from falconry.engine.spec import engine_spec\n"

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from falconry.checkpoint import read_checkpoint
 from falconry.checkpoint.layout import expected_tensors
+from falconry.checkpoint.reader import read_checkpoint
 
 pytestmark = pytest.mark.slow
 

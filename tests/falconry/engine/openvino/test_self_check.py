@@ -11,7 +11,7 @@ import openvino as ov
 import pytest
 from openvino import opset13 as op
 
-from falconry.checkpoint import read_checkpoint
+from falconry.checkpoint.reader import read_checkpoint
 from falconry.engine.openvino import blocks
 from falconry.engine.openvino.self_check import check_model
 from falconry.errors import EngineError

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from falconry.checkpoint import read_checkpoint
+from falconry.checkpoint.reader import read_checkpoint
 from falconry.engine.openvino.serving import serving_of
 from falconry.engine.recipe import load_recipe
 from falconry.engine.serving import EngineLimits

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from falconry.checkpoint import read_checkpoint
+from falconry.checkpoint.reader import read_checkpoint
 from falconry.engine.openvino.elements import (
     BFLOAT16,
     FLOAT16,

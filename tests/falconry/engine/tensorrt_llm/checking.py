@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from falconry.engine.tensorrt_llm.checks import Check, Machine
+from falconry import findings
+from falconry.engine.tensorrt_llm.checks import Machine
 from falconry.engine.tensorrt_llm.gpus import Gpu, HostGpus
 from falconry.engine.tensorrt_llm.memory import GIB
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine.tensorrt_llm.spec_checks import spec_checks
+from falconry.findings import Finding
 
 A10_HERE = Gpu("NVIDIA A10", 86, 23028 << 20)  # nvidia-smi: 23028MiB
 CALIBRATION = {"dataset": "cnn_dailymail", "size": 512, "awq_block_size": 64}
 
 
-def failures(checks: list[Check]) -> dict[str, Check]:
-    return {check.name: check for check in checks if not check.ok}
+def failures(checks: list[Finding]) -> dict[str, Finding]:
+    return {check.check: check for check in findings.failures(checks)}
 
 
-def only_failure(built: GpuEngineSpec) -> Check:
+def only_failure(built: GpuEngineSpec) -> Finding:
     failed = list(failures(spec_checks(built)).values())
     assert len(failed) == 1, failed
     return failed[0]
@@ -27,9 +29,8 @@ def only_failure(built: GpuEngineSpec) -> Check:
 def check_refusal(built: GpuEngineSpec, name: str, problem: str, remedy: str) -> None:
     failed = only_failure(built)
 
-    assert failed.name == name
+    assert failed.check == name
     assert problem in failed.text
-    assert failed.remedy is not None
     assert remedy in failed.remedy
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from falconry.checkpoint import FalconArchitecture
-from falconry.engine.shapes import GpuShape
+from falconry.checkpoint.architecture import FalconArchitecture
 from falconry.engine.tensorrt_llm.recipe import GpuRecipe
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine.toolchain import Composable, Toolchain
+from falconry.oci_facts import GpuShape
 
 A10 = GpuShape(
     name="VM.GPU.A10.1",

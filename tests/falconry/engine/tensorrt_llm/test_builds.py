@@ -12,7 +12,6 @@ import pytest
 
 from falconry.data_files import project_file
 from falconry.engine.recipe import recipe_names
-from falconry.engine.shapes import gpu_shape
 from falconry.engine.tensorrt_llm.commands import phases, plan_document
 from falconry.engine.tensorrt_llm.container import BuildRun, run_build
 from falconry.engine.tensorrt_llm.container_view import ContainerFile, container_view
@@ -22,6 +21,7 @@ from falconry.engine.tensorrt_llm.places import CHECKPOINT
 from falconry.engine.tensorrt_llm.recipe import load_gpu_recipe
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine.toolchain import load_toolchains
+from falconry.oci_facts import gpu_shape
 from tests.stand_in_toolchain.image import stand_in_image
 
 ROOT = Path(__file__).parents[4]

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from falconry.checkpoint import FalconArchitecture
+from falconry.checkpoint.architecture import FalconArchitecture
 from falconry.checkpoint.configuration import read_configuration
-from falconry.engine.shapes import gpu_shape
 from falconry.engine.tensorrt_llm.commands import (
     Phase,
     expected_files,
@@ -23,6 +22,7 @@ from falconry.engine.tensorrt_llm.commands import (
 from falconry.engine.tensorrt_llm.recipe import GpuRecipe, load_gpu_recipe
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine.toolchain import load_toolchains
+from falconry.oci_facts import gpu_shape
 
 ROOT = Path(__file__).parents[4]
 FLAGS = Path(__file__).parents[3] / "data" / "trtllm_flags"

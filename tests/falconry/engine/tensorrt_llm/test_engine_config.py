@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from falconry.checkpoint.configuration import read_configuration
-from falconry.engine.shapes import gpu_shape
 from falconry.engine.tensorrt_llm.engine_config import EngineConfig, check_engine
 from falconry.engine.tensorrt_llm.recipe import GpuRecipe, load_gpu_recipe
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine.toolchain import load_toolchains
 from falconry.errors import EngineError
+from falconry.oci_facts import gpu_shape
 from tests.falconry.engine.tensorrt_llm import specs
 
 PUBLISHED = Path(__file__).parents[4] / "engine" / "published"

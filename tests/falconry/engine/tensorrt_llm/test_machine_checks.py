@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from falconry.engine.tensorrt_llm.checks import Check, Machine
+from falconry.engine.tensorrt_llm.checks import Machine
 from falconry.engine.tensorrt_llm.gpus import Gpu
 from falconry.engine.tensorrt_llm.machine_checks import machine_checks
 from falconry.engine.tensorrt_llm.memory import GIB, estimate
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
+from falconry.findings import Finding
 from tests.falconry.engine.tensorrt_llm.checking import A10_HERE, CALIBRATION, failures, machine
 from tests.falconry.engine.tensorrt_llm.specs import A10, spec
 
@@ -24,9 +25,9 @@ def test_without_a_gpu_one_check_says_so_and_nothing_else(docker_gpus: bool | No
     here = machine(docker_gpus=docker_gpus, free_disk_bytes=0, memory_bytes=0)
 
     assert machine_checks(spec(), here) == [
-        Check(
+        Finding(
             "GPU",
-            False,
+            "failed",
             "no NVIDIA GPU is visible to Docker",
             "run on a GPU runner (docs/ci) or build the CPU engine:"
             " make engine RECIPE=cpu PROFILE=local",
@@ -44,8 +45,8 @@ def test_what_keeps_docker_from_answering_is_told() -> None:
 def test_a_gpu_that_docker_does_not_pass_on_needs_nvidias_toolkit() -> None:
     (check,) = machine_checks(spec(), machine(A10_HERE, docker_gpus=False))
 
-    assert "NVIDIA Container Toolkit" in (check.remedy or "")
-    assert "NVIDIA A10" in (check.remedy or "")
+    assert "NVIDIA Container Toolkit" in check.remedy
+    assert "NVIDIA A10" in check.remedy
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,7 @@ def test_a_driver_is_compared_with_its_branch(driver: str, gpu: Gpu, fits: bool)
 
     assert ("driver" not in failed) == fits
     if not fits:
-        assert "install driver 575 or later" in (failed["driver"].remedy or "")
+        assert "install driver 575 or later" in failed["driver"].remedy
 
 
 def test_versions_are_compared_as_numbers() -> None:
@@ -87,8 +88,8 @@ def test_an_engine_is_not_built_on_another_architecture_than_it_runs_on() -> Non
     (failed,) = failures(machine_checks(spec(), machine(a100))).values()
 
     assert "A100-SXM4-80GB is SM 80, and VM.GPU.A10.1 has SM 86" in failed.text
-    assert "build on a machine with NVIDIA A10" in (failed.remedy or "")
-    assert "set deployment.shape to BM.GPU4.8" in (failed.remedy or "")
+    assert "build on a machine with NVIDIA A10" in failed.remedy
+    assert "set deployment.shape to BM.GPU4.8" in failed.remedy
 
 
 def test_one_gpu_of_another_architecture_is_enough_to_refuse() -> None:
@@ -147,8 +148,8 @@ def test_a_machine_that_is_too_small_is_refused(
 ) -> None:
     (failed,) = failures(machine_checks(built, here)).values()
 
-    assert failed.name == name
-    assert remedy in (failed.remedy or "")
+    assert failed.check == name
+    assert remedy in failed.remedy
 
 
 def test_weights_that_are_quantised_shard_by_shard_need_no_room_for_the_whole_model() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from falconry.engine.shapes import gpu_shape
 from falconry.engine.tensorrt_llm.memory import GIB, MIB, estimate, sum_line, usable_bytes
+from falconry.oci_facts import gpu_shape
 from tests.falconry.engine.tensorrt_llm.specs import A10, MODELS, spec
 
 AWQ = {"dataset": "cnn_dailymail", "size": 512, "awq_block_size": 64}

@@ -140,7 +140,7 @@ def looked_at(directory: Path) -> Any:
 def test_calibration_data_has_its_texts_in_a_column_text(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"train-00000{suffix}"
     FORMATS[suffix](path, "text")
-    assert looked_at(tmp_path).ok
+    assert looked_at(tmp_path).state == "ok"
 
     FORMATS[suffix](path, "article")
     assert f"{path} has no column `text`" in looked_at(tmp_path).text
@@ -148,7 +148,7 @@ def test_calibration_data_has_its_texts_in_a_column_text(tmp_path: Path, suffix:
 
 def test_calibration_data_may_be_plain_text(tmp_path: Path) -> None:
     (tmp_path / "articles.txt").write_text("Once\n", encoding="utf-8")
-    assert looked_at(tmp_path).ok
+    assert looked_at(tmp_path).state == "ok"
 
 
 def test_calibration_data_is_a_directory_with_training_data(tmp_path: Path) -> None:
@@ -167,4 +167,4 @@ def test_calibration_data_that_cannot_be_read_is_named(tmp_path: Path, name: str
 
 
 def test_calibration_data_by_name_is_not_looked_for_here() -> None:
-    assert calibration_files(spec(quantization="int4_awq", calibration=CALIBRATION)).ok
+    assert calibration_files(spec(quantization="int4_awq", calibration=CALIBRATION)).state == "ok"

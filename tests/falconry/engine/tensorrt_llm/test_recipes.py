@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from falconry.checkpoint import FalconArchitecture
+from falconry.checkpoint.architecture import FalconArchitecture
 from falconry.checkpoint.configuration import read_configuration
 from falconry.checkpoint.layout import expected_tensors
 from falconry.engine.recipe import recipe_names
-from falconry.engine.shapes import gpu_shape
 from falconry.engine.tensorrt_llm.memory import GIB, estimate
 from falconry.engine.tensorrt_llm.recipe import load_gpu_recipe
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine.toolchain import load_toolchains
+from falconry.oci_facts import gpu_shape
 
 ROOT = Path(__file__).parents[4]
 PUBLISHED = ROOT / "engine" / "published"

@@ -118,10 +118,10 @@ def test_what_can_be_built_is_accepted(model: str, changes: dict[str, Any]) -> N
 
 
 def test_the_sum_of_the_memory_is_shown_even_when_it_fits() -> None:
-    memory = next(check for check in spec_checks(spec()) if check.name == "GPU memory")
+    memory = next(check for check in spec_checks(spec()) if check.check == "GPU memory")
 
     assert "weights" in memory.text and "= " in memory.text and "GiB a GPU" in memory.text
-    assert memory.remedy is None
+    assert memory.remedy == ""
 
 
 @pytest.mark.parametrize(
@@ -132,11 +132,11 @@ def test_an_image_beyond_oracles_limit_is_warned_of_and_not_refused(
 ) -> None:
     # Oracle: "image size within 16 GB"; the default image is listed with 16.21 GB.
     checks = spec_checks(spec(toolchain={"listed_gb": size}))
-    image = next(check for check in checks if check.name == "image size")
+    image = next(check for check in checks if check.check == "image size")
 
-    assert image.ok
-    assert image.warning == ("may be refused" in image.text) == warned
-    assert image.remedy == ("set engine.toolchain to 26.07" if warned else None)
+    assert image.state == ("warning" if warned else "ok")
+    assert ("may be refused" in image.text) == warned
+    assert image.remedy == ("set engine.toolchain to 26.07" if warned else "")
 
 
 def test_nothing_in_a_broken_spec_keeps_the_other_checks_from_being_made() -> None:

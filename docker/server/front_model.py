@@ -1,0 +1,261 @@
+"""The client of the front model `tensorrt_llm_bls`: its inputs and outputs, answers and streams.
+
+The only module that knows the model's tensors; they are NVIDIA's of TensorRT-LLM 1.0.0, and ours:
+`messages`, `fit_max_tokens` and `stop` among the inputs, `output_tokens` beside log-probabilities,
+`finish_reason`, `prompt_tokens` and `completion_tokens` in the final response
+(model_repository/tensorrt_llm_bls/config.pbtxt).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import secrets
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from triton_client import TritonClient, TritonError
+
+FRONT_MODEL = "tensorrt_llm_bls"
+# The parameter of a request, and of a later one to stop it, that no other request has: clients may
+# use one id for several requests.
+CONNECTION = "connection"
+_ENGINE_MODEL = "tensorrt_llm"
+_GREEDY = {"top_k": 1}
+_SEED_BITS = 63  # the input has 64, of which OpenVINO GenAI takes those of a signed number
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen.
+
+    Attributes:
+        temperature: 0 takes the likeliest token always.
+        top_p: the share of probability to choose from; 0 as temperature 0.
+        top_k: how many tokens to choose from, 0 for all.
+        seed: decides what is chosen; None for another one each time.
+        others: further inputs of the model by name, those that were given.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int | None = None
+    others: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the likeliest token is always taken."""
+        return self.temperature == 0 or self.top_p == 0
+
+    def inputs(self) -> dict[str, Any]:
+        """The model's inputs.
+
+        A seed is always sent: without one TensorRT-LLM starts from 0, and so answers the same
+        each time.
+        """
+        if self.greedy:
+            return {**_GREEDY, **self.others}
+        seed = secrets.randbits(_SEED_BITS) if self.seed is None else self.seed % 2**_SEED_BITS
+        chosen = {"temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k}
+        return {**chosen, "seed": seed, **self.others}
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One answer to be generated.
+
+    Attributes:
+        source: the input that holds what to answer, `text_input` or `messages`, and its text.
+        max_tokens: the most tokens to generate.
+        stop_words: what ends the text, and is no part of it.
+        sampling: how tokens are chosen.
+        echo: whether the prompt stands before the answer.
+        fits: whether `max_tokens` becomes less where the engine's sequences end.
+        log_probs: whether the tokens' log-probabilities are wanted.
+    """
+
+    source: tuple[Literal["text_input", "messages"], str]
+    max_tokens: int
+    stop_words: tuple[str, ...]
+    sampling: Sampling
+    echo: bool = False
+    fits: bool = False
+    log_probs: bool = False
+
+    def body(self, request_id: str, *, stream: bool) -> dict[str, Any]:
+        """The request to the model in the form of Triton's `generate`."""
+        name, text = self.source
+        return {
+            "id": request_id,
+            CONNECTION: request_id,
+            name: text,
+            "max_tokens": self.max_tokens,
+            "exclude_input_in_output": not self.echo,
+            "stream": stream,
+            **({"stop_words": list(self.stop_words)} if self.stop_words else {}),
+            **({"fit_max_tokens": True} if self.fits else {}),
+            **({"return_log_probs": True} if self.log_probs else {}),
+            **self.sampling.inputs(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How many tokens a request was made of."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A generated token: its bytes, which may be a part of a character, and its log-probability."""
+
+    data: bytes
+    log_prob: float
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A part of an answer; the last or only one has the finish reason and the usage.
+
+    Attributes:
+        text: what is shown.
+        finish_reason: why the answer ended.
+        usage: how many tokens it was made of.
+        tokens: those generated meanwhile, where log-probabilities are requested; their text may
+            come later, and that of a stop word never comes.
+    """
+
+    text: str
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+    tokens: tuple[Token, ...] = ()
+
+    @classmethod
+    def from_response(cls, response: Mapping[str, Any]) -> Chunk:
+        """Reads a response of the model."""
+        text, tokens = response["text_output"], tuple(_tokens(response))
+        if "finish_reason" not in response:
+            return cls(text, tokens=tokens)
+        return cls(
+            text,
+            # OpenAI has no other word for a request that another one stopped.
+            "length" if response["finish_reason"] == "length" else "stop",
+            Usage(response["prompt_tokens"], response["completion_tokens"]),
+            tokens,
+        )
+
+
+def _tokens(response: Mapping[str, Any]) -> Iterator[Token]:
+    """The tokens of a response; Triton writes a tensor of one element as that element."""
+    data, log_probs = response.get("output_tokens", []), response.get("output_log_probs", [])
+    if not isinstance(data, list):
+        data, log_probs = [data], [log_probs]
+    for each, log_prob in zip(data, log_probs, strict=True):
+        yield Token(bytes.fromhex(each), log_prob)
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """What a server's front model takes.
+
+    Attributes:
+        chat: whether it takes messages.
+        fingerprint: the same as long as Triton's release and its models' configurations are.
+    """
+
+    chat: bool
+    fingerprint: str
+
+
+class FrontModel:
+    """The front model of a Triton server."""
+
+    def __init__(self, triton: TritonClient) -> None:
+        self._triton = triton
+        self._served: ServedModel | None = None
+        self._stops: set[asyncio.Task[None]] = set()
+
+    async def served(self) -> ServedModel | None:
+        """What the model takes; None where the server has no such model.
+
+        Triton is asked until it knows the model, then never again.
+
+        Raises:
+            aiohttp.ClientError: Triton cannot be reached.
+        """
+        if self._served is None:
+            paths = ["/v2", *(f"/v2/models/{name}/config" for name in (FRONT_MODEL, _ENGINE_MODEL))]
+            server, config, engine = [await self._triton.object(path) for path in paths]
+            if config is not None:
+                described = json.dumps([server, config, engine], sort_keys=True).encode()
+                self._served = ServedModel(
+                    chat=any(each["name"] == "messages" for each in config["input"]),
+                    fingerprint=f"fp_{hashlib.sha256(described).hexdigest()[:10]}",
+                )
+        return self._served
+
+    async def generate(self, generation: Generation, request_id: str) -> Chunk:
+        """Generates a complete answer; cancelling the task ends the generation.
+
+        Args:
+            generation: what is requested.
+            request_id: one that no other request has.
+
+        Raises:
+            TritonError: the request is refused or fails.
+        """
+        try:
+            body = generation.body(request_id, stream=False)
+            return Chunk.from_response(await self._triton.generate(FRONT_MODEL, body))
+        except asyncio.CancelledError:
+            self.stop(request_id)
+            raise
+
+    async def stream(
+        self, generation: Generation, request_id: str
+    ) -> AsyncGenerator[list[Chunk], None]:
+        """Generates an answer chunk by chunk; closing the generator ends the generation.
+
+        Raises:
+            TritonError: the request is refused or fails, or has no end.
+        """
+        body = generation.body(request_id, stream=True)
+        last = None
+        try:
+            async for responses in self._triton.stream(FRONT_MODEL, body):
+                arrived = [Chunk.from_response(response) for response in responses]
+                last = arrived[-1]
+                yield arrived
+        except (GeneratorExit, asyncio.CancelledError):
+            self.stop(request_id)
+            raise
+        if last is None or last.finish_reason is None:
+            raise TritonError(503, "the server has broken off")
+
+    def stop(self, connection: str) -> None:
+        """Ends the request with this connection in the background.
+
+        Triton notices a disconnected client only when it has something to send to it (2.51,
+        measured; triton-inference-server/server#7077).
+        """
+        task = asyncio.create_task(self._stop(connection))
+        self._stops.add(task)
+        task.add_done_callback(self._stops.discard)
+
+    async def _stop(self, connection: str) -> None:
+        with contextlib.suppress(TritonError):  # one that cannot be reached generates nothing
+            await self._triton.generate(FRONT_MODEL, {CONNECTION: connection, "stop": True})

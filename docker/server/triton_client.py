@@ -1,0 +1,181 @@
+"""The client of Triton's HTTP API on loopback."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+
+# OCI's gateway ends a request at 60 s; longer ones come from clients inside the network, and it is
+# theirs to give up.
+_NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10)
+_EVENT_END = b"\n\n"
+_EVENT_DATA = b"data:"
+
+
+class TritonError(Exception):
+    """Triton has refused or failed a request; the message is its own.
+
+    Attributes:
+        status: HTTP's; 503 where Triton cannot be reached, 500 for an error within a stream.
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class TritonClient:
+    """The client of one Triton server.
+
+    Args:
+        url: of its HTTP API.
+        metrics_url: of its metrics, if it has any.
+    """
+
+    def __init__(self, url: str, metrics_url: str) -> None:
+        self._url = url
+        self._metrics_url = metrics_url
+        self._session: aiohttp.ClientSession
+        self._open_answers: set[aiohttp.ClientResponse] = set()
+
+    async def open(self) -> None:
+        """Opens the HTTP session; call it before any request."""
+        # Bytes pass as they are: what Triton compressed for the client stays so. No connection is
+        # kept: a stopping Triton 2.51 waits its whole exit timeout, 30 s, for an open one.
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
+            auto_decompress=False,
+            timeout=_NO_TIMEOUT,
+        )
+
+    async def close(self) -> None:
+        """Ends all connections."""
+        await self._session.close()
+
+    def abort(self) -> None:
+        """Aborts the requests under way, which then fail."""
+        for answer in list(self._open_answers):
+            answer.close()
+
+    @asynccontextmanager
+    async def request(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes = b""
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Sends a request; gives the answer, whose body has not been read.
+
+        Raises:
+            aiohttp.ClientError: Triton cannot be reached.
+        """
+        sent = self._session.request(method, f"{self._url}{path}", headers=headers, data=body)
+        async with sent as answer:
+            self._open_answers.add(answer)
+            try:
+                yield answer
+            finally:
+                self._open_answers.discard(answer)
+
+    async def listens(self) -> bool:
+        """Whether Triton takes connections: not before its models are loaded nor when it stops."""
+        try:
+            async with self.request("GET", "/v2/health/live"):
+                return True
+        except aiohttp.ClientConnectorError:
+            return False
+        except aiohttp.ClientError:
+            return True
+
+    async def ready(self) -> bool:
+        """Whether Triton says that it and all its models are ready."""
+        try:
+            async with self.request("GET", "/v2/health/ready") as answer:
+                return answer.status == 200
+        except aiohttp.ClientError:
+            return False
+
+    async def object(self, path: str) -> dict[str, Any] | None:
+        """A JSON object that Triton has at a path, None where there is none.
+
+        Raises:
+            aiohttp.ClientError: Triton cannot be reached.
+        """
+        async with self.request("GET", path) as answer:
+            content = await answer.read()
+        try:
+            value = json.loads(content) if answer.status == 200 else None
+        except ValueError:
+            return None
+        return value if isinstance(value, dict) else None
+
+    async def metrics(self) -> bytes:
+        """Triton's metrics as text; nothing where it has none."""
+        try:
+            async with self._session.get(self._metrics_url) as answer:
+                return await answer.read() if answer.status == 200 else b""
+        except aiohttp.ClientError:
+            return b""
+
+    async def generate(self, model: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Asks a model for its one response.
+
+        Raises:
+            TritonError: the request is refused or fails.
+        """
+        with _failures():
+            path = f"/v2/models/{model}/generate"
+            async with self.request("POST", path, body=json.dumps(body).encode()) as answer:
+                content = await answer.read()
+                if answer.status != 200:
+                    raise TritonError(answer.status, _reason(content))
+                response: dict[str, Any] = json.loads(content)
+                return response
+
+    async def stream(
+        self, model: str, body: Mapping[str, Any]
+    ) -> AsyncGenerator[list[dict[str, Any]], None]:
+        """Asks a model for its responses; gives in each list those that arrived together.
+
+        Closing the generator closes the connection, on which Triton cancels the request.
+
+        Raises:
+            TritonError: the request is refused or fails.
+        """
+        with _failures():
+            path = f"/v2/models/{model}/generate_stream"
+            async with self.request("POST", path, body=json.dumps(body).encode()) as answer:
+                if answer.status != 200:
+                    raise TritonError(answer.status, _reason(await answer.read()))
+                received = b""
+                async for part in answer.content.iter_any():
+                    *events, received = (received + part).split(_EVENT_END)
+                    responses = [json.loads(each.removeprefix(_EVENT_DATA)) for each in events]
+                    good = [each for each in responses if "error" not in each]
+                    if good:
+                        yield good
+                    if len(good) < len(responses):  # an error ends a stream
+                        raise TritonError(500, str(responses[-1]["error"]))
+
+
+class _failures:  # noqa: N801  used as a statement
+    """Turns what the HTTP client raises into an TritonError."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, aiohttp.ClientConnectorError):
+            raise TritonError(503, "the server is not ready") from error
+        if isinstance(error, aiohttp.ClientError):
+            raise TritonError(503, "the server has broken off") from error
+
+
+def _reason(content: bytes) -> str:
+    """The error in an answer's body, which comes as JSON or as an event."""
+    text = content.strip().removeprefix(_EVENT_DATA)
+    try:
+        return str(json.loads(text)["error"])
+    except (ValueError, KeyError, TypeError):
+        return text.decode("utf-8", errors="replace") or "the server gave no reason"

@@ -1,0 +1,429 @@
+"""Engines in an Object Storage bucket, where one runner leaves what it built for the others.
+
+An engine's files are `<prefix>/<key>/<SHA-256>/<name>`, and `<prefix>/<key>/manifest.json` is put
+last, and only where there is none. So an engine is there when its manifest is, two runners that
+push different builds of one key do not mix their files, and the first manifest stays. Its metadata
+hold the build record.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import oci
+import urllib3
+from oci.object_storage import ObjectStorageClient, UploadManager
+from pydantic import ValidationError
+
+from falconry.cloud.buckets import ensure_bucket
+from falconry.cloud.session import Session, cloud_errors_told
+from falconry.engine.builder import Report
+from falconry.engine.manifest import (
+    BUILD_RECORD,
+    MANIFEST,
+    BuildRecord,
+    EngineFile,
+    Manifest,
+    read_manifest,
+)
+from falconry.errors import CloudError, EngineError
+from falconry.settings import MirrorSettings
+
+_MIB = 1 << 20
+# Large enough that a request's round trip and signature do not count, small enough that several
+# fit into memory and that a broken connection costs little.
+_RANGE_BYTES = 16 * _MIB
+# Ranges that are on their way or wait to be hashed; all of them may be in memory.
+_WINDOW = 8
+# Received at once: what a thread that is to stop still waits for.
+_CHUNK_BYTES = _MIB
+_ATTEMPTS = 4
+_REPORT_INTERVAL_S = 0.5
+# Metadata travel as headers, and this one is ASCII JSON of a few hundred bytes.
+_RECORD = "build-record"
+# Object Storage says the same of a bucket that may not be seen; then making it fails, and is told.
+_ABSENT = ("ObjectNotFound", "BucketNotFound")
+
+
+class ObjectStorageMirror:
+    """The engines of one bucket below one prefix.
+
+    Args:
+        session: the profile's way into the cloud.
+        settings: the bucket, which the first push makes when there is none, and the prefix.
+    """
+
+    def __init__(self, session: Session, settings: MirrorSettings) -> None:
+        self._session = session
+        self._bucket = settings.bucket
+        self._prefix = settings.prefix.strip("/")
+        self._known_client: Any = None
+        self._known_namespace = ""
+        # Entity tags of manifests whose files were found corrupt: they may be replaced.
+        self._corrupt: dict[str, str] = {}
+
+    def fetch(self, key: str, directory: Path, report: Report) -> bool:
+        """Downloads an engine, several ranges at a time, and hashes it while it arrives.
+
+        Args:
+            key: the engine's key.
+            directory: an empty directory to fill.
+            report: called with the fraction that has arrived.
+
+        Returns:
+            Whether the bucket has the engine.
+
+        Raises:
+            CloudError: the bucket cannot be read.
+            EngineError: what arrived is not what its manifest says; a later `push` replaces it.
+            OSError: the directory cannot be written.
+        """
+        report("looking for the engine in the mirror", None)
+        found = self._manifest(key)
+        if found is None:
+            return False
+        try:
+            manifest = found.parse(key)
+            self._download(key, manifest, directory, report)
+        except EngineError:
+            self._corrupt[key] = found.etag
+            raise
+        (directory / MANIFEST).write_bytes(found.content)
+        (directory / BUILD_RECORD).write_text(f"{found.record}\n", encoding="utf-8")
+        return True
+
+    def push(self, key: str, directory: Path, report: Report) -> None:
+        """Uploads an engine unless the bucket has it, the manifest last.
+
+        Args:
+            key: the engine's key.
+            directory: the finished engine.
+            report: called with the fraction that has been sent.
+
+        Raises:
+            CloudError: the bucket cannot be written.
+        """
+        present = self._manifest(key)
+        if present is not None and present.etag != self._corrupt.get(key):
+            return
+        compartment = self._session.compartment_id
+        ensure_bucket(self._client, self._namespace, self._bucket, compartment)
+        manifest = read_manifest(directory)
+        total = sum(file.size for file in manifest.files.values())
+        reported = _Counter(total, lambda part: report("leaving the engine in the mirror", part))
+        with cloud_errors_told("uploading the engine to the mirror"):
+            manager = UploadManager(self._client, allow_parallel_uploads=True)
+            for name, file in manifest.files.items():
+                manager.upload_file(
+                    *(self._namespace, self._bucket, self._object(key, name, file)),
+                    str(directory / name),
+                    progress_callback=reported.add,
+                )
+        if not self._put_manifest(key, directory, present):
+            self._remove_unnamed(key, manifest)
+
+    # --- the manifest -----------------------------------------------------------------------
+
+    def _manifest(self, key: str) -> _FoundManifest | None:
+        with cloud_errors_told("asking the engine mirror"):
+            try:
+                answer = self._client.get_object(
+                    self._namespace, self._bucket, self._path(key, MANIFEST)
+                )
+            except oci.exceptions.ServiceError as error:
+                if error.status == 404 and error.code in _ABSENT:
+                    return None
+                raise
+            with _translate_stream_errors():
+                return _FoundManifest(
+                    content=bytes(answer.data.raw.read(decode_content=False)),
+                    etag=answer.headers["etag"],
+                    record=answer.headers.get(f"opc-meta-{_RECORD}", ""),
+                )
+
+    def _put_manifest(self, key: str, directory: Path, corrupt: _FoundManifest | None) -> bool:
+        """Puts the manifest where there is none or a corrupt one; False when somebody was first."""
+        condition = {"if_match": corrupt.etag} if corrupt else {"if_none_match": "*"}
+        record = (directory / BUILD_RECORD).read_text(encoding="utf-8").strip()
+        with cloud_errors_told("putting the manifest into the mirror"):
+            try:
+                self._client.put_object(
+                    *(self._namespace, self._bucket, self._path(key, MANIFEST)),
+                    (directory / MANIFEST).read_bytes(),
+                    content_type="application/json",
+                    opc_meta={_RECORD: record},
+                    **condition,
+                )
+            except oci.exceptions.ServiceError as error:
+                if error.status == 412:
+                    return False
+                raise
+        return True
+
+    def _remove_unnamed(self, key: str, manifest: Manifest) -> None:
+        """Removes our files, except those that the manifest which was first names too."""
+        first = self._manifest(key)
+        named = first.parse(key).files if first else {}
+        with cloud_errors_told("tidying up in the mirror"):
+            for name, file in manifest.files.items():
+                if named.get(name) != file:
+                    path = self._object(key, name, file)
+                    self._client.delete_object(self._namespace, self._bucket, path)
+
+    # --- the files --------------------------------------------------------------------------
+
+    def _download(self, key: str, manifest: Manifest, directory: Path, report: Report) -> None:
+        downloads = [
+            _Download(_inside(directory, name), file, self._range_opener(key, name, file))
+            for name, file in manifest.files.items()
+        ]
+        total = sum(file.size for file in manifest.files.values())
+        with cloud_errors_told("fetching the engine from the mirror"):
+            _Downloader(lambda part: report("fetching from the mirror", part), total).run(downloads)
+
+    def _range_opener(self, key: str, name: str, file: EngineFile) -> _OpenRange:
+        """What opens the raw stream of a range of one object."""
+        client, namespace, path = self._client, self._namespace, self._object(key, name, file)
+
+        def open_range(first: int, last: int) -> Any:
+            try:
+                answer = client.get_object(
+                    namespace, self._bucket, path, range=f"bytes={first}-{last}"
+                )
+            except oci.exceptions.ServiceError as error:
+                if error.status in (404, 416):
+                    raise EngineError(
+                        "is absent from the mirror, or shorter than its manifest says", where=name
+                    ) from error
+                raise
+            return answer.data.raw
+
+        return open_range
+
+    def _object(self, key: str, name: str, file: EngineFile) -> str:
+        return self._path(key, file.sha256.removeprefix("sha256:"), name)
+
+    def _path(self, *parts: str) -> str:
+        return "/".join((self._prefix, *parts) if self._prefix else parts)
+
+    @property
+    def _client(self) -> Any:
+        if self._known_client is None:
+            self._known_client = self._session.client(ObjectStorageClient)
+        return self._known_client
+
+    @property
+    def _namespace(self) -> str:
+        if not self._known_namespace:
+            self._known_namespace = str(self._client.get_namespace().data)
+        return self._known_namespace
+
+
+# Opens the raw stream of the bytes from the first to the last, both included.
+_OpenRange = Callable[[int, int], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _FoundManifest:
+    """A manifest as the bucket has it."""
+
+    content: bytes
+    etag: str
+    record: str
+
+    def parse(self, key: str) -> Manifest:
+        """The manifest, when it and its record are valid and the engine's own."""
+        try:
+            manifest = Manifest.model_validate_json(self.content)
+            BuildRecord.model_validate_json(self.record)
+        except ValidationError as error:
+            raise EngineError("is not an engine manifest in the mirror", where=key) from error
+        if manifest.key != key:
+            raise EngineError("is another engine's manifest in the mirror", where=key)
+        return manifest
+
+
+@dataclass(frozen=True, slots=True)
+class _Download:
+    """A file to download: where it goes, what it must be, and what opens a range of it.
+
+    Attributes:
+        digest: of what has arrived without a gap.
+    """
+
+    path: Path
+    expected: EngineFile
+    open_range: _OpenRange
+    digest: Any = field(default_factory=hashlib.sha256)
+
+    def create(self) -> None:
+        """Makes the file with its full size, so that a disk too small is known at once."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("xb") as file:
+            if self.expected.size:
+                os.posix_fallocate(file.fileno(), 0, self.expected.size)
+
+    def ranges(self) -> list[tuple[int, int]]:
+        """First byte and end of each range."""
+        size = self.expected.size
+        return [(start, min(start + _RANGE_BYTES, size)) for start in range(0, size, _RANGE_BYTES)]
+
+    def check_digest(self) -> None:
+        """Compares what has arrived with the manifest.
+
+        Raises:
+            EngineError: it is something else.
+        """
+        if f"sha256:{self.digest.hexdigest()}" != self.expected.sha256:
+            raise EngineError(
+                "arrived from the mirror with another digest than its manifest's",
+                where=self.path.name,
+            )
+
+
+class _Downloader:
+    """Downloads files range by range, several ranges at a time.
+
+    Threads receive ranges and write each where it belongs; the caller's thread hashes the same
+    bytes in the files' order. So nothing is read back, and memory is bounded however fast the
+    network is.
+
+    Args:
+        report: called with the fraction that has arrived.
+        total: bytes of all files.
+    """
+
+    def __init__(self, report: Callable[[float], None], total: int) -> None:
+        self._report = report
+        self._counter = _Counter(total)
+        self._stopped = threading.Event()
+
+    def run(self, downloads: list[_Download]) -> None:
+        """Downloads all files.
+
+        Raises:
+            CloudError: no answer, or connections that keep breaking.
+            EngineError: a file's digest is not the expected one.
+            OSError: a file cannot be written.
+        """
+        for download in downloads:
+            download.create()
+        pool = ThreadPoolExecutor(_WINDOW)
+        window: deque[tuple[_Download, Future[list[bytes]]]] = deque()
+        try:
+            for download in downloads:
+                for start, end in download.ranges():
+                    if len(window) == _WINDOW:
+                        self._hash(*window.popleft())
+                    window.append((download, pool.submit(self._receive, download, start, end)))
+            while window:
+                self._hash(*window.popleft())
+        finally:
+            self._stopped.set()
+            pool.shutdown(cancel_futures=True)
+        for download in downloads:
+            download.check_digest()
+
+    def _hash(self, download: _Download, received: Future[list[bytes]]) -> None:
+        """Waits for the next range of a file and hashes it."""
+        while not wait([received], _REPORT_INTERVAL_S).done:
+            self._report(self._counter.fraction)
+        for chunk in received.result():
+            download.digest.update(chunk)
+        self._report(self._counter.fraction)
+
+    def _receive(self, download: _Download, start: int, end: int) -> list[bytes]:
+        """Receives and writes a range; after a broken connection only what is missing."""
+        chunks: list[bytes] = []
+        broken: CloudError | None = None
+        with download.path.open("r+b") as file:
+            file.seek(start)
+            for _ in range(_ATTEMPTS):
+                try:
+                    with contextlib.closing(download.open_range(start, end - 1)) as body:
+                        while start < end and (chunk := _read(body)):
+                            if self._stopped.is_set():
+                                raise CancelledError
+                            file.write(chunk)
+                            chunks.append(chunk)
+                            start += len(chunk)
+                            self._counter.add(len(chunk))
+                except CloudError as error:
+                    broken = error
+                if start == end:
+                    return chunks
+        raise CloudError(
+            "the mirror's answers kept ending too early",
+            where=download.path.name,
+            remedy=broken.remedy if broken else None,
+        ) from broken
+
+
+class _Counter:
+    """Counts bytes for several threads.
+
+    Args:
+        total: what there is to count.
+        report: called with the fraction after each step.
+    """
+
+    def __init__(self, total: int, report: Callable[[float], None] | None = None) -> None:
+        self._total = total
+        self._report = report
+        self._count = 0
+        self._lock = threading.Lock()
+
+    @property
+    def fraction(self) -> float:
+        """How much is done, 0 to 1."""
+        return self._count / max(self._total, 1)
+
+    def add(self, count: int) -> None:
+        """Counts some bytes more."""
+        with self._lock:
+            self._count += count
+            if self._report:
+                self._report(self.fraction)
+
+
+def _read(body: Any) -> bytes:
+    """The next bytes of a response, as they were sent; none at its end."""
+    with _translate_stream_errors():
+        return bytes(body.read(_CHUNK_BYTES))
+
+
+def _inside(directory: Path, name: str) -> Path:
+    """Where a file of an engine goes.
+
+    Raises:
+        EngineError: the name leads out of the engine's directory.
+    """
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or name in ("", MANIFEST, BUILD_RECORD):
+        raise EngineError("is no name for a file of an engine", where=repr(name))
+    return directory / path
+
+
+@contextlib.contextmanager
+def _translate_stream_errors() -> Iterator[None]:
+    """Turns what is raised while a body is read into a `CloudError`.
+
+    Raises:
+        CloudError: the connection broke.
+    """
+    try:
+        yield
+    except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
+        raise CloudError(
+            "the connection to the mirror broke", remedy="check the network and run again"
+        ) from error

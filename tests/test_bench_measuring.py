@@ -1,11 +1,13 @@
-"""How benchmarks judge what they measured, and how they measure memory; no times are asserted."""
+"""How benchmarks judge what they measured, and how they measure; no times are asserted."""
 
 import sys
 
 import pytest
 
 from scripts.bench.processes import BenchError, peak_anonymous_mib, run
+from scripts.bench.prompts import BATCHES, NEW_TOKENS, Load
 from scripts.bench.results import LessThan, Result, TimesAsLong, TimesBetter
+from scripts.bench.served import read_profile
 
 MIB = 1 << 20
 
@@ -73,3 +75,74 @@ def test_a_mapped_file_does_not_count(tmp_path):
 def test_a_failing_program_is_told_with_its_last_line(tmp_path):
     with pytest.raises(BenchError, match="disk on fire"):
         run(python("import sys; print('fine'); sys.exit('disk on fire')"), tmp_path)
+
+
+def profile(answers=3, shortest=NEW_TOKENS, longest=NEW_TOKENS):
+    """What aiperf 0.13.0 exports, as far as it is read."""
+    return {
+        "request_count": {"unit": "requests", "avg": float(answers)},
+        "output_sequence_length": {"unit": "tokens", "min": shortest, "max": longest},
+        "output_token_throughput": {"unit": "tokens/sec", "avg": 120.5},
+        "time_to_first_token": {"unit": "ms", "avg": 90.0, "p50": 80.0},
+        "inter_token_latency": {"unit": "ms", "avg": 12.0, "p50": 11.0},
+    }
+
+
+def test_medians_and_the_rate_are_taken_from_aiperfs_export():
+    assert read_profile(profile(), requests=3) == {
+        "output_token_throughput": 120.5,
+        "time_to_first_token": 80.0,
+        "inter_token_latency": 11.0,
+    }
+
+
+@pytest.mark.parametrize(
+    "other", [{"answers": 2}, {"shortest": NEW_TOKENS - 1}, {"longest": NEW_TOKENS + 1}]
+)
+def test_missing_answers_and_other_lengths_are_no_measurement(other):
+    with pytest.raises(BenchError, match="aiperf got"):
+        read_profile(profile(**other), requests=3)
+
+
+def test_no_text_of_any_load_begins_like_another():
+    loads = [Load(streams) for streams in BATCHES]
+    beginnings = [text[:20] for load in loads for text in (*load.warm_up, *load.prompts)]
+    assert len(set(beginnings)) == len(beginnings)
+    assert [len(load.warm_up) for load in loads] == list(BATCHES)
+
+
+class CountingPipeline:
+    """Passes on to a real pipeline, and keeps the most requests that were under way at once."""
+
+    def __init__(self, pipeline):
+        self._pipeline = pipeline
+        self._handles = []
+        self.most = 0
+
+    def add_request(self, *arguments):
+        self._handles.append(self._pipeline.add_request(*arguments))
+        running = [each for each in self._handles if each.get_status().name == "RUNNING"]
+        self.most = max(self.most, len(running))
+        return self._handles[-1]
+
+    def step(self):
+        self._pipeline.step()
+
+
+def test_the_bare_pipeline_keeps_its_streams_and_answers_in_full(make_repository):
+    import openvino_genai as genai
+
+    from scripts.bench.generate_with_genai import generate, measure
+
+    engine = make_repository("generate") / "tensorrt_llm" / "1"
+    pipeline = CountingPipeline(
+        genai.ContinuousBatchingPipeline(str(engine), genai.SchedulerConfig(), "CPU")
+    )
+    load = Load(2)
+    streams = generate(pipeline, load.prompts, 2, 6)
+    assert [each.tokens for each in streams] == [6] * len(load.prompts)
+    assert all(each.started < each.first < each.last for each in streams)
+    assert pipeline.most == 2
+    figures = measure(pipeline, load, 6)
+    assert list(figures) == list(read_profile(profile(), requests=3))
+    assert all(value > 0 for value in figures.values())

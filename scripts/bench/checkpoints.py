@@ -34,12 +34,12 @@ _POOL_ELEMENTS = 1 << 24
 
 def small_checkpoint(workplace: Workplace) -> Path:
     """136 million parameters in float32; see scripts/make_benchmark_checkpoint.py."""
-    place = workplace.directory / "checkpoints" / "falcon-136m"
-    if not place.is_dir():
-        print(f"making {place}", flush=True)
+    path = workplace.directory / "checkpoints" / "falcon-136m"
+    if not path.is_dir():
+        print(f"making {path}", flush=True)
         script = workplace.root / "scripts" / "make_benchmark_checkpoint.py"
-        run([workplace.python, script, place], workplace.root)
-    return place
+        run([workplace.python, script, path], workplace.root)
+    return path
 
 
 def large_checkpoint(workplace: Workplace) -> Path:
@@ -47,12 +47,12 @@ def large_checkpoint(workplace: Workplace) -> Path:
 
     Its values repeat, which makes it quick to write and changes nothing of what a build costs.
     """
-    place = workplace.directory / "checkpoints" / "falcon-7b-4-layers"
-    if place.is_dir():
-        return place
+    path = workplace.directory / "checkpoints" / "falcon-7b-4-layers"
+    if path.is_dir():
+        return path
     small = small_checkpoint(workplace)
-    print(f"making {place}", flush=True)
-    with replaced_directory(place) as directory:
+    print(f"making {path}", flush=True)
+    with replaced_directory(path) as directory:
         config = json.loads((small / "config.json").read_text(encoding="utf-8"))
         write_json(directory / "config.json", config | _LARGE_CONFIG)
         tokenizer = json.loads((small / "tokenizer.json").read_text(encoding="utf-8"))
@@ -62,7 +62,7 @@ def large_checkpoint(workplace: Workplace) -> Path:
             (directory / name).write_bytes((small / name).read_bytes())
         with (directory / "model.safetensors").open("wb") as file:
             _write_tensors(file)
-    return place
+    return path
 
 
 def _extend_vocabulary(model: dict[str, Any], size: int) -> None:
@@ -89,8 +89,8 @@ def _write_tensors(file: BinaryIO) -> None:
     normal = np.random.default_rng(0).standard_normal(_POOL_ELEMENTS, dtype=np.float32) / 64
     pool = (normal.view(np.uint32) >> 16).astype(np.uint16)  # bfloat16 is float32's upper half
     for shape in shapes.values():
-        whole, rest = divmod(math.prod(shape), _POOL_ELEMENTS)
-        for _ in range(whole):
+        copies, rest = divmod(math.prod(shape), _POOL_ELEMENTS)
+        for _ in range(copies):
             file.write(pool.data)
         file.write(pool[:rest].data)
 

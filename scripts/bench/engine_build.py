@@ -20,7 +20,7 @@ _MEMORY_RECIPES = ("cpu", "cpu-bf16")
 
 
 def measure_engine_builds(workplace: Workplace, rounds: int) -> Iterator[Result]:
-    """Each precision's build and whole stage, then the memory that each recipe's stage takes.
+    """Each precision's build and its stage, then the memory that each recipe's stage takes.
 
     The build is what optimum-cli does: from the checkpoint to the engine's files, as a process from
     start to end. The stage is `make engine` with nothing built or remembered yet, which besides

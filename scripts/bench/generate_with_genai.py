@@ -58,7 +58,9 @@ def generate(pipeline: Any, prompts: list[str], streams: int, new_tokens: int) -
     config = genai.GenerationConfig(
         max_new_tokens=new_tokens, ignore_eos=True, do_sample=False, apply_chat_template=False
     )
-    waiting, running, ended = list(reversed(prompts)), [], []
+    waiting = list(reversed(prompts))
+    running: list[Stream] = []
+    ended: list[Stream] = []
     while waiting or running:
         while waiting and len(running) < streams:
             number = len(prompts) - len(waiting)

@@ -111,7 +111,7 @@ def _profile(
         *("--no-server-metrics", "--no-gpu-telemetry", "--export-level", "summary"),
         *("--ui", "none", "--output-artifact-dir", output),
     ]
-    # aiperf 0.13.0 takes no directory for a tokenizer when it is told to be offline.
+    # aiperf 0.13.0 accepts no directory as a tokenizer while the hub is said to be offline.
     run(command, directory, {"HF_HUB_OFFLINE": ""})
     exported = (output / "profile_export_aiperf.json").read_text(encoding="utf-8")
     return read_profile(json.loads(exported), requests=len(load.prompts))
@@ -127,7 +127,7 @@ def read_profile(profile: Mapping[str, Any], requests: int) -> dict[str, float]:
     lengths = profile["output_sequence_length"]
     if (answered, lengths["min"], lengths["max"]) != (requests, NEW_TOKENS, NEW_TOKENS):
         raise BenchError(
-            f"aiperf had {answered:.0f} of {requests} answers, with {lengths['min']:.0f} to"
+            f"aiperf got {answered:.0f} of {requests} answers, with {lengths['min']:.0f} to"
             f" {lengths['max']:.0f} tokens instead of {NEW_TOKENS}"
         )
     return {

@@ -97,7 +97,7 @@ async def _generate(clients: Clients) -> None:
     status, answer = await post(
         clients, _GENERATE, {"text_input": prompt, "max_tokens": _ENOUGH_TOKENS}
     )
-    require_equal(f"the status of a whole answer ({answer})", status, 200)
+    require_equal(f"the status of a complete answer ({answer})", status, 200)
     clients.references.require(prompt, answer["text_output"])
     require_equal("finish_reason", answer["finish_reason"], "stop")
     require_equal("tokens", answer["completion_tokens"], clients.references.tokens(prompt))

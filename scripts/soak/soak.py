@@ -173,7 +173,7 @@ def soak(repository: Path, directory: Path, seconds: float, report: Report) -> S
         repository: an assembled one.
         directory: for the server's log and image.
         seconds: how long the load lasts, besides its warm-up.
-        report: is told the phase, how much of it is done (0 to 1), and its figures.
+        report: takes the phase, how much of it is done (0 to 1), and its figures.
 
     Raises:
         SoakError: the load does not run.

@@ -1,6 +1,10 @@
 """A local Oracle Cloud: enough of OCI to take a model from artifact to an answering deployment.
 
 A program of its own (`python -m local_oci --help`), spoken to only over HTTP by the `oci` SDK.
-Each service is a subpackage with the same rooms: `routes` (URLs and HTTP), `models` (what travels
-and what is stored), `rules` (documented limits), `workflows` (what a work request does).
+Below `services` each service has the same rooms: `routes` (URLs and HTTP), `models` (what travels
+and what is stored), `store`, and `commands` or `workflows` (what is done).
 """
+
+# Goes up when a server that still runs cannot work with the files of a newer version: it starts
+# programs by their paths, and reads tables such as shapes.toml when it first needs them.
+GENERATION = 2

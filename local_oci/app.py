@@ -11,72 +11,62 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
-import local_oci.catalog.metadatum_routes
-import local_oci.catalog.routes
-import local_oci.catalog.version_set_routes
-import local_oci.deployments.routes
-import local_oci.faults.routes
-import local_oci.invocation.routes
-import local_oci.logs.data_routes
-import local_oci.logs.routes
-import local_oci.object_storage.routes
-import local_oci.registry.routes
-import local_oci.registry.token_routes
-import local_oci.resource_search.routes
-import local_oci.service_limits.routes
-import local_oci.sessions.routes
-import local_oci.users.routes
-import local_oci.users.tenancy_routes
-import local_oci.work_requests.routes
-from local_oci.catalog.workflows import (
+from local_oci.http.errors import ServiceError, method_not_allowed, no_such_operation
+from local_oci.http.messages import error_response
+from local_oci.http.middleware import Authentication, RequestIds, log_refusal
+from local_oci.http.retry_tokens import forget_old_tokens
+from local_oci.services.catalog import metadata_routes, version_set_routes
+from local_oci.services.catalog import routes as catalog
+from local_oci.services.catalog.workflows import (
     delete_models_of_version_set,
     export_artifact,
     import_artifact,
 )
-from local_oci.cloud import Cloud
-from local_oci.deployments.workflows import DeploymentWorkflows
-from local_oci.faults.middleware import Faults
-from local_oci.http.errors import ServiceError, method_not_allowed, no_such_operation
-from local_oci.http.middleware import Authentication, RequestIds, log_refusal
-from local_oci.http.responses import error_response
-from local_oci.http.retry_tokens import forget_old_tokens
-from local_oci.work_requests.engine import Work, Workflow
-from local_oci.work_requests.models import Operation
+from local_oci.services.cloud import Cloud
+from local_oci.services.deployments import routes as deployments
+from local_oci.services.deployments.workflows import DeploymentWorkflows
+from local_oci.services.faults import routes as faults
+from local_oci.services.faults.middleware import Faults
+from local_oci.services.invocation import routes as invocation
+from local_oci.services.logs import routes as logs
+from local_oci.services.logs import search_routes
+from local_oci.services.object_storage import routes as object_storage
+from local_oci.services.registry import routes as registry
+from local_oci.services.resource_search import routes as resource_search
+from local_oci.services.service_limits import routes as service_limits
+from local_oci.services.sessions import routes as sessions
+from local_oci.services.users import routes as users
+from local_oci.services.work_requests import routes as work_requests
+from local_oci.services.work_requests.engine import Work, Workflow
+from local_oci.services.work_requests.models import Operation
 
 # The gateway's paths begin with a wildcard, so they come last.
-_SERVICE_ROUTES = [
-    *local_oci.catalog.routes.ROUTES,
-    *local_oci.catalog.metadatum_routes.ROUTES,
-    *local_oci.catalog.version_set_routes.ROUTES,
-    *local_oci.deployments.routes.ROUTES,
-    *local_oci.work_requests.routes.ROUTES,
-    *local_oci.object_storage.routes.ROUTES,
-    *local_oci.logs.routes.ROUTES,
-    *local_oci.logs.data_routes.ROUTES,
-    *local_oci.sessions.routes.ROUTES,
-    *local_oci.users.routes.ROUTES,
-    *local_oci.users.tenancy_routes.ROUTES,
-    *local_oci.service_limits.routes.ROUTES,
-    *local_oci.resource_search.routes.ROUTES,
-    *local_oci.registry.routes.ROUTES,
-    *local_oci.registry.token_routes.ROUTES,
-    *local_oci.invocation.routes.ROUTES,
-]
-_LOCAL_ROUTES = [
-    *local_oci.faults.routes.ROUTES,
-    *local_oci.registry.token_routes.LOCAL_ROUTES,
-    *local_oci.sessions.routes.LOCAL_ROUTES,
-]
-_UNSIGNED_BODIES = [
-    *local_oci.catalog.routes.UNSIGNED_BODIES,
-    *local_oci.catalog.metadatum_routes.UNSIGNED_BODIES,
-    *local_oci.object_storage.routes.UNSIGNED_BODIES,
-]
-_SELF_AUTHENTICATING = (
-    local_oci.registry.token_routes.SELF_AUTHENTICATING
-    | local_oci.sessions.routes.SELF_AUTHENTICATING
+_SERVICES = (
+    catalog,
+    metadata_routes,
+    version_set_routes,
+    deployments,
+    work_requests,
+    object_storage,
+    logs,
+    search_routes,
+    sessions,
+    users,
+    service_limits,
+    resource_search,
+    registry,
+    invocation,
 )
+_SERVICE_ROUTES: list[Route] = [route for service in _SERVICES for route in service.ROUTES]
+_LOCAL_ROUTES = [*faults.ROUTES, *registry.LOCAL_ROUTES, *sessions.LOCAL_ROUTES]
+_UNSIGNED_BODIES = [
+    *catalog.UNSIGNED_BODIES,
+    *metadata_routes.UNSIGNED_BODIES,
+    *object_storage.UNSIGNED_BODIES,
+]
+_SELF_AUTHENTICATING = registry.SELF_AUTHENTICATING | sessions.SELF_AUTHENTICATING
 
 
 def build_app(cloud: Cloud) -> Starlette:
@@ -101,6 +91,7 @@ def build_app(cloud: Cloud) -> Starlette:
         lifespan=_lifespan,
     )
     app.state.cloud = cloud
+    app.state.database = cloud.database  # for opc-retry-token
     return app
 
 

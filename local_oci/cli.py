@@ -11,7 +11,10 @@ from pathlib import Path
 from local_oci.contract_check import command as check_image
 from local_oci.daemon import (
     ALREADY_SERVED,
+    AlreadyServedError,
     DaemonError,
+    ServeError,
+    ServeOptions,
     require_registry,
     running_endpoint,
     start,
@@ -19,10 +22,9 @@ from local_oci.daemon import (
 )
 from local_oci.home import Home
 from local_oci.limits import START_TIMEOUT_SECONDS, STOP_GRACE_SECONDS
-from local_oci.options import AlreadyServedError, ServeError, ServeOptions
 from local_oci.runtime.images import ProcessImages
 from local_oci.runtime.isolation import AUTO, Isolation
-from local_oci.sessions import command as session
+from local_oci.services.sessions import command as session
 
 _NOT_RUNNING = 3  # as `service status` has it (LSB)
 

@@ -1,7 +1,7 @@
-"""A detached server, seen from outside: start it, stop it, ask for it.
+"""A detached server, seen from outside: how to serve, start it, stop it, ask for it.
 
-Whether a server runs is told by its lock alone. The process id in the lock's file is believed
-only while the lock is held, and then it is the holder's.
+A server runs if its lock is held. The process id in the lock's file counts only while the lock is
+held, and then it is the holder's.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.client import HTTPResponse
 from pathlib import Path
 
 import local_oci
 from local_oci.home import Home, HomeError, Lock, is_locked
 from local_oci.limits import STOP_GRACE_SECONDS
-from local_oci.runtime.docker_engine import EngineError
-from local_oci.runtime.docker_leftovers import remove_left_containers
+from local_oci.runtime.docker_engine import EngineError, remove_left_containers
 
 ALREADY_SERVED = 3  # exit status of `serve` when another process has the directory
 
@@ -34,6 +34,39 @@ _HOLDER_TIMEOUT_SECONDS = 1.0
 _POLL_SECONDS = 0.02
 
 
+class ServeError(Exception):
+    """Why a cloud cannot be served; one sentence."""
+
+
+class AlreadyServedError(ServeError):
+    """Another process serves the directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """How to serve a cloud.
+
+    Args:
+        home: its directory.
+        host: address to listen on.
+        port: port to listen on; 0 for that of the last run, or any free one.
+        images: process images to register.
+        isolation: "auto", "namespaces" or "plain".
+        start_timeout: seconds that a container has to become healthy.
+        stop_grace: seconds between SIGTERM and SIGKILL when a container is stopped.
+        registry: whether to serve a container registry as well; a home that had one has one.
+    """
+
+    home: Home
+    host: str
+    port: int
+    images: Mapping[str, Path]
+    isolation: str
+    start_timeout: float
+    stop_grace: int
+    registry: bool
+
+
 class DaemonError(Exception):
     """Why a server could not be started or stopped; one sentence."""
 
@@ -41,12 +74,8 @@ class DaemonError(Exception):
 def start(home: Home, serve_arguments: Sequence[str]) -> str:
     """Start `serve` in a session of its own, or find the server that runs; return its endpoint.
 
-    Args:
-        home: the cloud's directory.
-        serve_arguments: command-line arguments of `serve`.
-
     Raises:
-        DaemonError: it did not start; nothing is left running.
+        DaemonError: it did not start, and nothing is left running; or another version serves.
     """
     try:
         home.prepare()
@@ -55,7 +84,13 @@ def start(home: Home, serve_arguments: Sequence[str]) -> str:
     server: subprocess.Popen[bytes] | None = None
     deadline = time.monotonic() + _START_TIMEOUT_SECONDS
     while time.monotonic() < deadline:
-        if endpoint := running_endpoint(home):
+        if running := _running_server(home):
+            endpoint, generation = running
+            if generation != local_oci.GENERATION:
+                raise DaemonError(
+                    f"{home.root} is served by another version of local_oci; stop it, and start it "
+                    f"again: {sys.executable} -m local_oci stop --directory {home.root}"
+                )
             return endpoint
         if server is None or server.poll() == ALREADY_SERVED:
             if not is_locked(home.lock):
@@ -97,15 +132,21 @@ def stop(home: Home) -> bool:
 
 def running_endpoint(home: Home) -> str | None:
     """The endpoint of the server that runs and answers, if there is one."""
+    server = _running_server(home)
+    return None if server is None else server[0]
+
+
+def _running_server(home: Home) -> tuple[str, int | None] | None:
+    """Endpoint and generation of the server that runs and answers, if there is one."""
     if not is_locked(home.lock) or not home.endpoint.exists():
         return None
     endpoint = home.endpoint.read_text()
     try:
         with _open(f"{endpoint}/_local/health") as response:
-            directory = json.load(response)["directory"]
+            health = json.load(response)
     except (OSError, ValueError):
         return None
-    return endpoint if directory == str(home.root) else None
+    return (endpoint, health.get("generation")) if health["directory"] == str(home.root) else None
 
 
 def require_registry(endpoint: str) -> None:

@@ -13,21 +13,18 @@ from collections.abc import Iterator
 import uvicorn
 
 from local_oci.app import build_app
-from local_oci.cloud import build_cloud
-from local_oci.faults.file import FaultFile, FaultFileError
+from local_oci.daemon import AlreadyServedError, ServeError, ServeOptions
 from local_oci.home import Home, HomeError, Lock
-from local_oci.http.connection import GatewayProtocol
+from local_oci.http.protocol import GatewayProtocol
 from local_oci.identity import load_or_create
-from local_oci.options import AlreadyServedError, ServeError, ServeOptions
-from local_oci.registry.process import RegistryError
 from local_oci.runtime.artifact import remove_tree
-from local_oci.runtime.docker_engine import EngineError
-from local_oci.runtime.docker_leftovers import remove_left_containers
+from local_oci.runtime.docker_engine import EngineError, remove_left_containers
 from local_oci.runtime.images import ProcessImages
-from local_oci.runtime.isolation import Isolation
-from local_oci.runtime.probe import choose_isolation
+from local_oci.runtime.isolation import Isolation, IsolationError, choose_isolation
 from local_oci.runtime.process import ProcessRunner
-from local_oci.runtime.runner import StartError
+from local_oci.services.cloud import build_cloud
+from local_oci.services.faults.plan import FaultFile, FaultFileError
+from local_oci.services.registry.process import RegistryError
 
 # Another command may hold the lock for an instant, to see whether it is held.
 _LOCK_TIMEOUT_SECONDS = 1.0
@@ -59,7 +56,7 @@ def serve(options: ServeOptions) -> None:
     listener = _listen(options)
     try:
         isolation = choose_isolation(home, options.isolation)
-    except StartError as error:
+    except IsolationError as error:
         raise ServeError(str(error)) from error
     with _announced(home, listener) as endpoint:
         asyncio.run(_serve(options, isolation, listener, endpoint))

@@ -32,8 +32,8 @@ _SERVER_MODULES = frozenset(
     {
         "tests/docker/test_openai_serving.py",
         "tests/local_oci/test_cli.py",
-        "tests/local_oci/test_isolation.py",
-        "tests/local_oci/test_sessions.py",
+        "tests/local_oci/runtime/test_isolation.py",
+        "tests/local_oci/services/test_sessions.py",
         "tests/model_repository/test_families.py",
         "tests/model_repository/test_front_model.py",
         "tests/model_repository/test_slots.py",

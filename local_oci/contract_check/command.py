@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
-from local_oci.contract_check.request import CheckRequest
+from local_oci.contract_check.report import CheckRequest
 from local_oci.limits import START_TIMEOUT_SECONDS, STOP_GRACE_SECONDS
 
 VERB = "check-image"

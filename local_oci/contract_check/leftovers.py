@@ -1,18 +1,26 @@
-"""Finds and removes containers that killed checks left in a Docker engine.
+"""What a check leaves when it is killed, which the next check removes: containers and a directory.
 
-Each names its process in a label. A process id is given to a new process some day, so the kernel's
-boot id, the namespace of the id and the process's start stand beside it (proc(5)).
+Each container names its process in a label. A process id is given to a new process some day, so
+the kernel's boot id, the namespace of the id and the process's start are beside it (proc(5)).
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import stat
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+from local_oci.home import Lock, is_locked
+from local_oci.runtime.artifact import remove_tree
 from local_oci.runtime.docker_engine import connect, engine_errors_told
 
 _LABEL = "local_oci.check"
+_PREFIX = "local_oci-check-"
+# Held as long as the check runs; the kernel lets go of it whatever ends the process.
+_LOCK = "lock"
 
 
 def owner_labels() -> dict[str, str]:
@@ -34,12 +42,12 @@ def remove_left_containers() -> None:
         containers = client.containers.list(all=True, sparse=True, filters={"label": _LABEL})
         for container in containers:
             owner = container.attrs["Labels"][_LABEL]
-            if _is_left(owner, running=container.attrs["State"] == "running"):
+            if _is_left_container(owner, running=container.attrs["State"] == "running"):
                 with contextlib.suppress(APIError):  # another check removes it as well
                     container.remove(force=True, v=True)
 
 
-def _is_left(owner: str, *, running: bool) -> bool:
+def _is_left_container(owner: str, *, running: bool) -> bool:
     """Whether a container's process has surely ended, by its label."""
     words = owner.split()
     if len(words) != 4:
@@ -76,3 +84,39 @@ def _boot() -> str:
 
 def _namespace() -> str:
     return str(Path("/proc/self/ns/pid").readlink())
+
+
+# --- the directory that a check unpacks into --------------------------------------------------
+
+
+@contextlib.contextmanager
+def check_directory() -> Iterator[Path]:
+    """A new directory for temporary files, which is removed afterwards. Blocks.
+
+    Those of checks that have ended without removing theirs are removed first.
+    """
+    _remove_left_directories()
+    directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    lock = Lock(directory / _LOCK)
+    lock.acquire()
+    try:
+        yield directory
+    finally:
+        remove_tree(directory)
+        lock.release()
+
+
+def _remove_left_directories() -> None:
+    for directory in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):  # another check removes it as well
+            if _is_left_directory(directory):
+                remove_tree(directory)
+
+
+def _is_left_directory(directory: Path) -> bool:
+    """Whether it is a directory of this user's whose check has ended."""
+    status = directory.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        return False
+    lock = directory / _LOCK
+    return lock.exists() and not is_locked(lock)  # one without a lock is being made

@@ -1,4 +1,4 @@
-"""What a check found, for people and as JSON. Pure."""
+"""What is to be checked, and what was found, for people and as JSON. Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,34 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRequest:
+    """An image with an artifact, configured as a deployment would be.
+
+    Args:
+        image: reference of an image that the Docker engine has or can pull.
+        artifact: zip archive or directory.
+        entrypoint: as in the deployment's configuration.
+        cmd: as in the deployment's configuration.
+        server_port: port of the inference server.
+        health_port: port of the health check.
+        environment: the user's variables.
+        timeout: seconds that the container has to become healthy.
+        stop_grace: seconds that it has to end after SIGTERM.
+    """
+
+    image: str
+    artifact: Path
+    entrypoint: tuple[str, ...]
+    cmd: tuple[str, ...]
+    server_port: int
+    health_port: int
+    environment: dict[str, str]
+    timeout: float
+    stop_grace: int
 
 
 class Outcome(StrEnum):
@@ -18,14 +46,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The outcome of one check.
-
-    Args:
-        check: its name.
-        outcome: how it came out.
-        text: what was seen, in one sentence.
-        remedy: what to do about it.
-    """
+    """The outcome of one check."""
 
     check: str
     outcome: Outcome

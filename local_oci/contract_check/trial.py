@@ -1,26 +1,39 @@
-"""One run of the container: is it healthy, what does it listen on, what did it write."""
+"""One run of the container: is it healthy, what does it listen on, what did it write.
+
+A container that is not healthy is run again with one constraint less at a time, to find out why.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
-from local_oci.contract_check.engine_image import EngineImage
 from local_oci.contract_check.leftovers import owner_labels
-from local_oci.contract_check.request import CheckRequest
-from local_oci.contract_check.sockets import ListeningSocket, listening_sockets
-from local_oci.deployments.contract import health_path
+from local_oci.contract_check.report import CheckRequest, Finding, violation
 from local_oci.limits import DEFAULT_SHM_SIZE, DEPLOYED_MODEL_PATH
-from local_oci.runtime.docker_container import Confinement, DockerContainer, start_container
-from local_oci.runtime.docker_model_copy import written_files
+from local_oci.runtime.docker_container import (
+    Confinement,
+    DockerContainer,
+    start_container,
+    written_files,
+)
+from local_oci.runtime.docker_engine import connect, engine_errors_told
 from local_oci.runtime.health import EndedError, UnhealthyError, wait_until_healthy
 from local_oci.runtime.runner import Launch, StartError, Stream
+from local_oci.services.deployments.rules import health_path
 
+_ROOT = frozenset({"", "0", "root"})
+_CURL_SECONDS = 30
+_LISTENING = "0A"  # TCP_LISTEN, linux/net/tcp_states.h
+_LOOPBACK_6 = "00000000000000000000000001000000"
+_MAPPED_4 = "0000000000000000FFFF0000"
+_LOOPBACK_4_END = "7F"  # the first of 127.0.0.1's bytes comes last
 _KEPT_LINES = 20
 # A server may open its port a moment after the port of the health check.
 _PORT_SECONDS = 5.0
@@ -31,6 +44,126 @@ _SERVICE_VARIABLES = {
     "MODEL_DEPLOYMENT_OCID": "ocid1.datasciencemodeldeployment.oc1..check",
     "TENANCY_OCID": "ocid1.tenancy.oc1..check",
 }
+_SHOWN = 3
+# Any user that is not root; this one is "nonroot" of distroless images.
+UNPRIVILEGED_USER = "65532:65532"
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineImage:
+    """What matters of an image.
+
+    Args:
+        id: by which the engine finds it, whatever its reference means by then.
+        platform: such as "linux/amd64".
+        user: its USER; empty for root.
+        command: its ENTRYPOINT and CMD.
+    """
+
+    id: str
+    platform: str
+    user: str
+    command: tuple[str, ...]
+
+    @property
+    def runs_as_root(self) -> bool:
+        """Whether its containers run as root."""
+        return self.user.partition(":")[0] in _ROOT
+
+
+def find_image(reference: str) -> EngineImage | None:
+    """An image that the engine has. Blocks.
+
+    Raises:
+        EngineError: no engine answers.
+    """
+    from docker.errors import APIError
+
+    with contextlib.closing(connect()) as client, engine_errors_told():
+        try:
+            attributes: dict[str, Any] = client.images.get(reference).attrs
+        except APIError:  # unknown, or no reference at all
+            return None
+    configuration = attributes.get("Config") or {}
+    return EngineImage(
+        id=attributes["Id"],
+        platform=f"{attributes['Os']}/{attributes['Architecture']}",
+        user=configuration.get("User") or "",
+        command=(*(configuration.get("Entrypoint") or ()), *(configuration.get("Cmd") or ())),
+    )
+
+
+def has_curl(image: EngineImage) -> bool:
+    """Whether curl can be run in a container of the image. Blocks.
+
+    Raises:
+        EngineError: no engine answers.
+    """
+    from docker.errors import APIError
+
+    with contextlib.closing(connect()) as client, engine_errors_told():
+        container = client.containers.create(
+            image.id,
+            entrypoint=["curl"],
+            command=["--version"],
+            network_disabled=True,
+            labels=owner_labels(),
+        )
+        try:
+            container.start()
+            return bool(container.wait(timeout=_CURL_SECONDS)["StatusCode"] == 0)
+        except APIError:
+            return False
+        finally:
+            container.remove(force=True, v=True)
+
+
+# --- listening sockets, read from the host's /proc: proc_pid_net(5) ---------------------------
+
+
+class ListeningSocket(NamedTuple):
+    """A TCP socket that accepts connections; `loopback` if only from the container itself."""
+
+    port: int
+    loopback: bool
+
+
+def listening_sockets(process: int, container: str) -> frozenset[ListeningSocket] | None:
+    """The listening sockets of a container.
+
+    Args:
+        process: id of its first process, as the engine tells it.
+        container: its id.
+
+    Returns:
+        None where that process cannot be seen: the engine is not on this machine.
+    """
+    directory = Path(f"/proc/{process}")
+    try:
+        if container not in (directory / "cgroup").read_text():
+            return None
+        tables = [(directory / "net" / name).read_text() for name in ("tcp", "tcp6")]
+    except OSError:
+        return None
+    return frozenset(socket for table in tables for socket in parse(table))
+
+
+def parse(table: str) -> list[ListeningSocket]:
+    """The listening sockets in the text of /proc/net/tcp or tcp6."""
+    found = []
+    for line in table.splitlines()[1:]:
+        _, local, _, state, *_ = line.split()
+        if state == _LISTENING:
+            address, _, port = local.partition(":")
+            found.append(ListeningSocket(int(port, 16), _is_loopback(address)))
+    return found
+
+
+def _is_loopback(address: str) -> bool:
+    is_v4 = len(address) == 8 or address.startswith(_MAPPED_4)
+    return address == _LOOPBACK_6 or (is_v4 and address.endswith(_LOOPBACK_4_END))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,3 +302,69 @@ def _changes(diff: Iterable[dict[str, Any]]) -> list[str]:
     return [
         str(path) for path in sorted(paths - above - mounts, key=lambda p: (p.suffix == ".pyc", p))
     ]
+
+
+# --- why a container is not healthy -----------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Relaxation:
+    """A run with fewer constraints: what it has and what it is."""
+
+    what: str
+    confinement: Confinement
+
+
+async def diagnose(subject: Subject, strict: Confinement, note: Note) -> Finding | None:
+    """Find the constraint that keeps a container from being healthy.
+
+    Returns:
+        The violation; None if it is not healthy without constraints either.
+    """
+    for relaxation in _relaxations(strict, subject.image.runs_as_root):
+        note(f"not healthy; trying again {relaxation.what}")
+        trial = await run_trial(subject, relaxation.confinement)
+        if trial.healthy:
+            return _relaxed_finding(trial, relaxation.confinement)
+    return None
+
+
+def _relaxations(strict: Confinement, image_runs_as_root: bool) -> Iterator[_Relaxation]:
+    yield _Relaxation(
+        "with a writable copy of the artifact", replace(strict, read_only_model=False)
+    )
+    yield _Relaxation("with a writable root file system", replace(strict, read_only_root=False))
+    free = replace(strict, read_only_model=False, read_only_root=False)
+    if image_runs_as_root:
+        as_root = replace(strict, user=None, capabilities=True)
+        yield _Relaxation("as root", as_root)
+        free = replace(free, user=None, capabilities=True)
+    yield _Relaxation("without any of these constraints", free)
+
+
+def _relaxed_finding(trial: Trial, relaxed: Confinement) -> Finding:
+    """What the run that was healthy says, by what it wrote."""
+    if trial.written_model or (not relaxed.read_only_model and relaxed.read_only_root):
+        return violation(
+            "artifact",
+            f"wrote under {DEPLOYED_MODEL_PATH}: {_some(trial.written_model)}",
+            "write to /tmp, or put the file into the artifact; there it is mounted read-only",
+        )
+    if trial.written_root or not relaxed.read_only_root:
+        return violation(
+            "file system",
+            f"wrote {_some(trial.written_root)} (docker diff)",
+            "write to /tmp, for instance with HOME=/tmp among the variables",
+        )
+    return violation(
+        "user",
+        "needs root",
+        "give the image a USER that is not root, and that user what it has to read",
+    )
+
+
+def _some(paths: tuple[str, ...]) -> str:
+    if not paths:
+        return "something that is gone again"
+    more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
+    return ", ".join(paths[:_SHOWN]) + more

@@ -8,13 +8,7 @@ from __future__ import annotations
 
 
 class ServiceError(Exception):
-    """A refused request.
-
-    Args:
-        status: HTTP status.
-        code: Oracle's error code, such as "IncorrectState".
-        message: a sentence for people.
-    """
+    """A refused request."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)

@@ -1,36 +1,35 @@
-"""What happens to every request before a service sees it: an id, a signature, a checked body."""
+"""ASGI middleware for every request: ids, authentication; and routes for this machine alone."""
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import re
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import wraps
 
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from local_oci.http.errors import ServiceError, length_required, payload_too_large
-from local_oci.http.responses import error_response
+from local_oci.http.errors import ServiceError, length_required, not_found, payload_too_large
+from local_oci.http.messages import error_response
 from local_oci.http.signatures import SignedRequest, check_body, verify
 from local_oci.identity import Identity
 from local_oci.limits import MAX_PAYLOAD_BYTES
-from local_oci.storage.ids import new_request_id, now
+from local_oci.storage.records import new_request_id, now
 
 LOCAL_PREFIX = "/_local/"
 
 _METHODS_WITH_SIGNED_BODY = frozenset({"POST", "PUT", "PATCH"})
 _log = logging.getLogger("local_oci.requests")
+Handler = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
 class UnsignedBody:
-    """An operation whose body the SDK streams, so that no signature covers it.
-
-    Args:
-        method: HTTP method.
-        path: pattern of the whole path.
-    """
+    """An operation whose body the SDK streams, so that no signature covers it."""
 
     method: str
     path: re.Pattern[str]
@@ -172,3 +171,16 @@ def _target(scope: Scope) -> str:
     query = scope["query_string"]
     path: str = scope["raw_path"].decode("latin-1")
     return f"{path}?{query.decode('latin-1')}" if query else path
+
+
+def from_here(handler: Handler) -> Handler:
+    """Refuse callers from other machines, as if there were nothing."""
+
+    @wraps(handler)
+    async def guarded(request: Request) -> Response:
+        client = request.client
+        if client is None or not ipaddress.ip_address(client.host).is_loopback:
+            raise not_found()
+        return await handler(request)
+
+    return guarded

@@ -17,8 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from local_oci.http.errors import invalid_parameter
-from local_oci.http.requests import integer_query
-from local_oci.http.responses import json_response, next_page_header, records_response
+from local_oci.http.messages import integer_query, json_response, next_page_header, records_response
 from local_oci.limits import DEFAULT_PAGE, MAX_PAGE
 from local_oci.storage.records import Record, Resource, WireModel
 

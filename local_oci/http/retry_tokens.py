@@ -15,7 +15,6 @@ from functools import wraps
 from starlette.requests import Request
 from starlette.responses import Response
 
-from local_oci.cloud import cloud_of
 from local_oci.http.errors import ServiceError
 from local_oci.limits import RETRY_TOKEN_LIFETIME
 from local_oci.storage.database import Database
@@ -25,11 +24,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 def once(create: Create) -> Handler:
-    """Make a create handler honour `opc-retry-token`.
-
-    Args:
-        create: takes the request and its body, and makes the resource.
-    """
+    """Make a create handler honour `opc-retry-token`."""
 
     @wraps(create)
     async def handler(request: Request) -> Response:
@@ -37,7 +32,7 @@ def once(create: Create) -> Handler:
         token = request.headers.get("opc-retry-token")
         if token is None:
             return create(request, body)
-        database = cloud_of(request).database
+        database: Database = request.app.state.database
         digest = hashlib.sha256(body).hexdigest()
         earlier = _recall(database, create.__name__, token, digest)
         if earlier is not None:

@@ -20,9 +20,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from local_oci.http.errors import ServiceError, not_authenticated
-from local_oci.identity import Identity
+from local_oci.identity import KEY_ID_PREFIX, Identity, session_key
 from local_oci.limits import MAX_CLOCK_SKEW
-from local_oci.sessions.tokens import KEY_ID_PREFIX, session_key
 
 _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
 _ALWAYS_SIGNED = frozenset({"(request-target)", "host"})
@@ -48,11 +47,6 @@ class SignedRequest:
 
 def verify(request: SignedRequest, identity: Identity, now: datetime) -> None:
     """Check who sent a request and that its head is as it was signed.
-
-    Args:
-        request: what arrived.
-        identity: the one user of this cloud, who vouches for sessions as well.
-        now: the server's clock, with a time zone.
 
     Raises:
         ServiceError: 401 NotAuthenticated.

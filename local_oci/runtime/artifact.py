@@ -7,7 +7,7 @@ import stat
 import zipfile
 from pathlib import Path, PurePosixPath
 
-from local_oci.storage.segments import open_content
+from local_oci.storage.blobs import open_content
 
 _UNIX_MODE_SHIFT = 16  # ZIP application note 4.5.7: upper half of the external attributes
 _COPY_BYTES = 1 << 20
@@ -24,7 +24,7 @@ def unpack(archive: Path, target: Path) -> None:
     """Unpack a zip archive into a new directory. Blocks.
 
     Args:
-        archive: the artifact, a file or as `local_oci.storage.segments` has it.
+        archive: the artifact, a file, or a directory for `open_content`.
         target: directory to make; removed again after a failure.
 
     Raises:

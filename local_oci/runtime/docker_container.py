@@ -8,20 +8,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import tarfile
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from local_oci.limits import DEPLOYED_MODEL_PATH
 from local_oci.runtime.docker_engine import EngineError, connect, engine_errors_told
-from local_oci.runtime.docker_model_copy import fill
-from local_oci.runtime.exit_status import describe_exit
-from local_oci.runtime.output import LineReader
-from local_oci.runtime.runner import Address, Launch, StartError, Stream
+from local_oci.runtime.runner import Address, Launch, LineReader, StartError, Stream, describe_exit
 
 if TYPE_CHECKING:
     from docker.client import DockerClient
+    from docker.models.containers import Container
 
 _KEPT_LINES = 20
 # After the engine said that the container is stopped, its last lines are on their way.
@@ -68,12 +69,6 @@ async def start_container(
     launch: Launch, confinement: Confinement, labels: Mapping[str, str], stop_grace: int
 ) -> DockerContainer:
     """Create and start a container.
-
-    Args:
-        launch: what to run; the image is there.
-        confinement: what it may do.
-        labels: by which it can be found.
-        stop_grace: seconds between SIGTERM and SIGKILL when it is stopped.
 
     Raises:
         StartError: no engine answers, or it refuses; nothing is left.
@@ -286,3 +281,55 @@ def _discard(started: _Started) -> None:
         _log.warning("container %s is not removed: %s", started.container.short_id, error)
     finally:
         started.client.close()
+
+
+# --- a copy of the artifact that the container may write to, in a volume of its own -----------
+
+
+class _State(NamedTuple):
+    """What changes when a file is written to."""
+
+    size: int
+    modified: int
+
+
+def fill(container: Container, model: Path) -> None:
+    """Copy an artifact into a container that has not started. Blocks."""
+    with tempfile.TemporaryFile() as file:
+        with tarfile.open(fileobj=file, mode="w") as archive:
+            archive.add(model, arcname=".", filter=_writable)
+        file.seek(0)
+        container.put_archive(DEPLOYED_MODEL_PATH, file)
+
+
+def written_files(container: Container, model: Path) -> list[str]:
+    """Paths below the artifact's that are new, changed or gone, sorted. Blocks."""
+    before = {
+        str(path.relative_to(model)): _State(path.stat().st_size, int(path.stat().st_mtime))
+        for path in model.rglob("*")
+        if path.is_file()
+    }
+    after = _files(container)
+    names = before.keys() | after.keys()
+    return sorted(name for name in names if before.get(name) != after.get(name))
+
+
+def _writable(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.mode |= 0o777 if member.isdir() else 0o666
+    member.mtime = int(member.mtime)
+    return member
+
+
+def _files(container: Container) -> dict[str, _State]:
+    stream, _ = container.get_archive(DEPLOYED_MODEL_PATH)
+    found = {}
+    with tempfile.TemporaryFile() as file:
+        for chunk in stream:
+            file.write(chunk)
+        file.seek(0)
+        with tarfile.open(fileobj=file) as archive:
+            for member in archive:
+                if member.isfile():
+                    name = member.name.partition("/")[2]
+                    found[name] = _State(member.size, int(member.mtime))
+    return found

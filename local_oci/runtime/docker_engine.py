@@ -1,20 +1,28 @@
-"""The door to the Docker engine: a client of it, and its errors in one sentence.
+"""A client of the Docker engine, its errors in one sentence, and containers left there.
 
-The SDK is imported by the functions that need it, since importing it takes time.
+The SDK is imported by the functions that need it, since importing it takes time. A file in the
+cloud's directory names the engines that may hold left containers, so that no engine is asked
+without need, and the right one is asked whatever DOCKER_HOST says by then.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from local_oci.home import Home
 
 if TYPE_CHECKING:
     from docker.client import DockerClient
 
 _TIMEOUT_SECONDS = 60.0
 _NO_ENGINE = "no Docker engine answers{}; start Docker, or name its engine in DOCKER_HOST"
+_HOME_LABEL = "local_oci.home"
+_PROCESS_LABEL = "local_oci.process"
 
 
 class EngineError(Exception):
@@ -60,3 +68,58 @@ def engine_errors_told(host: str = "") -> Iterator[None]:
         if "Permission denied" in str(error):
             raise EngineError("this user may not use the Docker engine") from error
         raise EngineError(_NO_ENGINE.format(f" at {host}" if host else "")) from error
+
+
+# --- containers that a killed cloud left ------------------------------------------------------
+
+
+def labels_of(home: Home) -> dict[str, str]:
+    """The labels of this process's containers."""
+    return {_HOME_LABEL: str(home.root), _PROCESS_LABEL: str(os.getpid())}
+
+
+def remember_engine(home: Home) -> None:
+    """To be called before a container is made in the engine that DOCKER_HOST names."""
+    known = _known_engines(home)
+    if engine_host() not in known:
+        unfinished = home.docker_engines.with_suffix(".new")
+        unfinished.write_text(json.dumps([*known, engine_host()]))
+        unfinished.replace(home.docker_engines)
+
+
+def remove_left_containers(home: Home) -> int:
+    """Remove all containers of a cloud that nobody serves; return how many there were. Blocks.
+
+    Raises:
+        EngineError: an engine that may hold some does not answer.
+    """
+    removed = sum(_remove_from(host, home) for host in _known_engines(home))
+    home.docker_engines.unlink(missing_ok=True)
+    return removed
+
+
+def _known_engines(home: Home) -> list[str]:
+    if not home.docker_engines.exists():
+        return []
+    hosts: list[str] = json.loads(home.docker_engines.read_text())
+    return hosts
+
+
+def _remove_from(host: str, home: Home) -> int:
+    from docker.errors import APIError, NotFound
+
+    with contextlib.closing(connect(host)) as client, engine_errors_told():
+        # Sparse: one that is removed meanwhile must not be an error.
+        containers = client.containers.list(
+            all=True, sparse=True, filters={"label": f"{_HOME_LABEL}={home.root}"}
+        )
+        for container in containers:
+            try:
+                container.remove(force=True, v=True)
+            except NotFound:
+                continue
+            except APIError as error:
+                raise EngineError(
+                    f"container {container.short_id} cannot be removed: {error.explanation}"
+                ) from error
+    return len(containers)

@@ -25,11 +25,6 @@ class UnhealthyError(Exception):
 async def wait_until_healthy(container: Container, path: str, timeout: float) -> None:
     """Ask for health until the answer is good.
 
-    Args:
-        container: whom to ask.
-        path: of the health check.
-        timeout: seconds it may take.
-
     Raises:
         EndedError: it ended.
         UnhealthyError: the time is over.

@@ -17,11 +17,7 @@ _LOCK_TIMEOUT_SECONDS = 10.0
 
 
 class ProcessImages:
-    """The process images of one cloud.
-
-    Args:
-        path: the file that holds them, JSON of reference to directory.
-    """
+    """The process images of one cloud."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -1,8 +1,18 @@
-"""How far a deployment's processes are set apart from the machine."""
+"""How far a deployment's processes are set apart from the machine, and what the machine allows."""
 
 from __future__ import annotations
 
+import logging
+import os
+import tempfile
 from enum import StrEnum
+from pathlib import Path
+
+from local_oci.home import Home
+from local_oci.limits import DEFAULT_SHM_SIZE, DEPLOYED_MODEL_PATH
+from local_oci.runtime import namespaces
+
+_log = logging.getLogger("local_oci.runtime")
 
 
 class Isolation(StrEnum):
@@ -14,3 +24,62 @@ class Isolation(StrEnum):
 
 # The choice of whoever does not choose: namespaces where the machine allows them.
 AUTO = "auto"
+
+
+class IsolationError(Exception):
+    """A kind of isolation that this machine refuses; the text says why."""
+
+
+def choose_isolation(home: Home, wanted: str) -> Isolation:
+    """Turn "auto" into what this machine allows. It forks: to be called before any thread starts.
+
+    Args:
+        home: the cloud's directory.
+        wanted: "auto" or an `Isolation`.
+
+    Raises:
+        IsolationError: namespaces are wanted and this machine refuses them.
+    """
+    if wanted == Isolation.PLAIN:
+        return Isolation.PLAIN
+    refusal = _try_namespaces(home)
+    if not refusal:
+        return Isolation.NAMESPACES
+    if wanted == Isolation.NAMESPACES:
+        raise IsolationError(
+            f"this machine refuses namespaces ({refusal}); use --isolation plain or auto"
+        )
+    _log.warning("isolation is plain: this machine refuses namespaces (%s)", refusal)
+    return Isolation.PLAIN
+
+
+def _try_namespaces(home: Home) -> str:
+    """Have a child do what a keeper does; return what went wrong, or nothing."""
+    with tempfile.TemporaryDirectory(dir=home.deployments) as name:
+        read_end, write_end = os.pipe()
+        child = os.fork()
+        if child == 0:
+            _enter_and_furnish(Path(name), write_end)
+        os.close(write_end)
+        with os.fdopen(read_end) as pipe:
+            refusal = pipe.read()
+        os.waitpid(child, 0)
+        return refusal
+
+
+def _enter_and_furnish(directory: Path, report: int) -> None:
+    """The child's part; it never returns."""
+    model, staging = directory / "model", directory / "staging"
+    try:
+        model.mkdir()
+        staging.mkdir()
+        namespaces.enter()
+        init = os.fork()
+        if init == 0:
+            namespaces.furnish(model, Path(DEPLOYED_MODEL_PATH), staging, DEFAULT_SHM_SIZE)
+        else:
+            os.waitpid(init, 0)
+    except OSError as error:
+        os.write(report, str(error).encode())
+    finally:
+        os._exit(0)

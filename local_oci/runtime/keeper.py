@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from local_oci.runtime import namespaces, syscalls
+from local_oci.runtime import namespaces
 from local_oci.runtime.isolation import Isolation
 
 _COMMAND_NOT_FOUND = 127  # as shells say it
@@ -73,7 +73,7 @@ def main(path: str) -> int:
     """Run the container that a task file describes; return its exit status."""
     task = Task(**json.loads(Path(path).read_text()))
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where nohup started the cloud
-    syscalls.set_parent_death_signal(signal.SIGHUP)
+    namespaces.set_parent_death_signal(signal.SIGHUP)
     if os.getppid() != task.parent:
         return 1
     for descriptor in (task.status_descriptor, task.lock_descriptor):
@@ -112,7 +112,7 @@ def _run_apart(task: Task) -> int:
 
 def _init(task: Task, keeper_alive: int) -> int:
     """Process 1: furnish the namespaces, run relay and command, reap, end with the command."""
-    syscalls.set_parent_death_signal(signal.SIGKILL)
+    namespaces.set_parent_death_signal(signal.SIGKILL)
     if select.select([keeper_alive], [], [], 0)[0]:
         return 1  # the keeper died before the line above
     try:
@@ -155,11 +155,11 @@ def _listen(path: str) -> socket.socket:
 
 
 def _run_plain(task: Task) -> int:
-    syscalls.adopt_orphans()
+    namespaces.adopt_orphans()
     keeper = os.getpid()
     command = os.fork()
     if command == 0:
-        syscalls.set_parent_death_signal(signal.SIGKILL)
+        namespaces.set_parent_death_signal(signal.SIGKILL)
         if os.getppid() != keeper:
             os._exit(1)
         _execute(task)

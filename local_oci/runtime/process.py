@@ -16,18 +16,18 @@ import local_oci
 from local_oci.home import Home, Lock
 from local_oci.limits import DEPLOYED_MODEL_PATH
 from local_oci.runtime.artifact import make_read_only
-from local_oci.runtime.exit_status import describe_exit
 from local_oci.runtime.images import ProcessImages
 from local_oci.runtime.isolation import Isolation
 from local_oci.runtime.keeper import Task
-from local_oci.runtime.output import LineReader
 from local_oci.runtime.runner import (
     Address,
     FoundImage,
     Launch,
+    LineReader,
     PullReport,
     StartError,
     Stream,
+    describe_exit,
 )
 
 # What Docker gives a container whose image sets no PATH.
@@ -99,14 +99,7 @@ class ProcessContainer:
 
 
 class ProcessRunner:
-    """Runs process images; see `runner.Runner`.
-
-    Args:
-        home: the cloud's directory.
-        images: the known process images.
-        isolation: how far to set containers apart.
-        stop_grace: seconds between SIGTERM and SIGKILL when a container is stopped.
-    """
+    """Runs process images; see `runner.Runner`."""
 
     def __init__(
         self, home: Home, images: ProcessImages, isolation: Isolation, stop_grace: float

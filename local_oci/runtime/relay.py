@@ -11,11 +11,7 @@ _CHUNK_BYTES = 1 << 16
 
 
 def serve(ports: Mapping[socket.socket, int]) -> None:
-    """Relay for ever.
-
-    Args:
-        ports: listening Unix socket to the port on 127.0.0.1 that it leads to.
-    """
+    """Relay for ever."""
     asyncio.run(_serve(ports))
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import signal
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,6 +13,12 @@ from pathlib import Path
 from typing import Protocol
 
 import httpx
+
+_READ_BYTES = 1 << 16
+_MAX_LINE_BYTES = 1 << 16
+
+_log = logging.getLogger("local_oci.runtime")
+_SIGNALLED = 128  # shells and Docker add the number of the signal to it
 
 
 class Stream(StrEnum):
@@ -175,3 +185,53 @@ class Runner(Protocol):
         Raises:
             StartError: the image is gone, or its command cannot be executed.
         """
+
+
+class LineReader:
+    """Splits one output stream into lines."""
+
+    def __init__(self, stream: Stream, sink: OutputSink, keep: int) -> None:
+        self._stream = stream
+        self._sink = sink
+        self._unfinished = b""
+        self.last: deque[str] = deque(maxlen=keep)
+
+    async def read(self, source: asyncio.StreamReader) -> None:
+        """Read until the stream ends."""
+        while data := await source.read(_READ_BYTES):
+            self.feed(data)
+        self.finish()
+
+    def feed(self, data: bytes) -> None:
+        """Take what was read and pass on the lines that it completes."""
+        *lines, self._unfinished = (self._unfinished + data).split(b"\n")
+        if len(self._unfinished) > _MAX_LINE_BYTES:
+            lines.append(self._unfinished)
+            self._unfinished = b""
+        self._pass_on(lines)
+
+    def finish(self) -> None:
+        """The stream has ended: pass on what is left without an end of line."""
+        if self._unfinished:
+            self._pass_on([self._unfinished])
+            self._unfinished = b""
+
+    def _pass_on(self, lines: list[bytes]) -> None:
+        texts = [line.rstrip(b"\r").decode(errors="replace") for line in lines]
+        if texts:
+            self.last.extend(texts)
+            try:
+                self._sink(self._stream, texts)
+            except Exception:
+                # A container must not stall on a full pipe because its lines cannot be kept.
+                _log.exception("%d lines of a container's output are lost", len(texts))
+
+
+def describe_exit(status: int) -> str:
+    """How a container ended, as in "exited with status 3" or "was killed by SIGKILL"."""
+    if status > _SIGNALLED:
+        try:
+            return f"was killed by {signal.Signals(status - _SIGNALLED).name}"
+        except ValueError:
+            pass
+    return f"exited with status {status}"

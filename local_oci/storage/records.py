@@ -1,12 +1,16 @@
-"""Records: what is stored is what travels, one pydantic model for both.
+"""Records, stored as they travel: one pydantic model for both. And identifiers in Oracle's forms.
 
 A field named in `INTERNAL` is stored and never leaves this program.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import secrets
+import uuid
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -14,10 +18,42 @@ from pydantic.alias_generators import to_camel
 
 from local_oci.limits import MAX_FREEFORM_TAGS, TAG_KEY_CHARACTERS, TAG_VALUE_CHARACTERS
 from local_oci.storage.database import Database
-from local_oci.storage.ids import new_etag, now
 
+_UNIQUE_BYTES = 35  # 56 characters of base32: "aaaa" and these make the usual 60
 # Sorts after every character of a key.
 _LAST = "\U0010ffff"
+
+
+def new_ocid(resource_type: str) -> str:
+    """A fresh OCID: `ocid1.<type>.<realm>.<region>.<unique>`, with no region, as for a user.
+
+    The form is that of docs.oracle.com/iaas/Content/General/Concepts/identifiers.htm.
+    """
+    return _ocid(resource_type, secrets.token_bytes(_UNIQUE_BYTES))
+
+
+def derived_ocid(resource_type: str, origin: str) -> str:
+    """The one OCID of what is not stored but found anew each time, by what makes it unique."""
+    return _ocid(resource_type, hashlib.sha512(origin.encode()).digest()[:_UNIQUE_BYTES])
+
+
+def _ocid(resource_type: str, unique: bytes) -> str:
+    return f"ocid1.{resource_type}.oc1..aaaa{base64.b32encode(unique).decode().lower()}"
+
+
+def new_etag() -> str:
+    """A fresh version tag of a resource."""
+    return str(uuid.uuid4())
+
+
+def new_request_id() -> str:
+    """32 upper-case hexadecimal digits, as the SDK makes them."""
+    return uuid.uuid4().hex.upper()
+
+
+def now() -> datetime:
+    """The present, in UTC."""
+    return datetime.now(UTC)
 
 
 class WireModel(BaseModel):
@@ -89,14 +125,7 @@ RecordT = TypeVar("RecordT", bound=Record)
 
 
 class Collection(Generic[RecordT]):
-    """All records of one kind, by key, in key order.
-
-    Args:
-        database: where they are stored.
-        kind: their name in the database.
-        model: what they are.
-        key: tells a record's key.
-    """
+    """All records of one kind, by key, in key order."""
 
     def __init__(
         self,

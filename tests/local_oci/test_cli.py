@@ -8,13 +8,16 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import oci
 import pytest
 import requests
 
+from local_oci.home import Lock
 from tests.local_oci.support import REPOSITORY, processes_of, run_cli, wait_until
 
 
@@ -93,6 +96,32 @@ def test_a_port_that_is_taken_is_one_clear_line(directory: Path) -> None:
         "or 0 for any that is free"
     )
     assert not processes_of(directory)
+
+
+def test_a_cloud_that_an_older_version_serves_is_one_clear_line(directory: Path) -> None:
+    class OldHealth(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps({"directory": str(directory)}).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    directory.mkdir()
+    lock = Lock(directory / "lock")
+    assert lock.acquire()
+    with HTTPServer(("127.0.0.1", 0), OldHealth) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        (directory / "endpoint").write_text(f"http://127.0.0.1:{server.server_port}")
+        refused = _start(directory)
+        server.shutdown()
+    lock.release()
+    (line,) = refused.stderr.splitlines()
+    assert (refused.returncode, line) == (
+        1,
+        f"{directory} is served by another version of local_oci; stop it, and start it again: "
+        f"{sys.executable} -m local_oci stop --directory {directory}",
+    )
 
 
 def test_two_starts_at_once_make_one_server(directory: Path) -> None:

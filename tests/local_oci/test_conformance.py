@@ -198,10 +198,10 @@ def test_the_invocation_client_predicts_and_streams(sdk: Sdk, echo: str) -> None
 
 
 def test_the_states_that_the_cloud_uses_are_states_of_the_sdk() -> None:
-    from local_oci.catalog.models import ModelState, ProjectState, VersionSetState
-    from local_oci.deployments.models import DeploymentState
-    from local_oci.logs.models import LoggingOperation
-    from local_oci.work_requests.models import Operation, Status
+    from local_oci.services.catalog.models import ModelState, ProjectState, VersionSetState
+    from local_oci.services.deployments.models import DeploymentState
+    from local_oci.services.logs.models import LoggingOperation
+    from local_oci.services.work_requests.models import Operation, Status
 
     for ours, theirs, prefix in (
         (ProjectState, ds.Project, "LIFECYCLE_STATE_"),

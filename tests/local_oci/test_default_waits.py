@@ -12,8 +12,7 @@ import pytest
 
 from local_oci.cli import main
 from local_oci.contract_check import check as check_module
-from local_oci.contract_check.report import Report
-from local_oci.contract_check.request import CheckRequest
+from local_oci.contract_check.report import CheckRequest, Report
 
 # tshoot-model-deploy-byoc.htm: a container must start within 10 minutes.
 START_SECONDS = 600

@@ -12,9 +12,9 @@ from falconry.docker_engine.refusals import PassingError
 from falconry.errors import ImageError
 from falconry.image.credentials import Credentials
 from falconry.image.registry import RegistryClient
-from local_oci.registry import tokens
-from local_oci.registry.files import RegistryFiles
-from local_oci.registry.scopes import Action
+from local_oci.services.registry import auth
+from local_oci.services.registry.auth import Action
+from local_oci.services.registry.process import RegistryFiles
 from tests.local_oci import registry_client
 
 LAYERS = (b"one layer", b"another, longer layer")
@@ -206,9 +206,9 @@ def test_nobody_is_told_that_a_login_is_missing(ocir, stored):
 
 def test_an_expired_token_is_told_as_one(registry_cloud, ocir, stored, monkeypatch):
     files = RegistryFiles(registry_cloud.directory / "registry")
-    key = tokens.load_or_create_key(files.key, files.certificate)
-    monkeypatch.setattr(tokens, "REGISTRY_TOKEN_LIFETIME", timedelta(hours=-1))
-    expired = tokens.TokenIssuer(key, ocir).issue("somebody", [], {Action.PULL})
+    key = auth.load_or_create_key(files.key, files.certificate)
+    monkeypatch.setattr(auth, "REGISTRY_TOKEN_LIFETIME", timedelta(hours=-1))
+    expired = auth.TokenIssuer(key, ocir).issue("somebody", [], {Action.PULL})
     login = Credentials("BEARER_TOKEN", expired, bearer=True)
     error = said(RegistryClient(ocir, login), stored[0])
     assert error.problem.startswith(LOGIN_REFUSED)

@@ -1,0 +1,155 @@
+"""Reading requests and building responses in the forms of Oracle's APIs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from local_oci.http.errors import ServiceError, etag_mismatch, invalid_parameter, missing_parameter
+from local_oci.storage.records import Record, WireModel
+
+DetailsT = TypeVar("DetailsT", bound=WireModel)
+WORK_REQUEST_HEADER = "opc-work-request-id"
+
+
+def parse_json(body: bytes) -> Any:
+    """A body as plain JSON.
+
+    Raises:
+        ServiceError: 400 CannotParseRequest.
+    """
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        message = "The request body is not valid JSON."
+        raise ServiceError(400, "CannotParseRequest", message) from error
+
+
+def parse_details(model: type[DetailsT], body: bytes) -> DetailsT:
+    """A JSON body as its typed shape.
+
+    Raises:
+        ServiceError: 400 CannotParseRequest, MissingParameter or InvalidParameter.
+    """
+    return validate_details(model, parse_json(body))
+
+
+def validate_details(model: type[DetailsT], value: Any) -> DetailsT:
+    """Plain JSON as its typed shape.
+
+    Raises:
+        ServiceError: 400 MissingParameter or InvalidParameter.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise _refusal(error) from error
+
+
+def _refusal(error: ValidationError) -> ServiceError:
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return missing_parameter(place)
+    problem = first["msg"].removeprefix("Value error, ")
+    return invalid_parameter(f"{place or 'body'}: {problem}.")
+
+
+async def read_details(request: Request, model: type[DetailsT]) -> DetailsT:
+    """The JSON body of a request, see `parse_details`."""
+    return parse_details(model, await request.body())
+
+
+def required_query(request: Request, name: str) -> str:
+    """A query parameter that must be there."""
+    value = request.query_params.get(name)
+    if not value:
+        raise missing_parameter(name)
+    return value
+
+
+def integer_query(request: Request, name: str, default: int, maximum: int) -> int:
+    """A positive whole number from the query, `default` if absent, cut to `maximum`."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not text.isdecimal() or int(text) < 1:
+        raise invalid_parameter(f"{name}: '{text}' is not a positive whole number.")
+    return min(int(text), maximum)
+
+
+def given_fields(details: WireModel) -> dict[str, Any]:
+    """What an update's body names; what it leaves out, or names as null, stays as it is."""
+    given = {name: getattr(details, name) for name in details.model_fields_set}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def check_if_match(request: Request, record: Record) -> None:
+    """Refuse a change that was meant for another version of a resource.
+
+    Raises:
+        ServiceError: 412 NoEtagMatch.
+    """
+    wanted = request.headers.get("if-match")
+    if wanted is not None and wanted not in ("*", record.etag):
+        raise etag_mismatch()
+
+
+def parse_time(text: str, name: str) -> datetime:
+    """An RFC 3339 time with a zone.
+
+    Raises:
+        ServiceError: 400 InvalidParameter.
+    """
+    try:
+        value = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise invalid_parameter(f"{name}: '{text}' is not an RFC 3339 time.") from error
+    if value.tzinfo is None:
+        raise invalid_parameter(f"{name}: '{text}' has no time zone.")
+    return value
+
+
+# --- responses --------------------------------------------------------------------------------
+
+
+def json_response(
+    content: Any, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """A JSON body."""
+    body = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    return Response(body, status, headers, media_type="application/json")
+
+
+def record_response(
+    record: Record, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """One record, with its etag."""
+    return json_response(record.wire(), status, {"etag": record.etag, **(headers or {})})
+
+
+def records_response(records: Iterable[Record], next_page: str | None) -> Response:
+    """A page of records as a bare JSON array; `opc-next-page` leads to the next one."""
+    content = [record.wire() for record in records]
+    return json_response(content, headers=next_page_header(next_page))
+
+
+def next_page_header(token: str | None) -> dict[str, str]:
+    """What leads to the next page, if there is one."""
+    return {"opc-next-page": token} if token else {}
+
+
+def empty_response(status: int = 204, headers: Mapping[str, str] | None = None) -> Response:
+    """No body."""
+    return Response(None, status, headers)
+
+
+def error_response(error: ServiceError, headers: Mapping[str, str] | None = None) -> Response:
+    """A refusal: `{"code", "message"}`."""
+    return json_response({"code": error.code, "message": error.message}, error.status, headers)

@@ -1,0 +1,236 @@
+"""What the work requests of model deployments do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from dataclasses import replace
+
+from local_oci.runtime.runner import Stream
+from local_oci.services.cloud import Cloud
+from local_oci.services.deployments.fleet import Order, Running, Step
+from local_oci.services.deployments.models import Configuration, DeploymentState, ModelDeployment
+from local_oci.services.deployments.updates import NEEDS_NEW_CONTAINER, Target, changed_groups
+from local_oci.services.logs.store import Category
+from local_oci.services.work_requests.engine import Work, WorkError, Workflow
+from local_oci.services.work_requests.models import Operation
+
+_ACTIVE_TEXT = "Model Deployment is Active."  # Oracle's words
+# Before a container that ended by itself is replaced, so that one that ends at once costs little.
+_REPLACEMENT_PAUSE_SECONDS = 1.0
+_DELETED_TEXT = "Model Deployment with all associated resources has been deleted"  # Oracle's words
+
+_SERVING = frozenset({DeploymentState.ACTIVE, DeploymentState.NEEDS_ATTENTION})
+
+_log = logging.getLogger("local_oci.deployments")
+
+
+class DeploymentWorkflows:
+    """The workflows, and the restoring of what ran when the cloud was stopped."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud = cloud
+        self._restoring: dict[str, asyncio.Task[None]] = {}
+        self._watching: set[asyncio.Task[None]] = set()
+
+    def by_operation(self) -> dict[Operation, Workflow]:
+        """Each operation's workflow."""
+        return {
+            Operation.CREATE_DEPLOYMENT: self.create,
+            Operation.UPDATE_DEPLOYMENT: self.update,
+            Operation.ACTIVATE_DEPLOYMENT: self.activate,
+            Operation.DEACTIVATE_DEPLOYMENT: self.deactivate,
+            Operation.DELETE_DEPLOYMENT: self.delete,
+        }
+
+    # --- work requests ------------------------------------------------------------------------
+
+    async def create(self, work: Work) -> None:
+        """CREATING to ACTIVE, or FAILED."""
+        await self._bring_up(work, on_failure=DeploymentState.FAILED)
+
+    async def activate(self, work: Work) -> None:
+        """UPDATING to ACTIVE, or back to INACTIVE."""
+        await self._bring_up(work, on_failure=DeploymentState.INACTIVE)
+
+    async def _bring_up(self, work: Work, on_failure: DeploymentState) -> None:
+        deployment = self._deployment(work)
+        configuration = deployment.model_deployment_configuration_details
+        try:
+            running = await self._launch(deployment.id, configuration, work)
+        except WorkError as failure:
+            self._change(deployment.id, on_failure, failure.message)
+            raise
+        await self._install(deployment.id, running)
+        self._change(deployment.id, DeploymentState.ACTIVE, None, serving=True)
+        work.step(_ACTIVE_TEXT, 100)
+
+    async def update(self, work: Work) -> None:
+        """UPDATING to ACTIVE (or INACTIVE, as before); after a failure the old one serves on."""
+        deployment = self._deployment(work)
+        target = Target.model_validate(json.loads(work.record.parameters))
+        await self._finish_restoring(deployment.id)
+        try:
+            if deployment.serving and self._needs_container(deployment, target):
+                configuration = target.model_deployment_configuration_details
+                running = await self._launch(deployment.id, configuration, work)
+                work.step("Switching to the new container", 80)
+                await self._install(deployment.id, running)
+        except WorkError as failure:
+            self._change(deployment.id, DeploymentState.NEEDS_ATTENTION, failure.message)
+            raise
+        state = DeploymentState.ACTIVE if deployment.serving else DeploymentState.INACTIVE
+        self._change(deployment.id, state, None, **target.fields())
+        work.step("Model Deployment is updated", 100)
+
+    async def deactivate(self, work: Work) -> None:
+        """UPDATING to INACTIVE."""
+        deployment = self._deployment(work)
+        work.step("Stopping container", 20)
+        await self._take_down(deployment.id)
+        self._change(deployment.id, DeploymentState.INACTIVE, None, serving=False)
+        work.step("Model Deployment is Inactive.", 100)
+
+    async def delete(self, work: Work) -> None:
+        """DELETING to DELETED."""
+        deployment = self._deployment(work)
+        work.step("Stopping container", 20)
+        await self._take_down(deployment.id)
+        self._cloud.fleet.output_file(deployment.id).unlink(missing_ok=True)
+        self._change(deployment.id, DeploymentState.DELETED, None, serving=False)
+        work.step(_DELETED_TEXT, 100)
+
+    # --- restart ------------------------------------------------------------------------------
+
+    def restore(self) -> None:
+        """Start the containers of all deployments that should be serving."""
+        for deployment in list(self._cloud.deployments.scan()):
+            if deployment.serving:
+                task = asyncio.create_task(self._restore(deployment))
+                self._restoring[deployment.id] = task
+
+    async def shutdown(self) -> None:
+        """Give up restoring."""
+        tasks = [*self._restoring.values(), *self._watching]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _restore(self, deployment: ModelDeployment) -> None:
+        def step(message: str, _percent: float) -> None:
+            _log.info("restoring %s: %s", deployment.id, message)
+
+        configuration = deployment.model_deployment_configuration_details
+        try:
+            running = await self._cloud.fleet.launch(
+                self._order(deployment.id, configuration), step
+            )
+        except WorkError as failure:
+            _log.warning("restoring %s: %s", deployment.id, failure.message)
+            current = self._cloud.deployments.get(deployment.id)
+            if current is not None and current.lifecycle_state is DeploymentState.ACTIVE:
+                self._change(deployment.id, DeploymentState.NEEDS_ATTENTION, failure.message)
+        else:
+            await self._install(deployment.id, running)
+            current = self._cloud.deployments.get(deployment.id)
+            if current is not None and current.lifecycle_state in _SERVING:
+                self._change(deployment.id, DeploymentState.ACTIVE, None)
+
+    async def _finish_restoring(self, deployment_id: str) -> None:
+        if task := self._restoring.pop(deployment_id, None):
+            await asyncio.gather(task, return_exceptions=True)
+
+    # --- parts --------------------------------------------------------------------------------
+
+    async def _launch(
+        self, deployment_id: str, configuration: Configuration, work: Work
+    ) -> Running:
+        work.step("Creating compute resource configuration", 5)
+        faults = self._cloud.faults.bring_up(work.record.operation_type)
+        step: Step = work.step
+        order = self._order(deployment_id, configuration)
+        running = await self._cloud.fleet.launch(
+            replace(order, sick_seconds=faults.sick_seconds), step
+        )
+        if faults.life_seconds is not None:
+            self._watch_over(asyncio.create_task(self._break_down(running, faults.life_seconds)))
+        return running
+
+    async def _break_down(self, running: Running, seconds: float) -> None:
+        """End a container after a while, for an injected fault."""
+        await asyncio.sleep(seconds)
+        if not running.stopping:
+            await running.break_down()
+
+    def _watch_over(self, task: asyncio.Task[None]) -> None:
+        """Keep a task until it is done."""
+        self._watching.add(task)
+        task.add_done_callback(self._watching.discard)
+
+    def _order(self, deployment_id: str, configuration: Configuration) -> Order:
+        model_id = configuration.model_configuration_details.model_id
+        artifact = self._cloud.catalog.artifacts.get(model_id)
+        if artifact is None:
+            raise WorkError("InvalidArtifact", f"Model {model_id} has no artifact any more.")
+
+        def output(_stream: Stream, lines: list[str]) -> None:
+            deployment = self._cloud.deployments.get(deployment_id)
+            if deployment is not None:
+                self._cloud.logs.write_deployment(deployment, Category.PREDICT, lines)
+
+        return Order(
+            deployment_id=deployment_id,
+            tenancy=self._cloud.identity.tenancy,
+            container=configuration.environment_configuration_details,
+            artifact=self._cloud.blobs.path(artifact.blob),
+            output=output,
+        )
+
+    def _needs_container(self, deployment: ModelDeployment, target: Target) -> bool:
+        """Whether an update changes what runs, or finds nothing running."""
+        running = self._cloud.fleet.get(deployment.id)
+        if running is None or not running.answering:
+            return True
+        return bool(changed_groups(deployment, target) & NEEDS_NEW_CONTAINER)
+
+    async def _install(self, deployment_id: str, running: Running) -> None:
+        self._watch_over(asyncio.create_task(self._watch(deployment_id, running)))
+        await self._cloud.fleet.install(deployment_id, running)
+
+    async def _watch(self, deployment_id: str, running: Running) -> None:
+        """Replace a container that ends though nobody stopped it."""
+        how = await running.wait()
+        deployment = self._cloud.deployments.get(deployment_id)
+        replaced = self._cloud.fleet.get(deployment_id) is not running
+        if running.stopping or replaced or deployment is None:
+            return
+        text = f"The container {how}; predictions answer 503 until a new one is healthy."
+        _log.warning("%s: %s", deployment_id, text)
+        deployment = self._cloud.deployments.change(deployment, lifecycle_details=text)
+        await asyncio.sleep(_REPLACEMENT_PAUSE_SECONDS)
+        current = self._cloud.deployments.get(deployment_id)
+        # An update that is under way starts a container of its own.
+        if current is not None and current.lifecycle_state in _SERVING:
+            self._restoring[deployment_id] = asyncio.create_task(self._restore(current))
+
+    async def _take_down(self, deployment_id: str) -> None:
+        if task := self._restoring.pop(deployment_id, None):
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        await self._cloud.fleet.remove(deployment_id)
+
+    def _deployment(self, work: Work) -> ModelDeployment:
+        deployment = self._cloud.deployments.get(work.record.subject)
+        if deployment is None:
+            raise WorkError("InternalServerError", "The deployment's record is gone.")
+        return deployment
+
+    def _change(
+        self, deployment_id: str, state: DeploymentState, details: str | None, **fields: object
+    ) -> None:
+        deployment = self._cloud.deployments.get(deployment_id)
+        if deployment is not None:
+            self._cloud.deployments.change(
+                deployment, lifecycle_state=state, lifecycle_details=details, **fields
+            )

@@ -1,0 +1,55 @@
+"""`/_local/`: what the cloud itself can be asked, from this machine alone and without signature."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from local_oci import GENERATION
+from local_oci.http.errors import invalid_parameter
+from local_oci.http.messages import empty_response, json_response
+from local_oci.http.middleware import LOCAL_PREFIX, from_here
+from local_oci.services.cloud import cloud_of
+from local_oci.services.faults.models import FAULTS
+
+
+@from_here
+async def health(request: Request) -> Response:
+    """Say which directory this cloud has, and which version serves it."""
+    directory = str(cloud_of(request).home.root)
+    return json_response({"directory": directory, "generation": GENERATION})
+
+
+@from_here
+async def list_faults(request: Request) -> Response:
+    """What is still to happen."""
+    faults = cloud_of(request).faults.pending()
+    return json_response([fault.model_dump(mode="json", by_alias=True) for fault in faults])
+
+
+@from_here
+async def add_faults(request: Request) -> Response:
+    """Let faults happen: a JSON list of them."""
+    try:
+        faults = FAULTS.validate_json(await request.body())
+    except ValidationError as error:
+        raise invalid_parameter(str(error)) from error
+    cloud_of(request).faults.add(faults)
+    return empty_response()
+
+
+@from_here
+async def clear_faults(request: Request) -> Response:
+    """Let none happen any more."""
+    cloud_of(request).faults.clear()
+    return empty_response()
+
+
+ROUTES = [
+    Route(f"{LOCAL_PREFIX}health", health, methods=["GET"]),
+    Route(f"{LOCAL_PREFIX}faults", list_faults, methods=["GET"]),
+    Route(f"{LOCAL_PREFIX}faults", add_faults, methods=["POST"]),
+    Route(f"{LOCAL_PREFIX}faults", clear_faults, methods=["DELETE"]),
+]

@@ -1,0 +1,163 @@
+"""Runs work requests as tasks of the event loop and records how far they are."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+
+from local_oci.services.work_requests.models import (
+    UNFINISHED,
+    LogEntry,
+    Operation,
+    Status,
+    WorkRequest,
+    WorkRequestError,
+    WorkRequestResource,
+)
+from local_oci.storage.records import Collection, Resource, new_ocid, now
+
+_log = logging.getLogger("local_oci.work_requests")
+
+
+class WorkError(Exception):
+    """A job that cannot be done; code and message reach the client through `/errors`."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class Work:
+    """One run of a work request, as its workflow sees it."""
+
+    def __init__(self, records: Collection[WorkRequest], work_request_id: str) -> None:
+        self._records = records
+        self._id = work_request_id
+
+    @property
+    def record(self) -> WorkRequest:
+        """The work request as it stands."""
+        record = self._records.get(self._id)
+        if record is None:
+            raise KeyError(self._id)
+        return record
+
+    def step(self, message: str, percent: float) -> None:
+        """Record what happens now and how much of the job is done."""
+        record = self.record
+        self._records.change(
+            record, logs=(*record.logs, LogEntry(message=message)), percent_complete=percent
+        )
+        _log.info("%s %s: %s", record.operation_type, record.subject, message)
+
+    def start(self) -> None:
+        """Begin, forgetting what an interrupted run recorded."""
+        self._records.change(
+            self.record,
+            status=Status.IN_PROGRESS,
+            percent_complete=0.0,
+            time_started=now(),
+            logs=(),
+            errors=(),
+        )
+
+    def succeed(self) -> None:
+        """End well."""
+        self._records.change(
+            self.record, status=Status.SUCCEEDED, percent_complete=100.0, time_finished=now()
+        )
+
+    def fail(self, failure: WorkError) -> None:
+        """End badly. As in the cloud, a work request that failed is complete as well."""
+        error = WorkRequestError(code=failure.code, message=failure.message)
+        self.step(failure.message, 100.0)
+        self._records.change(
+            self.record, status=Status.FAILED, errors=(error,), time_finished=now()
+        )
+
+
+Workflow = Callable[[Work], Awaitable[None]]
+
+
+class WorkRequests:
+    """All work requests and the tasks that run them."""
+
+    def __init__(self, records: Collection[WorkRequest]) -> None:
+        self.records = records
+        self._workflows: Mapping[Operation, Workflow] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def register(self, workflows: Mapping[Operation, Workflow]) -> None:
+        """Say what each operation does; needed before `accept` and `resume`."""
+        self._workflows = workflows
+
+    def accept(
+        self,
+        operation: Operation,
+        subject: Resource,
+        entity_type: str,
+        collection: str,
+        *,
+        parameters: str = "{}",
+        action_type: str = "IN_PROGRESS",
+    ) -> WorkRequest:
+        """Store a work request and start it.
+
+        Args:
+            operation: what to do.
+            subject: the resource to do it with.
+            entity_type: the type in the subject's OCID.
+            collection: the part of the subject's path before its OCID.
+            parameters: JSON that the workflow needs besides the subject.
+            action_type: what has become of the subject so far.
+        """
+        resource = WorkRequestResource(
+            action_type=action_type,
+            entity_type=entity_type,
+            identifier=subject.id,
+            entity_uri=f"/20190101/{collection}/{subject.id}",
+        )
+        record = self.records.put(
+            WorkRequest(
+                id=new_ocid("datascienceworkrequest"),
+                compartment_id=subject.compartment_id,
+                operation_type=operation,
+                resources=(resource,),
+                parameters=parameters,
+            )
+        )
+        self._launch(record)
+        return record
+
+    def resume(self) -> None:
+        """Run what an earlier process left unfinished, again from the beginning."""
+        for record in list(self.records.scan()):
+            if record.status in UNFINISHED:
+                self._launch(record)
+
+    async def shutdown(self) -> None:
+        """Stop the running tasks; their work requests stay unfinished, for `resume`."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _launch(self, record: WorkRequest) -> None:
+        task = asyncio.create_task(self._run(record), name=record.id)
+        self._tasks[record.id] = task
+        task.add_done_callback(lambda _: self._tasks.pop(record.id, None))
+
+    async def _run(self, record: WorkRequest) -> None:
+        work = Work(self.records, record.id)
+        work.start()
+        try:
+            await self._workflows[record.operation_type](work)
+        except WorkError as failure:
+            work.fail(failure)
+        except Exception:
+            _log.exception("%s failed by a fault of local_oci", record.id)
+            work.fail(WorkError("InternalServerError", "local_oci failed; see its log."))
+        else:
+            work.succeed()

@@ -1,0 +1,158 @@
+"""What a container sees of the machine, with namespaces and without."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from local_oci.home import Home
+from local_oci.runtime.isolation import choose_isolation
+from tests.local_oci.support import (
+    IMAGE,
+    MODEL_FILES,
+    LocalCloud,
+    Sdk,
+    ds,
+    processes_of,
+    run_cli,
+    wait_until,
+)
+
+MOUNT_POINT = Path("/opt/ds/model/deployed_model")
+WRITE = ds.InferenceHttpEndpoint(endpoint_uri_suffix="/write", http_methods=["POST"])
+
+
+NOBODY = 65534
+PR_SET_DUMPABLE = 4  # linux/prctl.h
+
+
+def _has_namespaces(directory: Path, user: int) -> bool:
+    """Whether a user of this machine can have them, found out in a process of that user."""
+    directory.mkdir()
+    os.chown(directory, user, -1)
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setresuid(user, user, user)
+            ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1)  # as after an exec
+            home = Home(directory)
+            home.prepare()
+            os._exit(0 if choose_isolation(home, "auto") == "namespaces" else 1)
+        finally:
+            os._exit(2)
+    return os.waitpid(child, 0)[1] == 0
+
+
+@pytest.fixture(scope="module")
+def apart(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sdk]:
+    """A cloud with namespaces; its tests are skipped where the machine refuses them."""
+    directory = tmp_path_factory.mktemp("apart")
+    if not _has_namespaces(directory / "probe", os.getuid()):
+        pytest.skip("this machine refuses namespaces")
+    yield from _cloud(directory, image, "namespaces")
+
+
+@pytest.fixture(scope="module")
+def plain(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sdk]:
+    """A cloud without namespaces."""
+    yield from _cloud(tmp_path_factory.mktemp("plain"), image, "plain")
+
+
+def _cloud(directory: Path, image: Path, isolation: str) -> Iterator[Sdk]:
+    cloud = LocalCloud(directory / "d", f"--image={IMAGE}={image}", f"--isolation={isolation}")
+    yield Sdk(cloud.start())
+    cloud.stop()
+
+
+def test_two_deployments_listen_on_the_same_port(apart: Sdk) -> None:
+    first, second = apart.deploy().id, apart.deploy().id
+    for deployment in (first, second):
+        environment = apart.post(deployment).json()["environment"]
+        assert environment["MODEL_DEPLOYMENT_OCID"] == deployment
+        assert "LOCAL_OCI_SERVER_PORT" not in environment
+
+
+def test_the_artifact_is_at_its_path_inside_alone(apart: Sdk) -> None:
+    was_there = MOUNT_POINT.exists()
+    (name,) = MODEL_FILES
+    deployment = apart.deploy(cmd=["sh", "-c", f"cat {MOUNT_POINT}/{name} && exec serve 8000"]).id
+    assert name in apart.post(deployment).json()["files"]
+    assert MOUNT_POINT.exists() is was_there
+    output = apart.cloud.directory / "outputs" / f"{deployment}.log"
+    assert MODEL_FILES[name].decode().strip() in output.read_text()
+
+
+def test_the_artifact_is_read_only_and_the_rest_of_the_contract_is_writable(apart: Sdk) -> None:
+    deployment = apart.deploy(custom_http_endpoints=[WRITE]).id
+    assert apart.post(deployment, "/predict/write").json() == {
+        str(MOUNT_POINT): "OSError",  # EROFS: read-only file system, for root as well
+        "/tmp": "written",
+        "/dev/shm": "written",
+    }
+
+
+def test_shared_memory_is_the_deployments_own_and_as_large_as_asked_for(apart: Sdk) -> None:
+    command = "df -k --output=size /dev/shm | tail -1; ls /dev/shm | wc -l; exec serve 8000"
+    deployment = apart.deploy(cmd=["sh", "-c", command], variables={"SHM_SIZE": "128m"}).id
+    output = (apart.cloud.directory / "outputs" / f"{deployment}.log").read_text().split()
+    assert output[:2] == [str(128 * 1024), "0"]
+
+
+def test_what_lies_beside_the_mount_point_stays_visible(apart: Sdk) -> None:
+    deployment = apart.deploy(cmd=["sh", "-c", "ls /opt; exec serve 8000"]).id
+    output = (apart.cloud.directory / "outputs" / f"{deployment}.log").read_text().split("\n")
+    expected = {entry.name for entry in Path("/opt").iterdir()} | {"ds"}
+    assert expected <= set(output)
+
+
+def test_a_user_without_privileges_has_namespaces_as_well(apart: Sdk, tmp_path: Path) -> None:
+    if os.getuid() != 0:
+        pytest.skip("this user is without privileges already")
+    for parent in (tmp_path, *tmp_path.parents):
+        parent.chmod(parent.stat().st_mode | 0o011)
+    assert _has_namespaces(tmp_path / "other", NOBODY)
+
+
+def test_without_namespaces_the_launcher_is_told_port_and_path(plain: Sdk) -> None:
+    variables = {"MODEL_DIRECTORY": str(MOUNT_POINT)}
+    first, second = (plain.deploy(variables=variables).id for _ in range(2))
+    answers = [plain.post(deployment).json() for deployment in (first, second)]
+    ports = {answer["environment"]["LOCAL_OCI_SERVER_PORT"] for answer in answers}
+    assert len(ports) == 2
+    for answer in answers:
+        assert answer["files"] == ["model_repository", "model_repository/echo", *MODEL_FILES]
+        directory = Path(answer["environment"]["MODEL_DIRECTORY"])
+        assert plain.cloud.directory in directory.parents
+        assert not directory.stat().st_mode & 0o222
+
+
+def test_without_namespaces_a_deleted_deployment_leaves_no_descendant(plain: Sdk) -> None:
+    deployment = plain.deploy(
+        variables={"LEAVE_CHILD": "1", "MODEL_DIRECTORY": str(MOUNT_POINT)}
+    ).id
+    directory = plain.cloud.directory / "deployments" / deployment
+    assert (
+        len(processes_of(directory)) >= 3
+    )  # keeper, server, and the child in a session of its own
+    plain.delete(deployment)
+    assert not processes_of(directory)
+
+
+def test_without_namespaces_nothing_outlives_a_killed_cloud(
+    new_cloud: Callable[..., LocalCloud],
+) -> None:
+    cloud = new_cloud("--isolation=plain")
+    Sdk(cloud).deploy(variables={"LEAVE_CHILD": "1", "MODEL_DIRECTORY": str(MOUNT_POINT)})
+    assert len(processes_of(cloud.directory)) >= 4  # with the server of the cloud itself
+    cloud.kill()
+    wait_until(lambda: not processes_of(cloud.directory), 5)
+
+
+def test_an_unknown_isolation_is_refused_by_the_command_line(tmp_path: Path) -> None:
+    outcome = run_cli("serve", f"--directory={tmp_path}/d", "--isolation=total")
+    assert outcome.returncode == 2
+    assert "invalid choice: 'total'" in outcome.stderr

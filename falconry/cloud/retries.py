@@ -175,7 +175,7 @@ def create_idempotent(
     exists: Callable[[Any], bool],
     find: Callable[[], Any | None],
 ) -> Any:
-    """Creates a resource once, or gives the one that another runner has just created.
+    """Creates a resource once, or returns what another runner has just created.
 
     OCI gives the same answer to the same retry token for a day. A token that all who want the same
     thing compute makes their requests one; where the token's resource is gone again, the next one

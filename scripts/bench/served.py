@@ -153,5 +153,4 @@ def _server(workplace: Workplace, engine: Path, directory: Path) -> Iterator[str
             yield url
     except ServerError as error:
         raise BenchError(str(error)) from error
-    finally:
-        remove(directory)
+    remove(directory)  # after a failure the log stays

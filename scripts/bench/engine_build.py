@@ -47,6 +47,14 @@ def measure_engine_builds(workplace: Workplace, rounds: int) -> Iterator[Result]
     workplace.forget_builds()
 
 
+def runnable_recipes() -> tuple[str, ...]:
+    """The recipes whose arithmetic this machine's CPU has, as OpenVINO sees it."""
+    from openvino import Core
+
+    capabilities = Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return ("cpu", "cpu-bf16") if "BF16" in capabilities else ("cpu",)
+
+
 def build_engine(workplace: Workplace, checkpoint: Path, recipe: str) -> Path:
     """A fresh engine."""
     output = workplace.directory / "engines" / recipe

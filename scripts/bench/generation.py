@@ -8,7 +8,7 @@ from pathlib import Path
 
 from falconry.files import remove
 from scripts.bench.checkpoints import small_checkpoint
-from scripts.bench.engine_build import build_engine
+from scripts.bench.engine_build import build_engine, runnable_recipes
 from scripts.bench.processes import Command, alternate, run
 from scripts.bench.prompts import BATCHES
 from scripts.bench.results import Result, TimesBetter
@@ -16,7 +16,6 @@ from scripts.bench.workplace import Workplace
 
 FASTER_THAN_TRANSFORMERS = {1: TimesBetter(1.5), 8: TimesBetter(2), 32: TimesBetter(2)}
 
-_RECIPES = ("cpu", "cpu-bf16")
 _DTYPES = ("float32", "bfloat16")
 
 # Tokens a second by batch size.
@@ -31,7 +30,8 @@ def measure_generation(workplace: Workplace, rounds: int) -> Iterator[Result]:
     """
     checkpoint = small_checkpoint(workplace)
     transformers = workplace.peer("transformers")
-    ours = {name: _falconry(workplace, checkpoint, name) for name in _RECIPES}
+    recipes = runnable_recipes()
+    ours = {name: _falconry(workplace, checkpoint, name) for name in recipes}
     peers = {name: _transformers(workplace, transformers, checkpoint, name) for name in _DTYPES}
     speeds = alternate("generation", rounds, ours | peers)
     for batch in BATCHES:
@@ -42,7 +42,7 @@ def measure_generation(workplace: Workplace, rounds: int) -> Iterator[Result]:
         yield Result(
             f"generation, {batch} at a time",
             "tokens/s",
-            samples(_RECIPES),
+            samples(recipes),
             samples(_DTYPES),
             FASTER_THAN_TRANSFORMERS[batch],
         )

@@ -13,7 +13,7 @@ from falconry.files import remove
 from falconry.repository.assemble import assemble
 from falconry.settings import ServingSettings
 from scripts.bench.checkpoints import small_checkpoint
-from scripts.bench.engine_build import build_engine, export_with_optimum
+from scripts.bench.engine_build import build_engine, export_with_optimum, runnable_recipes
 from scripts.bench.processes import BenchError, Command, alternate, run
 from scripts.bench.prompts import BATCHES, NEW_TOKENS, Load
 from scripts.bench.results import Result, Unit
@@ -21,7 +21,6 @@ from scripts.bench.workplace import Workplace
 from scripts.real_triton import running_as_deployed
 
 _MODEL = "tensorrt_llm_bls"
-_RECIPES = ("cpu", "cpu-bf16")
 # A float32 export runs in bfloat16 where the CPU has it: OpenVINO's own choice.
 _WEIGHT_FORMATS = ("int8", "fp32")
 
@@ -49,7 +48,8 @@ def measure_served_model(workplace: Workplace, rounds: int) -> Iterator[Result]:
     """
     checkpoint = small_checkpoint(workplace)
     aiperf = workplace.peer("aiperf") / "bin" / "aiperf"
-    engines = {name: build_engine(workplace, checkpoint, name) for name in _RECIPES}
+    recipes = runnable_recipes()
+    engines = {name: build_engine(workplace, checkpoint, name) for name in recipes}
     exports = {name: export_with_optimum(workplace, checkpoint, name) for name in _WEIGHT_FORMATS}
 
     def served(engine: Path) -> Callable[[], Figures]:
@@ -71,7 +71,7 @@ def measure_served_model(workplace: Workplace, rounds: int) -> Iterator[Result]:
         for metric, title, unit in _METRICS:
             ours, peers = (
                 {name: [each[streams][metric] for each in figures[name]] for name in names}
-                for names in (_RECIPES, _WEIGHT_FORMATS)
+                for names in (recipes, _WEIGHT_FORMATS)
             )
             yield Result(f"{title}, {streams} streams", unit, ours, peers)
 
@@ -153,5 +153,4 @@ def _server(workplace: Workplace, engine: Path, directory: Path) -> Iterator[str
             yield url
     except ServerError as error:
         raise BenchError(str(error)) from error
-    finally:
-        remove(directory)
+    remove(directory)  # after a failure the log stays

@@ -69,7 +69,9 @@ def measure_upload(workplace: Workplace, rounds: int) -> Iterator[Result]:
 def _upload_repository(workplace: Workplace, directory: Path, rounds: int) -> Iterator[Result]:
     repository, digests = directory / "repository", directory / "digests.json"
     _write_repository(repository)
-    describe(repository, DigestCache(digests), {}, _silent)
+    remembered = DigestCache(digests)
+    describe(repository, remembered, {}, _silent)
+    remembered.save()
     gigabytes = sum(each.stat().st_size for each in repository.rglob("*") if each.is_file()) / 1e9
     with _running_cloud(workplace, directory / "cloud") as cloud:
         uploads = alternate(

@@ -21,8 +21,14 @@ from invoke.context import Context
 from invoke.exceptions import Exit, ThreadException
 from invoke.tasks import Task, task
 
-from falconry.errors import FalconryError, GoesOnError, ReaderGoneError, SettingsError, told
-from falconry.files import disk_errors_told
+from falconry.errors import (
+    DetachedOperation,
+    FalconryError,
+    OutputClosedError,
+    SettingsError,
+    format_error_with_details,
+)
+from falconry.files import translate_disk_errors
 from falconry.progress import FAILED, Progress, silence
 
 if TYPE_CHECKING:
@@ -94,18 +100,18 @@ def target(**options: str) -> Callable[[Callable[..., None]], Any]:
 def failures_as_exits() -> Iterator[None]:
     """Turns failures into a message of one line and an exit status."""
     try:
-        with disk_errors_told(ROOT / "build"):
+        with translate_disk_errors(ROOT / "build"):
             yield
     except FalconryError as error:
-        raise Exit(f"{FAILED} {told(error)}", code=1) from None
-    except ReaderGoneError:
+        raise Exit(f"{FAILED} {format_error_with_details(error)}", code=1) from None
+    except OutputClosedError:
         raise Exit("", code=CLOSED_OUTPUT) from None
     except ThreadException as error:  # of a program that a Context runs
         if any(each.type is not BrokenPipeError for each in error.exceptions):
             raise
         silence(sys.stdout)
         raise Exit("", code=CLOSED_OUTPUT) from None
-    except GoesOnError as interrupt:
+    except DetachedOperation as interrupt:
         raise Exit(f"Interrupted; {interrupt}.", code=130) from None
     except KeyboardInterrupt:
         raise Exit("Interrupted; run the same again to go on.", code=130) from None
@@ -159,7 +165,7 @@ def as_json() -> bool:
 @contextlib.contextmanager
 def ignore_closed_output() -> Iterator[None]:
     """Ends a printing task normally when its reader, such as `head`, closes the output."""
-    with contextlib.suppress(ReaderGoneError):
+    with contextlib.suppress(OutputClosedError):
         yield
 
 
@@ -216,14 +222,14 @@ def plan(c: Context, project: Select) -> None:
 @target()
 def engine(c: Context, project: Select) -> None:
     """Build the engine from the checkpoint."""
-    output = project().bring_up_to("engine")
+    output = project().run_until("engine")
     print_result(facts(output), f"Next: make deploy (engine: {output.path})")
 
 
 @target()
 def repository(c: Context, project: Select) -> None:
     """Assemble and verify the Triton model repository."""
-    output = project().bring_up_to("repository")
+    output = project().run_until("repository")
     print_result(facts(output), f"Next: make deploy (repository: {output.path})")
 
 
@@ -235,7 +241,7 @@ def artifact(c: Context, project: Select, file: str = "") -> None:
         written = facts(project().write_artifact(path))
         print_result({**written, "file": str(path)}, f"Next: make deploy ({path})")
     else:
-        output = project().bring_up_to("artifact")
+        output = project().run_until("artifact")
         print_result(facts(output), f"Next: make deploy (what the artifact holds: {output.path})")
 
 
@@ -243,7 +249,7 @@ def artifact(c: Context, project: Select, file: str = "") -> None:
 def image(c: Context, project: Select, compose: str = "") -> None:
     """Build the server image, check it and push it; COMPOSE= for other backends."""
     overrides = [f"image.compose={shlex.quote(compose)}"] if compose else []
-    output = project(*overrides).bring_up_to("image")
+    output = project(*overrides).run_until("image")
     print_result(facts(output), "Next: make deploy")
 
 
@@ -274,7 +280,7 @@ def check_image(
 @target(rollback="return to what answered before if the new deployment fails")
 def deploy(c: Context, project: Select, rollback: bool = False) -> None:
     """Run every stage, until the endpoint is ACTIVE and answers; ROLLBACK=1 goes back if not."""
-    output = project().bring_up_to("deployment", rollback=rollback)
+    output = project().run_until("deployment", rollback=rollback)
     print_result(facts(output), 'Next: make query PROMPT="Explain Cloud Computing to a school kid"')
 
 

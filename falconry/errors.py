@@ -1,6 +1,6 @@
 """What can go wrong that a user can act on, and the one sentence that each failure becomes.
 
-Every stage raises a subclass of `FalconryError` with the facts of the failure; only `sentence`
+Every stage raises a subclass of `FalconryError` with the facts of the failure; only `format_error`
 turns them into text, and only `tasks.py` prints it. Anything else that escapes is a bug.
 """
 
@@ -35,7 +35,7 @@ class FalconryError(Exception):
         self.details = tuple(details)
 
     def __str__(self) -> str:
-        return sentence(self)
+        return format_error(self)
 
 
 class SettingsError(FalconryError):
@@ -78,27 +78,27 @@ class MachineError(FalconryError):
     """The machine stopped the work: disk full, no permission, port taken."""
 
 
-class GoesOnError(KeyboardInterrupt):
+class DetachedOperation(KeyboardInterrupt):
     """The user ended a wait for something that goes on elsewhere; its text says how to follow it.
 
     An interrupt and no `FalconryError`: nothing failed, and nothing may catch it as a failure.
     """
 
 
-class ReaderGoneError(Exception):
+class OutputClosedError(Exception):
     """Whoever read the output has had enough of it, as `head` has.
 
     No `FalconryError`: there is nothing to say, and nobody to say it to.
     """
 
 
-def sentence(error: FalconryError) -> str:
+def format_error(error: FalconryError) -> str:
     """One line: the place, what is wrong there, and what to do."""
     place = f"{error.where}: " if error.where else ""
     remedy = f"; {error.remedy}" if error.remedy else ""
     return f"{place}{error.problem}{remedy}"
 
 
-def told(error: FalconryError) -> str:
+def format_error_with_details(error: FalconryError) -> str:
     """The sentence, and below it the details, a line each."""
-    return "\n    ".join([sentence(error), *error.details])
+    return "\n    ".join([format_error(error), *error.details])

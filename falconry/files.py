@@ -25,7 +25,7 @@ _TEMPORARY = ".making-"
 
 
 @contextlib.contextmanager
-def made_whole(place: Path, *, directory: bool = False) -> Iterator[Path]:
+def atomic_write(place: Path, *, directory: bool = False) -> Iterator[Path]:
     """Gives a temporary sibling of `place` to write to; renames it into place on success.
 
     Args:
@@ -41,7 +41,7 @@ def made_whole(place: Path, *, directory: bool = False) -> Iterator[Path]:
     try:
         if directory:
             output.mkdir()
-        with disk_errors_told(place):
+        with translate_disk_errors(place):
             yield output
             _flush(output)
             output.rename(place)
@@ -61,7 +61,7 @@ def flush_file(path: Path) -> None:
         os.fsync(stream.fileno())
 
 
-def sweep(directory: Path) -> None:
+def remove_stale(directory: Path) -> None:
     """Removes what killed runs left in `directory`; what a living process is making stays."""
     for holder in directory.glob(f"{_TEMPORARY}*"):
         with contextlib.suppress(OSError):
@@ -95,14 +95,14 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_text_whole(place: Path, text: str) -> None:
+def atomic_write_text(place: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
-    with made_whole(place) as output:
+    with atomic_write(place) as output:
         output.write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager
-def disk_errors_told(place: Path) -> Iterator[None]:
+def translate_disk_errors(place: Path) -> Iterator[None]:
     """Turns the file system's refusals into a `MachineError` that names the place.
 
     Raises:
@@ -129,7 +129,7 @@ def disk_errors_told(place: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
+def file_lock(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
     """Holds an exclusive `flock`, which the kernel drops when the process ends in any way.
 
     Args:

@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from falconry.digests import DigestCache, tree_files, value_digest
 from falconry.errors import FalconryError
-from falconry.files import locked, made_whole, remove, sweep, write_text_whole
+from falconry.files import atomic_write, atomic_write_text, file_lock, remove, remove_stale
 from falconry.progress import Progress
 
 Report = Callable[[str, float | None], None]
@@ -40,7 +40,7 @@ class Workspace:
 
     def lock(self, stage: str) -> contextlib.AbstractContextManager[None]:
         """The profile's lock; a second run waits and says for whom."""
-        return locked(
+        return file_lock(
             self.build / "lock",
             lambda holder: self.progress.waiting(stage, f"waiting for {holder}"),
         )
@@ -84,7 +84,7 @@ class Stage(ABC):
     version: int
 
     @abstractmethod
-    def ingredients(self) -> Mapping[str, str]:
+    def inputs(self) -> Mapping[str, str]:
         """Everything that decides the result, by a name that people understand."""
 
     @abstractmethod
@@ -92,20 +92,20 @@ class Stage(ABC):
         """The verified output for this key, if it stands."""
 
     @abstractmethod
-    def make(self, key: str, ingredients: Mapping[str, str], report: Report) -> Output:
+    def make(self, key: str, inputs: Mapping[str, str], report: Report) -> Output:
         """Makes the output for this key. Called with the profile's lock held."""
 
     @abstractmethod
-    def reason(self, ingredients: Mapping[str, str]) -> str:
+    def reason(self, inputs: Mapping[str, str]) -> str:
         """Why the stage has to run, in words: what is new, gone or damaged."""
 
     def details(self, key: str) -> Sequence[str]:
         """What `make plan` shows of a stage that would run, beside the reason."""
         return ()
 
-    def key(self, ingredients: Mapping[str, str]) -> str:
+    def key(self, inputs: Mapping[str, str]) -> str:
         """64 hex digits that stand for these ingredients and this version of the stage."""
-        parts = {"stage": self.name, "version": self.version, "ingredients": dict(ingredients)}
+        parts = {"stage": self.name, "version": self.version, "ingredients": dict(inputs)}
         return value_digest(parts).removeprefix("sha256:")
 
 
@@ -145,28 +145,28 @@ class FileStage(Stage):
         return self._output(output, receipt.files)
 
     @override
-    def make(self, key: str, ingredients: Mapping[str, str], report: Report) -> Output:
+    def make(self, key: str, inputs: Mapping[str, str], report: Report) -> Output:
         directory = self._workspace.build / self.name
         for written in (directory, self._receipt.parent):
-            sweep(written)
+            remove_stale(written)
         place = directory / self.file_name(key)
         if self.makes_directory:
             remove(place)
-        with made_whole(place, directory=self.makes_directory) as output:
+        with atomic_write(place, directory=self.makes_directory) as output:
             self.write(output, report)
         files = self._files(place)
         name = place.relative_to(self._workspace.build).as_posix()
-        receipt = Receipt(self.name, key, ingredients, name, files)
-        write_text_whole(self._receipt, json.dumps(asdict(receipt), indent=1))
+        receipt = Receipt(self.name, key, inputs, name, files)
+        atomic_write_text(self._receipt, json.dumps(asdict(receipt), indent=1))
         for entry in directory.iterdir():
             if entry != place:
                 remove(entry)
         return self._output(place, files)
 
     @override
-    def reason(self, ingredients: Mapping[str, str]) -> str:
+    def reason(self, inputs: Mapping[str, str]) -> str:
         receipt = read_receipt(self._receipt)
-        return what_changed(receipt.ingredients if receipt else None, ingredients)
+        return changed_inputs(receipt.ingredients if receipt else None, inputs)
 
     def _files(self, output: Path) -> dict[str, str]:
         """The digests of what stands there now; empty when nothing does."""
@@ -190,7 +190,7 @@ def read_receipt(path: Path) -> Receipt | None:
         return None
 
 
-def what_changed(last: Mapping[str, str] | None, now: Mapping[str, str]) -> str:
+def changed_inputs(last: Mapping[str, str] | None, now: Mapping[str, str]) -> str:
     """The ingredients that differ from the last time's, in words."""
     if last is None:
         return "nothing made yet"
@@ -236,7 +236,7 @@ def steps_to(last: str, steps: Sequence[Step]) -> list[Step]:
     return [step for step in steps if step.name in wanted]
 
 
-def bring_up_to_date(steps: Sequence[Step], workspace: Workspace) -> Output:
+def run_stages(steps: Sequence[Step], workspace: Workspace) -> Output:
     """Runs the stages that are out of date, in order, and gives the last one's output.
 
     Nothing is locked while there is nothing to do. A run that has to work takes the profile's
@@ -261,7 +261,7 @@ def bring_up_to_date(steps: Sequence[Step], workspace: Workspace) -> Output:
 
 
 def plan(steps: Sequence[Step], workspace: Workspace) -> list[PlannedStage]:
-    """Says what `bring_up_to_date` would do, and does none of it.
+    """Says what `run_stages` would do, and does none of it.
 
     A stage that its settings alone rule out is among the answers, and no error.
     """
@@ -277,14 +277,14 @@ def plan(steps: Sequence[Step], workspace: Workspace) -> list[PlannedStage]:
         except FalconryError as refusal:
             planned.append(PlannedStage(step.name, True, f"and would be refused: {refusal}"))
             continue
-        ingredients = stage.ingredients()
-        key = stage.key(ingredients)
+        inputs = stage.inputs()
+        key = stage.key(inputs)
         output = stage.find(key)
         if output:
             found[step.name] = output
             planned.append(PlannedStage(step.name, False, output.summary))
         else:
-            why = stage.reason(ingredients)
+            why = stage.reason(inputs)
             planned.append(PlannedStage(step.name, True, why, stage.details(key)))
     workspace.digests.save()
     return planned
@@ -292,31 +292,31 @@ def plan(steps: Sequence[Step], workspace: Workspace) -> list[PlannedStage]:
 
 def _find(step: Step, found: Mapping[str, Output]) -> Output | None:
     stage = step.stage(found)
-    return stage.find(stage.key(stage.ingredients()))
+    return stage.find(stage.key(stage.inputs()))
 
 
 def _run(steps: Sequence[Step], workspace: Workspace) -> Output:
     made: dict[str, Output] = {}
     for step in steps:
         stage = step.stage(made)
-        ingredients = stage.ingredients()
-        key = stage.key(ingredients)
+        inputs = stage.inputs()
+        key = stage.key(inputs)
         output = stage.find(key)
         if output:
             workspace.progress.done(step.name, "up to date", output.summary)
         else:
-            output = _make(stage, key, ingredients, workspace.progress)
+            output = _make(stage, key, inputs, workspace.progress)
         made[step.name] = output
     return made[steps[-1].name]
 
 
-def _make(stage: Stage, key: str, ingredients: Mapping[str, str], progress: Progress) -> Output:
+def _make(stage: Stage, key: str, inputs: Mapping[str, str], progress: Progress) -> Output:
     def report(step: str, fraction: float | None) -> None:
         progress.running(stage.name, step, fraction)
 
     try:
-        report(stage.reason(ingredients), None)
-        output = stage.make(key, ingredients, report)
+        report(stage.reason(inputs), None)
+        output = stage.make(key, inputs, report)
     except BaseException as cause:
         interrupted = isinstance(cause, KeyboardInterrupt)
         progress.failed(stage.name, "interrupted" if interrupted else "failed")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TextIO
 
-from falconry.errors import ReaderGoneError
+from falconry.errors import OutputClosedError
 
 DONE, RUNNING, FAILED, WAITING = "✔", "▸", "✘", "…"
 _ASCII = {DONE: "ok", RUNNING: "..", FAILED: "!!", WAITING: "--"}
@@ -23,7 +23,7 @@ class Progress:
     On a terminal a running line is rewritten in place; elsewhere each new step is a line of its
     own, so that a CI log grows by what happened and not by how long it took.
 
-    Every method raises `ReaderGoneError` once nobody reads the stream any more.
+    Every method raises `OutputClosedError` once nobody reads the stream any more.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -102,7 +102,7 @@ class Progress:
             self._stream.flush()
         except BrokenPipeError:
             silence(self._stream)
-            raise ReaderGoneError from None
+            raise OutputClosedError from None
 
 
 def silence(stream: TextIO) -> None:

@@ -20,9 +20,9 @@ from falconry.pipeline import (
     Receipt,
     Step,
     Workspace,
-    bring_up_to_date,
     plan,
     read_receipt,
+    run_stages,
     steps_to,
 )
 from falconry.progress import Progress
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from falconry.engine.manifest import GpuEngine
     from falconry.engine.store import EngineMirror, EngineStore, StoredEngine
     from falconry.findings import Finding
-    from falconry.image.registry import Door
+    from falconry.image.registry import RegistryProvider
     from falconry.image.stage import PrunedImage
     from falconry.shapes import Advice
 
@@ -61,7 +61,7 @@ class Project:
         self._progress = progress
         self._workspace = Workspace.open(settings.build_directory, progress)
 
-    def bring_up_to(self, stage: str, *, rollback: bool = False) -> Output:
+    def run_until(self, stage: str, *, rollback: bool = False) -> Output:
         """Runs every stage up to this one that is out of date.
 
         Args:
@@ -71,7 +71,7 @@ class Project:
         Raises:
             FalconryError: a stage failed; what was made before it stands.
         """
-        return bring_up_to_date(steps_to(stage, self._steps(rollback=rollback)), self._workspace)
+        return run_stages(steps_to(stage, self._steps(rollback=rollback)), self._workspace)
 
     def plan(self) -> list[PlannedStage]:
         """Says which stages would run and why, and runs none."""
@@ -103,21 +103,21 @@ class Project:
         Returns:
             Whether the contract is kept.
         """
-        from falconry.cloud.emulator import Trial, keeps_contract
+        from falconry.cloud.emulator import ContainerCheck, run_contract_check
         from falconry.deployment.target import environment
         from falconry.image.output import image_of
 
         serving = self._settings.serving
         variables = {"MODEL_DEPLOY_HEALTH_ENDPOINT": health} if health else environment(serving)
-        reference = image or image_of({"image": self.bring_up_to("image")}).reference
+        reference = image or image_of({"image": self.run_until("image")}).reference
         with contextlib.ExitStack() as stack:
             package = (
                 Path(artifact).expanduser() if artifact else stack.enter_context(self._unpacked())
             )
-            trial = Trial(
+            trial = ContainerCheck(
                 *(reference, package, shlex.split(command), variables, serving.port, timeout_s)
             )
-            return keeps_contract(trial, as_json=as_json)
+            return run_contract_check(trial, as_json=as_json)
 
     def write_artifact(self, place: Path) -> ArtifactOutput:
         """Brings the artifact up to date and writes it to a file, whole or not at all.
@@ -127,7 +127,7 @@ class Project:
         """
         from falconry.artifact.stage import as_artifact
 
-        output = as_artifact(self.bring_up_to("artifact"))
+        output = as_artifact(self.run_until("artifact"))
 
         def report(step: str, fraction: float | None) -> None:
             self._progress.running("artifact", step, fraction)
@@ -315,7 +315,7 @@ class Project:
         from falconry.engine.stage import EngineStage
 
         stage = EngineStage(self._settings, self._workspace)
-        found = stage.find(stage.key(stage.ingredients()))
+        found = stage.find(stage.key(stage.inputs()))
         return read_manifest(found.path).gpu if found else None
 
     def _store(self) -> EngineStore:
@@ -381,7 +381,7 @@ class Project:
         from falconry.artifact.contents import ROOT
         from falconry.artifact.stage import as_artifact
 
-        repository = as_artifact(self.bring_up_to("artifact")).repository
+        repository = as_artifact(self.run_until("artifact")).repository
         with tempfile.TemporaryDirectory() as directory:
             (Path(directory) / ROOT).symlink_to(repository.absolute())
             yield Path(directory)
@@ -393,17 +393,17 @@ class Project:
             raise ValueError("no mirror is set")
         return ObjectStorageMirror(self._session(), self._settings.engine.mirror)
 
-    def _door(self) -> Door:
+    def _door(self) -> RegistryProvider:
         """The way to the registry: the profile's own, or that of its cloud."""
         registry = self._settings.image.registry
         if registry.host:
-            from falconry.image.registry import AnyRegistry
+            from falconry.image.registry import HostRegistry
 
-            return AnyRegistry(registry)
-        from falconry.image.ocir import OcirDoor
+            return HostRegistry(registry)
+        from falconry.image.ocir import OcirProvider
 
         namespaces = self._workspace.build.parent / "namespaces.json"
-        return OcirDoor(self._settings.cloud, registry, namespaces)
+        return OcirProvider(self._settings.cloud, registry, namespaces)
 
     def _session(self) -> Session:
         from falconry.cloud.session import session_of

@@ -15,7 +15,7 @@ from pathlib import Path
 from falconry.engine.stage import EngineStage
 from falconry.errors import ServerError
 from falconry.image.process_image import prepare_process_image
-from falconry.pipeline import Step, Workspace, bring_up_to_date
+from falconry.pipeline import Step, Workspace, run_stages
 from falconry.repository.stage import RepositoryStage
 from falconry.settings import Settings
 
@@ -60,7 +60,7 @@ def assembled_repository(settings: Settings, workspace: Workspace) -> Path:
             ("engine",),
         ),
     ]
-    return bring_up_to_date(steps, workspace).path
+    return run_stages(steps, workspace).path
 
 
 @contextlib.contextmanager

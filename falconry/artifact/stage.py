@@ -71,7 +71,7 @@ class ArtifactStage(FileStage):
         self._repository = repository
 
     @override
-    def ingredients(self) -> Mapping[str, str]:
+    def inputs(self) -> Mapping[str, str]:
         return {"repository": self._repository.digest}
 
     @override

@@ -10,7 +10,7 @@ from pathlib import Path
 from falconry.artifact.contents import Contents, changed, packed_names
 from falconry.artifact.zip_layout import Layout, local_header
 from falconry.digests import DigestCache
-from falconry.files import made_whole
+from falconry.files import atomic_write
 from falconry.pipeline import Report
 
 _CHUNK_BYTES = 4 << 20
@@ -115,7 +115,7 @@ class ArtifactView:
             MachineError: the disk is full or may not be written.
         """
         buffer = memoryview(bytearray(_CHUNK_BYTES))
-        with made_whole(place) as output, output.open("wb", buffering=0) as stream:
+        with atomic_write(place) as output, output.open("wb", buffering=0) as stream:
             for offset in range(0, self.size, _CHUNK_BYTES):
                 piece = buffer[: min(_CHUNK_BYTES, self.size - offset)]
                 self.read_into(piece, offset)

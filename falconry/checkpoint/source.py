@@ -30,7 +30,7 @@ from falconry.checkpoint.files import (
 )
 from falconry.digests import DigestCache, value_digest
 from falconry.errors import CheckpointError, MachineError
-from falconry.files import disk_errors_told, write_text_whole
+from falconry.files import atomic_write_text, translate_disk_errors
 
 _SCHEME = "hub:"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -130,7 +130,7 @@ def fetch(hub: HubCheckpoint, report: Report) -> Path:
     if path := fetched(hub):
         return path
     place = _Place.of(hub)
-    with _hub_errors_told(hub), disk_errors_told(place.cache):
+    with _translate_hub_errors(hub), translate_disk_errors(place.cache):
         report("asking the hub", None)
         files = _wanted_files(hub, _list_files(hub))
         place.check_space(files)
@@ -191,7 +191,7 @@ class _Place:
 
     def write_note(self, note: Mapping[str, Any]) -> None:
         self.storage.mkdir(parents=True, exist_ok=True)
-        write_text_whole(self.note, json.dumps(note))
+        atomic_write_text(self.note, json.dumps(note))
 
     def check_space(self, files: Mapping[str, _RemoteFile]) -> None:
         self.cache.mkdir(parents=True, exist_ok=True)
@@ -347,7 +347,7 @@ def _endpoint() -> str | None:
 
 
 @contextlib.contextmanager
-def _hub_errors_told(hub: HubCheckpoint) -> Iterator[None]:
+def _translate_hub_errors(hub: HubCheckpoint) -> Iterator[None]:
     """Turns what huggingface_hub raises into one line, which never holds a header.
 
     Raises:

@@ -116,7 +116,7 @@ def _run(*arguments: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class ContainerCheck:
     """What is to be run.
 
     Attributes:
@@ -136,7 +136,7 @@ class Trial:
     timeout_s: int | None = None
 
 
-def keeps_contract(trial: Trial, *, as_json: bool) -> bool:
+def run_contract_check(trial: ContainerCheck, *, as_json: bool) -> bool:
     """Runs the check, which prints a line for each thing that it looked at.
 
     Args:

@@ -103,7 +103,7 @@ def _shared_session(settings: CloudSettings, endpoint: str | None, signer: objec
 
 
 @contextlib.contextmanager
-def cloud_errors_told(action: str) -> Iterator[None]:
+def translate_cloud_errors(action: str) -> Iterator[None]:
     """Turns the SDK's exceptions into a `CloudError` that says what was attempted.
 
     Args:
@@ -164,7 +164,7 @@ def ensure_bucket(client: Any, namespace: str, bucket: str, compartment_id: str)
     Raises:
         CloudError: it may be neither seen nor made.
     """
-    with cloud_errors_told(f"looking for the bucket '{bucket}'"):
+    with translate_cloud_errors(f"looking for the bucket '{bucket}'"):
         try:
             client.get_bucket(namespace, bucket)
             return
@@ -172,7 +172,7 @@ def ensure_bucket(client: Any, namespace: str, bucket: str, compartment_id: str)
             if error.status != 404:
                 raise
     details = CreateBucketDetails(name=bucket, compartment_id=compartment_id)
-    with cloud_errors_told(f"making the bucket '{bucket}'"):
+    with translate_cloud_errors(f"making the bucket '{bucket}'"):
         try:
             client.create_bucket(namespace, details)
         except oci.exceptions.ServiceError as error:

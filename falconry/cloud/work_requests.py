@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from falconry.cloud.retries import all_records, is_transient, retry_after
-from falconry.cloud.session import cloud_errors_told
-from falconry.errors import CloudError, GoesOnError
+from falconry.cloud.session import translate_cloud_errors
+from falconry.errors import CloudError, DetachedOperation
 
 Report = Callable[[str, float | None], None]
 
@@ -83,7 +83,7 @@ def wait_for(client: Any, operation: Operation, watch: Watch) -> None:
     Raises:
         OperationError: it failed, with all of its errors and its last step.
         CloudError: the time is over, or the cloud refuses to tell.
-        GoesOnError: the user interrupted the wait; the operation goes on.
+        DetachedOperation: the user interrupted the wait; the operation goes on.
     """
     deadline = time.monotonic() + watch.timeout_s
     pause, step = _POLL_S[0], "accepted"
@@ -100,7 +100,7 @@ def wait_for(client: Any, operation: Operation, watch: Watch) -> None:
             time.sleep(min(pause, left))
             pause = min(pause * _POLL_GROWTH, _POLL_S[1])
     except KeyboardInterrupt:
-        raise GoesOnError(
+        raise DetachedOperation(
             f"the {operation.name} goes on in the cloud ({operation.id}): follow it with make"
             " status and make logs, or run the same again"
         ) from None
@@ -110,7 +110,7 @@ def wait_for(client: Any, operation: Operation, watch: Watch) -> None:
 
 def running_request(client: Any, compartment_id: str, resource_id: str) -> str | None:
     """The work request that is at work on a resource, if there is one."""
-    with cloud_errors_told("looking for the running operation"):
+    with translate_cloud_errors("looking for the running operation"):
         requests = client.list_work_requests(
             compartment_id, resource_id=resource_id, sort_by="timeAccepted", sort_order="DESC"
         ).data
@@ -122,7 +122,7 @@ def _look(client: Any, operation: Operation, deadline: float) -> tuple[Any, str 
     """A work request and its newest step."""
     while True:
         try:
-            with cloud_errors_told(f"following the {operation.name}"):
+            with translate_cloud_errors(f"following the {operation.name}"):
                 request = client.get_work_request(operation.id).data
                 return request, _last_step(client, operation.id)
         except CloudError as error:
@@ -149,6 +149,6 @@ def _last_step(client: Any, work_request_id: str) -> str | None:
 
 
 def _errors(client: Any, work_request_id: str) -> tuple[str, ...]:
-    with cloud_errors_told("reading the errors of the work request"):
+    with translate_cloud_errors("reading the errors of the work request"):
         errors = all_records(client.list_work_request_errors, work_request_id)
     return tuple(f"{error.code}: {error.message}" for error in errors)

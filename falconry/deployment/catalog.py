@@ -15,7 +15,7 @@ from oci.data_science import models as oci_models
 
 from falconry.artifact.view import ArtifactView
 from falconry.cloud.retries import all_records, create_idempotent
-from falconry.cloud.session import Session, cloud_errors_told
+from falconry.cloud.session import Session, translate_cloud_errors
 from falconry.deployment.provenance import ModelEntry
 from falconry.deployment.target import ARTIFACT_TAG, MODEL_TAG
 from falconry.deployment.upload import upload_artifact
@@ -48,7 +48,7 @@ class Catalog:
     def find_project(self) -> str | None:
         """The OCID of the project with the profile's name, if there is one."""
         name = self._session.settings.project
-        with cloud_errors_told(f"finding the project '{name}'"):
+        with translate_cloud_errors(f"finding the project '{name}'"):
             found = all_records(
                 self._client.list_projects,
                 self._session.compartment_id,
@@ -63,7 +63,7 @@ class Catalog:
         self._project = self._project or self.find_project()
         if self._project is None:
             return []
-        with cloud_errors_told("looking through the model catalog"):
+        with translate_cloud_errors("looking through the model catalog"):
             found = all_records(
                 self._client.list_models, self._session.compartment_id, project_id=self._project
             )
@@ -107,7 +107,7 @@ class Catalog:
 
     def artifact_size(self, model_id: str) -> int | None:
         """The size of a model's artifact in bytes; None while it has none."""
-        with cloud_errors_told("looking at the model's artifact"):
+        with translate_cloud_errors("looking at the model's artifact"):
             try:
                 answer = self._client.head_model_artifact(model_id)
             except oci.exceptions.ServiceError as error:
@@ -126,7 +126,7 @@ class Catalog:
         def exists(project: str) -> bool:
             return bool(self._client.get_project(project).data.lifecycle_state == "ACTIVE")
 
-        with cloud_errors_told(f"making the project '{name}'"):
+        with translate_cloud_errors(f"making the project '{name}'"):
             made = create_idempotent(
                 ("project", compartment, name), create, exists, self.find_project
             )
@@ -165,7 +165,7 @@ class Catalog:
             return self._is_there(model) or any(each.id == model for each in self.models())
 
         parts = ("model", compartment, project, entry.artifact_digest)
-        with cloud_errors_told("creating the model"):
+        with translate_cloud_errors("creating the model"):
             return str(create_idempotent(parts, create, exists, find))
 
     def _is_there(self, model_id: str) -> bool:
@@ -190,10 +190,10 @@ class Catalog:
             standing = (each.id for each in found if each.lifecycle_state == "ACTIVE")
             return next(standing, None)
 
-        with cloud_errors_told(f"finding the model version set '{name}'"):
+        with translate_cloud_errors(f"finding the model version set '{name}'"):
             if known := find():
                 return str(known)
-        with cloud_errors_told(f"making the model version set '{name}'"):
+        with translate_cloud_errors(f"making the model version set '{name}'"):
             try:
                 return str(self._client.create_model_version_set(details).data.id)
             except oci.exceptions.ServiceError as error:
@@ -228,7 +228,7 @@ class Catalog:
         """One of the models that hold the artifact, which is active from now on."""
         active = next((model for model in whole if model.lifecycle_state == "ACTIVE"), None)
         if active is None:
-            with cloud_errors_told("activating the model"):
+            with translate_cloud_errors("activating the model"):
                 try:
                     self._client.activate_model(whole[0].id)
                 except oci.exceptions.ServiceError as error:
@@ -248,7 +248,7 @@ class Catalog:
             git_branch=provenance.branch,
             git_commit=provenance.commit,
         )
-        with cloud_errors_told("writing the model's provenance"):
+        with translate_cloud_errors("writing the model's provenance"):
             try:
                 self._client.get_model_provenance(model_id)
             except oci.exceptions.ServiceError as error:
@@ -305,7 +305,7 @@ def prune_models(session: Session, name: str, keep: int, *, delete: bool) -> lis
         CloudError: the cloud refuses something else than to delete a model that is in use.
     """
     models = [each for each in Catalog(session).models() if each.display_name == name][::-1]
-    pruning = _Pruning(session, delete=delete)
+    pruning = _ModelPruner(session, delete=delete)
     used = pruning.models_in_use()
     return [
         PrunedModel(
@@ -317,7 +317,7 @@ def prune_models(session: Session, name: str, keep: int, *, delete: bool) -> lis
     ]
 
 
-class _Pruning:
+class _ModelPruner:
     def __init__(self, session: Session, *, delete: bool) -> None:
         self._session = session
         self._client: Any = session.client(DataScienceClient)
@@ -325,7 +325,7 @@ class _Pruning:
 
     def models_in_use(self) -> set[str]:
         """The models of all deployments in the compartment, and those they would return to."""
-        with cloud_errors_told("looking for the models in use"):
+        with translate_cloud_errors("looking for the models in use"):
             deployments = all_records(
                 self._client.list_model_deployments, self._session.compartment_id
             )
@@ -345,7 +345,7 @@ class _Pruning:
         return "deactivated" if self._deactivated(model) else "in use"
 
     def _deleted(self, model: Any) -> str:
-        with cloud_errors_told("deleting the model"):
+        with translate_cloud_errors("deleting the model"):
             try:
                 self._client.delete_model(model.id)
             except oci.exceptions.ServiceError as error:
@@ -358,7 +358,7 @@ class _Pruning:
 
     def _deactivated(self, model: Any) -> bool:
         """Whether it is inactive now; one that a deployment has just come to use is not."""
-        with cloud_errors_told("deactivating the model"):
+        with translate_cloud_errors("deactivating the model"):
             if model.lifecycle_state == "ACTIVE":
                 try:
                     self._client.deactivate_model(model.id)

@@ -12,7 +12,7 @@ from typing import Any
 
 from oci.data_science import models as oci_models
 
-from falconry.deployment.target import KEY_TAG, Target, configured_route
+from falconry.deployment.target import KEY_TAG, DeploymentSpec, configured_route
 
 
 class Group(StrEnum):
@@ -57,7 +57,7 @@ MAY_NEED_STOP = frozenset({Group.BANDWIDTH, Group.COMPUTE})
 of an inactive one alone, both in the words of oci 2.189.0: the cloud itself has to decide."""
 
 
-def differences(standing: Any, target: Target) -> list[Group]:
+def differences(standing: Any, target: DeploymentSpec) -> list[Group]:
     """The groups in which a deployment differs from what it shall be, in the order to change them.
 
     Between two updates the new model meets the old route or the other way round: `/generate`
@@ -78,7 +78,7 @@ def differences(standing: Any, target: Target) -> list[Group]:
     return [group for group in _order(standing, target) if group in differ]
 
 
-def must_change_together(standing: Any, target: Target) -> bool:
+def must_change_together(standing: Any, target: DeploymentSpec) -> bool:
     """Whether a running deployment would not start with only one of its changes.
 
     An engine for GPUs runs with the TensorRT-LLM release and on the GPU that it was built for.
@@ -97,7 +97,7 @@ def must_change_together(standing: Any, target: Target) -> bool:
     return sum(bool(change) for change in changes) > 1
 
 
-def irrevocable(standing: Any, target: Target) -> list[str]:
+def irreversible_changes(standing: Any, target: DeploymentSpec) -> list[str]:
     """Settings that stand and are not wanted any more, which an update has no word for."""
     (old_model, old_container) = _parts(standing.model_deployment_configuration_details)
     (new_model, new_container) = _parts(target.configuration)
@@ -114,7 +114,7 @@ def irrevocable(standing: Any, target: Target) -> list[str]:
     ]
 
 
-def update_of(standing: Any, target: Target, groups: Collection[Group]) -> Any:
+def update_of(standing: Any, target: DeploymentSpec, groups: Collection[Group]) -> Any:
     """The update that changes these groups and leaves the others.
 
     It also takes the tag that says that the deployment is as some run wanted it.
@@ -141,7 +141,7 @@ def update_of(standing: Any, target: Target, groups: Collection[Group]) -> Any:
     )
 
 
-def _order(standing: Any, target: Target) -> list[Group]:
+def _order(standing: Any, target: DeploymentSpec) -> list[Group]:
     container = [Group.CONTAINER, Group.ENVIRONMENT, Group.MODEL]
     if configured_route(target.configuration) == "infer":
         container.reverse()
@@ -150,7 +150,7 @@ def _order(standing: Any, target: Target) -> list[Group]:
     return [*before, *container, *after]
 
 
-def _shrinks(standing: Any, target: Target) -> bool:
+def _shrinks(standing: Any, target: DeploymentSpec) -> bool:
     """Whether a flexible shape gets less memory."""
     sizes = [
         configuration.model_configuration_details.instance_configuration.model_deployment_instance_shape_config_details

@@ -7,7 +7,7 @@ from typing import Any
 from oci.data_science import DataScienceClient
 
 from falconry.cloud.retries import all_records
-from falconry.cloud.session import Session, cloud_errors_told
+from falconry.cloud.session import Session, translate_cloud_errors
 
 GONE = frozenset({"DELETING", "DELETED"})
 
@@ -19,7 +19,7 @@ def named(session: Session, name: str) -> list[Any]:
         CloudError: the cloud refuses, or does not answer.
     """
     client: Any = session.client(DataScienceClient)
-    with cloud_errors_told(f"looking for the deployment '{name}'"):
+    with translate_cloud_errors(f"looking for the deployment '{name}'"):
         return all_records(client.list_model_deployments, session.compartment_id, display_name=name)
 
 

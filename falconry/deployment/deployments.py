@@ -18,7 +18,7 @@ from oci.data_science import DataScienceClient
 from oci.data_science import models as oci_models
 
 from falconry.cloud.retries import create_idempotent
-from falconry.cloud.session import Session, cloud_errors_told
+from falconry.cloud.session import Session, translate_cloud_errors
 from falconry.cloud.work_requests import (
     Operation,
     OperationError,
@@ -31,13 +31,13 @@ from falconry.deployment.changes import (
     MAY_NEED_STOP,
     Group,
     differences,
-    irrevocable,
+    irreversible_changes,
     must_change_together,
     update_of,
 )
 from falconry.deployment.deployment_list import GONE
-from falconry.deployment.failures import remedy_for
-from falconry.deployment.target import KEY_TAG, MODEL_TAG, REFERENCE_TAG, Target
+from falconry.deployment.failures import explain_failure
+from falconry.deployment.target import KEY_TAG, MODEL_TAG, REFERENCE_TAG, DeploymentSpec
 from falconry.errors import CloudError
 
 _MOVING = frozenset({"CREATING", "UPDATING", "DELETING"})
@@ -63,7 +63,7 @@ class _Request:
     """A request that begins an operation on a deployment.
 
     Attributes:
-        action: a clause for messages, as for `cloud_errors_told`.
+        action: a clause for messages, as for `translate_cloud_errors`.
         operation: a noun for messages.
         deployment_id: its OCID.
         send: sends it.
@@ -117,10 +117,10 @@ class Deployments:
 
     def read(self, deployment_id: str) -> Any:
         """A deployment in full."""
-        with cloud_errors_told("reading the deployment"):
+        with translate_cloud_errors("reading the deployment"):
             return self._client.get_model_deployment(deployment_id).data
 
-    def bring_about(self, target: Target, watch: Watch) -> Any:
+    def apply(self, target: DeploymentSpec, watch: Watch) -> Any:
         """Makes or changes the deployment until it is ACTIVE and as wanted.
 
         A running operation is waited for first; a failed deployment is deleted and made anew. The
@@ -131,7 +131,7 @@ class Deployments:
 
         Raises:
             CloudError: the cloud refused or failed; what was serving before still is.
-            GoesOnError: the user interrupted a wait; the cloud goes on.
+            DetachedOperation: the user interrupted a wait; the cloud goes on.
         """
         standing = self.settled(target.name, watch)
         if standing is not None and standing.lifecycle_state == "FAILED":
@@ -139,7 +139,7 @@ class Deployments:
             standing = None
         if standing is None:
             return self.reconcile(self._create(target, watch), target, watch)
-        if kept := irrevocable(standing, target):
+        if kept := irreversible_changes(standing, target):
             raise CloudError(
                 f"OCI does not take back {' and '.join(kept)} of a deployment",
                 where=target.name,
@@ -147,7 +147,7 @@ class Deployments:
             )
         return self.reconcile(standing.id, target, watch)
 
-    def reconcile(self, deployment_id: str, target: Target, watch: Watch) -> Any:
+    def reconcile(self, deployment_id: str, target: DeploymentSpec, watch: Watch) -> Any:
         """Changes a deployment one option group at a time, as OCI demands while it serves.
 
         Raises:
@@ -175,7 +175,7 @@ class Deployments:
             remedy="let one run end, then run again",
         )
 
-    def confirm(self, deployment_id: str, target: Target, watch: Watch) -> None:
+    def confirm(self, deployment_id: str, target: DeploymentSpec, watch: Watch) -> None:
         """Writes the tags that say what a deployment is, now that it has answered as such.
 
         Raises:
@@ -242,7 +242,7 @@ class Deployments:
             time.sleep(attempt * _CONFLICT_PAUSE_S)
         raise CloudError("somebody else is at work on it", where=deployment.id, remedy="run again")
 
-    def _create(self, target: Target, watch: Watch) -> str:
+    def _create(self, target: DeploymentSpec, watch: Watch) -> str:
         """Makes the deployment, or finds the one that another run makes; gives its OCID."""
         compartment = self._session.compartment_id
         details = _creation(target, compartment)
@@ -268,7 +268,7 @@ class Deployments:
 
         parts = ("deployment", compartment, target.name, getattr(last, "id", ""))
         started = datetime.now(UTC)
-        with cloud_errors_told("creating the deployment"):
+        with translate_cloud_errors("creating the deployment"):
             made = str(create_idempotent(parts, create, exists, find))
         if made in answers:
             name = "creation of the deployment"
@@ -276,7 +276,13 @@ class Deployments:
         return made
 
     def _next(
-        self, standing: Any, etag: str | None, target: Target, groups: list[Group], *, refused: bool
+        self,
+        standing: Any,
+        etag: str | None,
+        target: DeploymentSpec,
+        groups: list[Group],
+        *,
+        refused: bool,
     ) -> _Request:
         """The request that brings a deployment a step nearer to its target.
 
@@ -366,7 +372,7 @@ class Deployments:
             meant for: somebody else is at work on it, or a cut request has begun already.
         """
         started = datetime.now(UTC)
-        with cloud_errors_told(request.action):
+        with translate_cloud_errors(request.action):
             try:
                 answer = request.send()
             except oci.exceptions.ServiceError as error:
@@ -410,7 +416,7 @@ class Deployments:
         """
         deadline = time.monotonic() + watch.timeout_s
         while True:
-            with cloud_errors_told("reading the deployment"):
+            with translate_cloud_errors("reading the deployment"):
                 answer = self._client.get_model_deployment(deployment_id)
             standing = answer.data
             if standing.lifecycle_state not in _MOVING:
@@ -448,12 +454,12 @@ class Deployments:
         return CloudError(
             failure.problem if known or not details else f"{failure.problem} ({details})",
             where=failure.where,
-            remedy=remedy_for(said),
+            remedy=explain_failure(said),
             details=[*failure.details, *extra],
         )
 
 
-def _creation(target: Target, compartment: str) -> Any:
+def _creation(target: DeploymentSpec, compartment: str) -> Any:
     """What creates a deployment; it claims nothing before it has answered."""
     claims = {KEY_TAG, MODEL_TAG, REFERENCE_TAG}
     return oci_models.CreateModelDeploymentDetails(
@@ -478,6 +484,6 @@ def _unusable(standing: Any) -> CloudError:
     return CloudError(
         f"the deployment is {standing.lifecycle_state}: {details.partition(chr(10))[0]}",
         where=standing.display_name,
-        remedy=remedy_for([details]),
+        remedy=explain_failure([details]),
         details=details.splitlines()[1:],
     )

@@ -122,7 +122,7 @@ KNOWN = (
 )
 
 
-def remedy_for(texts: Iterable[str]) -> str:
+def explain_failure(texts: Iterable[str]) -> str:
     """What to do about a failure.
 
     Args:

@@ -18,7 +18,7 @@ from oci.logging.models import CreateLogDetails, CreateLogGroupDetails
 from oci.loggingsearch import LogSearchClient
 from oci.loggingsearch.models import SearchLogsDetails
 
-from falconry.cloud.session import Session, cloud_errors_told
+from falconry.cloud.session import Session, translate_cloud_errors
 from falconry.errors import CloudError
 
 # Log search looks at 14 days at most in one query (Oracle, Logging Query Language), and gives 1000
@@ -133,7 +133,7 @@ class Logs:
         client: Any = self._session.client(LogSearchClient)
         found: list[dict[str, Any]] = []
         page: dict[str, str] = {}
-        with cloud_errors_told("searching the log"):
+        with translate_cloud_errors("searching the log"):
             while len(found) < count:
                 limit = min(count - len(found), _MOST_RESULTS)
                 answer = client.search_logs(details, limit=limit, **page)
@@ -149,12 +149,12 @@ class Logs:
 
     def _find_group(self) -> str | None:
         settings, compartment = self._session.settings, self._session.compartment_id
-        with cloud_errors_told(f"looking for the log group '{settings.log_group}'"):
+        with translate_cloud_errors(f"looking for the log group '{settings.log_group}'"):
             groups = self._client.list_log_groups(compartment, display_name=settings.log_group).data
         return str(groups[0].id) if groups else None
 
     def _find_log(self, group_id: str, name: str) -> str | None:
-        with cloud_errors_told(f"looking for the log '{name}'"):
+        with translate_cloud_errors(f"looking for the log '{name}'"):
             logs = self._client.list_logs(group_id, display_name=name).data
         return str(logs[0].id) if logs else None
 
@@ -167,14 +167,14 @@ class Logs:
             details = CreateLogGroupDetails(
                 compartment_id=self._session.compartment_id, display_name=settings.log_group
             )
-            with cloud_errors_told(f"making the log group '{settings.log_group}'"):
+            with translate_cloud_errors(f"making the log group '{settings.log_group}'"):
                 _unless_there(composite.create_log_group_and_wait_for_state, details, ended)
         group_id = self._find_group()
         for name in dict.fromkeys(self._names()):
             if group_id is None or self._find_log(group_id, name):
                 continue
             details = CreateLogDetails(display_name=name, log_type="CUSTOM", is_enabled=True)
-            with cloud_errors_told(f"making the log '{name}'"):
+            with translate_cloud_errors(f"making the log '{name}'"):
                 _unless_there(composite.create_log_and_wait_for_state, group_id, details, ended)
         place = self.find()
         if place is None:

@@ -24,7 +24,7 @@ from falconry.deployment.target import (
     ENGINE_TAG,
     IMAGE_TAG,
     KEY_TAG,
-    Target,
+    DeploymentSpec,
     previous_target,
     route_of,
 )
@@ -37,7 +37,7 @@ from falconry.settings import EmulatorSettings, Settings
 
 if TYPE_CHECKING:
     from falconry.cloud.session import Session
-    from falconry.deployment.target import Target
+    from falconry.deployment.target import DeploymentSpec
 
 Verify = Callable[[Any], None]
 # The modules that import the oci SDK are imported where a request is made: it costs nearly half a
@@ -63,8 +63,13 @@ def endpoint_of(deployment: Any, session: Session) -> Endpoint:
 # --- rollback ---------------------------------------------------------------------------------
 
 
-def bring_about_verified(
-    deployments: Deployments, target: Target, verify: Verify, watch: Watch, *, rollback: bool
+def apply_with_rollback(
+    deployments: Deployments,
+    target: DeploymentSpec,
+    verify: Verify,
+    watch: Watch,
+    *,
+    rollback: bool,
 ) -> Any:
     """Brings a deployment about; it is reported only once it has answered.
 
@@ -84,7 +89,7 @@ def bring_about_verified(
     before = deployments.get(target.name) if rollback else None
     previous = previous_target(before, target) if before else None
     try:
-        return _verified(deployments.bring_about(target, watch), target, deployments, verify, watch)
+        return _verified(deployments.apply(target, watch), target, deployments, verify, watch)
     except FalconryError as failure:
         if not rollback:
             raise
@@ -92,7 +97,7 @@ def bring_about_verified(
 
 
 def _verified(
-    active: Any, target: Target, deployments: Deployments, verify: Verify, watch: Watch
+    active: Any, target: DeploymentSpec, deployments: Deployments, verify: Verify, watch: Watch
 ) -> Any:
     watch.report("asking it a first question", None)
     verify(active)
@@ -103,7 +108,7 @@ def _verified(
 def _returned(
     failure: FalconryError,
     before: Any | None,
-    previous: Target | None,
+    previous: DeploymentSpec | None,
     deployments: Deployments,
     verify: Verify,
     watch: Watch,
@@ -111,7 +116,7 @@ def _returned(
     """Goes back, and says so together with the reason.
 
     Raises:
-        GoesOnError: the user interrupted it.
+        DetachedOperation: the user interrupted it.
     """
     if before is None or previous is None:
         return _told(failure, "there is nothing to return to: no deployment has answered before")
@@ -167,7 +172,7 @@ class DeploymentStage(Stage):
         self._rollback = rollback
 
     @override
-    def ingredients(self) -> Mapping[str, str]:
+    def inputs(self) -> Mapping[str, str]:
         return {
             "artifact": self._artifact.digest,
             "image": self._image.pinned,
@@ -184,7 +189,7 @@ class DeploymentStage(Stage):
         return _output(current) if tags.get(KEY_TAG) == key else None
 
     @override
-    def reason(self, ingredients: Mapping[str, str]) -> str:
+    def reason(self, inputs: Mapping[str, str]) -> str:
         if self._emulator_rests():
             return "the local cloud is not running"
         current = self._current()
@@ -193,18 +198,18 @@ class DeploymentStage(Stage):
         if current.lifecycle_state != "ACTIVE":
             return f"the deployment is {current.lifecycle_state}"
         tags = current.freeform_tags or {}
-        if tags.get(ARTIFACT_TAG) != ingredients["artifact"]:
+        if tags.get(ARTIFACT_TAG) != inputs["artifact"]:
             return "artifact changed"
         if tags.get(IMAGE_TAG) != self._image.digest:
             return "image changed"
         return "settings changed" if KEY_TAG in tags else "it has not answered yet"
 
     @override
-    def make(self, key: str, ingredients: Mapping[str, str], report: Report) -> Output:
+    def make(self, key: str, inputs: Mapping[str, str], report: Report) -> Output:
         from falconry.cloud.session import session_of
         from falconry.cloud.work_requests import Watch
         from falconry.deployment.deployments import Deployments
-        from falconry.deployment.stage import bring_about_verified
+        from falconry.deployment.stage import apply_with_rollback
 
         settings = self._settings
         if settings.cloud.emulator:
@@ -220,19 +225,19 @@ class DeploymentStage(Stage):
 
         watch = Watch(target.timeout_s, report)
         return _output(
-            bring_about_verified(Deployments(session), target, ask, watch, rollback=self._rollback)
+            apply_with_rollback(Deployments(session), target, ask, watch, rollback=self._rollback)
         )
 
-    def _target(self, session: Session, key: str, report: Report) -> Target:
+    def _target(self, session: Session, key: str, report: Report) -> DeploymentSpec:
         """What shall be deployed, once its model is in the catalog and its logs are there."""
         from falconry.deployment.catalog import Catalog
         from falconry.deployment.logs import Logs
-        from falconry.deployment.target import Wanted, target_of
+        from falconry.deployment.target import DeploymentRequest, target_of
 
         settings = self._settings
         engine = read_manifest(self._engine.path)
         catalog = Catalog(session)
-        wanted = Wanted(
+        wanted = DeploymentRequest(
             settings=settings.deployment,
             serving=settings.serving,
             image=self._image,

@@ -9,7 +9,7 @@ from typing import Any
 from oci.data_science import DataScienceClient
 
 from falconry.cloud.retries import all_records
-from falconry.cloud.session import Session, cloud_errors_told
+from falconry.cloud.session import Session, translate_cloud_errors
 from falconry.deployment.deployments import Deployments
 from falconry.deployment.target import ARTIFACT_TAG, ENGINE_TAG, IMAGE_TAG, KEY_TAG
 
@@ -81,14 +81,14 @@ def status_of(session: Session, name: str) -> DeploymentStatus:
         key=lambda each: (each.lifecycle_state != "DELETING", each.time_created),
         default=None,
     )
-    found = _Look(session, newest.id).status() if newest else None
+    found = _StatusReader(session, newest.id).status() if newest else None
     # It may have gone since the list was made.
     if found is None or found.state == "DELETED":
         return DeploymentStatus(name, error="run: make deploy")
     return found
 
 
-class _Look:
+class _StatusReader:
     def __init__(self, session: Session, deployment_id: str) -> None:
         self._session = session
         self._client: Any = session.client(DataScienceClient)
@@ -129,7 +129,7 @@ class _Look:
         newest = next(iter(self._requests), None)
         said = [self._deployment.lifecycle_details or ""]
         if newest is not None and newest.status == "FAILED":
-            with cloud_errors_told("reading the errors of the work request"):
+            with translate_cloud_errors("reading the errors of the work request"):
                 errors = all_records(self._client.list_work_request_errors, newest.id)
             said += [f"{error.code}: {error.message}" for error in errors]
         lines = [text.partition("\n")[0] for text in said if text]
@@ -137,7 +137,7 @@ class _Look:
 
     def _work_requests(self) -> list[Any]:
         """The deployment's operations, the newest first."""
-        with cloud_errors_told("looking for its operations"):
+        with translate_cloud_errors("looking for its operations"):
             found = all_records(
                 self._client.list_work_requests,
                 self._session.compartment_id,

@@ -62,7 +62,7 @@ _ROUTE_ENDPOINTS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class DeploymentRequest:
     """What a deployment shall be.
 
     Attributes:
@@ -82,7 +82,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class DeploymentSpec:
     """The same in the SDK's terms.
 
     Attributes:
@@ -114,10 +114,10 @@ class Target:
         return str(self.configuration.environment_configuration_details.image)
 
 
-def target_of(wanted: Wanted) -> Target:
+def target_of(wanted: DeploymentRequest) -> DeploymentSpec:
     """What a profile asks for."""
     settings = wanted.settings
-    return Target(
+    return DeploymentSpec(
         name=settings.name,
         description=settings.description,
         project_id=wanted.project_id,
@@ -137,7 +137,7 @@ def target_of(wanted: Wanted) -> Target:
     )
 
 
-def previous_target(standing: Any, target: Target) -> Target | None:
+def previous_target(standing: Any, target: DeploymentSpec) -> DeploymentSpec | None:
     """What a deployment was when it last answered; None when it never did.
 
     Args:
@@ -153,7 +153,7 @@ def previous_target(standing: Any, target: Target) -> Target | None:
     container.image = tags[REFERENCE_TAG]
     if container.image_digest is not None:
         container.image_digest = tags.get(IMAGE_TAG)
-    return Target(
+    return DeploymentSpec(
         name=standing.display_name,
         description=standing.description,
         project_id=standing.project_id,
@@ -206,7 +206,7 @@ def command(serving: ServingSettings) -> list[str]:
     return words
 
 
-def _model_configuration(wanted: Wanted) -> Any:
+def _model_configuration(wanted: DeploymentRequest) -> Any:
     settings = wanted.settings
     return oci_models.ModelConfigurationDetails(
         model_id=wanted.model_id,
@@ -288,7 +288,7 @@ def _rule(rule: ScalingRule) -> Any:
     )
 
 
-def _container(wanted: Wanted) -> Any:
+def _container(wanted: DeploymentRequest) -> Any:
     return oci_models.OcirModelDeploymentEnvironmentConfigurationDetails(
         image=wanted.image.reference,
         # The cloud then runs these very bytes, whatever the tag means by then. A process image
@@ -305,7 +305,7 @@ def _container(wanted: Wanted) -> Any:
     )
 
 
-def _endpoints(wanted: Wanted) -> list[Any]:
+def _endpoints(wanted: DeploymentRequest) -> list[Any]:
     chosen = wanted.settings.custom_endpoints
     if chosen is None:
         chosen = _ROUTE_ENDPOINTS[wanted.serving.route]

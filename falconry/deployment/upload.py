@@ -15,7 +15,7 @@ from oci.object_storage import ObjectStorageClient
 
 from falconry.artifact.view import ArtifactView
 from falconry.cloud.retries import all_objects, all_records
-from falconry.cloud.session import Session, cloud_errors_told, ensure_bucket
+from falconry.cloud.session import Session, ensure_bucket, translate_cloud_errors
 from falconry.cloud.work_requests import Operation, Watch, wait_for
 from falconry.deployment.multipart import (
     SEND_BYTES,
@@ -88,9 +88,9 @@ class _ArtifactUpload:
 
     def send(self) -> None:
         """One request with all of it."""
-        with cloud_errors_told(_STEP):
+        with translate_cloud_errors(_STEP):
             md5 = self._send_body()
-        with _advising("run again"), cloud_errors_told(_STEP):
+        with _advising("run again"), translate_cloud_errors(_STEP):
             self._check_arrived(md5)
 
     def _send_body(self) -> str:
@@ -119,7 +119,7 @@ class _ArtifactUpload:
 
     def stage_and_copy(self) -> None:
         """An object in parts, and the catalog's copy of it."""
-        with cloud_errors_told("asking for the tenancy's namespace"):
+        with translate_cloud_errors("asking for the tenancy's namespace"):
             storage: Any = self._session.client(ObjectStorageClient)
             send_in_large_pieces(storage)
             namespace = str(storage.get_namespace().data)
@@ -133,7 +133,7 @@ class _ArtifactUpload:
         for _ in range(_ROUNDS):
             progress = TransferProgress(_STEP, self._view.size, self._report)
             upload = MultipartUpload(storage, target, self._view, self._limiter, progress)
-            with _advising("run again to send what is missing"), cloud_errors_told(_STEP):
+            with _advising("run again to send what is missing"), translate_cloud_errors(_STEP):
                 etag = upload.send()
             with _advising(kept):
                 if self._copied(upload, target, etag):
@@ -144,9 +144,9 @@ class _ArtifactUpload:
                 where=f"{bucket}/{target.name}",
                 remedy="run again when they are done",
             )
-        with _advising(kept), cloud_errors_told("checking the uploaded artifact"):
+        with _advising(kept), translate_cloud_errors("checking the uploaded artifact"):
             self._check_arrived(None)
-        with cloud_errors_told("removing the staged artifact"):
+        with translate_cloud_errors("removing the staged artifact"):
             upload.remove(etag)
         _remove_stale(storage, target)
 
@@ -161,7 +161,7 @@ class _ArtifactUpload:
         """
         work_request_id = None
         try:
-            with cloud_errors_told("copying the artifact into the catalog"):
+            with translate_cloud_errors("copying the artifact into the catalog"):
                 work_request_id = self._begin_copy(target)
             copy = Operation(work_request_id, "copy of the artifact into the catalog")
             wait_for(self._catalog, copy, Watch(_EXPORT_TIMEOUT_S, self._report))
@@ -176,7 +176,10 @@ class _ArtifactUpload:
 
         While it may still go on, and where the cloud does not tell, it counts as not removed.
         """
-        with contextlib.suppress(CloudError), cloud_errors_told("looking for the staged artifact"):
+        with (
+            contextlib.suppress(CloudError),
+            translate_cloud_errors("looking for the staged artifact"),
+        ):
             ended = work_request_id is None or self._ended(work_request_id)
             return ended and not upload.is_present(etag)
         return False
@@ -238,7 +241,7 @@ def _advising(advice: str) -> Iterator[None]:
 def _remove_stale(storage: Any, target: ObjectRef) -> None:
     """Removes what killed and failed runs left in the bucket long ago, if that is allowed."""
     oldest = datetime.now(UTC) - _LEFT_BEHIND_AFTER
-    with contextlib.suppress(CloudError), cloud_errors_told("tidying up the bucket"):
+    with contextlib.suppress(CloudError), translate_cloud_errors("tidying up the bucket"):
         uploads = all_records(storage.list_multipart_uploads, target.namespace, target.bucket)
         for upload in uploads:
             if upload.object.startswith(_PREFIX) and upload.time_created < oldest:

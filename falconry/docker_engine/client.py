@@ -44,7 +44,7 @@ def connect() -> DockerClient:
 
 
 @contextlib.contextmanager
-def engine_errors_told() -> Iterator[None]:
+def translate_docker_errors() -> Iterator[None]:
     """Turns a lost connection, and a refusal that nobody expected, into a `MachineError`."""
     from docker.errors import APIError
     from requests import RequestException
@@ -84,7 +84,7 @@ def engine_facts(client: DockerClient) -> EngineFacts:
     Raises:
         MachineError: the engine does not answer.
     """
-    with engine_errors_told():
+    with translate_docker_errors():
         info: Mapping[str, Any] = client.info()
     return EngineFacts(
         version=str(info.get("ServerVersion", "unknown")),
@@ -124,7 +124,7 @@ def can_see_gpus(client: DockerClient) -> bool:
     Raises:
         MachineError: the engine does not answer.
     """
-    with engine_errors_told():
+    with translate_docker_errors():
         info: Mapping[str, Any] = client.info()
     devices = info.get("DiscoveredDevices") or []
     return (

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from falconry.docker_engine.client import engine_errors_told
+from falconry.docker_engine.client import translate_docker_errors
 from falconry.errors import EngineError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def create(client: DockerClient, image: str, **options: Any) -> Container:
     mounts = [Mount(**mount) for mount in options.pop("mounts")]
     gpus = options.pop("gpus")
     requests = [DeviceRequest(count=gpus, capabilities=[["gpu"]])] if gpus else None
-    with engine_errors_told(), _refusal_told():
+    with translate_docker_errors(), _translate_refusal():
         return client.containers.create(image, mounts=mounts, device_requests=requests, **options)
 
 
@@ -59,8 +59,8 @@ def output_of(container: Container) -> Iterator[bytes]:
         RefusalError: the engine refuses to start it.
         MachineError: the engine does not answer.
     """
-    with engine_errors_told():
-        with _refusal_told():
+    with translate_docker_errors():
+        with _translate_refusal():
             stream = container.attach(stream=True, logs=False)
             container.start()
         yield from stream
@@ -72,7 +72,7 @@ def end_of(container: Container) -> tuple[int, bool]:
     Raises:
         MachineError: the engine does not answer.
     """
-    with engine_errors_told():
+    with translate_docker_errors():
         status: int = container.wait()["StatusCode"]
         container.reload()
         return status, bool(container.attrs["State"].get("OOMKilled"))
@@ -84,7 +84,7 @@ def labelled(client: DockerClient, label: str) -> list[Container]:
     Raises:
         MachineError: the engine does not answer.
     """
-    with engine_errors_told():
+    with translate_docker_errors():
         # Sparse: one that is removed meanwhile must not be an error.
         return list(client.containers.list(all=True, sparse=True, filters={"label": label}))
 
@@ -116,7 +116,7 @@ def discard(container: Container) -> None:
 
 
 @contextlib.contextmanager
-def _refusal_told() -> Iterator[None]:
+def _translate_refusal() -> Iterator[None]:
     """Turns the engine's refusal of a container into an error with its words."""
     from docker.errors import APIError
 

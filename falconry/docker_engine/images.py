@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from falconry.docker_engine.client import engine_errors_told
+from falconry.docker_engine.client import translate_docker_errors
 from falconry.docker_engine.registry_errors import explain
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def labelled_images(client: DockerClient, label: str) -> list[LocalImage]:
     Raises:
         MachineError: the engine does not answer.
     """
-    with engine_errors_told():
+    with translate_docker_errors():
         used = {container["ImageID"] for container in client.api.containers(all=True)}
         found = client.api.images(filters={"label": label})
     images = [
@@ -186,7 +186,7 @@ def remove_image(client: DockerClient, image: LocalImage) -> bool:
     """
     from docker.errors import APIError, ImageNotFound
 
-    with engine_errors_told():
+    with translate_docker_errors():
         for name in image.names or (image.id,):
             # Names with a digest go with the last tag of their repository.
             with contextlib.suppress(ImageNotFound):
@@ -261,7 +261,7 @@ def pull(client: DockerClient, reference: str, report: Callable[[float], None]) 
 
     wanted = ImageReference.parse(reference)
     layers = LayerProgress()
-    with engine_errors_told():
+    with translate_docker_errors():
         try:
             for event in client.api.pull(wanted.name, tag=wanted.version, stream=True, decode=True):
                 if "error" in event:
@@ -274,7 +274,7 @@ def pull(client: DockerClient, reference: str, report: Callable[[float], None]) 
 def _image(client: DockerClient, reference: str) -> Any:
     from docker.errors import ImageNotFound
 
-    with engine_errors_told():
+    with translate_docker_errors():
         try:
             return client.images.get(reference)
         except ImageNotFound:

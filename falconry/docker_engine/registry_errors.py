@@ -10,7 +10,7 @@ from falconry.errors import ImageError
 _USER_INFORMATION = re.compile(r"//[^/@\s]+@")
 
 
-class PassingError(ImageError):
+class TransientError(ImageError):
     """A failure that the next try may not have: of the network, or of the registry itself."""
 
 
@@ -115,6 +115,6 @@ def explain(where: str, said: str, attempt: str = "") -> ImageError:
     begin = f"{attempt}: " if attempt else ""
     for meaning in _MEANINGS:
         if meaning.said.search(words):
-            kind = PassingError if meaning.passes else ImageError
+            kind = TransientError if meaning.passes else ImageError
             return kind(f"{begin}{meaning.problem} ({words})", where=where, remedy=meaning.remedy)
     return ImageError(f"{begin}the registry refuses ({words})", where=where)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from falconry.findings import State
-from falconry.image.registry import Door
+from falconry.image.registry import RegistryProvider
 from falconry.image.server_images import server_image
 from falconry.settings import Settings
 
@@ -58,7 +58,7 @@ class Subject:
         return "failed" if self.needs_docker else "skipped"
 
 
-def subject_of(settings: Settings, door: Door) -> Subject:
+def subject_of(settings: Settings, door: RegistryProvider) -> Subject:
     """What there is to look at for a profile.
 
     Args:
@@ -79,10 +79,10 @@ def subject_of(settings: Settings, door: Door) -> Subject:
     )
 
 
-def _registry(door: Door, name: str) -> Registry | None:
+def _registry(door: RegistryProvider, name: str) -> Registry | None:
     from falconry.image.registry import RegistryClient
 
-    if not door.is_open():
+    if not door.is_available():
         return None
     place = door.open()
 

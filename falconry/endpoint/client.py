@@ -72,7 +72,7 @@ class _Signable:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryBudget:
     """How long a client waits; seconds.
 
     Attributes:
@@ -98,7 +98,7 @@ class DeploymentClient(httpx.Client):
         patience: how long to wait.
     """
 
-    def __init__(self, signer: RequestSigner, patience: Patience) -> None:
+    def __init__(self, signer: RequestSigner, patience: RetryBudget) -> None:
         self._patience = patience
         self._signing = SignerAuth(signer)
         super().__init__(

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import httpx
 
-from falconry.endpoint.client import DeploymentClient, Patience, RequestSigner
+from falconry.endpoint.client import DeploymentClient, RequestSigner, RetryBudget
 from falconry.endpoint.errors import LostError, RefusedError, request_error
 from falconry.endpoint.events import EVENT_STREAM, BadStreamError, Event, events_of, text_of
 from falconry.errors import EndpointError
@@ -41,11 +41,11 @@ class Endpoint:
     """
 
     def __init__(
-        self, url: str, signer: RequestSigner, route: Route, patience: Patience | None = None
+        self, url: str, signer: RequestSigner, route: Route, patience: RetryBudget | None = None
     ) -> None:
         self._url = url.rstrip("/")
         self._route = route
-        self._client = DeploymentClient(signer, patience or Patience())
+        self._client = DeploymentClient(signer, patience or RetryBudget())
 
     def answer(self, prompt: str, max_tokens: int) -> str:
         """The text that follows a prompt, greedily.
@@ -154,7 +154,10 @@ class Endpoint:
             EndpointError: the request was refused, the bytes are not what they should be, or the
                 stream broke off (`StreamFailureError` when the gateway says so).
         """
-        with self._answer(STREAM, "POST", suffix, body, headers) as response, _bad_told(response):
+        with (
+            self._answer(STREAM, "POST", suffix, body, headers) as response,
+            _translate_bad_stream(response),
+        ):
             kind, charset = _content_type(response)
             if kind == EVENT_STREAM:
                 yield from (event.data for event in events_of(response.iter_raw()))
@@ -168,7 +171,10 @@ class Endpoint:
         headers: Mapping[str, str] = MODEL_HEADERS,
     ) -> Iterator[Event]:
         """As `pieces`, with the events' names, whatever the answer calls itself."""
-        with self._answer(STREAM, "POST", suffix, body, headers) as response, _bad_told(response):
+        with (
+            self._answer(STREAM, "POST", suffix, body, headers) as response,
+            _translate_bad_stream(response),
+        ):
             yield from events_of(response.iter_raw())
 
     def text_of(self, answer: Mapping[str, Any]) -> str:
@@ -262,7 +268,7 @@ class Endpoint:
 
 
 @contextlib.contextmanager
-def _bad_told(response: httpx.Response) -> Iterator[None]:
+def _translate_bad_stream(response: httpx.Response) -> Iterator[None]:
     try:
         yield
     except BadStreamError as error:

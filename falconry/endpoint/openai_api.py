@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from typing_extensions import override
 
-from falconry.endpoint.client import DeploymentClient, Patience, RequestSigner
+from falconry.endpoint.client import DeploymentClient, RequestSigner, RetryBudget
 from falconry.endpoint.endpoint import PREDICT, STREAM
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _API = "v1"
 
 
-def openai_client(profile: str | Path = "oci", *, patience: Patience | None = None) -> OpenAI:
+def openai_client(profile: str | Path = "oci", *, patience: RetryBudget | None = None) -> OpenAI:
     """The OpenAI client of a profile's deployment.
 
     Requests are signed as the profile's user. Those with `stream=True` go to
@@ -50,7 +50,9 @@ def openai_client(profile: str | Path = "oci", *, patience: Patience | None = No
     return openai_client_of(deployment.model_deployment_url, session.signer(), patience)
 
 
-def openai_client_of(url: str, signer: RequestSigner, patience: Patience | None = None) -> OpenAI:
+def openai_client_of(
+    url: str, signer: RequestSigner, patience: RetryBudget | None = None
+) -> OpenAI:
     """The OpenAI client of a deployment; see `openai_client`.
 
     Args:
@@ -60,7 +62,7 @@ def openai_client_of(url: str, signer: RequestSigner, patience: Patience | None 
     """
     from openai import OpenAI  # takes a second, which only its users wait for
 
-    patience = patience or Patience()
+    patience = patience or RetryBudget()
     return OpenAI(
         base_url=f"{url.rstrip('/')}/{PREDICT}/{_API}",
         api_key="signed",  # never sent: the signature takes its place

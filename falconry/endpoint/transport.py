@@ -89,7 +89,7 @@ class TrailerTransport(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Sends a request and reads the head of its answer."""
         timeouts: dict[str, float | None] = request.extensions.get("timeout", {})
-        with _network_errors_told(request):
+        with _translate_network_errors(request):
             connection = self._connection(request.url, timeouts)
             try:
                 connection.send(request, timeouts.get("write"))
@@ -248,7 +248,7 @@ class _Body(httpx.SyncByteStream):
 
     @override
     def __iter__(self) -> Iterator[bytes]:
-        with _network_errors_told(self._request):
+        with _translate_network_errors(self._request):
             while True:
                 event = self._connection.event(self._timeout)
                 if isinstance(event, h11.Data):
@@ -291,7 +291,7 @@ def _tunnel(
 
 
 @contextlib.contextmanager
-def _network_errors_told(request: httpx.Request) -> Iterator[None]:
+def _translate_network_errors(request: httpx.Request) -> Iterator[None]:
     """Turns the errors of the layers below into httpx's of the same name."""
     try:
         yield

@@ -17,7 +17,7 @@ Finished = Callable[[Path], None]
 
 
 @dataclass(frozen=True, slots=True)
-class BuiltEngine:
+class BuildResult:
     """What a build found out, beside the files that it wrote.
 
     Attributes:
@@ -44,7 +44,7 @@ class EngineJob(Protocol):
         """The checkpoint's name for people."""
         ...
 
-    def ingredients(self) -> Mapping[str, str]:
+    def inputs(self) -> Mapping[str, str]:
         """Everything that decides the engine's bytes, by a name that people understand; cheap.
 
         Raises:
@@ -58,7 +58,7 @@ class EngineJob(Protocol):
         """Lines that say what a build would do and what was checked; asks no server."""
         ...
 
-    def build(self, key: str, output: Path, report: Report, finished: Finished) -> BuiltEngine:
+    def build(self, key: str, output: Path, report: Report, finished: Finished) -> BuildResult:
         """Builds the engine; first checks everything that can be known before it starts.
 
         Args:

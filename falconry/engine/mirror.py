@@ -25,7 +25,7 @@ import urllib3
 from oci.object_storage import ObjectStorageClient, UploadManager
 from pydantic import ValidationError
 
-from falconry.cloud.session import Session, cloud_errors_told, ensure_bucket
+from falconry.cloud.session import Session, ensure_bucket, translate_cloud_errors
 from falconry.engine.builder import Report
 from falconry.engine.manifest import (
     BUILD_RECORD,
@@ -122,7 +122,7 @@ class ObjectStorageMirror:
         manifest = read_manifest(directory)
         total = sum(file.size for file in manifest.files.values())
         reported = _Counter(total, lambda part: report("leaving the engine in the mirror", part))
-        with cloud_errors_told("uploading the engine to the mirror"):
+        with translate_cloud_errors("uploading the engine to the mirror"):
             manager = UploadManager(self._client, allow_parallel_uploads=True)
             for name, file in manifest.files.items():
                 manager.upload_file(
@@ -136,7 +136,7 @@ class ObjectStorageMirror:
     # --- the manifest -----------------------------------------------------------------------
 
     def _manifest(self, key: str) -> _FoundManifest | None:
-        with cloud_errors_told("asking the engine mirror"):
+        with translate_cloud_errors("asking the engine mirror"):
             try:
                 answer = self._client.get_object(
                     self._namespace, self._bucket, self._path(key, MANIFEST)
@@ -156,7 +156,7 @@ class ObjectStorageMirror:
         """Puts the manifest where there is none or a corrupt one; False when somebody was first."""
         condition = {"if_match": corrupt.etag} if corrupt else {"if_none_match": "*"}
         record = (directory / BUILD_RECORD).read_text(encoding="utf-8").strip()
-        with cloud_errors_told("putting the manifest into the mirror"):
+        with translate_cloud_errors("putting the manifest into the mirror"):
             try:
                 self._client.put_object(
                     *(self._namespace, self._bucket, self._path(key, MANIFEST)),
@@ -175,7 +175,7 @@ class ObjectStorageMirror:
         """Removes our files, except those that the manifest which was first names too."""
         first = self._manifest(key)
         named = first.parse(key).files if first else {}
-        with cloud_errors_told("tidying up in the mirror"):
+        with translate_cloud_errors("tidying up in the mirror"):
             for name, file in manifest.files.items():
                 if named.get(name) != file:
                     path = self._object(key, name, file)
@@ -189,7 +189,7 @@ class ObjectStorageMirror:
             for name, file in manifest.files.items()
         ]
         total = sum(file.size for file in manifest.files.values())
-        with cloud_errors_told("fetching the engine from the mirror"):
+        with translate_cloud_errors("fetching the engine from the mirror"):
             _Downloader(lambda part: report("fetching from the mirror", part), total).run(downloads)
 
     def _range_opener(self, key: str, name: str, file: EngineFile) -> _OpenRange:

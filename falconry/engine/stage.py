@@ -10,9 +10,9 @@ from typing_extensions import override
 from falconry.digests import DigestCache
 from falconry.engine.builder import EngineJob
 from falconry.engine.manifest import MANIFEST, Manifest
-from falconry.engine.store import EngineMirror, EngineStore, FinishedFiles
+from falconry.engine.store import EngineMirror, EngineStore, FileFinalizer
 from falconry.errors import CloudError
-from falconry.pipeline import Output, Report, Stage, Workspace, what_changed
+from falconry.pipeline import Output, Report, Stage, Workspace, changed_inputs
 from falconry.progress import human_size
 from falconry.settings import Settings
 
@@ -46,8 +46,8 @@ class EngineStage(Stage):
         self._store = EngineStore(self._directory, workspace.digests)
 
     @override
-    def ingredients(self) -> Mapping[str, str]:
-        return self._job.ingredients()
+    def inputs(self) -> Mapping[str, str]:
+        return self._job.inputs()
 
     @override
     def find(self, key: str) -> Output | None:
@@ -55,19 +55,19 @@ class EngineStage(Stage):
         return self._output(key, manifest) if manifest else None
 
     @override
-    def reason(self, ingredients: Mapping[str, str]) -> str:
+    def reason(self, inputs: Mapping[str, str]) -> str:
         newest = self._store.newest()
         comparable = newest is not None and newest.builder == self._job.builder
-        return what_changed(newest.ingredients if newest and comparable else None, ingredients)
+        return changed_inputs(newest.ingredients if newest and comparable else None, inputs)
 
     @override
     def details(self, key: str) -> Sequence[str]:
         return self._job.plan(key)
 
     @override
-    def make(self, key: str, ingredients: Mapping[str, str], report: Report) -> Output:
+    def make(self, key: str, inputs: Mapping[str, str], report: Report) -> Output:
         def build(output: Path) -> Manifest:
-            with FinishedFiles(output, self._workspace.digests) as finished:
+            with FileFinalizer(output, self._workspace.digests) as finished:
                 built = self._job.build(key, output, report, finished.add)
                 report("flushing to disk", 0.98)
                 files = finished.describe()
@@ -75,7 +75,7 @@ class EngineStage(Stage):
                 key=key,
                 builder=self._job.builder,
                 toolchain=built.toolchain,
-                ingredients=ingredients,
+                ingredients=inputs,
                 description=built.description,
                 files=files,
                 gpu=built.gpu,

@@ -33,7 +33,7 @@ from falconry.engine.manifest import (
     write_manifest,
 )
 from falconry.errors import EngineError, FalconryError, MachineError
-from falconry.files import flush_file, locked, made_whole, remove, sweep
+from falconry.files import atomic_write, file_lock, flush_file, remove, remove_stale
 from falconry.progress import human_size
 
 _READ_ONLY = 0o444
@@ -43,7 +43,7 @@ _LOCKS = ".locks"
 # --- an engine's files flushed to the disk, with their digests --------------------------------
 
 
-class FinishedFiles:
+class FileFinalizer:
     """The finished files of an engine that is being built.
 
     Flushing waits for the disk and hashing for a core, neither of them holding Python's
@@ -254,11 +254,11 @@ class EngineStore:
         Raises:
             FalconryError: the build failed; the store is as it was.
         """
-        with locked(self._lock(key), on_wait):
+        with file_lock(self._lock(key), on_wait):
             if found := self.find(key):
                 return found
             remove(self.entry(key))
-            sweep(self._directory)
+            remove_stale(self._directory)
             if fetched := self._fetched(key, report):
                 return fetched
             manifest = self._built(key, build)
@@ -273,7 +273,7 @@ class EngineStore:
 
     def _built(self, key: str, build: Callable[[Path], Manifest]) -> Manifest:
         started = time.monotonic()
-        with made_whole(self.entry(key), directory=True) as output:
+        with atomic_write(self.entry(key), directory=True) as output:
             manifest = build(output)
             record = BuildRecord(
                 built_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -293,7 +293,7 @@ class EngineStore:
         if self._mirror is None:
             return None
         try:
-            with made_whole(self.entry(key), directory=True) as output:
+            with atomic_write(self.entry(key), directory=True) as output:
                 if not self._mirror.fetch(key, output, report):
                     raise _AbsentError
                 manifest = _check_arrived(key, output)
@@ -383,7 +383,7 @@ def _make_read_only(output: Path) -> None:
 
 @contextlib.contextmanager
 def _lock_if_free(path: Path) -> Iterator[bool]:
-    """Holds the lock that `locked` takes, unless somebody has it; gives whether it is held."""
+    """Holds the lock that `file_lock` takes, unless somebody has it; gives whether it is held."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as stream:
         try:

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from falconry.data_files import project_file
-from falconry.docker_engine.client import engine_errors_told
+from falconry.docker_engine.client import translate_docker_errors
 from falconry.docker_engine.images import ImageReference, LayerProgress
-from falconry.docker_engine.registry_errors import PassingError, explain
+from falconry.docker_engine.registry_errors import TransientError, explain
 from falconry.errors import ImageError
-from falconry.files import disk_errors_told
+from falconry.files import translate_disk_errors
 from falconry.image.registry import Credentials, RegistryClient, StoredImage
 from falconry.image.server_images import ImageSource
 
@@ -130,9 +130,9 @@ def build(client: DockerClient, order: Build, report: Report) -> None:
     from docker.errors import APIError
 
     order.log.parent.mkdir(parents=True, exist_ok=True)
-    with disk_errors_told(order.log), order.log.open("w", encoding="utf-8") as log:
+    with translate_disk_errors(order.log), order.log.open("w", encoding="utf-8") as log:
         context = _context(order)
-        with engine_errors_told():
+        with translate_docker_errors():
             try:
                 events = client.api.build(
                     fileobj=io.BytesIO(context),
@@ -240,7 +240,7 @@ def push(
     for attempt in range(_TRIES - 1):
         try:
             return _push_and_read_back(client, reference, credentials(), report)
-        except PassingError as error:
+        except TransientError as error:
             report(f"pushing failed, trying again ({error.problem})", None)
             time.sleep(_FIRST_PAUSE_S * 2**attempt)
     return _push_and_read_back(client, reference, credentials(), report)
@@ -262,7 +262,7 @@ def _push_once(
     layers = LayerProgress()
     digest = ""
     options: dict[str, Any] = {"auth_config": login.auth_config()} if login else {}
-    with engine_errors_told():
+    with translate_docker_errors():
         try:
             events = client.api.push(image.name, tag=image.tag, stream=True, decode=True, **options)
             for event in events:

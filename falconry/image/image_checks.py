@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from falconry.docker_engine import containers
-from falconry.docker_engine.client import engine_errors_told
+from falconry.docker_engine.client import translate_docker_errors
 from falconry.docker_engine.containers import owner_labels, remove_abandoned
 from falconry.docker_engine.images import ImageReference
 from falconry.errors import FalconryError, ImageError
@@ -131,7 +131,7 @@ def check_image(
         raise ImageError(
             "the Docker engine holds no such image", where=reference, remedy="build it first"
         )
-    with engine_errors_told():
+    with translate_docker_errors():
         steps = client.api.history(image["Id"])
     history = [str(step.get("CreatedBy") or "") for step in reversed(steps)]
     findings = [*configuration_findings(image, history, limits, labels, known_secrets)]
@@ -146,7 +146,7 @@ def _inspect(client: DockerClient, reference: str) -> Mapping[str, Any] | None:
     """What `docker inspect` says of an image; None where the engine does not hold it."""
     from docker.errors import ImageNotFound
 
-    with engine_errors_told():
+    with translate_docker_errors():
         try:
             found: Mapping[str, Any] = client.api.inspect_image(reference)
         except ImageNotFound:

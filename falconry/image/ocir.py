@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from falconry.cloud import emulator
-from falconry.docker_engine.registry_errors import PassingError
+from falconry.docker_engine.registry_errors import TransientError
 from falconry.errors import ImageError
-from falconry.files import write_text_whole
+from falconry.files import atomic_write_text
 from falconry.image.registry import Credentials
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _PASSING = frozenset({429, 500, 502, 503, 504})
 _CONFLICT = 409
 
 
-class OcirDoor:
+class OcirProvider:
     """The way to a profile's OCIR; the emulator's is started when it is opened.
 
     Args:
@@ -44,14 +44,14 @@ class OcirDoor:
         self._settings = settings
         self._namespaces = namespaces
 
-    def is_open(self) -> bool:
+    def is_available(self) -> bool:
         """Whether it can be asked as it is: always so for Oracle's own."""
         local = self._cloud.emulator
         return local is None or (
             emulator.answers(local) and emulator.registry_host(local) is not None
         )
 
-    def open(self) -> Ocir:
+    def open(self) -> OcirRegistry:
         """The registry.
 
         Raises:
@@ -59,12 +59,12 @@ class OcirDoor:
         """
         from falconry.cloud.session import session_of
 
-        if self._cloud.emulator and not self.is_open():
+        if self._cloud.emulator and not self.is_available():
             emulator.start(self._cloud.emulator, registry=True)
-        return Ocir(session_of(self._cloud), self._settings, self._namespaces)
+        return OcirRegistry(session_of(self._cloud), self._settings, self._namespaces)
 
 
-class Ocir:
+class OcirRegistry:
     """One tenancy's repositories in OCIR.
 
     Args:
@@ -111,16 +111,16 @@ class Ocir:
         tenancy = self._session.tenancy
         if tenancy not in known:
             known[tenancy] = self._ask_namespace()
-            write_text_whole(self._namespaces, json.dumps(known, indent=1))
+            atomic_write_text(self._namespaces, json.dumps(known, indent=1))
         return known[tenancy]
 
     def _ask_namespace(self) -> str:
         from oci.object_storage import ObjectStorageClient
 
-        from falconry.cloud.session import cloud_errors_told
+        from falconry.cloud.session import translate_cloud_errors
 
         client: Any = self._session.client(ObjectStorageClient)
-        with cloud_errors_told("asking for the tenancy's namespace"):
+        with translate_cloud_errors("asking for the tenancy's namespace"):
             return str(client.get_namespace().data)
 
     def repository(self, name: str) -> str:
@@ -159,19 +159,19 @@ class Ocir:
         from oci.artifacts import models as oci_models
 
         from falconry.cloud.retries import all_records
-        from falconry.cloud.session import cloud_errors_told
+        from falconry.cloud.session import translate_cloud_errors
 
         name = repository.removeprefix(f"{self.namespace}/")
         client: Any = self._session.client(ArtifactsClient)
         compartment = self._settings.compartment_id or self._session.compartment_id
-        with cloud_errors_told(f"looking for the repository '{name}'"):
+        with translate_cloud_errors(f"looking for the repository '{name}'"):
             found = all_records(client.list_container_repositories, compartment, display_name=name)
         if found:
             return
         details = oci_models.CreateContainerRepositoryDetails(
             compartment_id=compartment, display_name=name, is_public=False
         )
-        with cloud_errors_told(f"making the repository '{name}'"):
+        with translate_cloud_errors(f"making the repository '{name}'"):
             try:
                 client.create_container_repository(details)
             except oci.exceptions.ServiceError as error:
@@ -200,13 +200,13 @@ class Ocir:
                     self._token_url(), params=asked, auth=signer, timeout=_TIMEOUT_S
                 )
         except requests.RequestException as error:
-            raise PassingError(
+            raise TransientError(
                 f"the registry's token service cannot be reached ({error})",
                 where=self.host,
                 remedy="check the network, and image.registry.region",
             ) from None
         if not answer.ok:
-            kind = PassingError if answer.status_code in _PASSING else ImageError
+            kind = TransientError if answer.status_code in _PASSING else ImageError
             raise kind(
                 f"the registry gives no token: status {answer.status_code} {answer.text[:300]}",
                 where=self.host,

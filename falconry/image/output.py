@@ -55,14 +55,14 @@ def image_of(made: Mapping[str, Output]) -> ImageOutput:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ImageKind:
     """What runs, and why it is not the other one; the reason is empty where it was asked for."""
 
     kind: Literal["container", "process"]
     reason: str = ""
 
 
-def choose(settings: ImageSettings, environment: Mapping[str, str] = os.environ) -> Choice:
+def choose(settings: ImageSettings, environment: Mapping[str, str] = os.environ) -> ImageKind:
     """Decides for a profile whose cloud is the emulator; opens at most one connection.
 
     Args:
@@ -70,9 +70,9 @@ def choose(settings: ImageSettings, environment: Mapping[str, str] = os.environ)
         environment: DOCKER_HOST and PATH are read.
     """
     if settings.run != "auto":
-        return Choice(settings.run)
+        return ImageKind(settings.run)
     lacking = _lacking(settings, environment)
-    return Choice("process", lacking) if lacking else Choice("container")
+    return ImageKind("process", lacking) if lacking else ImageKind("container")
 
 
 def _lacking(settings: ImageSettings, environment: Mapping[str, str]) -> str:

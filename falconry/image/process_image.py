@@ -18,7 +18,7 @@ from pathlib import Path
 
 from falconry.data_files import project_file
 from falconry.errors import ServerError
-from falconry.files import made_whole, write_text_whole
+from falconry.files import atomic_write, atomic_write_text
 
 _STUB = "triton_python_backend_stub"
 
@@ -59,7 +59,7 @@ def prepare_process_image(directory: Path) -> Path:
     text = _launcher_text(_libpython_directory())
     launcher = _launcher(directory)
     if not launcher.is_file() or launcher.read_text(encoding="utf-8") != text:
-        write_text_whole(launcher, text)
+        atomic_write_text(launcher, text)
     launcher.chmod(0o755)
     return directory
 
@@ -113,7 +113,7 @@ def _place_stub(server: Path) -> None:
     source, target = _stub(server)
     if target.is_file() and target.stat().st_size == source.stat().st_size:
         return
-    with made_whole(target) as output:
+    with atomic_write(target) as output:
         shutil.copyfile(source, output)
         output.chmod(0o755)
 

@@ -37,7 +37,7 @@ _TIMEOUT_S = (5.0, 30.0)
 # --- what the image stage needs of a registry -------------------------------------------------
 
 
-class Place(Protocol):
+class ImageRegistry(Protocol):
     """A registry and our names in it."""
 
     @property
@@ -62,13 +62,13 @@ class Place(Protocol):
         """
 
 
-class Door(Protocol):
+class RegistryProvider(Protocol):
     """The way to a place that may not be running yet."""
 
-    def is_open(self) -> bool:
+    def is_available(self) -> bool:
         """Whether it can be asked as it is, with nothing started."""
 
-    def open(self) -> Place:
+    def open(self) -> ImageRegistry:
         """The place, started if that is ours to do.
 
         Raises:
@@ -302,7 +302,7 @@ class RegistryClient:
 
 
 @dataclass(frozen=True, slots=True)
-class AnyRegistry:
+class HostRegistry:
     """A registry by its host, which makes repositories with the first push.
 
     It is door and place in one, since it runs or does not without our doing.
@@ -315,11 +315,11 @@ class AnyRegistry:
         """As the profile has it."""
         return self.settings.host or ""
 
-    def is_open(self) -> bool:
+    def is_available(self) -> bool:
         """Always: it is not ours to start."""
         return True
 
-    def open(self) -> AnyRegistry:
+    def open(self) -> HostRegistry:
         """Itself."""
         return self
 

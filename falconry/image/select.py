@@ -11,9 +11,9 @@ from typing_extensions import override
 from falconry.digests import value_digest
 from falconry.docker_engine.images import ImageReference
 from falconry.errors import FalconryError, ImageError, SettingsError
-from falconry.image.output import Choice, ImageOutput, choose
+from falconry.image.output import ImageKind, ImageOutput, choose
 from falconry.image.process_image import is_prepared, prepare_process_image
-from falconry.image.registry import Door, RegistryClient, docker_login
+from falconry.image.registry import RegistryClient, RegistryProvider, docker_login
 from falconry.image.server_images import server_files
 from falconry.pipeline import Report, Stage, Workspace
 from falconry.settings import Settings
@@ -35,12 +35,12 @@ class GivenImageStage(Stage):
     name = "image"
     version = 1
 
-    def __init__(self, reference: str, door: Door) -> None:
+    def __init__(self, reference: str, door: RegistryProvider) -> None:
         self._reference = ImageReference.parse(reference)
         self._door = door
 
     @override
-    def ingredients(self) -> Mapping[str, str]:
+    def inputs(self) -> Mapping[str, str]:
         return {"reference": str(self._reference)}
 
     @override
@@ -50,7 +50,7 @@ class GivenImageStage(Stage):
         return None
 
     @override
-    def make(self, key: str, ingredients: Mapping[str, str], report: Report) -> ImageOutput:
+    def make(self, key: str, inputs: Mapping[str, str], report: Report) -> ImageOutput:
         found = self._look_up()
         if found is None:
             raise ImageError(
@@ -61,7 +61,7 @@ class GivenImageStage(Stage):
         return found
 
     @override
-    def reason(self, ingredients: Mapping[str, str]) -> str:
+    def reason(self, inputs: Mapping[str, str]) -> str:
         return "the registry does not show it"
 
     def _look_up(self) -> ImageOutput | None:
@@ -106,7 +106,7 @@ class ProcessImageStage(Stage):
         self._why = why
 
     @override
-    def ingredients(self) -> Mapping[str, str]:
+    def inputs(self) -> Mapping[str, str]:
         files = {name: value_digest(data.decode()) for name, data in server_files().items()}
         return {"reference": self._reference, "server": value_digest(files)}
 
@@ -115,12 +115,12 @@ class ProcessImageStage(Stage):
         return self._output(key) if is_prepared(self._directory) else None
 
     @override
-    def make(self, key: str, ingredients: Mapping[str, str], report: Report) -> ImageOutput:
+    def make(self, key: str, inputs: Mapping[str, str], report: Report) -> ImageOutput:
         prepare_process_image(self._directory)
         return self._output(key)
 
     @override
-    def reason(self, ingredients: Mapping[str, str]) -> str:
+    def reason(self, inputs: Mapping[str, str]) -> str:
         return "not made yet"
 
     def _output(self, key: str) -> ImageOutput:
@@ -137,7 +137,7 @@ class ProcessImageStage(Stage):
 # --- selection --------------------------------------------------------------------------------
 
 
-def image_stage(settings: Settings, workspace: Workspace, door: Door) -> Stage:
+def image_stage(settings: Settings, workspace: Workspace, door: RegistryProvider) -> Stage:
     """The stage that brings about the image which deployments run.
 
     Args:
@@ -155,7 +155,7 @@ def image_stage(settings: Settings, workspace: Workspace, door: Door) -> Stage:
 
         return GivenImageStage(wanted.reference, door)
     may_choose = settings.cloud.emulator and not wanted.compose
-    choice = choose(wanted) if may_choose else Choice("container")
+    choice = choose(wanted) if may_choose else ImageKind("container")
     if choice.kind == "process":
         from falconry.image.select import ProcessImageStage
 

@@ -126,7 +126,7 @@ class ImageSource:
     labels: Mapping[str, str]
     directories: tuple[str, ...] = field(default=("certificates",))
 
-    def ingredients(self) -> dict[str, str]:
+    def inputs(self) -> dict[str, str]:
         """The ingredients of an image stage's key."""
         return {
             "name": f"{self.name}:{self.version}",

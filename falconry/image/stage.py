@@ -20,12 +20,12 @@ from typing_extensions import override
 from falconry.docker_engine.client import connect
 from falconry.docker_engine.images import LocalImage, labelled_images, remove_image
 from falconry.errors import FalconryError, ImageError
-from falconry.files import write_text_whole
+from falconry.files import atomic_write_text
 from falconry.findings import refuse
 from falconry.image.output import ImageOutput
-from falconry.image.registry import Door, Place, RegistryClient, StoredImage
+from falconry.image.registry import ImageRegistry, RegistryClient, RegistryProvider, StoredImage
 from falconry.image.server_images import KEY_LABEL, ImageSource
-from falconry.pipeline import Receipt, Report, Stage, Workspace, read_receipt, what_changed
+from falconry.pipeline import Receipt, Report, Stage, Workspace, changed_inputs, read_receipt
 from falconry.progress import human_size
 
 if TYPE_CHECKING:
@@ -57,7 +57,11 @@ class ContainerImageStage(Stage):
     version = 1
 
     def __init__(
-        self, source: ImageSource, door: Door, workspace: Workspace, certificates: Path | None
+        self,
+        source: ImageSource,
+        door: RegistryProvider,
+        workspace: Workspace,
+        certificates: Path | None,
     ) -> None:
         self._source = source
         self._door = door
@@ -67,12 +71,12 @@ class ContainerImageStage(Stage):
         self._stranger = False  # under the key's tag, when the registry was last asked
 
     @override
-    def ingredients(self) -> Mapping[str, str]:
-        return self._source.ingredients()
+    def inputs(self) -> Mapping[str, str]:
+        return self._source.inputs()
 
     @override
     def find(self, key: str) -> ImageOutput | None:
-        if not self._door.is_open():
+        if not self._door.is_available():
             return None
         # Who cannot be asked is told with its reason when there is something to push.
         with contextlib.suppress(FalconryError):
@@ -80,7 +84,7 @@ class ContainerImageStage(Stage):
         return None
 
     @override
-    def make(self, key: str, ingredients: Mapping[str, str], report: Report) -> ImageOutput:
+    def make(self, key: str, inputs: Mapping[str, str], report: Report) -> ImageOutput:
         report("asking the registry", None)
         place = self._door.open()
         found = self._found(place, key)
@@ -90,17 +94,17 @@ class ContainerImageStage(Stage):
         return found
 
     @override
-    def reason(self, ingredients: Mapping[str, str]) -> str:
+    def reason(self, inputs: Mapping[str, str]) -> str:
         if self._stranger:
             return "the registry has another image under its tag"
         receipt = read_receipt(self._receipt)
         if receipt is None:
             return "not pushed from here yet"
-        if not self._door.is_open():
+        if not self._door.is_available():
             return "the registry is not running"
-        if receipt.ingredients == ingredients:
+        if receipt.ingredients == inputs:
             return "the registry does not show it"
-        return what_changed(receipt.ingredients, ingredients)
+        return changed_inputs(receipt.ingredients, inputs)
 
     @override
     def details(self, key: str) -> Sequence[str]:
@@ -110,7 +114,7 @@ class ContainerImageStage(Stage):
             *(f"base       {base}" for base in self._source.bases.values()),
         )
 
-    def _found(self, place: Place, key: str) -> ImageOutput | None:
+    def _found(self, place: ImageRegistry, key: str) -> ImageOutput | None:
         """What the registry has under this key's tag, unless it is another image."""
         repository = place.repository(self._source.name)
         client = RegistryClient(place.host, place.credentials(repository))
@@ -129,11 +133,11 @@ class ContainerImageStage(Stage):
 
     def _remember(self, key: str, image: ImageOutput) -> None:
         """Writes the receipt of an image that is known to be this key's."""
-        ingredients = self.ingredients()
-        receipt = Receipt(self.name, key, ingredients, image.reference, {"": image.digest})
-        write_text_whole(self._receipt, json.dumps(asdict(receipt), indent=1))
+        inputs = self.inputs()
+        receipt = Receipt(self.name, key, inputs, image.reference, {"": image.digest})
+        atomic_write_text(self._receipt, json.dumps(asdict(receipt), indent=1))
 
-    def _build_and_push(self, place: Place, key: str, report: Report) -> StoredImage:
+    def _build_and_push(self, place: ImageRegistry, key: str, report: Report) -> StoredImage:
         # The SDK is imported here: doing nothing must not pay for it.
         from falconry.docker_engine.client import connect
         from falconry.image.build import push
@@ -176,7 +180,7 @@ class ContainerImageStage(Stage):
         size = f"at most {human_size(checked.size.most)} compressed"
         report(f"checked: {size}, {checked.size.layers} layers, no problem", None)
 
-    def _output(self, place: Place, key: str, stored: StoredImage) -> ImageOutput:
+    def _output(self, place: ImageRegistry, key: str, stored: StoredImage) -> ImageOutput:
         reference = self._reference(place, key)
         return ImageOutput(
             path=Path(),
@@ -188,7 +192,7 @@ class ContainerImageStage(Stage):
             labels=self._source.labels,
         )
 
-    def _reference(self, place: Place, key: str) -> str:
+    def _reference(self, place: ImageRegistry, key: str) -> str:
         return f"{place.host}/{place.repository(self._source.name)}:{self._tag(key)}"
 
     def _tag(self, key: str) -> str:

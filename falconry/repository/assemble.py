@@ -19,7 +19,7 @@ from falconry.digests import tree_files
 from falconry.engine.manifest import EngineLimits, engine_files
 from falconry.engine.tensorrt_llm.engine_config import EngineConfig
 from falconry.repository import FRONT_MODEL
-from falconry.repository.backend import BackendSurface, backend_config, chunks_context
+from falconry.repository.backend import BackendTensors, backend_config, chunks_context
 from falconry.repository.config import (
     CONFIG_FILE,
     ModelConfig,
@@ -45,7 +45,7 @@ _VERSION = "1"
 # --- tensor names of the ensemble -------------------------------------------------------------
 
 
-def adapt_ensemble(ensemble: ModelConfig, engine_model: str, surface: BackendSurface) -> None:
+def adapt_ensemble(ensemble: ModelConfig, engine_model: str, surface: BackendTensors) -> None:
     """Gives the ensemble the names of a release.
 
     Clients of a release know its inputs by its names, so both sides of a renamed tensor change.
@@ -77,7 +77,7 @@ class GpuServing:
     """A TensorRT-LLM engine and the backend that serves it."""
 
     engine: EngineConfig
-    surface: BackendSurface
+    surface: BackendTensors
 
 
 def assemble(

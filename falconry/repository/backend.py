@@ -58,7 +58,7 @@ class _File(Table):
     parameters: Mapping[str, str]
 
 
-class BackendSurface(Table):
+class BackendTensors(Table):
     """The tensors and the fixed parameters of a release.
 
     Attributes:
@@ -71,7 +71,7 @@ class BackendSurface(Table):
     renamed: Mapping[str, str]
 
 
-def backend_surface(toolchain: Toolchain) -> BackendSurface:
+def backend_surface(toolchain: Toolchain) -> BackendTensors:
     """What the backend in a toolchain's image takes and gives.
 
     Raises:
@@ -84,7 +84,7 @@ def backend_surface(toolchain: Toolchain) -> BackendSurface:
         *(_scalar(name, kind, False) for name, kind in backend.required_scalars.items()),
         *(_scalar(name, kind, True) for name, kind in backend.optional_scalars.items()),
     )
-    return BackendSurface(
+    return BackendTensors(
         inputs=tuple(
             tensor.model_copy(update={"name": renamed.get(tensor.name, tensor.name)})
             for tensor in inputs
@@ -110,7 +110,7 @@ def _load(path: Path) -> _File:
 def backend_config(
     name: str,
     engine: EngineConfig,
-    surface: BackendSurface,
+    surface: BackendTensors,
     serving: TensorRtLlmServing,
     *,
     decoupled: bool,

@@ -45,7 +45,7 @@ class RepositoryStage(FileStage):
         self._settings = settings
 
     @override
-    def ingredients(self) -> Mapping[str, str]:
+    def inputs(self) -> Mapping[str, str]:
         digests, serving = self._workspace.digests, self._settings.serving
         common = {
             "engine": self._engine.digest,

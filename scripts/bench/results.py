@@ -31,7 +31,7 @@ class LessThan:
     limit: float
 
 
-Target = TimesBetter | TimesAsLong | LessThan
+DeploymentSpec = TimesBetter | TimesAsLong | LessThan
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Result:
     unit: Unit
     ours: Samples = field(default_factory=dict)
     peers: Samples = field(default_factory=dict)
-    target: Target | None = None
+    target: DeploymentSpec | None = None
     problem: str | None = None
 
     @property

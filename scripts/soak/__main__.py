@@ -13,7 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from falconry.errors import FalconryError, told
+from falconry.errors import FalconryError, format_error_with_details
 from falconry.pipeline import Workspace
 from falconry.progress import Progress
 from falconry.settings import load_settings
@@ -71,7 +71,7 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except FalconryError as error:
-        print(told(error), file=sys.stderr)
+        print(format_error_with_details(error), file=sys.stderr)
         sys.exit(2)
     except (SoakError, KeyboardInterrupt) as error:
         print(str(error) or "interrupted", file=sys.stderr)

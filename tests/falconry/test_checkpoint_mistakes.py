@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from falconry.checkpoint.files import checkpoint_files
 from falconry.checkpoint.reader import read_checkpoint
-from falconry.errors import CheckpointError, sentence
+from falconry.errors import CheckpointError, format_error
 
 FAMILIES = Path(__file__).parents[1] / "data" / "checkpoints"
 
@@ -45,7 +45,7 @@ def set_tensors(directory: Path, change: Callable[[dict[str, Any]], None]) -> No
 def refusal(directory: Path) -> str:
     with pytest.raises(CheckpointError) as raised:
         read_checkpoint(directory)
-    text = sentence(raised.value)
+    text = format_error(raised.value)
     assert "\n" not in text
     return text
 

@@ -7,7 +7,7 @@ import pytest
 from falconry.cloud import work_requests
 from falconry.cloud.work_requests import Operation, Watch, wait_for
 from falconry.endpoint import endpoint
-from falconry.endpoint.client import Patience
+from falconry.endpoint.client import RetryBudget
 from falconry.endpoint.endpoint import Endpoint
 from falconry.endpoint.errors import RefusedError
 from falconry.errors import CloudError
@@ -37,7 +37,7 @@ def clock():
 
 
 def test_an_answer_is_waited_for_longer_than_the_service_works_on_it():
-    assert Patience().read > PREDICT_SECONDS
+    assert RetryBudget().read > PREDICT_SECONDS
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ import pytest
 
 from falconry.artifact.stage import ArtifactStage
 from falconry.digests import DigestCache, bytes_digest
-from falconry.engine.builder import BuiltEngine
+from falconry.engine.builder import BuildResult
 from falconry.engine.stage import EngineStage
 from falconry.engine.store import EngineStore
 from falconry.errors import MachineError
-from falconry.files import disk_errors_told, made_whole, sweep, write_text_whole
-from falconry.pipeline import FileStage, Step, Workspace, bring_up_to_date
+from falconry.files import atomic_write, atomic_write_text, remove_stale, translate_disk_errors
+from falconry.pipeline import FileStage, Step, Workspace, run_stages
 from falconry.progress import Progress
 from falconry.settings import load_settings
 from tests.engine_manifests import manifest_of
@@ -40,7 +40,7 @@ class SmallJob:
     def __init__(self, source):
         self._source = source
 
-    def ingredients(self):
+    def inputs(self):
         return {"source": bytes_digest(self._source.read_bytes())}
 
     def plan(self, key):
@@ -53,7 +53,7 @@ class SmallJob:
         weights.write_bytes(self._source.read_bytes())
         finished(weights)
         (output / "engine.json").write_text("{}")
-        return BuiltEngine("a small engine", {})
+        return BuildResult("a small engine", {})
 
 
 class SmallRepository(FileStage):
@@ -67,7 +67,7 @@ class SmallRepository(FileStage):
         super().__init__(workspace)
         self._engine = engine
 
-    def ingredients(self):
+    def inputs(self):
         return {"engine": self._engine.digest}
 
     def file_name(self, key):
@@ -112,8 +112,8 @@ class Work:
             Step("artifact", artifact, ("repository",)),
         ]
         # As in tasks.py, which is where errors of the disk that nobody else has told of are told.
-        with disk_errors_told(self.build):
-            return bring_up_to_date(steps, workspace)
+        with translate_disk_errors(self.build):
+            return run_stages(steps, workspace)
 
     def state(self):
         """Every file that was built, with its content."""
@@ -262,13 +262,13 @@ def test_a_file_is_the_old_or_the_new_one_wherever_its_writer_is_killed(tmp_path
     found = set()
 
     def write():
-        write_text_whole(place, "new")
+        atomic_write_text(place, "new")
 
     place.write_text("old")
     for step in every_kill(write):
         found.add(place.read_text())
         assert found <= {"old", "new"}, step
-        sweep(tmp_path)
+        remove_stale(tmp_path)
         assert os.listdir(tmp_path) == ["out"], step
         place.write_text("old")
     assert found == {"old", "new"}
@@ -279,14 +279,14 @@ def test_a_directory_is_whole_or_not_there_wherever_its_writer_is_killed(tmp_pat
     found = set()
 
     def write():
-        with made_whole(place, directory=True) as output:
+        with atomic_write(place, directory=True) as output:
             for name in ("a", "b"):
                 (output / name).write_text(name)
 
     for step in every_kill(write):
         found.add(tuple(sorted(os.listdir(place))) if place.exists() else None)
         assert found <= {None, ("a", "b")}, step
-        sweep(tmp_path)
+        remove_stale(tmp_path)
         assert os.listdir(tmp_path) == [path.name for path in tmp_path.glob("out")], step
         shutil.rmtree(place, ignore_errors=True)
     assert found == {None, ("a", "b")}
@@ -297,12 +297,12 @@ def test_a_file_is_the_old_or_the_new_one_wherever_the_disk_is_full(tmp_path):
     place.write_text("old")
 
     def write():
-        with disk_errors_told(place):
-            write_text_whole(place, "new")
+        with translate_disk_errors(place):
+            atomic_write_text(place, "new")
 
     for step in every_refusal(write, MachineError):
         assert place.read_text() in {"old", "new"}, step
-        sweep(tmp_path)
+        remove_stale(tmp_path)
         assert os.listdir(tmp_path) == ["out"], step
         place.write_text("old")
 

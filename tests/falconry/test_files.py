@@ -7,12 +7,12 @@ import time
 import pytest
 
 from falconry.errors import MachineError
-from falconry.files import disk_errors_told, locked, made_whole, remove, sweep
+from falconry.files import atomic_write, file_lock, remove, remove_stale, translate_disk_errors
 
 
 def test_an_output_appears_when_it_is_whole(tmp_path):
     place = tmp_path / "out"
-    with made_whole(place) as output:
+    with atomic_write(place) as output:
         output.write_text("half")
         assert not place.exists()
         output.write_text("whole")
@@ -23,7 +23,7 @@ def test_an_output_appears_when_it_is_whole(tmp_path):
 def test_a_failed_writing_leaves_the_old_output_and_nothing_else(tmp_path):
     place = tmp_path / "out"
     place.write_text("old")
-    with pytest.raises(ZeroDivisionError), made_whole(place) as output:
+    with pytest.raises(ZeroDivisionError), atomic_write(place) as output:
         output.write_text("half")
         raise ZeroDivisionError
     assert place.read_text() == "old"
@@ -32,14 +32,14 @@ def test_a_failed_writing_leaves_the_old_output_and_nothing_else(tmp_path):
 
 def test_a_directory_appears_when_it_is_whole(tmp_path):
     place = tmp_path / "out"
-    with made_whole(place, directory=True) as output:
+    with atomic_write(place, directory=True) as output:
         (output / "file").write_text("x")
         assert not place.exists()
     assert (place / "file").read_text() == "x"
 
 
 def write_until_killed(place, started):
-    with made_whole(place) as output:
+    with atomic_write(place) as output:
         output.write_text("half")
         started.set()
         time.sleep(60)
@@ -56,14 +56,14 @@ def test_what_a_killed_run_left_is_swept_away(tmp_path):
     writer.join()
     assert place.read_text() == "old"
     assert len(os.listdir(tmp_path)) == 2
-    sweep(tmp_path)
+    remove_stale(tmp_path)
     assert os.listdir(tmp_path) == ["out"]
 
 
 def test_what_a_living_process_is_making_is_not_swept_away(tmp_path):
-    with made_whole(tmp_path / "out") as output:
+    with atomic_write(tmp_path / "out") as output:
         output.write_text("half")
-        sweep(tmp_path)
+        remove_stale(tmp_path)
         assert output.read_text() == "half"
     assert (tmp_path / "out").read_text() == "half"
 
@@ -79,7 +79,7 @@ def test_read_only_trees_can_be_removed(tmp_path):
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
 def test_a_refusing_disk_is_one_clear_sentence(tmp_path, number):
-    with pytest.raises(MachineError) as failure, disk_errors_told(tmp_path / "out"):
+    with pytest.raises(MachineError) as failure, translate_disk_errors(tmp_path / "out"):
         raise OSError(number, "x")
     text = str(failure.value)
     assert str(tmp_path / "out") in text
@@ -88,13 +88,13 @@ def test_a_refusing_disk_is_one_clear_sentence(tmp_path, number):
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path):
-    with pytest.raises(MachineError, match="no space left"), made_whole(tmp_path / "out"):
+    with pytest.raises(MachineError, match="no space left"), atomic_write(tmp_path / "out"):
         raise OSError(errno.ENOSPC, "x")
     assert os.listdir(tmp_path) == []
 
 
 def hold(path, held, release):
-    with locked(path, lambda holder: None):
+    with file_lock(path, lambda holder: None):
         held.set()
         release.wait(30)
 
@@ -110,7 +110,7 @@ def test_a_second_run_waits_and_names_the_holder(tmp_path):
         named.append(name)
         release.set()
 
-    with locked(tmp_path / "lock", on_wait):
+    with file_lock(tmp_path / "lock", on_wait):
         pass
     holder.join()
     assert f"process {holder.pid}" in named[0]
@@ -124,6 +124,6 @@ def test_a_killed_holder_holds_nothing(tmp_path):
     os.kill(holder.pid, signal.SIGKILL)
     holder.join()
     waited = []
-    with locked(tmp_path / "lock", waited.append):
+    with file_lock(tmp_path / "lock", waited.append):
         pass
     assert waited == []

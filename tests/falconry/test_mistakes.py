@@ -16,7 +16,7 @@ import pytest
 
 from falconry.digests import bytes_digest
 from falconry.engine.spec import load_recipe
-from falconry.errors import FalconryError, told
+from falconry.errors import FalconryError, format_error_with_details
 from falconry.progress import Progress
 from falconry.project import Project
 from falconry.settings import load_settings
@@ -32,17 +32,17 @@ class Directory:
     def __init__(self, path):
         self.path = path
 
-    def bring_up_to(self, stage, profile="local", **selected):
+    def run_until(self, stage, profile="local", **selected):
         """What `make <stage>` does: settings, project, stages."""
         selected = {"checkpoint": str(TINY), **selected}
         settings = load_settings(self.path, profile, **selected)
-        return Project(settings, Progress(io.StringIO())).bring_up_to(stage)
+        return Project(settings, Progress(io.StringIO())).run_until(stage)
 
     def fails(self, stage, **selected):
         """Tries, which must fail; gives its one line."""
         with pytest.raises(FalconryError) as failure:
-            self.bring_up_to(stage, **selected)
-        line = told(failure.value)
+            self.run_until(stage, **selected)
+        line = format_error_with_details(failure.value)
         assert "\n" not in line
         return line
 
@@ -66,7 +66,7 @@ def directory(tmp_path_factory):
     (path / "model_repository").symlink_to(ROOT / "model_repository")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path)
-        Directory(path).bring_up_to("engine")
+        Directory(path).run_until("engine")
     return path
 
 
@@ -181,7 +181,7 @@ def test_an_unknown_key_in_a_recipe_is_named(tmp_path):
     with_a_surprise(ROOT / "engine/recipes/cpu.toml", recipes / "mine.toml")
     with pytest.raises(FalconryError) as failure:
         load_recipe("mine", recipes)
-    line = told(failure.value)
+    line = format_error_with_details(failure.value)
     assert "surprise" in line
     assert "engine/recipes/mine.toml" in line
     assert "\n" not in line

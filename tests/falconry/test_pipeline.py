@@ -9,7 +9,7 @@ import pytest
 
 from falconry.digests import bytes_digest
 from falconry.errors import EngineError
-from falconry.pipeline import FileStage, Step, Workspace, bring_up_to_date, plan, steps_to
+from falconry.pipeline import FileStage, Step, Workspace, plan, run_stages, steps_to
 from falconry.progress import Progress
 
 
@@ -25,7 +25,7 @@ class Copy(FileStage):
         self._source = source
         self._during = during
 
-    def ingredients(self):
+    def inputs(self):
         return {"source": bytes_digest(self._source.read_bytes())}
 
     def file_name(self, key):
@@ -60,7 +60,7 @@ def run(work, *kinds, during=lambda: None):
     """Brings stages up to date; gives the last output and the lines that were printed."""
     lines = io.StringIO()
     workspace = Workspace.open(work / "build" / "profile", Progress(lines))
-    output = bring_up_to_date(steps(work, workspace, kinds or (Copy,), during), workspace)
+    output = run_stages(steps(work, workspace, kinds or (Copy,), during), workspace)
     return output, lines.getvalue()
 
 
@@ -206,8 +206,8 @@ class Join(Copy):
         super().__init__(made["second"].path, workspace)
         self._branch = made["branch"].digest
 
-    def ingredients(self):
-        return {**super().ingredients(), "branch": self._branch}
+    def inputs(self):
+        return {**super().inputs(), "branch": self._branch}
 
 
 def joined(work, workspace):
@@ -220,7 +220,7 @@ def joined(work, workspace):
 
 def test_a_stage_that_needs_two_runs_when_either_changed(work):
     workspace = Workspace.open(work / "build" / "profile", Progress(io.StringIO()))
-    bring_up_to_date(joined(work, workspace), workspace)
+    run_stages(joined(work, workspace), workspace)
     assert [stage.runs for stage in plan(joined(work, workspace), workspace)] == 4 * [False]
     (work / "branch").write_text("new")
     assert [(stage.name, stage.why) for stage in plan(joined(work, workspace), workspace)][2:] == [

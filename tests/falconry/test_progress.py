@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from falconry.errors import ReaderGoneError
+from falconry.errors import OutputClosedError
 from falconry.progress import Progress
 
 
@@ -24,6 +24,6 @@ def test_a_reader_that_has_left_is_told_once_and_what_comes_after_goes_nowhere()
     os.close(reading)
     with os.fdopen(writing, "w") as stream:
         progress = Progress(stream)
-        with pytest.raises(ReaderGoneError):
+        with pytest.raises(OutputClosedError):
             progress.note("nobody reads this")
         progress.failed("deployment", "failed")

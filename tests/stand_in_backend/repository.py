@@ -30,8 +30,8 @@ def gpu_repository(engine: Path, release: str, build: Path, *overrides: str) -> 
     output = Output(engine, "sha256:engine", "stand-in")
     settings = gpu_settings(release, *overrides)
     stage = RepositoryStage(ROOT / "model_repository", output, settings, workspace)
-    ingredients = stage.ingredients()
-    return stage.make(stage.key(ingredients), ingredients, lambda step, fraction: None).path
+    inputs = stage.inputs()
+    return stage.make(stage.key(inputs), inputs, lambda step, fraction: None).path
 
 
 def stand_in_for_backend(repository: Path, step_ms: int | None = None) -> Path:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from falconry.checkpoint.source import CheckpointSource
 from falconry.digests import DigestCache, value_digest
-from falconry.engine.builder import BuiltEngine, Finished, Report
+from falconry.engine.builder import BuildResult, Finished, Report
 from falconry.engine.spec import load_recipe
 from falconry.errors import MachineError, SettingsError
-from falconry.files import disk_errors_told
+from falconry.files import translate_disk_errors
 from falconry.progress import human_count
 from falconry.settings import Settings
 
@@ -84,7 +84,7 @@ class OpenVinoBuilder:
 
         try:
             with (
-                disk_errors_told(output),
+                translate_disk_errors(output),
                 tokenizer_conversion(checkpoint.directory, output) as converted_tokenizer,
             ):
                 shutil.copyfile(checkpoint.tokenizer.path, output / checkpoint.tokenizer.path.name)
@@ -149,7 +149,7 @@ class OpenVinoJob:
         """The checkpoint's name for people."""
         return self._source.name
 
-    def ingredients(self) -> Mapping[str, str]:
+    def inputs(self) -> Mapping[str, str]:
         """Checkpoint, recipe and package versions; see EngineJob."""
         toolchain = self._openvino.toolchain()
         return {
@@ -163,7 +163,7 @@ class OpenVinoJob:
         """Nothing beside the key: the build runs in this process."""
         return [f"key      {key}"]
 
-    def build(self, key: str, output: Path, report: Report, finished: Finished) -> BuiltEngine:
+    def build(self, key: str, output: Path, report: Report, finished: Finished) -> BuildResult:
         """Builds it in this process; see EngineJob."""
         from falconry.checkpoint.reader import read_checkpoint
         from falconry.engine.spec import engine_spec
@@ -176,7 +176,7 @@ class OpenVinoJob:
         recipe = spec.recipe
         weights = "int8" if recipe.quantization == "int8_weight_only" else recipe.dtype
         parameters = f"{human_count(checkpoint.num_parameters)} parameters"
-        return BuiltEngine(
+        return BuildResult(
             description=" · ".join((self.builder, weights, parameters)),
             toolchain=self._openvino.toolchain(),
         )

@@ -21,7 +21,7 @@ from falconry import errors
 from falconry.data_files import CODE_DIRECTORY
 from falconry.engine.openvino import CI_JOB
 from falconry.errors import CheckpointError, EngineError, FalconryError
-from falconry.files import disk_errors_told
+from falconry.files import translate_disk_errors
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -117,7 +117,7 @@ def main(checkpoint: str, output: str) -> None:
     outcome: object
     try:
         # A library may print, and the line must stand alone.
-        with contextlib.redirect_stdout(sys.stderr), disk_errors_told(Path(output)):
+        with contextlib.redirect_stdout(sys.stderr), translate_disk_errors(Path(output)):
             outcome = write_tokenizer(Path(checkpoint), Path(output))
     except FalconryError as error:
         outcome = [type(error).__name__, error.problem, error.where, error.remedy]

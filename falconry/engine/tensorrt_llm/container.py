@@ -39,7 +39,7 @@ from falconry.engine.tensorrt_llm.commands import (
 )
 from falconry.engine.tensorrt_llm.container_view import ContainerFile
 from falconry.errors import EngineError
-from falconry.files import disk_errors_told, remove
+from falconry.files import remove, translate_disk_errors
 
 if TYPE_CHECKING:
     from docker.client import DockerClient
@@ -156,7 +156,7 @@ def _follow(run: BuildRun, container: Container, report: Callable[[str, float], 
     """
     said = BuildLog(run.may_load_by_shard)
     run.log.parent.mkdir(parents=True, exist_ok=True)
-    with disk_errors_told(run.log), run.log.open("wb") as log:
+    with translate_disk_errors(run.log), run.log.open("wb") as log:
         try:
             for chunk in containers.output_of(container):
                 log.write(chunk)
@@ -295,7 +295,7 @@ def _written_for(run: BuildRun) -> Iterator[None]:
 
 def _make(directory: Path, files: Mapping[str, bytes] | None = None) -> None:
     """Has a directory there, with some files that everybody may read."""
-    with disk_errors_told(directory):
+    with translate_disk_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
         for name, content in (files or {}).items():
             (directory / name).write_bytes(content)
@@ -338,7 +338,7 @@ def _given_to_user(run: BuildRun) -> Iterator[None]:
 
 
 def _change_owner(directory: Path, owner: tuple[int, int]) -> None:
-    with disk_errors_told(directory):
+    with translate_disk_errors(directory):
         for parent, directories, files in os.walk(directory):
             for name in (".", *directories, *files):
                 # Gone meanwhile: another build's, in the cache.

@@ -14,7 +14,7 @@ from falconry.checkpoint.source import CheckpointSource
 from falconry.checkpoint.tokenizer import write_chat
 from falconry.data_files import project_file
 from falconry.digests import DigestCache, value_digest
-from falconry.engine.builder import BuiltEngine, Finished, Report
+from falconry.engine.builder import BuildResult, Finished, Report
 from falconry.engine.manifest import SERVING_FILE, GpuEngine
 from falconry.engine.tensorrt_llm.answers import (
     OFF,
@@ -120,7 +120,7 @@ class TensorRtLlmJob:
         """The checkpoint's name for people."""
         return self._source.name if self._source else str(self._recipe.model.hub)
 
-    def ingredients(self) -> Mapping[str, str]:
+    def inputs(self) -> Mapping[str, str]:
         """Checkpoint, recipe, toolchain and GPU architecture; see EngineJob."""
         source, row = self._source, self._toolchain
         recipe = self._recipe.model_dump(mode="json", exclude={"description", "model"})
@@ -154,7 +154,7 @@ class TensorRtLlmJob:
             lines.append(_verify_line(reference))
         return [*lines, *_check_lines(checks)]
 
-    def build(self, key: str, output: Path, report: Report, finished: Finished) -> BuiltEngine:
+    def build(self, key: str, output: Path, report: Report, finished: Finished) -> BuildResult:
         """Builds it in the toolchain's image; see EngineJob."""
         source = require_source(self._source, self._recipe.model)
         known = model_facts(source, self._recipe.model)
@@ -248,7 +248,7 @@ class TensorRtLlmJob:
         hub = self._recipe.model.hub
         return f"not known before the commit is: CHECKPOINT=hub:{hub}@<40 hex digits>"
 
-    def _built(self, spec: GpuEngineSpec, found: Mapping[str, Any], verified: str) -> BuiltEngine:
+    def _built(self, spec: GpuEngineSpec, found: Mapping[str, Any], verified: str) -> BuildResult:
         parallel = spec.recipe.parallelism
         weights = (
             spec.recipe.dtype if spec.recipe.quantization == "none" else spec.recipe.quantization
@@ -268,7 +268,7 @@ class TensorRtLlmJob:
             verified=verified,
         )
         size = f"{human_count(spec.num_parameters)} parameters"
-        return BuiltEngine(
+        return BuildResult(
             description=" · ".join((self.builder, weights, size, f"{gpu.gpu} (SM {gpu.sm})")),
             toolchain={
                 "builder": _VERSION,

@@ -120,7 +120,7 @@ if __name__ == "__main__":
 
 
 @dataclass
-class Machine:
+class BuildHost:
     """What a build would find on this machine.
 
     Attributes:
@@ -138,7 +138,7 @@ class Machine:
     memory_bytes: int
 
 
-def this_machine(build: Path) -> Machine:
+def this_machine(build: Path) -> BuildHost:
     """Asks the driver, the Docker engine and the file system; starts nothing.
 
     Args:
@@ -154,7 +154,7 @@ def this_machine(build: Path) -> Machine:
     except MachineError as error:
         docker_gpus, problem = None, error.problem
     build.mkdir(parents=True, exist_ok=True)
-    return Machine(
+    return BuildHost(
         gpus=probe_gpus(),
         docker_gpus=docker_gpus,
         docker_problem=problem,
@@ -166,7 +166,7 @@ def this_machine(build: Path) -> Machine:
 # --- checks -----------------------------------------------------------------------------------
 
 
-def machine_checks(spec: GpuEngineSpec, machine: Machine) -> list[Finding]:
+def machine_checks(spec: GpuEngineSpec, machine: BuildHost) -> list[Finding]:
     """Whether this machine can build the engine; without a GPU that is all there is to say."""
     if machine.docker_gpus is not True:
         return [_no_gpu(machine)]
@@ -174,7 +174,7 @@ def machine_checks(spec: GpuEngineSpec, machine: Machine) -> list[Finding]:
     return [*on_gpus, _host_memory(spec, machine), _disk(spec, machine)]
 
 
-def _no_gpu(machine: Machine) -> Finding:
+def _no_gpu(machine: BuildHost) -> Finding:
     reason = f" ({machine.docker_problem})" if machine.docker_problem else ""
     remedy = _NO_GPU_REMEDY
     if machine.gpus and machine.docker_gpus is False:
@@ -291,7 +291,7 @@ def _quantised_on_gpus(spec: GpuEngineSpec) -> bool:
     return spec.recipe.quantization.endswith("weight_only") and not spec.recipe.load_by_shard
 
 
-def _host_memory(spec: GpuEngineSpec, machine: Machine) -> Finding:
+def _host_memory(spec: GpuEngineSpec, machine: BuildHost) -> Finding:
     needed = estimate(spec).build_host_bytes
     return verdict(
         "host memory",
@@ -303,7 +303,7 @@ def _host_memory(spec: GpuEngineSpec, machine: Machine) -> Finding:
     )
 
 
-def _disk(spec: GpuEngineSpec, machine: Machine) -> Finding:
+def _disk(spec: GpuEngineSpec, machine: BuildHost) -> Finding:
     memory = estimate(spec)
     needed = memory.build_disk_bytes
     image = f"the image takes up to {memory.image_disk_bytes / GIB:.0f} GiB where Docker keeps it"

@@ -101,7 +101,7 @@ class MemoryEstimate:
 
 def estimate(spec: GpuEngineSpec) -> MemoryEstimate:
     """What the engine of a spec needs; also for specs that no builder accepts."""
-    rank = _Rank(spec.architecture, spec.recipe)
+    rank = _RankMemory(spec.architecture, spec.recipe)
     request = rank.kv_cache_request
     return MemoryEstimate(
         weights=rank.weights,
@@ -143,7 +143,7 @@ def sum_line(estimate: MemoryEstimate, gpu_memory_bytes: int) -> str:
     return f"{terms} = {estimate.needed / GIB:.2f} of {gpu_memory_bytes / GIB:.2f} GiB a GPU"
 
 
-def _build_host_bytes(spec: GpuEngineSpec, rank: _Rank) -> int:
+def _build_host_bytes(spec: GpuEngineSpec, rank: _RankMemory) -> int:
     """The larger of converting (whole checkpoint and a rank) and building (all ranks at once)."""
     checkpoint = spec.num_parameters * _ELEMENT[spec.recipe.dtype]
     held = min(checkpoint, _SHARD) if spec.recipe.load_by_shard else checkpoint
@@ -151,7 +151,7 @@ def _build_host_bytes(spec: GpuEngineSpec, rank: _Rank) -> int:
     return _BUILD_PROGRAMS + max(held + rank.weights, building)
 
 
-class _Rank:
+class _RankMemory:
     """The rank with the most weights: of the first pipeline stage, which has the embedding.
 
     Source of what is split: TensorRT-LLM's models/falcon/model.py. Column-parallel matrices are

@@ -9,7 +9,7 @@ from falconry.artifact.contents import Contents
 from falconry.artifact.stage import ArtifactStage
 from falconry.digests import bytes_digest
 from falconry.errors import RepositoryError
-from falconry.pipeline import Output, Step, Workspace, bring_up_to_date
+from falconry.pipeline import Output, Step, Workspace, run_stages
 from falconry.progress import Progress
 
 
@@ -20,9 +20,7 @@ def run(repository, tmp_path):
     def run_(digest="sha256:1"):
         workspace = Workspace.open(tmp_path / "build" / "local", Progress(io.StringIO()))
         given = Output(repository, digest, "")
-        return bring_up_to_date(
-            [Step("artifact", lambda _: ArtifactStage(given, workspace))], workspace
-        )
+        return run_stages([Step("artifact", lambda _: ArtifactStage(given, workspace))], workspace)
 
     return run_
 

@@ -21,7 +21,7 @@ from falconry.deployment.deployments import Deployments
 from falconry.deployment.logs import Logs
 from falconry.deployment.provenance import ModelEntry, Provenance
 from falconry.deployment.stage import DeploymentStage
-from falconry.deployment.target import Wanted, target_of
+from falconry.deployment.target import DeploymentRequest, target_of
 from falconry.digests import DigestCache, bytes_digest
 from falconry.engine.manifest import BuildRecord, write_manifest
 from falconry.image.output import ImageOutput
@@ -160,7 +160,7 @@ def make_wanted(settings, session, make_model):
     """Makes what a deployment shall be; values replace those of the profile."""
 
     def make(model="first", **values):
-        return Wanted(
+        return DeploymentRequest(
             **{
                 "settings": settings.deployment,
                 "serving": settings.serving,
@@ -233,9 +233,9 @@ def make_stage(settings, engine, make_artifact, image):
 
 def run(stage, report=quiet):
     """Runs a stage as the pipeline does."""
-    ingredients = stage.ingredients()
-    key = stage.key(ingredients)
-    return stage.find(key) or stage.make(key, ingredients, report)
+    inputs = stage.inputs()
+    key = stage.key(inputs)
+    return stage.find(key) or stage.make(key, inputs, report)
 
 
 @pytest.fixture

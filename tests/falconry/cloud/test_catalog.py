@@ -151,7 +151,7 @@ def test_runners_that_race_share_one_model(make_settings, session, artifact):
 def test_old_models_are_deactivated_or_deleted_and_used_ones_stay(
     session, make_artifact, make_target, deployments, client
 ):
-    deployments.bring_about(make_target("used"), WATCH)
+    deployments.apply(make_target("used"), WATCH)
     models = []
     for word in ("old", "older", "new"):
         path = make_artifact(word, word)

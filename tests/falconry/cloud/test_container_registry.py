@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from falconry.cloud.retries import all_records
-from falconry.docker_engine.registry_errors import PassingError
+from falconry.docker_engine.registry_errors import TransientError
 from falconry.errors import CloudError, ImageError
-from falconry.image.ocir import OcirDoor
+from falconry.image.ocir import OcirProvider
 from falconry.settings import CloudSettings, EmulatorSettings, RegistrySettings
 
 TENANCY = "ocid1.tenancy.oc1..aaaaaaaaexample"
@@ -65,8 +65,8 @@ def ocir(config_file, tmp_path):
     def open_with(**settings):
         cloud = CloudSettings(config_file=config_file, project="p", log_group="g", log="l")
         registry = RegistrySettings(prefix="oci-datascience-triton-server", **settings)
-        door = OcirDoor(cloud, registry, tmp_path / "namespaces")
-        assert door.is_open()
+        door = OcirProvider(cloud, registry, tmp_path / "namespaces")
+        assert door.is_available()
         return door.open()
 
     return open_with
@@ -174,13 +174,13 @@ def test_a_token_that_is_not_given_is_told_with_the_status(ocir, answering, stat
     answering(status, b"no")
     with pytest.raises(ImageError, match=f"gives no token: status {status} no") as raised:
         ocir(namespace="axyz").credentials("axyz/p/i")
-    assert isinstance(raised.value, PassingError) is passes
+    assert isinstance(raised.value, TransientError) is passes
     assert "API key" in raised.value.remedy
 
 
 def test_a_token_service_that_cannot_be_reached_is_told(ocir, answering):
     answering(0, error=requests.ConnectionError("no route"))
-    with pytest.raises(PassingError, match="token service cannot be reached"):
+    with pytest.raises(TransientError, match="token service cannot be reached"):
         ocir(namespace="axyz").credentials("axyz/p/i")
 
 
@@ -200,7 +200,7 @@ def emulated(registry_cloud, tmp_path):
             emulator=EmulatorSettings(directory=registry_cloud.directory),
         )
         registry = RegistrySettings(prefix="tests", **settings)
-        return OcirDoor(cloud, registry, tmp_path / "namespaces").open()
+        return OcirProvider(cloud, registry, tmp_path / "namespaces").open()
 
     return open_with
 

@@ -9,10 +9,10 @@ from tests.falconry.cloud.conftest import WATCH
 
 def test_a_deleted_one_is_listed_but_is_not_the_current_one(session, deployments, make_target):
     target = make_target()
-    first = deployments.bring_about(target, WATCH)
+    first = deployments.apply(target, WATCH)
     deployments.delete(first, WATCH)
     assert deployment_list.current(session, target.name) is None
-    second = deployments.bring_about(target, WATCH)
+    second = deployments.apply(target, WATCH)
     assert deployment_list.current(session, target.name).id == second.id
     assert {each.id for each in deployment_list.named(session, target.name)} == {
         first.id,

@@ -27,7 +27,7 @@ def test_a_deployment_that_is_made_is_seen_with_its_operation(status, deployment
         if not seen and step == "Starting container":
             seen.append(status())
 
-    deployments.bring_about(target, Watch(60, look))
+    deployments.apply(target, Watch(60, look))
     (found,) = seen
     assert (found.state, found.exit_status) == ("CREATING", 1)
     assert found.operation.startswith("MODEL_DEPLOYMENT_CREATE IN_PROGRESS  ocid1.")
@@ -42,7 +42,7 @@ def test_an_active_deployment_is_told_whole(status, deployments, make_target):
             "falconry-artifact": "sha256:" + "2" * 64,
         }
     )
-    active = deployments.bring_about(target, WATCH)
+    active = deployments.apply(target, WATCH)
     unasked = status()
     assert (unasked.exit_status, unasked.verified) == (0, False)
     assert "has not answered yet" in "\n".join(unasked.table())
@@ -72,24 +72,24 @@ def test_an_active_deployment_is_told_whole(status, deployments, make_target):
 def test_a_failed_deployment_is_told_with_its_reason(status, deployments, make_target, cloud):
     cloud.fault(kind="no_capacity", operation="create_model_deployment")
     with pytest.raises(CloudError):
-        deployments.bring_about(make_target(), WATCH)
+        deployments.apply(make_target(), WATCH)
     found = status()
     assert (found.state, found.exit_status) == ("FAILED", 1)
     assert "no capacity for the specified shape" in found.error
 
 
 def test_a_failed_update_is_told_with_its_reason(status, deployments, make_target, cloud):
-    deployments.bring_about(make_target(), WATCH)
+    deployments.apply(make_target(), WATCH)
     cloud.fault(kind="bootstrap", operation="update_model_deployment")
     with pytest.raises(CloudError):
-        deployments.bring_about(make_target("second"), WATCH)
+        deployments.apply(make_target("second"), WATCH)
     found = status()
     assert (found.state, found.exit_status) == ("NEEDS_ATTENTION", 1)
     assert "Errors occurred while bootstrapping" in found.error
 
 
 def test_a_stopped_deployment_is_told(status, deployments, make_target):
-    active = deployments.bring_about(make_target(), WATCH)
+    active = deployments.apply(make_target(), WATCH)
     deployments.deactivate(active.display_name, WATCH)
     found = status()
     assert (found.state, found.exit_status) == ("INACTIVE", 1)
@@ -97,7 +97,7 @@ def test_a_stopped_deployment_is_told(status, deployments, make_target):
 
 
 def test_a_deployment_that_goes_is_seen_going_and_then_is_none(status, deployments, make_target):
-    active = deployments.bring_about(make_target(), WATCH)
+    active = deployments.apply(make_target(), WATCH)
     states, over = [], threading.Event()
 
     def look():

@@ -6,7 +6,7 @@ import oci
 import pytest
 
 from falconry.deployment.logs import LogPlace
-from falconry.deployment.target import Wanted, command, environment, target_of
+from falconry.deployment.target import DeploymentRequest, command, environment, target_of
 from falconry.image.output import ImageOutput
 from falconry.settings import load_settings
 from tests.falconry.cloud.conftest import ROOT
@@ -33,7 +33,7 @@ def wire(sdk_client):
     def serialised(words="", kind="container"):
         settings = load_settings(ROOT, overrides=words)
         image = ImageOutput(Path(), "sha256:" + "1" * 64, "", "iad.ocir.io/n/r:1", kind)
-        wanted = Wanted(
+        wanted = DeploymentRequest(
             settings=settings.deployment,
             serving=settings.serving,
             image=image,

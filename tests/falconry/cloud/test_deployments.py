@@ -11,7 +11,7 @@ from falconry.cloud.session import Session
 from falconry.cloud.work_requests import Watch
 from falconry.deployment.deployments import Deployments
 from falconry.deployment.target import MODEL_NAME, target_of
-from falconry.errors import CloudError, GoesOnError
+from falconry.errors import CloudError, DetachedOperation
 from tests.falconry.cloud.conftest import WATCH
 
 
@@ -28,7 +28,7 @@ def standing(deployments, name):
 def test_a_deployment_is_made_with_its_steps_told(deployments, make_target):
     steps = []
     watch = Watch(60, lambda step, fraction: steps.append((step, fraction)))
-    active = deployments.bring_about(make_target(), watch)
+    active = deployments.apply(make_target(), watch)
     assert active.lifecycle_state == "ACTIVE"
     assert steps[-1][1] == 1.0
     assert len({step for step, _ in steps}) > 1
@@ -36,7 +36,7 @@ def test_a_deployment_is_made_with_its_steps_told(deployments, make_target):
 
 def test_it_says_that_it_is_as_wanted_only_when_that_is_confirmed(deployments, make_target):
     target = make_target()
-    active = deployments.bring_about(target, WATCH)
+    active = deployments.apply(target, WATCH)
     assert "falconry-key" not in active.freeform_tags
     deployments.confirm(active.id, target, WATCH)
     assert deployments.read(active.id).freeform_tags["falconry-key"] == "first"
@@ -44,23 +44,23 @@ def test_it_says_that_it_is_as_wanted_only_when_that_is_confirmed(deployments, m
 
 def test_what_is_as_wanted_is_left_alone(deployments, make_target):
     target = make_target()
-    deployments.bring_about(target, WATCH)
+    deployments.apply(target, WATCH)
     steps = []
-    deployments.bring_about(target, Watch(60, lambda step, fraction: steps.append(step)))
+    deployments.apply(target, Watch(60, lambda step, fraction: steps.append(step)))
     assert steps == []
 
 
 def test_everything_that_differs_is_changed_on_the_same_deployment(
     deployments, make_target, make_settings
 ):
-    first = deployments.bring_about(make_target(), WATCH)
+    first = deployments.apply(make_target(), WATCH)
     other = make_settings(
         "serving.route=infer deployment.instances=2 deployment.memory_gib=32"
         " deployment.bandwidth_mbps=20 deployment.maximum_bandwidth_mbps=40"
         " deployment.environment.LEVEL=2 deployment.description=other"
     )
     target = make_target("second", settings=other.deployment, serving=other.serving)
-    second = deployments.bring_about(target, WATCH)
+    second = deployments.apply(target, WATCH)
     assert second.id == first.id
     details = second.model_deployment_configuration_details
     model = details.model_configuration_details
@@ -80,8 +80,8 @@ def test_everything_that_differs_is_changed_on_the_same_deployment(
 
 def test_a_deployment_that_changes_claims_nothing_until_it_is_confirmed(deployments, make_target):
     first = make_target()
-    deployments.confirm(deployments.bring_about(first, WATCH).id, first, WATCH)
-    changed = deployments.bring_about(make_target("second"), WATCH)
+    deployments.confirm(deployments.apply(first, WATCH).id, first, WATCH)
+    changed = deployments.apply(make_target("second"), WATCH)
     assert "falconry-key" not in changed.freeform_tags
     assert changed.freeform_tags["falconry-model"] == first.model_id
 
@@ -89,15 +89,15 @@ def test_a_deployment_that_changes_claims_nothing_until_it_is_confirmed(deployme
 def test_an_update_that_ended_in_the_middle_is_finished_by_another_run(
     deployments, make_target, make_settings, session, cloud
 ):
-    deployments.bring_about(make_target(), WATCH)
+    deployments.apply(make_target(), WATCH)
     other = make_settings("serving.route=infer")
     target = make_target("second", serving=other.serving)
     # The second of three updates is refused for good, as if the run had been killed there.
     cloud.fault(kind="status", operation="update_model_deployment", status=400, skip=1)
     with pytest.raises(CloudError, match="400"):
-        deployments.bring_about(target, WATCH)
+        deployments.apply(target, WATCH)
     assert deployments.get(target.name).lifecycle_state == "ACTIVE"
-    done = Deployments(Session(session.settings)).bring_about(target, WATCH)
+    done = Deployments(Session(session.settings)).apply(target, WATCH)
     assert model_of(done) == target.model_id
     variables = done.model_deployment_configuration_details.environment_configuration_details
     assert variables.environment_variables == {
@@ -112,18 +112,18 @@ def test_a_failed_creation_says_what_the_cloud_says_and_what_to_do_and_the_next_
     target = make_target()
     cloud.fault(kind="no_capacity", operation="create_model_deployment")
     with pytest.raises(CloudError) as failure:
-        deployments.bring_about(target, WATCH)
+        deployments.apply(target, WATCH)
     # Oracle's words, as users quote them.
     assert "There is currently no capacity for the specified shape" in str(failure.value)
     assert "ocid1.datascienceworkrequest" in str(failure.value)
     assert "deployment.shape" in failure.value.remedy
-    assert deployments.bring_about(target, WATCH).lifecycle_state == "ACTIVE"
+    assert deployments.apply(target, WATCH).lifecycle_state == "ACTIVE"
     assert len(standing(deployments, target.name)) == 1
 
 
 def test_a_container_that_ends_is_quoted_with_what_it_said(deployments, make_target):
     with pytest.raises(CloudError) as failure:
-        deployments.bring_about(make_target("exit"), WATCH)
+        deployments.apply(make_target("exit"), WATCH)
     assert "\n" not in str(failure.value)
     said = "\n".join(failure.value.details)
     assert "deserialization failed: the engine is for another GPU" in said
@@ -135,35 +135,35 @@ def test_a_failed_update_raises_keeps_the_old_claims_and_the_next_succeeds(
     deployments, make_target, cloud
 ):
     first = make_target()
-    deployments.confirm(deployments.bring_about(first, WATCH).id, first, WATCH)
+    deployments.confirm(deployments.apply(first, WATCH).id, first, WATCH)
     second = make_target("second")
     cloud.fault(kind="bootstrap", operation="update_model_deployment")
     with pytest.raises(CloudError, match="Errors occurred while bootstrapping"):
-        deployments.bring_about(second, WATCH)
+        deployments.apply(second, WATCH)
     left = deployments.get(first.name)
     assert left.lifecycle_state == "NEEDS_ATTENTION"
     assert left.freeform_tags["falconry-key"] == "first"
-    assert deployments.bring_about(second, WATCH).lifecycle_state == "ACTIVE"
+    assert deployments.apply(second, WATCH).lifecycle_state == "ACTIVE"
 
 
 def test_a_deployment_that_needs_attention_and_nothing_else_is_looked_at_again(
     deployments, make_target, cloud
 ):
     first = make_target()
-    deployments.bring_about(first, WATCH)
+    deployments.apply(first, WATCH)
     cloud.fault(kind="bootstrap", operation="update_model_deployment")
     with pytest.raises(CloudError):
-        deployments.bring_about(make_target("second"), WATCH)
-    assert deployments.bring_about(first, WATCH).lifecycle_state == "ACTIVE"
+        deployments.apply(make_target("second"), WATCH)
+    assert deployments.apply(first, WATCH).lifecycle_state == "ACTIVE"
 
 
 def test_a_creation_that_somebody_else_began_is_waited_for(deployments, make_target):
     target, began = make_target(), threading.Event()
     watch = Watch(60, lambda step, fraction: began.set())
-    other = threading.Thread(target=deployments.bring_about, args=(target, watch))
+    other = threading.Thread(target=deployments.apply, args=(target, watch))
     other.start()
     assert began.wait(20)
-    active = deployments.bring_about(target, WATCH)
+    active = deployments.apply(target, WATCH)
     other.join()
     assert active.lifecycle_state == "ACTIVE"
     assert len(standing(deployments, target.name)) == 1
@@ -172,10 +172,10 @@ def test_a_creation_that_somebody_else_began_is_waited_for(deployments, make_tar
 def test_an_inactive_deployment_is_changed_at_once_and_started(
     deployments, make_target, make_settings, session
 ):
-    first = deployments.bring_about(make_target(), WATCH)
+    first = deployments.apply(make_target(), WATCH)
     assert deployments.deactivate(first.display_name, WATCH).lifecycle_state == "INACTIVE"
     other = make_settings("deployment.bandwidth_mbps=20 deployment.instances=2")
-    active = deployments.bring_about(make_target("second", settings=other.deployment), WATCH)
+    active = deployments.apply(make_target("second", settings=other.deployment), WATCH)
     assert active.lifecycle_state == "ACTIVE"
     assert operations(session, first.id).count("MODEL_DEPLOYMENT_UPDATE") == 1
 
@@ -200,11 +200,11 @@ def refuse_while_active(cloud):
 def test_a_change_that_needs_a_stop_is_refused_unless_a_stop_is_allowed(
     deployments, make_target, make_settings, cloud
 ):
-    first = deployments.bring_about(make_target(), WATCH)
+    first = deployments.apply(make_target(), WATCH)
     other = make_settings("deployment.bandwidth_mbps=20")
     refuse_while_active(cloud)
     with pytest.raises(CloudError) as failure:
-        deployments.bring_about(make_target(settings=other.deployment), WATCH)
+        deployments.apply(make_target(settings=other.deployment), WATCH)
     assert "bandwidth" in str(failure.value)
     assert "deployment.downtime=true" in str(failure.value)
     assert deployments.read(first.id).lifecycle_state == "ACTIVE"
@@ -213,10 +213,10 @@ def test_a_change_that_needs_a_stop_is_refused_unless_a_stop_is_allowed(
 def test_a_change_that_needs_a_stop_is_made_with_one_where_that_is_allowed(
     deployments, make_target, make_settings, session, cloud
 ):
-    first = deployments.bring_about(make_target(), WATCH)
+    first = deployments.apply(make_target(), WATCH)
     other = make_settings("deployment.bandwidth_mbps=20 deployment.downtime=true")
     refuse_while_active(cloud)
-    active = deployments.bring_about(make_target(settings=other.deployment), WATCH)
+    active = deployments.apply(make_target(settings=other.deployment), WATCH)
     details = active.model_deployment_configuration_details.model_configuration_details
     assert (active.id, details.bandwidth_mbps) == (first.id, 20)
     assert "MODEL_DEPLOYMENT_DEACTIVATE" in operations(session, first.id)
@@ -225,33 +225,33 @@ def test_a_change_that_needs_a_stop_is_made_with_one_where_that_is_allowed(
 def test_an_engine_and_the_image_that_it_is_bound_to_change_together_or_not_at_all(
     deployments, make_wanted, session, make_settings
 ):
-    first = deployments.bring_about(target_of(make_wanted(engine_bound=True)), WATCH)
+    first = deployments.apply(target_of(make_wanted(engine_bound=True)), WATCH)
     other = make_wanted("second", engine_bound=True)
     image = replace(other.image, reference=f"{other.image.reference}-other")
     with pytest.raises(CloudError, match=r"image.*deployment\.downtime=true"):
-        deployments.bring_about(target_of(replace(other, image=image)), WATCH)
+        deployments.apply(target_of(replace(other, image=image)), WATCH)
     assert operations(session, first.id) == ["MODEL_DEPLOYMENT_CREATE"]
 
 
 def test_a_setting_that_cannot_be_taken_back_is_named(deployments, make_target, make_settings):
-    deployments.bring_about(make_target(), WATCH)
+    deployments.apply(make_target(), WATCH)
     closed = make_settings("deployment.openai=false").deployment
     with pytest.raises(CloudError, match="does not take back predict_api_specification"):
-        deployments.bring_about(make_target(settings=closed), WATCH)
+        deployments.apply(make_target(settings=closed), WATCH)
 
 
 def test_an_unknown_image_is_refused_in_one_sentence(deployments, make_wanted):
     wanted = make_wanted()
     image = replace(wanted.image, reference="local.ocir.io/nobody/nothing:1")
     with pytest.raises(CloudError) as failure:
-        deployments.bring_about(target_of(replace(wanted, image=image)), WATCH)
+        deployments.apply(target_of(replace(wanted, image=image)), WATCH)
     assert "creating the deployment was refused: 400" in str(failure.value)
     assert "nobody/nothing" in str(failure.value)
     assert "\n" not in str(failure.value)
 
 
 def test_starting_and_stopping_twice_is_as_once(deployments, make_target):
-    first = deployments.bring_about(make_target(), WATCH)
+    first = deployments.apply(make_target(), WATCH)
     for _ in range(2):
         assert deployments.deactivate(first.display_name, WATCH).lifecycle_state == "INACTIVE"
     for _ in range(2):
@@ -262,7 +262,7 @@ def test_one_that_cannot_be_asked_says_what_to_run(deployments, make_target):
     name = make_target().name
     with pytest.raises(CloudError, match=r"nothing is deployed; run: make deploy$"):
         deployments.in_use(name)
-    active = deployments.bring_about(make_target(), WATCH)
+    active = deployments.apply(make_target(), WATCH)
     assert deployments.in_use(name).id == active.id
     deployments.deactivate(name, WATCH)
     with pytest.raises(CloudError, match=r"is INACTIVE; run: make activate PROFILE=oci$"):
@@ -272,7 +272,7 @@ def test_one_that_cannot_be_asked_says_what_to_run(deployments, make_target):
 def test_a_deployment_is_made_again_after_each_deletion(deployments, make_target):
     target, made = make_target(), []
     for _ in range(3):
-        active = deployments.bring_about(target, WATCH)
+        active = deployments.apply(target, WATCH)
         made.append(active.id)
         deployments.delete(active, WATCH)
     assert len(set(made)) == 3
@@ -281,7 +281,7 @@ def test_a_deployment_is_made_again_after_each_deletion(deployments, make_target
 
 def test_a_deletion_that_an_earlier_run_began_is_waited_for(session, deployments, make_target):
     target = make_target()
-    active = deployments.bring_about(target, WATCH)
+    active = deployments.apply(target, WATCH)
     session.client(DataScienceClient).delete_model_deployment(active.id)
     assert deployments.remove(target.name, WATCH)
     assert deployments.read(active.id).lifecycle_state == "DELETED"
@@ -294,6 +294,6 @@ def test_an_interrupted_wait_leaves_the_operation_running_and_says_so(deployment
     def interrupt(step, fraction):
         raise KeyboardInterrupt
 
-    with pytest.raises(GoesOnError, match="make status and make logs"):
-        deployments.bring_about(target, Watch(60, interrupt))
+    with pytest.raises(DetachedOperation, match="make status and make logs"):
+        deployments.apply(target, Watch(60, interrupt))
     assert deployments.settled(target.name, WATCH).lifecycle_state == "ACTIVE"

@@ -24,7 +24,7 @@ def ask(session):
 def test_the_container_s_lines_and_the_requests_are_one_log_in_order(
     session, deployments, make_target, ask
 ):
-    active = deployments.bring_about(make_target(), WATCH)
+    active = deployments.apply(make_target(), WATCH)
     ask(active)
     lines = list(Logs(session).read(100, active.id))
     assert lines == sorted(lines)
@@ -37,7 +37,7 @@ def test_the_container_s_lines_and_the_requests_are_one_log_in_order(
 
 
 def test_only_the_newest_lines_are_read(session, deployments, make_target, ask):
-    active = deployments.bring_about(make_target(), WATCH)
+    active = deployments.apply(make_target(), WATCH)
     for _ in range(5):
         ask(active)
     whole = list(Logs(session).read(100, active.id))
@@ -49,7 +49,7 @@ def test_requests_may_be_logged_apart(make_settings, deployments, make_target, m
     logs = Logs(Session(settings.cloud))
     place = logs.ensure()
     assert place.log_id != place.access_log_id
-    active = deployments.bring_about(make_target(log=place), WATCH)
+    active = deployments.apply(make_target(log=place), WATCH)
     ask(active)
     texts = [line.split("  ", 1)[1][:7] for line in logs.read(100, active.id)]
     assert {text.strip() for text in texts} == {"predict", "access"}
@@ -61,7 +61,7 @@ def test_lines_are_followed_as_they_come_and_each_is_told_once(
     session, deployments, make_target, ask, monkeypatch
 ):
     monkeypatch.setattr(logs_module, "_FOLLOW_PAUSE_S", 0.1)
-    active = deployments.bring_about(make_target(), WATCH)
+    active = deployments.apply(make_target(), WATCH)
     lines = Logs(session).follow(100, active.id)
     assert "loading first" in next(lines)
 

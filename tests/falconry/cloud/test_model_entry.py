@@ -3,7 +3,7 @@ import subprocess
 import pytest
 
 from falconry.checkpoint.files import licence_of
-from falconry.deployment.failures import remedy_for
+from falconry.deployment.failures import explain_failure
 from falconry.deployment.provenance import Provenance, licence, provenance_of
 from falconry.settings import load_settings
 from tests.falconry.cloud.conftest import ROOT
@@ -91,4 +91,4 @@ def test_outside_of_git_nothing_is_told(tmp_path):
     ],
 )
 def test_a_known_failure_says_what_to_do(said, advice):
-    assert advice in remedy_for(["BootstrapFailure: Errors occurred", said])
+    assert advice in explain_failure(["BootstrapFailure: Errors occurred", said])

@@ -15,7 +15,7 @@ from oci.data_science.models import CreateProjectDetails
 
 from falconry.cloud import session as session_module
 from falconry.cloud.retries import RetryPolicy, all_records, retry_after
-from falconry.cloud.session import Session, cloud_errors_told
+from falconry.cloud.session import Session, translate_cloud_errors
 from falconry.deployment.catalog import Catalog
 from falconry.deployment.deployments import Deployments
 from falconry.errors import CloudError
@@ -227,7 +227,7 @@ def test_a_list_that_stays_throttled_ends_when_the_budget_is_used_up(
     cloud.fault(kind="throttle", operation=operation, times=1000)
     began = time.monotonic()
     refused = pytest.raises(CloudError, match="429 TooManyRequests")
-    with refused as failure, cloud_errors_told("listing"):
+    with refused as failure, translate_cloud_errors("listing"):
         LISTS[operation](short_retries)
     # Pauses double, and one that would end after the budget is not begun: at least a quarter of it
     # has passed then, on a machine where requests take no time.

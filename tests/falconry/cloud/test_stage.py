@@ -12,17 +12,17 @@ from oci.data_science import DataScienceClient
 from falconry.cloud.session import session_of
 from falconry.deployment.catalog import Catalog
 from falconry.endpoint import Endpoint
-from falconry.errors import CloudError, EndpointError, GoesOnError
+from falconry.errors import CloudError, DetachedOperation, EndpointError
 from tests.falconry.cloud.conftest import WATCH, run
 from tests.falconry.cloud.eight_clients import assert_took_over, eight_clients
 
 
 def reason(stage):
-    return stage.reason(stage.ingredients())
+    return stage.reason(stage.inputs())
 
 
 def up_to_date(stage):
-    return stage.find(stage.key(stage.ingredients())) is not None
+    return stage.find(stage.key(stage.inputs())) is not None
 
 
 @pytest.fixture
@@ -63,8 +63,8 @@ def test_the_deployment_says_what_it_is(make_stage, deployments, settings):
     stage = make_stage("hello")
     output = run(stage)
     tags = deployments.get(settings.deployment.name).freeform_tags
-    assert tags["falconry-key"] == stage.key(stage.ingredients())
-    assert tags["falconry-artifact"] == stage.ingredients()["artifact"]
+    assert tags["falconry-key"] == stage.key(stage.inputs())
+    assert tags["falconry-artifact"] == stage.inputs()["artifact"]
     assert tags["falconry-engine"] == "e" * 64
     assert output.summary.startswith("ACTIVE")
 
@@ -182,7 +182,7 @@ def test_two_runners_that_deploy_the_same_make_one_deployment_and_one_model(
     ]
     assert found == set(standing)
     assert len(standing) == 1
-    made = make_stage("same").ingredients()["artifact"]
+    made = make_stage("same").inputs()["artifact"]
     tags = [model.freeform_tags["falconry-artifact"] for model in Catalog(session).models()]
     assert tags.count(made) == 1
 
@@ -198,7 +198,7 @@ def interrupted_in_a_process(stage, waiting, results):
     try:
         run(stage, report)
         results.put("it ended by itself")
-    except GoesOnError as interrupt:
+    except DetachedOperation as interrupt:
         results.put(str(interrupt))
 
 

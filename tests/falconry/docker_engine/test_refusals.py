@@ -2,8 +2,8 @@
 
 import pytest
 
-from falconry.docker_engine.registry_errors import PassingError, explain
-from falconry.errors import sentence
+from falconry.docker_engine.registry_errors import TransientError, explain
+from falconry.errors import format_error
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ from falconry.errors import sentence
     ],
 )
 def test_each_refusal_has_its_own_meaning_and_remedy(said, problem, remedy):
-    told = sentence(explain("iad.ocir.io/ns/a", said))
+    told = format_error(explain("iad.ocir.io/ns/a", said))
     assert told.startswith("iad.ocir.io/ns/a: ")
     assert problem in told
     assert remedy in told
@@ -63,7 +63,7 @@ def test_each_refusal_has_its_own_meaning_and_remedy(said, problem, remedy):
     ],
 )
 def test_only_what_may_pass_by_itself_is_tried_again(said, passes):
-    assert isinstance(explain("a", said), PassingError) is passes
+    assert isinstance(explain("a", said), TransientError) is passes
 
 
 def test_a_password_in_a_url_is_not_told():

@@ -6,7 +6,7 @@ from falconry.doctor.network_checks import registry
 from falconry.doctor.subject import subject_of
 from falconry.engine.toolchain import load_toolchains
 from falconry.errors import FalconryError
-from falconry.image.registry import AnyRegistry
+from falconry.image.registry import HostRegistry
 from falconry.settings import load_settings
 from tests.falconry.doctor.conftest import ROOT
 
@@ -14,7 +14,7 @@ from tests.falconry.doctor.conftest import ROOT
 class ClosedDoor:
     """To a registry that has not been started."""
 
-    def is_open(self):
+    def is_available(self):
         return False
 
     def open(self):
@@ -67,4 +67,4 @@ def no_login(tmp_path, monkeypatch):
 
 def _with_registry(host):
     settings = load_settings(ROOT, overrides=f"image.registry.host={host}")
-    return subject_of(settings, AnyRegistry(settings.image.registry))
+    return subject_of(settings, HostRegistry(settings.image.registry))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from falconry.endpoint import Endpoint, RefusedError, StreamFailureError
-from falconry.endpoint.client import Patience
+from falconry.endpoint.client import RetryBudget
 from falconry.errors import EndpointError
 from tests.falconry.endpoint.conftest import deploy
 from tests.local_oci.support import LocalCloud, Sdk
@@ -109,7 +109,7 @@ def test_a_stream_whose_connection_is_cut_is_one_sentence(
 def test_a_client_waits_no_longer_than_it_is_told(
     sdk: Sdk, deployment: Any, script: Script
 ) -> None:
-    hasty = Endpoint(deployment.model_deployment_url, sdk.signer, "generate", Patience(read=0.3))
+    hasty = Endpoint(deployment.model_deployment_url, sdk.signer, "generate", RetryBudget(read=0.3))
     with pytest.raises(EndpointError, match=r"in time.*60 s"):
         list(hasty.pieces(script(b"data: x\n\n", then="silence"), EVENTS))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from falconry.digests import DigestCache
-from falconry.engine.store import FinishedFiles
+from falconry.engine.store import FileFinalizer
 
 CONTENTS = {"weights.bin": b"falcon" * 500_000, "model.xml": b"<net/>", "engine.json": b"{}"}
 
@@ -16,7 +16,7 @@ CONTENTS = {"weights.bin": b"falcon" * 500_000, "model.xml": b"<net/>", "engine.
 def test_each_file_is_described_whether_it_was_announced_or_not(tmp_path: Path) -> None:
     engine = tmp_path / "engine"
     engine.mkdir()
-    with FinishedFiles(engine, DigestCache(tmp_path / "digests.json")) as finished:
+    with FileFinalizer(engine, DigestCache(tmp_path / "digests.json")) as finished:
         for name, content in CONTENTS.items():
             (engine / name).write_bytes(content)
             if name == "weights.bin":
@@ -30,7 +30,7 @@ def test_each_file_is_described_whether_it_was_announced_or_not(tmp_path: Path) 
 
 
 def test_a_file_that_cannot_be_flushed_is_an_error(tmp_path: Path) -> None:
-    with FinishedFiles(tmp_path, DigestCache(tmp_path / "digests.json")) as finished:
+    with FileFinalizer(tmp_path, DigestCache(tmp_path / "digests.json")) as finished:
         finished.add(tmp_path / "gone")
         with pytest.raises(FileNotFoundError):
             finished.describe()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from falconry.engine.stage import EngineStage
 from falconry.errors import CloudError
-from falconry.pipeline import Step, Workspace, bring_up_to_date
+from falconry.pipeline import Step, Workspace, run_stages
 from falconry.progress import Progress
 from falconry.settings import load_settings
 
@@ -25,7 +25,7 @@ def test_a_cloud_that_is_not_there_does_not_keep_an_engine_from_being_built(tmp_
         raise CloudError("the cloud is away", remedy="wait")
 
     stage = EngineStage(settings, workspace, no_cloud)
-    output = bring_up_to_date([Step("engine", lambda _: stage)], workspace)
+    output = run_stages([Step("engine", lambda _: stage)], workspace)
 
     assert (output.path / "manifest.json").is_file()
     assert "going on without the mirror: the cloud is away; wait" in said.getvalue()

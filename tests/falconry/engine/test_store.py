@@ -14,7 +14,7 @@ from falconry.digests import DigestCache
 from falconry.engine.manifest import BuildRecord, write_manifest
 from falconry.engine.store import EngineStore
 from falconry.errors import CloudError, EngineError, MachineError
-from falconry.files import locked
+from falconry.files import file_lock
 from tests.engine_manifests import manifest_of
 
 KEY, OTHER = "a" * 64, "b" * 64
@@ -192,7 +192,7 @@ def test_pruning_removes_damaged_entries_first(store):
 
 
 def hold(path, held, release):
-    with locked(path, lambda holder: None):
+    with file_lock(path, lambda holder: None):
         held.set()
         release.wait(30)
 

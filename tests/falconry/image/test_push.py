@@ -8,11 +8,11 @@ import pytest
 import requests
 
 from falconry.docker_engine.images import ImageReference
-from falconry.docker_engine.registry_errors import PassingError
+from falconry.docker_engine.registry_errors import TransientError
 from falconry.errors import ImageError
 from falconry.image import build as pushing
 from falconry.image.build import push
-from falconry.image.ocir import OcirDoor
+from falconry.image.ocir import OcirProvider
 from falconry.image.registry import Credentials
 from falconry.settings import CloudSettings, EmulatorSettings, RegistrySettings
 from tests.registry_proxy import Refusal, proxy_of
@@ -111,7 +111,7 @@ def test_a_refusal_inside_the_stream_is_raised_with_its_own_message(
     assert raised.value.where == image
     assert raised.value.remedy
     assert "\n" not in str(raised.value)
-    assert not isinstance(raised.value, PassingError)
+    assert not isinstance(raised.value, TransientError)
 
 
 def test_a_registry_that_cannot_be_reached_is_given_up_after_some_tries(
@@ -121,7 +121,7 @@ def test_a_registry_that_cannot_be_reached_is_given_up_after_some_tries(
         free.bind(("127.0.0.1", 0))
         image = tiny_image(f"127.0.0.1:{free.getsockname()[1]}/tests/image:1")
     steps = []
-    with pytest.raises(PassingError, match="the registry cannot be reached"):
+    with pytest.raises(TransientError, match="the registry cannot be reached"):
         push(docker_client, image, lambda: None, lambda step, fraction: steps.append(step))
     assert len([step for step in steps if "trying again" in step]) == 3
 
@@ -182,7 +182,7 @@ def place(registry_cloud, tmp_path):
         log="tests",
         emulator=EmulatorSettings(directory=registry_cloud.directory),
     )
-    yield OcirDoor(cloud, RegistrySettings(prefix="tests"), tmp_path / "namespaces").open()
+    yield OcirProvider(cloud, RegistrySettings(prefix="tests"), tmp_path / "namespaces").open()
     with contextlib.suppress(requests.RequestException):
         requests.delete(f"{registry_cloud.endpoint}/_local/faults", timeout=5)
 

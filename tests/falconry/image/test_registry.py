@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 import requests
 
-from falconry.docker_engine.registry_errors import PassingError
+from falconry.docker_engine.registry_errors import TransientError
 from falconry.errors import ImageError
 from falconry.image.registry import Credentials, RegistryClient
 from local_oci.services.registry import auth
@@ -133,7 +133,7 @@ def test_a_port_that_nobody_listens_on_is_told_as_the_network(locked_registry):
         free.bind(("127.0.0.1", 0))
         host = f"127.0.0.1:{free.getsockname()[1]}"
     error = said(RegistryClient(host, None))
-    assert isinstance(error, PassingError)
+    assert isinstance(error, TransientError)
     assert error.problem.startswith("the registry cannot be reached")
 
 
@@ -220,5 +220,5 @@ def test_a_token_service_that_fails_is_not_told_as_a_wrong_login(
     registry_cloud.fault(kind="status", operation="get_docker_token", status=503)
     client = RegistryClient(ocir, Credentials("localoci/local_oci", auth_token))
     error = said(client, stored[0])
-    assert isinstance(error, PassingError)
+    assert isinstance(error, TransientError)
     assert error.problem.startswith("the registry failed")

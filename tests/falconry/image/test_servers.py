@@ -136,5 +136,5 @@ def test_certificates_are_in_the_context_and_decide_nothing(tmp_path):
 def test_every_file_of_the_server_and_the_base_are_ingredients():
     source = server_image(load_settings(ROOT))
     other = server_image(load_settings(ROOT, overrides="image.base=debian:bookworm-slim"))
-    assert source.ingredients()["base"] != other.ingredients()["base"]
-    assert source.ingredients()["files"] == other.ingredients()["files"]
+    assert source.inputs()["base"] != other.inputs()["base"]
+    assert source.inputs()["files"] == other.inputs()["files"]

@@ -9,13 +9,13 @@ from dataclasses import replace
 import pytest
 
 from falconry.errors import ImageError
-from falconry.image.ocir import OcirDoor
-from falconry.image.registry import AnyRegistry
+from falconry.image.ocir import OcirProvider
+from falconry.image.registry import HostRegistry
 from falconry.image.select import GivenImageStage
 from falconry.image.server_images import KEY_LABEL, ImageSource
 from falconry.image.stage import ContainerImageStage
 from falconry.oci_facts import load_limits
-from falconry.pipeline import Step, Workspace, bring_up_to_date, plan
+from falconry.pipeline import Step, Workspace, plan, run_stages
 from falconry.progress import Progress
 from falconry.settings import CloudSettings, EmulatorSettings, RegistrySettings
 from tests.docker_engine import engine_events
@@ -88,7 +88,7 @@ def stage(source, door, workspace):
 def run(source, door, workspace):
     """Brings the image up to date as `make image` does."""
     step = Step("image", lambda _: stage(source, door, workspace))
-    return bring_up_to_date([step], workspace)
+    return run_stages([step], workspace)
 
 
 def planned(source, door, workspace):
@@ -103,7 +103,7 @@ def locked_door(locked_registry, docker_login):
     """The registry that asks for a password, logged in to by `docker login`."""
     docker_login(locked_registry.host, *locked_registry.login)
     prefix = f"tests/{secrets.token_hex(4)}"
-    return AnyRegistry(RegistrySettings(host=locked_registry.host, prefix=prefix))
+    return HostRegistry(RegistrySettings(host=locked_registry.host, prefix=prefix))
 
 
 def test_an_image_is_pushed_and_pinned_by_the_digest_that_the_registry_has(
@@ -123,7 +123,7 @@ def test_with_the_image_in_the_registry_nothing_is_done_and_no_engine_is_needed(
     docker_host, source, open_registry, docker_login, workspace, tmp_path, monkeypatch
 ):
     with proxy_of(open_registry) as proxy:
-        door = AnyRegistry(RegistrySettings(host=proxy.host, prefix="tests"))
+        door = HostRegistry(RegistrySettings(host=proxy.host, prefix="tests"))
         here = workspace()
         made = run(source, door, here)
         asked = len(proxy.asked)
@@ -199,7 +199,7 @@ def test_a_wrong_password_is_told_before_anything_is_built(
 ):
     user, password = locked_registry.login
     docker_login(locked_registry.host, user, f"{password}x")
-    door = AnyRegistry(RegistrySettings(host=locked_registry.host, prefix="elsewhere"))
+    door = HostRegistry(RegistrySettings(host=locked_registry.host, prefix="elsewhere"))
     started = time.monotonic()
     with pytest.raises(ImageError, match="the registry does not accept the login") as raised:
         run(source, door, workspace())
@@ -216,7 +216,7 @@ def test_a_token_of_the_environment_wins_over_docker_login(
     docker_login(locked_registry.host, user, "wrong")
     monkeypatch.setenv("OCIR_AUTH_TOKEN", password)
     settings = RegistrySettings(host=locked_registry.host, prefix="tests", username=user)
-    assert run(source, AnyRegistry(settings), workspace()).digest.startswith("sha256:")
+    assert run(source, HostRegistry(settings), workspace()).digest.startswith("sha256:")
 
 
 def test_an_image_that_fails_the_preflight_is_not_pushed(
@@ -273,7 +273,7 @@ def test_the_clouds_registry_has_the_image_in_the_profiles_compartment(
 ):
     compartment = f"ocid1.compartment.oc1..{uuid.uuid4().hex}"
     settings = RegistrySettings(prefix="tests", compartment_id=compartment)
-    door = OcirDoor(cloud, settings, tmp_path / "namespaces")
+    door = OcirProvider(cloud, settings, tmp_path / "namespaces")
     made = run(source, door, workspace())
     (image,) = registry_sdk.artifacts.list_container_images(
         compartment, repository_name=f"tests/{source.name}"
@@ -290,7 +290,7 @@ def test_a_cloud_that_does_not_run_is_not_started_to_plan(source, tmp_path, work
         log="tests",
         emulator=EmulatorSettings(directory=tmp_path / "cloud"),
     )
-    door = OcirDoor(cloud, RegistrySettings(prefix="tests"), tmp_path / "namespaces")
+    door = OcirProvider(cloud, RegistrySettings(prefix="tests"), tmp_path / "namespaces")
     assert planned(source, door, workspace())[0] is True
     assert not (tmp_path / "cloud").exists()
 
@@ -300,7 +300,7 @@ def test_a_cloud_that_does_not_run_is_not_started_to_plan(source, tmp_path, work
 
 def given(reference, door, workspace):
     step = Step("image", lambda _: GivenImageStage(reference, door))
-    return bring_up_to_date([step], workspace)
+    return run_stages([step], workspace)
 
 
 @pytest.fixture
@@ -339,7 +339,7 @@ def test_a_given_image_of_another_registry_has_that_ones_login(
     stored, locked_registry, docker_login, workspace, open_registry
 ):
     docker_login(locked_registry.host, *locked_registry.login)
-    elsewhere = AnyRegistry(RegistrySettings(host=open_registry.host, prefix="tests"))
+    elsewhere = HostRegistry(RegistrySettings(host=open_registry.host, prefix="tests"))
     assert given(stored[0], elsewhere, workspace()).digest == stored[1]
     docker_login(locked_registry.host, "nobody", "wrong")
     with pytest.raises(ImageError, match="does not accept the login"):

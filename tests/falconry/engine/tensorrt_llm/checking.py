@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from falconry import findings
-from falconry.engine.tensorrt_llm.machine import Gpu, HostGpus, Machine
+from falconry.engine.tensorrt_llm.machine import BuildHost, Gpu, HostGpus
 from falconry.engine.tensorrt_llm.memory import GIB
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine.tensorrt_llm.spec_checks import spec_checks
@@ -33,7 +33,7 @@ def check_refusal(built: GpuEngineSpec, name: str, problem: str, remedy: str) ->
     assert remedy in failed.remedy
 
 
-def machine(*gpus: Gpu, driver: str = "575.57.08", **changes: Any) -> Machine:
+def machine(*gpus: Gpu, driver: str = "575.57.08", **changes: Any) -> BuildHost:
     values: dict[str, Any] = {
         "gpus": HostGpus(driver, gpus) if gpus else None,
         "docker_gpus": True,
@@ -41,4 +41,4 @@ def machine(*gpus: Gpu, driver: str = "575.57.08", **changes: Any) -> Machine:
         "free_disk_bytes": 1000 * GIB,
         "memory_bytes": 2000 * GIB,
     }
-    return Machine(**{**values, **changes})
+    return BuildHost(**{**values, **changes})

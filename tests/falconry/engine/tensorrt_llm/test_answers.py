@@ -181,7 +181,7 @@ def test_whether_an_engine_is_asked_makes_no_other_key(tmp_path):
             load_settings(ROOT, "oci", recipe="tiny", overrides=f"engine.verify={verify}"),
             tmp_path,
             DigestCache(tmp_path / "digests"),
-        ).ingredients()
+        ).inputs()
         for verify in ("on", "off")
     ]
     assert keys[0] == keys[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from falconry.engine.tensorrt_llm.machine import Gpu, Machine, machine_checks
+from falconry.engine.tensorrt_llm.machine import BuildHost, Gpu, machine_checks
 from falconry.engine.tensorrt_llm.memory import GIB, estimate
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.findings import Finding
@@ -142,7 +142,7 @@ def test_one_gpu_of_another_architecture_is_enough_to_refuse() -> None:
     ids=["GPUs", "GPU memory", "calibration", "weight-only", "host memory", "disk"],
 )
 def test_a_machine_that_is_too_small_is_refused(
-    built: GpuEngineSpec, here: Machine, name: str, remedy: str
+    built: GpuEngineSpec, here: BuildHost, name: str, remedy: str
 ) -> None:
     (failed,) = failures(machine_checks(built, here)).values()
 

@@ -120,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_serve_options(verbs.add_parser(name, help=text, description=text))
     for name, text in (
         ("stop", "stop a cloud and all processes of its deployments"),
-        ("status", "tell whether a cloud runs, and where"),
+        ("status", "report whether a cloud runs, and where"),
     ):
         _add_directory(verbs.add_parser(name, help=text, description=text))
     _add_directory(session.add_command(verbs))

@@ -1,4 +1,4 @@
-"""A detached server, seen from outside: how to serve, start it, stop it, ask for it.
+"""A detached server, from outside: options to serve, start, stop, status.
 
 A server runs if its lock is held. The process id in the lock's file counts only while the lock is
 held, and then it is the holder's.

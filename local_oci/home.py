@@ -89,7 +89,7 @@ class Home:
 
     @property
     def faults(self) -> Path:
-        """Faults that are to happen, as JSON; written by whoever tests a client."""
+        """Pending faults, as JSON; written by tests of clients."""
         return self.root / "faults.json"
 
     @property
@@ -133,7 +133,7 @@ class Home:
         """Make the directory and its parts, readable by the owner alone.
 
         Raises:
-            HomeError: the path cannot be a directory, or is somebody else's.
+            HomeError: the path cannot be a directory, or belongs to another user.
         """
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -13,18 +13,18 @@ from local_oci.contract_check.report import CheckRequest
 from local_oci.limits import START_TIMEOUT_SECONDS, STOP_GRACE_SECONDS
 
 VERB = "check-image"
-HELP = "tell whether an image with an artifact keeps the contract of OCI model deployments"
+HELP = "report whether an image with an artifact keeps the contract of OCI model deployments"
 _DESCRIPTION = """\
 Run a container image with a model artifact as OCI Data Science model deployments would, in this
-machine's Docker engine (DOCKER_HOST), and tell line by line what keeps the contract and what breaks
-it. It ends at the first violation, with what to do and the last lines of the container.
+machine's Docker engine (DOCKER_HOST), and report line by line what keeps or breaks the contract.
+It ends at the first violation, with what to do and the last lines of the container.
 
 Checked are: size of command and entrypoint; names and size of variables; ports; the image and its
 platform, linux/amd64; that there is something to run; curl in the image; the artifact; that the
 container becomes healthy without root, with a read-only artifact in /opt/ds/model/deployed_model
 and a read-only root file system (/tmp and /dev/shm can be written to); the ports that it listens
 on; that it ends at SIGTERM. A container that does not become healthy is run again with one
-constraint less at a time, to tell which one it was; each run may take the --timeout.
+constraint less at a time, to find out which one it was; each run may take the --timeout.
 
 Containers, volumes and files of the check are removed, and containers of checks that were killed.
 An image that was pulled stays.

@@ -60,7 +60,7 @@ def _has_ended(process: int, started: str) -> bool:
     except ProcessLookupError:
         return True
     except PermissionError:
-        return False  # somebody else's, who may be checking too
+        return False  # another user's, who may be checking too
     fields = _stat_fields(process)
     return not fields or fields[0] in "ZX" or fields[19] != started
 

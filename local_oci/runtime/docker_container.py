@@ -101,7 +101,7 @@ class DockerContainer:
 
     @property
     def engine_container(self) -> Any:
-        """The SDK's object, for whoever wants to look into the container."""
+        """The SDK's object, for looking into the container."""
         return self._started.container
 
     @property

@@ -35,7 +35,7 @@ def engine_host() -> str:
 
 
 def connect(host: str = "", timeout: float = _TIMEOUT_SECONDS) -> DockerClient:
-    """A client of an engine; whoever asks for it closes it. Blocks.
+    """A client of an engine; the caller closes it. Blocks.
 
     Args:
         host: a DOCKER_HOST; the engine that the environment names if it is empty.

@@ -22,7 +22,7 @@ class Isolation(StrEnum):
     PLAIN = "plain"
 
 
-# The choice of whoever does not choose: namespaces where the machine allows them.
+# The default: namespaces where the machine allows them.
 AUTO = "auto"
 
 

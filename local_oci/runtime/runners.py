@@ -122,14 +122,14 @@ async def pull_image(
     loop = asyncio.get_running_loop()
     pull = _Pull(repository, version, login)
 
-    def tell(fraction: float) -> None:
+    def report_from_thread(fraction: float) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(report, fraction)
 
     report(0.0)
     try:
         async with asyncio.timeout(PULL_TIMEOUT_SECONDS):
-            await run_abandonable(lambda: pull.run(tell))
+            await run_abandonable(lambda: pull.run(report_from_thread))
     except TimeoutError:
         raise PullError(
             f"{pull.reference} could not be pulled within {PULL_TIMEOUT_SECONDS / 60:g} minutes"

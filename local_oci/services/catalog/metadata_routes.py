@@ -60,7 +60,7 @@ class _Item:
         return self.catalog.metadatum_artifacts.get(key)
 
     def mark(self, *, has_artifact: bool) -> None:
-        """Let the item tell whether it has an artifact."""
+        """Record whether the item has an artifact."""
         model = self.catalog.model(self.model.id)
         items = tuple(
             each.model_copy(update={"has_artifact": has_artifact})

@@ -143,7 +143,7 @@ def _accept(
 
 
 def check_emulated(body: Any) -> None:
-    """Tell apart what the cloud refuses and what this program does not have.
+    """Refuse what the cloud has and this program does not emulate.
 
     Args:
         body: modelDeploymentConfigurationDetails as parsed JSON, not validated yet.

@@ -52,7 +52,7 @@ _TRITON_HEALTH_PATH = "/v2/health/ready"
 
 
 class Shape(Record):
-    """ModelDeploymentShapeSummary, with what it does not tell."""
+    """ModelDeploymentShapeSummary, with what it does not show."""
 
     INTERNAL = frozenset({"etag", "flexible", "gpus"})
 

@@ -90,7 +90,7 @@ class Fault(WireModel):
 FAULTS: TypeAdapter[list[Fault]] = TypeAdapter(list[Fault])
 
 
-# --- refusals that a fault answers in the service's place -------------------------------------
+# --- refusals ---------------------------------------------------------------------------------
 
 
 def refusal_of(fault: Fault) -> ServiceError:

@@ -141,7 +141,7 @@ async def forward_stream(
 
 
 class StreamedAnswer(Response):
-    """An answer that is passed on as it comes, with a trailer that tells how it ended."""
+    """An answer that is passed on as it comes, with a trailer that says how it ended."""
 
     def __init__(
         self,

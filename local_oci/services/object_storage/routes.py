@@ -358,7 +358,7 @@ ROUTES = [
 
 
 def namespace_not_found(name: str) -> ServiceError:
-    """404: a namespace of somebody else."""
+    """404: a namespace of another tenancy."""
     return ServiceError(
         404,
         "NamespaceNotFound",

@@ -194,7 +194,7 @@ class TokenIssuer:
         return frozenset(Action(action) for action in claims[_LOGIN])
 
 
-# --- callers: the one user, by signature or password, or nobody -------------------------------
+# --- callers: the one user, by signature or password, or anonymous ----------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +216,7 @@ ANONYMOUS = Caller("", frozenset())
 
 
 class Credentials:
-    """Tells who a request comes from."""
+    """Finds out who sent a request."""
 
     def __init__(self, identity: Identity, auth_tokens: AuthTokens, issuer: TokenIssuer) -> None:
         self._user = identity.user

@@ -1,6 +1,6 @@
 """What the registry holds, read from its storage, and the repositories that the cloud knows of.
 
-docker-registry's HTTP API tells neither which manifests have no tag nor when anything was pushed,
+docker-registry's HTTP API shows neither which manifests have no tag nor when anything was pushed,
 and its notifications arrive late and are lost with the process. The layout (v2) is the one
 described in registry/storage/paths.go of Docker distribution; nothing is written there.
 """
@@ -55,7 +55,7 @@ class StoredManifest:
 
     Args:
         time: when it came to the repository.
-        pushed: when it was last pushed; whoever pushes what is there renews only this.
+        pushed: when it was last pushed; pushing it again changes only this.
         layers: by digest; none if it is a list of manifests.
         tags: the last one first.
     """

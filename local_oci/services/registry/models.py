@@ -94,7 +94,7 @@ class UpdateRepositoryDetails(WireModel):
 
 
 class RepositorySummary(Resource, Tagged):
-    """ContainerRepositorySummary. What the registry holds is counted when somebody asks."""
+    """ContainerRepositorySummary. What the registry holds is counted on request."""
 
     display_name: str
     is_public: bool

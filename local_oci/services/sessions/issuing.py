@@ -1,8 +1,7 @@
 """Makes sessions in a cloud's directory, for the SDK's own ways of signing.
 
-An instance principal is what the metadata service of a compute instance says of it. Whoever reads
-that may act as the instance, and on this machine that is not root alone, so its address holds a
-secret.
+An instance principal is what the metadata service of a compute instance says of it. Any process
+that reads the metadata can act as the instance, so their address holds a secret.
 """
 
 from __future__ import annotations
@@ -153,7 +152,7 @@ class Instance:
         return self.directory / "secret"
 
     def is_secret(self, text: str) -> bool:
-        """Whether somebody knows the secret."""
+        """Whether a text is the secret."""
         return self.exists and hmac.compare_digest(self.secret.encode(), text.encode())
 
     def fingerprint(self) -> str:

@@ -1,6 +1,6 @@
 """Which files an artifact holds: each one's name, size and digests.
 
-An artifact's bytes follow from this list alone. So the list's SHA-256 identifies the whole zip, and
+An artifact's bytes follow from this list alone. So the list's SHA-256 identifies the zip, and
 nothing has to be read again to compare two. Names that differ in case only are accepted: the
 artifact is unpacked on Linux, where they are two files, and Triton serves models so named.
 """
@@ -29,9 +29,6 @@ ROOT = "model_repository"
 FORMAT: Literal[1] = 1
 
 
-# --- names ------------------------------------------------------------------------------------
-
-
 def packed_names(repository: Path) -> tuple[str, ...]:
     """The files to pack, as sorted POSIX paths relative to the repository.
 
@@ -39,7 +36,6 @@ def packed_names(repository: Path) -> tuple[str, ...]:
 
     Raises:
         RepositoryError: a file that an artifact cannot hold.
-        OSError: a directory cannot be read.
     """
     names = sorted(_walk(repository, repository.resolve(), ""))
     for name in names:
@@ -64,11 +60,7 @@ def _walk(directory: Path, root: Path, prefix: str) -> Iterator[str]:
 
 
 def _check_link(path: Path, root: Path) -> None:
-    """A link is packed as the file that it leads to, which has to be in the repository itself.
-
-    Raises:
-        RepositoryError: it leads elsewhere, nowhere, or to a directory.
-    """
+    """A link is packed as the file that it leads to, which has to be in the repository itself."""
     target = path.resolve()
     if not target.is_relative_to(root):
         reason = "is a symbolic link that leads out of the repository"
@@ -78,7 +70,7 @@ def _check_link(path: Path, root: Path) -> None:
         reason = "is a symbolic link to what is not a file"
     else:
         return
-    raise RepositoryError(reason, where=path, remedy="put what it leads to in its place")
+    raise RepositoryError(reason, where=path, remedy="replace it with what it leads to")
 
 
 def _check_name(repository: Path, name: str) -> None:
@@ -91,7 +83,7 @@ def _check_name(repository: Path, name: str) -> None:
         if len(encoded) > MAX_NAME_BYTES:
             reason = f"has more than {MAX_NAME_BYTES} bytes"
         elif "\\" in name:
-            reason = "holds a backslash, which some programs take for a directory's"
+            reason = "holds a backslash, which some programs take for a directory separator"
         elif any(unicodedata.category(character) == "Cc" for character in name):
             reason = "holds a control character"
     if reason:
@@ -100,9 +92,6 @@ def _check_name(repository: Path, name: str) -> None:
             where=repository,
             remedy="rename it",
         )
-
-
-# --- contents ---------------------------------------------------------------------------------
 
 
 class PackedFile(Table):
@@ -142,11 +131,7 @@ class Contents(Table):
 
     @classmethod
     def read(cls, path: Path) -> Contents:
-        """A list that was written to a file.
-
-        Raises:
-            RepositoryError: it cannot be read, or is none.
-        """
+        """A list that was written to a file."""
         try:
             return cls.model_validate_json(path.read_bytes())
         except (OSError, ValidationError) as error:
@@ -160,15 +145,10 @@ def describe(
 ) -> Contents:
     """Makes the list of a repository's files.
 
-    Args:
-        repository: the directory.
-        digests: gives each file's SHA-256 without reading it, where it is remembered.
-        known: CRC-32 by SHA-256, of files that need not be read for it.
-        report: called with the fraction of the other files that has been read.
+    Only files whose SHA-256 is not among the `known` checksums (CRC-32 by SHA-256) are read.
 
     Raises:
         RepositoryError: a file that an artifact cannot hold, or that changed meanwhile.
-        OSError: a file cannot be read.
     """
     names = packed_names(repository)
     sha256 = digests.files(repository, names)
@@ -181,7 +161,7 @@ def describe(
         report("computing checksums", min(done / max(total, 1), 1.0))
 
     crc32 = {**known, **dict(zip(unknown, crc32_of([*unknown.values()], read), strict=True))}
-    # Looked at once more, so that sizes, digests and checksums are of the same bytes.
+    # Checked once more, so that sizes, digests and checksums are of the same bytes.
     files = [
         PackedFile(
             name=name, size=(repository / name).stat().st_size, sha256=digest, crc32=crc32[digest]
@@ -195,9 +175,9 @@ def describe(
 
 
 def changed(path: Path) -> RepositoryError:
-    """The error of a file that is not any more what it was."""
+    """The error for a file that changed meanwhile."""
     return RepositoryError(
         "changed while it was being packed",
         where=path,
-        remedy="run again when nobody writes to it any more",
+        remedy="run again when no program writes to it any more",
     )

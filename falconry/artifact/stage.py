@@ -90,8 +90,8 @@ class ArtifactStage(FileStage):
         return f"{self._workspace.digests.file(output)[:15]}…  {human_size(size)}"
 
     @override
-    def _output(self, place: Path, files: Mapping[str, str]) -> ArtifactOutput:
-        found = super()._output(place, files)
+    def _output(self, path: Path, files: Mapping[str, str]) -> ArtifactOutput:
+        found = super()._output(path, files)
         return ArtifactOutput(
             path=found.path,
             digest=found.digest,

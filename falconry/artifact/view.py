@@ -18,7 +18,7 @@ _CHUNK_BYTES = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class _Identity:
-    """What tells a file that was replaced or written to from one that was not."""
+    """What changes when a file is replaced or written to."""
 
     device: int
     inode: int
@@ -45,7 +45,7 @@ class ArtifactView:
     they were when the view was opened.
 
     Attributes:
-        size: of the whole zip, in bytes.
+        size: of the zip, in bytes.
         digest: `sha256:<hex>`, the artifact's identity.
     """
 
@@ -59,14 +59,8 @@ class ArtifactView:
     def open(cls, repository: Path, contents: Contents, digests: DigestCache) -> ArtifactView:
         """The view of a repository that holds what a list says.
 
-        Args:
-            repository: the directory.
-            contents: its list.
-            digests: gives each file's SHA-256 without reading it, where it is remembered.
-
         Raises:
             RepositoryError: it holds something else.
-            OSError: a file cannot be read.
         """
         names = tuple(file.name for file in contents.files)
         for name in set(names) ^ set(packed_names(repository)):
@@ -81,21 +75,13 @@ class ArtifactView:
         return cls(contents.layout(), sources, contents.digest)
 
     def read(self, offset: int, count: int) -> bytes:
-        """A range as new bytes.
-
-        Raises:
-            RepositoryError: a file changed.
-        """
+        """A range as new bytes."""
         buffer = bytearray(count)
         self.read_into(memoryview(buffer), offset)
         return bytes(buffer)
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
-        """Fills a buffer with the bytes from an offset on.
-
-        Args:
-            buffer: writable bytes; as long as the range.
-            offset: of the first byte.
+        """Fills a writable buffer, as long as the range, with the bytes from an offset on.
 
         Raises:
             RepositoryError: a file changed.
@@ -107,15 +93,10 @@ class ArtifactView:
             count = self._read_piece(buffer, offset)
             buffer, offset = buffer[count:], offset + count
 
-    def write(self, place: Path, report: Report) -> None:
-        """Writes the zip to a file, whole or not at all.
-
-        Raises:
-            RepositoryError: a file changed.
-            MachineError: the disk is full or may not be written.
-        """
+    def write(self, path: Path, report: Report) -> None:
+        """Writes the zip to a file atomically."""
         buffer = memoryview(bytearray(_CHUNK_BYTES))
-        with atomic_write(place) as output, output.open("wb", buffering=0) as stream:
+        with atomic_write(path) as output, output.open("wb", buffering=0) as stream:
             for offset in range(0, self.size, _CHUNK_BYTES):
                 piece = buffer[: min(_CHUNK_BYTES, self.size - offset)]
                 self.read_into(piece, offset)
@@ -144,11 +125,7 @@ def _copy(source: bytes, start: int, buffer: memoryview) -> int:
 
 
 def _read_file(file: _Source, buffer: memoryview, position: int) -> int:
-    """Reads a range of a file that is, before and after, what it was.
-
-    Raises:
-        RepositoryError: it changed.
-    """
+    """Reads a range of a file that must be unchanged before and after."""
     try:
         descriptor = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

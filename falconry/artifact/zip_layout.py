@@ -65,14 +65,11 @@ class Entry:
 class Layout:
     """Where everything is in the zip of some entries.
 
-    Args:
-        entries: in their order.
-
     Attributes:
         starts: the offset of each entry's local header.
         directory_start: that of the central directory, after which nothing else comes.
         directory: the central directory, and the end of the zip.
-        size: of the whole zip, in bytes.
+        size: of the zip, in bytes.
     """
 
     def __init__(self, entries: Sequence[Entry]) -> None:
@@ -93,7 +90,7 @@ class Layout:
 
 
 def local_header(entry: Entry) -> bytes:
-    """What stands before an entry's bytes."""
+    """The header before an entry's bytes."""
     name, flags = _encoded(entry.name)
     large = entry.size >= _ZIP64_FROM_BYTES
     # Both sizes have to be there in a local header (4.5.3).
@@ -142,34 +139,23 @@ def _zip64_field(values: Sequence[int]) -> bytes:
 
 
 def _encoded(name: str) -> tuple[bytes, int]:
-    """A name and the flags that tell its encoding."""
+    """A name and the flags for its encoding."""
     if name.isascii():
         return name.encode("ascii"), 0
     return name.encode(), _UTF8
 
 
-# --- CRC-32 of files --------------------------------------------------------------------------
-
-
 def crc32_of(paths: Sequence[Path], report: Callable[[int], None]) -> list[int]:
-    """The CRC-32 of each file.
-
-    Args:
-        paths: regular files.
-        report: called with the number of bytes of each chunk that is read, by one thread at a time.
-
-    Raises:
-        OSError: a file cannot be read.
-    """
+    """The CRC-32 of each file; one thread at a time reports the bytes of each chunk it read."""
     lock = threading.Lock()
 
-    def told(count: int) -> None:
+    def report_locked(count: int) -> None:
         with lock:
             report(count)
 
     with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS)) as pool:
         ranges = [
-            [pool.submit(_range_crc32, path, start, told) for start in _starts(path)]
+            [pool.submit(_range_crc32, path, start, report_locked) for start in _starts(path)]
             for path in paths
         ]
         try:

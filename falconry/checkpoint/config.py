@@ -49,9 +49,6 @@ _POSITIVE = (
 _CAUSAL_LM_CLASSES = {"FalconForCausalLM", "RWForCausalLM"}
 
 
-# --- architecture -----------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class FalconArchitecture:
     """Everything that decides the graph of a Falcon decoder.
@@ -99,9 +96,6 @@ class FalconArchitecture:
     def qkv_size(self) -> int:
         """Rows of the fused query/key/value projection."""
         return (self.num_heads + 2 * self.num_kv_heads) * self.head_size
-
-
-# --- keys of config.json ----------------------------------------------------------------------
 
 
 class _Keys(BaseModel):
@@ -167,9 +161,6 @@ class FalconConfig(_Keys):
         return 4 * self.hidden_size if given is None else given
 
 
-# --- from one to the other --------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Configuration:
     """What config.json and generation_config.json say.
@@ -198,11 +189,9 @@ def read_configuration(directory: Path) -> Configuration:
 
 
 def configuration_of(raw: dict[str, Any], path: Path) -> Configuration:
-    """The configuration that the content of a config.json stands for; see `read_configuration`.
+    """The configuration in the content of a config.json; see `read_configuration`.
 
-    Args:
-        raw: the content.
-        path: where it is from; a generation_config.json beside it has its say.
+    A generation_config.json beside `path`, where the content is from, decides the token ids.
     """
     config = falcon_config_of(raw, path)
     end_id, pad_id = _token_ids(config, path)

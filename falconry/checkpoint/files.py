@@ -97,11 +97,7 @@ def find_weights(directory: Path) -> WeightFiles:
 
 
 def find_tokenizer(directory: Path) -> Path:
-    """The fast tokenizer's file.
-
-    Raises:
-        CheckpointError: there is none.
-    """
+    """The fast tokenizer's file."""
     path = directory / TOKENIZER
     if not path.is_file():
         raise CheckpointError(
@@ -113,11 +109,7 @@ def find_tokenizer(directory: Path) -> Path:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file of the checkpoint.
-
-    Raises:
-        CheckpointError: the file cannot be read or holds no JSON object.
-    """
+    """A JSON object from a file of the checkpoint."""
     try:
         value = json.loads(path.read_bytes())
     except OSError as error:
@@ -170,9 +162,6 @@ def _shard(index: Path, name: object) -> Path:
             f"names the shard {name}, which is absent", where=index, remedy="fetch the shard"
         )
     return path
-
-
-# --- licence ----------------------------------------------------------------------------------
 
 
 def licence_of(directory: Path) -> str | None:

@@ -31,9 +31,6 @@ _MAX_HEADER_BYTES = 100_000_000  # the format's own limit: safetensors 0.8, MAX_
 _FETCH_AGAIN = "fetch the file again"
 
 
-# --- names and shapes -------------------------------------------------------------------------
-
-
 def block_prefix(layer: int) -> str:
     """What the names of a decoder block's tensors start with."""
     return f"transformer.h.{layer}"
@@ -79,7 +76,7 @@ def check_tensors(
     superfluous = [name for name in located if name not in expected and "inv_freq" not in name]
     if superfluous:
         raise CheckpointError(
-            f"holds {_some(superfluous)}, for which config.json has no place",
+            f"holds {_some(superfluous)}, which config.json does not call for",
             where=directory,
             remedy="fetch the weights and config.json from one revision",
         )
@@ -130,12 +127,9 @@ def _some(names: list[str]) -> str:
     return f"the tensor {names[0]}{others}"
 
 
-# --- files ------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class TensorLocation:
-    """A tensor's place.
+    """Where a tensor is.
 
     Attributes:
         name: its name in the checkpoint.

@@ -40,11 +40,7 @@ class TokenizerFacts:
 
 
 def read_tokenizer(directory: Path, vocab_size: int) -> TokenizerFacts:
-    """Reads the tokenizer and holds it against the model's vocabulary.
-
-    Args:
-        directory: the checkpoint.
-        vocab_size: rows of the model's embedding.
+    """Reads the tokenizer and checks it against the rows of the model's embedding.
 
     Raises:
         CheckpointError: the tokenizer is absent or damaged, or has tokens the model has no
@@ -68,11 +64,7 @@ def read_tokenizer(directory: Path, vocab_size: int) -> TokenizerFacts:
 
 
 def require_embeddings(tokenizer: TokenizerFacts, vocab_size: int) -> None:
-    """Refuses a tokenizer with ids that the model has no embedding for.
-
-    Raises:
-        CheckpointError: it has some.
-    """
+    """Refuses a tokenizer with ids that the model has no embedding for."""
     if tokenizer.vocab_size > vocab_size:
         raise CheckpointError(
             f"has token ids up to {tokenizer.vocab_size - 1}, but the model's vocab_size is "
@@ -82,15 +74,8 @@ def require_embeddings(tokenizer: TokenizerFacts, vocab_size: int) -> None:
         )
 
 
-# --- chat template ----------------------------------------------------------------------------
-
-
 def write_chat(checkpoint: Path, engine: Path) -> None:
-    """Writes `chat.json`, the template and the special tokens it may name; nothing without one.
-
-    Raises:
-        CheckpointError: tokenizer_config.json is damaged, or its template is none.
-    """
+    """Writes `chat.json`, the template and the special tokens it may name; nothing without one."""
     settings = _settings(checkpoint)
     template = _template(checkpoint, settings)
     if template is None:

@@ -1,4 +1,5 @@
-"""The only door to a Docker engine: its API by the Docker SDK.
+"""The Docker engine, through the Docker SDK.
 
-The SDK is imported by the functions that need it, since importing it takes time.
+Every function raises `MachineError` when the engine does not answer. The SDK is imported by the
+functions that need it, since importing it takes time.
 """

@@ -27,7 +27,7 @@ def connect() -> DockerClient:
     """A client of the engine that DOCKER_HOST, DOCKER_CONTEXT or the current context names.
 
     Raises:
-        MachineError: no engine answers there, or this user may not ask it.
+        MachineError: no engine answers there, or this user may not use it.
     """
     from docker.client import from_env
     from docker.errors import DockerException
@@ -45,7 +45,7 @@ def connect() -> DockerClient:
 
 @contextlib.contextmanager
 def translate_docker_errors() -> Iterator[None]:
-    """Turns a lost connection, and a refusal that nobody expected, into a `MachineError`."""
+    """Turns a lost connection, or an unexpected refusal, into a `MachineError`."""
     from docker.errors import APIError
     from requests import RequestException
     from urllib3.exceptions import HTTPError
@@ -58,9 +58,6 @@ def translate_docker_errors() -> Iterator[None]:
         raise MachineError(
             "the Docker engine stopped answering", remedy="see that it runs and run again"
         ) from None
-
-
-# --- what the engine reports of itself --------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +76,7 @@ class EngineFacts:
 
 
 def engine_facts(client: DockerClient) -> EngineFacts:
-    """Asks an engine for its facts.
-
-    Raises:
-        MachineError: the engine does not answer.
-    """
+    """An engine's version, platform and storage."""
     with translate_docker_errors():
         info: Mapping[str, Any] = client.info()
     return EngineFacts(
@@ -94,11 +87,7 @@ def engine_facts(client: DockerClient) -> EngineFacts:
 
 
 def engine_address(environment: Mapping[str, str] = os.environ) -> str:
-    """Where `connect` looks for the engine, without the user's name and password in it.
-
-    Args:
-        environment: DOCKER_HOST and DOCKER_CONTEXT are read.
-    """
+    """Where `connect` looks for the engine, without a user's name and password in it."""
     from docker.context import ContextAPI
 
     address = environment.get("DOCKER_HOST")
@@ -111,18 +100,12 @@ def engine_address(environment: Mapping[str, str] = os.environ) -> str:
     return _USER_INFORMATION.sub("//", address)
 
 
-# --- NVIDIA's GPUs for containers -------------------------------------------------------------
-
-
 def can_see_gpus(client: DockerClient) -> bool:
     """Whether the engine can give a container an NVIDIA GPU, as far as it can be known.
 
     True when it has NVIDIA's runtime or lists NVIDIA's devices (CDI, with Docker 28.3 and newer),
     or when the hook that `--gpus` needs is installed here (moby, daemon/nvidia_linux.go). Only a
     started container shows for certain.
-
-    Raises:
-        MachineError: the engine does not answer.
     """
     with translate_docker_errors():
         info: Mapping[str, Any] = client.info()
@@ -130,7 +113,7 @@ def can_see_gpus(client: DockerClient) -> bool:
     return (
         "nvidia" in (info.get("Runtimes") or {})
         or any(str(device.get("ID", "")).startswith(_NVIDIA_DEVICES) for device in devices)
-        or any(_has_nvidia_devices(Path(place)) for place in info.get("CDISpecDirs") or [])
+        or any(_has_nvidia_devices(Path(path)) for path in info.get("CDISpecDirs") or [])
         or shutil.which(_NVIDIA_HOOK) is not None
     )
 

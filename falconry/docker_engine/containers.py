@@ -29,17 +29,13 @@ class RefusalError(EngineError):
 
 
 def create(client: DockerClient, image: str, **options: Any) -> Container:
-    """Creates a container that has not started.
+    """Creates a container without starting it.
 
-    Args:
-        client: of the engine.
-        image: its reference.
-        options: what the SDK's `containers.create` takes, with `mounts` as keyword arguments of
-            its `Mount` and `gpus` as the number of GPUs or None.
+    The options are those of the SDK's `containers.create`, with `mounts` as keyword arguments of
+    its `Mount` and `gpus` as the number of GPUs or None.
 
     Raises:
         RefusalError: the engine refuses.
-        MachineError: the engine does not answer.
     """
     from docker.types import DeviceRequest, Mount
 
@@ -53,11 +49,10 @@ def create(client: DockerClient, image: str, **options: Any) -> Container:
 def output_of(container: Container) -> Iterator[bytes]:
     """Starts a container and gives its output, both streams together, until it ends.
 
-    Attached before the start, nothing is missed and no logging driver is needed.
+    It is attached before the start, so nothing is missed and no logging driver is needed.
 
     Raises:
         RefusalError: the engine refuses to start it.
-        MachineError: the engine does not answer.
     """
     with translate_docker_errors():
         with _translate_refusal():
@@ -67,11 +62,7 @@ def output_of(container: Container) -> Iterator[bytes]:
 
 
 def end_of(container: Container) -> tuple[int, bool]:
-    """Waits for a container's end: its exit status, and whether the kernel killed for memory.
-
-    Raises:
-        MachineError: the engine does not answer.
-    """
+    """Waits for a container's end: its exit status, and whether the kernel killed for memory."""
     with translate_docker_errors():
         status: int = container.wait()["StatusCode"]
         container.reload()
@@ -79,13 +70,9 @@ def end_of(container: Container) -> tuple[int, bool]:
 
 
 def labelled(client: DockerClient, label: str) -> list[Container]:
-    """All containers with a label, running or not.
-
-    Raises:
-        MachineError: the engine does not answer.
-    """
+    """All containers with a label, running or not."""
     with translate_docker_errors():
-        # Sparse: one that is removed meanwhile must not be an error.
+        # Sparse: a container removed meanwhile must not be an error.
         return list(client.containers.list(all=True, sparse=True, filters={"label": label}))
 
 
@@ -101,9 +88,9 @@ def is_running(container: Container) -> bool:
 
 
 def discard(container: Container) -> None:
-    """Stops a container, by force after a grace of 5 s, and removes it; fine when it is gone.
+    """Stops a container, by force after a grace of 5 s, and removes it, if it still exists.
 
-    One that cannot be removed now, as when the engine is gone, stays for the next start.
+    If it cannot be removed now, for example because the engine is gone, the next start does it.
     """
     from docker.errors import DockerException
     from requests import RequestException
@@ -117,7 +104,7 @@ def discard(container: Container) -> None:
 
 @contextlib.contextmanager
 def _translate_refusal() -> Iterator[None]:
-    """Turns the engine's refusal of a container into an error with its words."""
+    """Turns the engine's refusal of a container into a `RefusalError`."""
     from docker.errors import APIError
 
     try:
@@ -126,23 +113,15 @@ def _translate_refusal() -> Iterator[None]:
         raise RefusalError(str(error.explanation or error)) from None
 
 
-# --- containers of processes that were killed -------------------------------------------------
-
-
 def owner_labels() -> dict[str, str]:
-    """The label that names this process as the one which made a container."""
+    """The label that names this process as a container's maker."""
     return {PROCESS_LABEL: _Process.this().label()}
 
 
 def remove_abandoned(client: DockerClient, label: str) -> None:
-    """Removes the containers that killed processes left, and those that a reboot stopped.
+    """Removes containers with a label that killed processes left, or that a reboot stopped.
 
-    Args:
-        client: of the engine.
-        label: of the containers that it is about; those without an owner's label stay.
-
-    Raises:
-        MachineError: the engine does not answer.
+    Those without an owner's label stay.
     """
     for container in labelled(client, label):
         process = _Process.of_label(label_of(container, PROCESS_LABEL))
@@ -155,7 +134,7 @@ def remove_abandoned(client: DockerClient, label: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Process:
-    """A process that cannot be taken for another: its id alone is given to a new one some day.
+    """A process, with more than its id, which the kernel gives to another process later.
 
     Attributes:
         boot: the kernel's boot id.
@@ -192,7 +171,7 @@ class _Process:
         except ProcessLookupError:
             return True
         except PermissionError:
-            pass  # somebody else's: it lives
+            pass  # another user's, so it runs
         return _is_zombie(self.pid) or _started(self.pid) not in (self.started, None)
 
 
@@ -210,7 +189,7 @@ def _started(pid: int) -> int | None:
 
 
 def _is_zombie(pid: int) -> bool:
-    """Whether it has ended and nobody has taken note, as in containers whose init does not."""
+    """Whether it has ended but its parent, such as a container's init, has not waited for it."""
     fields = _stat_fields(pid)
     return bool(fields) and fields[0] in "ZX"
 

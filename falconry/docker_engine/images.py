@@ -29,9 +29,6 @@ _ATTEMPT = "the image cannot be pulled"
 _CONFLICT = 409
 
 
-# --- references, as Docker reads them ---------------------------------------------------------
-
-
 def is_loopback(host: str) -> bool:
     """Whether a host, with a port or without, is this machine: no TLS there, and no proxy."""
     return _LOOPBACK.fullmatch(host) is not None
@@ -76,16 +73,13 @@ class ImageReference:
         return self.digest or self.tag or "latest"
 
     def host(self) -> str:
-        """The registry that is asked; Docker Hub where the reference names none."""
+        """The registry; Docker Hub where the reference names none."""
         return self.registry or _DOCKER_HUB
 
     def __str__(self) -> str:
         tag = f":{self.tag}" if self.tag else ""
         digest = f"@{self.digest}" if self.digest else ""
         return f"{self.name}{tag}{digest}"
-
-
-# --- progress, from the engine's events -------------------------------------------------------
 
 
 class LayerProgress:
@@ -101,13 +95,10 @@ class LayerProgress:
         self._fraction = 0.0
 
     def fraction_after(self, event: Mapping[str, Any]) -> float:
-        """Takes in an event of the engine; gives how much is done by now, never less than before.
+        """The fraction after an event of the engine, never less than before.
 
         Args:
             event: as `docker pull` and `docker push` get them: `id`, `status`, `progressDetail`.
-
-        Returns:
-            From 0 to 1.
         """
         layer, status = str(event.get("id", "")), str(event.get("status", ""))
         detail = event.get("progressDetail") or {}
@@ -123,12 +114,9 @@ class LayerProgress:
             self._known[layer] = (total, total)
         if self._known:
             done, size = (sum(column) for column in zip(*self._known.values(), strict=True))
-            whole = size * len(self._layers) / len(self._known)
-            self._fraction = max(self._fraction, min(done / whole, 1.0))
+            total = size * len(self._layers) / len(self._known)
+            self._fraction = max(self._fraction, min(done / total, 1.0))
         return self._fraction
-
-
-# --- images -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +126,7 @@ class LocalImage:
     Attributes:
         id: of its configuration.
         names: references with tags and those with digests.
-        labels: what it says of itself.
-        size: bytes of all its layers on the disk, those included that it shares.
+        size: bytes of all its layers on the disk, shared ones too.
         created: when it was built.
         in_use: whether a container is made of it, running or not.
     """
@@ -153,11 +140,7 @@ class LocalImage:
 
 
 def labelled_images(client: DockerClient, label: str) -> list[LocalImage]:
-    """The images with a label, the newest first.
-
-    Raises:
-        MachineError: the engine does not answer.
-    """
+    """The images with a label, the newest first."""
     with translate_docker_errors():
         used = {container["ImageID"] for container in client.api.containers(all=True)}
         found = client.api.images(filters={"label": label})
@@ -176,13 +159,9 @@ def labelled_images(client: DockerClient, label: str) -> list[LocalImage]:
 
 
 def remove_image(client: DockerClient, image: LocalImage) -> bool:
-    """Takes all names from an image, and with the last one the image from the engine.
+    """Removes all names of an image, and with the last name the image itself.
 
-    Returns:
-        Whether it is gone; one that a container was made of meanwhile stays.
-
-    Raises:
-        MachineError: the engine does not answer.
+    False when it stays, because a container was made from it meanwhile.
     """
     from docker.errors import APIError, ImageNotFound
 
@@ -204,20 +183,12 @@ def _names(image: Mapping[str, Any]) -> list[str]:
 
 
 def has_image(client: DockerClient, reference: str) -> bool:
-    """Whether the engine holds an image.
-
-    Raises:
-        MachineError: the engine does not answer.
-    """
+    """Whether the engine holds an image."""
     return _image(client, reference) is not None
 
 
 def image_digest(client: DockerClient, reference: str) -> str | None:
-    """The `sha256:...` by which the registry knows a local image; None if it came from none.
-
-    Raises:
-        MachineError: the engine does not answer.
-    """
+    """The `sha256:...` by which the registry knows a local image; None if it came from none."""
     image = _image(client, reference)
     known: list[str] = (image.attrs.get("RepoDigests") or []) if image else []
     repository = ImageReference.parse(reference).name
@@ -226,36 +197,22 @@ def image_digest(client: DockerClient, reference: str) -> str | None:
 
 
 def reference_with_digest(client: DockerClient, reference: str) -> str:
-    """An image's reference with its digest; as it is where the image came from no registry.
-
-    Raises:
-        MachineError: the engine does not answer.
-    """
+    """An image's reference with its digest; as it is where the image came from no registry."""
     digest = image_digest(client, reference)
     return f"{reference.partition('@')[0]}@{digest}" if digest else reference
 
 
 def image_labels(client: DockerClient, reference: str) -> dict[str, str]:
-    """An image's labels; none where the engine does not hold it.
-
-    Raises:
-        MachineError: the engine does not answer.
-    """
+    """An image's labels; none where the engine does not hold it."""
     image = _image(client, reference)
     return dict(image.labels) if image else {}
 
 
 def pull(client: DockerClient, reference: str, report: Callable[[float], None]) -> None:
-    """Pulls an image with the credentials that `docker login` left, if any.
-
-    Args:
-        client: of the engine.
-        reference: the image's name with tag or digest.
-        report: called with how much of it is done, from 0 to 1, never less than before.
+    """Pulls an image with the credentials of `docker login`, if any; reports the fraction done.
 
     Raises:
         ImageError: the registry refuses, has no such image, or cannot be reached.
-        MachineError: the engine does not answer.
     """
     from docker.errors import APIError
 

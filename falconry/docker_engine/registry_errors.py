@@ -11,7 +11,7 @@ _USER_INFORMATION = re.compile(r"//[^/@\s]+@")
 
 
 class TransientError(ImageError):
-    """A failure that the next try may not have: of the network, or of the registry itself."""
+    """A failure that may not occur again: of the network, or of the registry itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +25,18 @@ class _Meaning:
     said: re.Pattern[str]
     problem: str
     remedy: str
-    passes: bool = False
+    transient: bool = False
 
 
-def _meaning(said: str, problem: str, remedy: str, *, passes: bool = False) -> _Meaning:
-    return _Meaning(re.compile(said, re.IGNORECASE), problem, remedy, passes)
+def _meaning(said: str, problem: str, remedy: str, *, transient: bool = False) -> _Meaning:
+    return _Meaning(re.compile(said, re.IGNORECASE), problem, remedy, transient)
 
 
 _NEW_TOKEN = (
     "run docker login for it; for OCIR put a new auth token into OCIR_AUTH_TOKEN and its user into"
     " OCIR_USERNAME, or leave both out and let the API key ask for one"
 )
-# The first that fits counts, so what is more special stands first.
+# The first match counts, so special cases come first.
 _MEANINGS = (
     _meaning(
         r"quota|limit (was |is )?exceeded|limit.?exceeded|no space left",
@@ -47,7 +47,7 @@ _MEANINGS = (
         r"toomanyrequests|too many requests|\b429\b",
         "the registry takes no more requests for now",
         "wait a little and run again",
-        passes=True,
+        transient=True,
     ),
     _meaning(
         r"server gave HTTP response to HTTPS client",
@@ -62,7 +62,7 @@ _MEANINGS = (
     ),
     _meaning(
         r"anonymous users",
-        "the registry took nobody's login: the user name or the token is wrong",
+        "the registry treats the login as anonymous: the user name or the token is wrong",
         _NEW_TOKEN,
     ),
     _meaning(
@@ -92,29 +92,26 @@ _MEANINGS = (
         r"|max retries exceeded|remote end closed",
         "the registry cannot be reached",
         "check the network and the proxy, and run again: layers that arrived stay there",
-        passes=True,
+        transient=True,
     ),
     _meaning(
         r"\b50[0234]\b|internal server error|bad gateway|service unavailable|server error",
         "the registry failed",
         "check the network and run again in a while: layers that arrived stay there",
-        passes=True,
+        transient=True,
     ),
 )
 
 
 def explain(where: str, said: str, attempt: str = "") -> ImageError:
-    """The error that a registry's or engine's words stand for.
+    """The error for a registry's or engine's message, from which users in URLs are removed.
 
-    Args:
-        where: the image or registry.
-        said: its words; user information in URLs is taken out of them.
-        attempt: what failed, as a clause, where that is not plain.
+    `attempt` says what failed, as a clause, where that is not plain.
     """
     words = _USER_INFORMATION.sub("//", said).strip().rstrip(".")
     begin = f"{attempt}: " if attempt else ""
     for meaning in _MEANINGS:
         if meaning.said.search(words):
-            kind = TransientError if meaning.passes else ImageError
+            kind = TransientError if meaning.transient else ImageError
             return kind(f"{begin}{meaning.problem} ({words})", where=where, remedy=meaning.remedy)
     return ImageError(f"{begin}the registry refuses ({words})", where=where)

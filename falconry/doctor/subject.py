@@ -84,7 +84,7 @@ def _registry(door: RegistryProvider, name: str) -> Registry | None:
 
     if not door.is_available():
         return None
-    place = door.open()
+    place = door.connect()
 
     def log_in() -> None:
         repository = place.repository(name)

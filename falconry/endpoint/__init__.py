@@ -1,4 +1,4 @@
-"""Questions to a deployment: signed requests, whole answers and streams, refusals explained."""
+"""Requests to a deployment: signed, complete or streamed, with refusals explained."""
 
 from falconry.endpoint.endpoint import Endpoint
 from falconry.endpoint.errors import RefusedError, StreamFailureError

@@ -1,4 +1,4 @@
-"""The HTTP client of a deployment: signs, keeps trailers, and retries where asked to."""
+"""The HTTP client of a deployment: signs, keeps trailers, and honours `Retry-After`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,10 @@ from typing_extensions import override
 from falconry.endpoint.errors import refuse_stream_failure
 from falconry.endpoint.transport import TrailerTransport
 
-# Both are said before a request is carried out: 429 by the gateway, 503 by a gateway or a server
-# that names the time from which on it will take it. A 503 without `Retry-After` may also mean
-# that the server died over the request, so it is never sent again.
+# Both are sent before a request is carried out: 429 by the gateway, 503 by a gateway or a server
+# that says when it will accept it. A 503 without `Retry-After` may also mean that the server died
+# during the request, so such a request is never sent again.
 _REFUSED_FOR_NOW = frozenset({429, 503})
-
-
-# --- signatures -------------------------------------------------------------------------------
 
 
 class RequestSigner(Protocol):
@@ -36,11 +33,7 @@ class RequestSigner(Protocol):
 
 
 class SignerAuth(httpx.Auth):
-    """Signs each request just before it is sent.
-
-    Args:
-        signer: whose signature.
-    """
+    """Signs each request just before it is sent."""
 
     requires_request_body = True
 
@@ -49,7 +42,7 @@ class SignerAuth(httpx.Auth):
 
     @override
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        # Another scheme's word (the OpenAI client sends its key) must not be signed over.
+        # The OpenAI client sends its key here, which must not be signed.
         request.headers.pop("authorization", None)
         signable = _Signable(request)
         self._signer(signable)
@@ -68,9 +61,6 @@ class _Signable:
         self.body = request.content
 
 
-# --- client -----------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class RetryBudget:
     """How long a client waits; seconds.
@@ -79,7 +69,7 @@ class RetryBudget:
         connect: until there is a connection.
         read: until the next bytes come. OCI ends a `/predict` after 60 s and that cannot be
             changed (Oracle, "Predict Endpoint"); the rest is for its own answer to arrive.
-        retries: altogether, where the server asks to be asked again.
+        retries: altogether, where the server sends `Retry-After`.
     """
 
     connect: float = 10.0
@@ -90,41 +80,37 @@ class RetryBudget:
 class DeploymentClient(httpx.Client):
     """An httpx client whose every request is signed.
 
-    A request is sent again only after a 429 or 503 with `Retry-After`: whatever else happened, it
-    may have been carried out, and a generation is paid for twice. Redirects are not followed.
-
-    Args:
-        signer: signs the requests.
-        patience: how long to wait.
+    A request is sent again only after a 429 or 503 with `Retry-After`: after any other failure it
+    may have been carried out, and the generation would cost twice. Redirects are not followed.
     """
 
-    def __init__(self, signer: RequestSigner, patience: RetryBudget) -> None:
-        self._patience = patience
+    def __init__(self, signer: RequestSigner, budget: RetryBudget) -> None:
+        self._budget = budget
         self._signing = SignerAuth(signer)
         super().__init__(
             transport=TrailerTransport(refuse_stream_failure),
-            timeout=httpx.Timeout(patience.read, connect=patience.connect),
+            timeout=httpx.Timeout(budget.read, connect=budget.connect),
             # Compressed, a stream would come in larger pieces.
             headers={"accept-encoding": "identity"},
         )
 
     @override
     def send(self, request: httpx.Request, *, stream: bool = False, **_: Any) -> httpx.Response:
-        """Signs and sends a request, more than once where the answer asks for it."""
-        deadline = time.monotonic() + self._patience.retries
+        """Signs and sends a request, again after each answer with `Retry-After`."""
+        deadline = time.monotonic() + self._budget.retries
         while True:
             response = super().send(
                 request, stream=stream, auth=self._signing, follow_redirects=False
             )
-            wait = _asked_to_wait(response)
+            wait = _retry_after(response)
             if wait is None or time.monotonic() + wait > deadline:
                 return response
             response.close()
             time.sleep(wait)
 
 
-def _asked_to_wait(response: httpx.Response) -> float | None:
-    """Seconds until the server takes the request, at least a tenth; None if it does not say so."""
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds until the server takes the request, at least a tenth; None if it does not say."""
     text = response.headers.get("retry-after")
     if response.status_code not in _REFUSED_FOR_NOW or text is None:
         return None

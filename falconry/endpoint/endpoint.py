@@ -1,4 +1,4 @@
-"""One deployment, as its clients see it: whole answers, streams, and custom endpoints."""
+"""One deployment, as its clients see it: complete answers, streams, and custom endpoints."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Route = Literal["generate", "infer"]
 
 PREDICT, STREAM = "predict", "predictWithResponseStream"
 MODEL_HEADERS = {"model_name": "tensorrt_llm_bls", "model_version": "1"}
-# Triton's route for streams is another one than for whole answers, so it is a custom endpoint.
+# Triton has another route for streams than for complete answers, so it is a custom endpoint.
 GENERATE_STREAM = "v2/models/tensorrt_llm_bls/generate_stream"
 _SMOKE_DEADLINE_S = 120.0
 _SMOKE_PAUSE_S = 0.2
-# Connections lost while it is asked: more of them than a network's hiccup are the deployment's.
+# Lost connections during a smoke test: more of them are the deployment's fault, not the network's.
 _MOST_LOST = 3
 _NOT_YET = frozenset({429, 502, 503})
 _MOST_QUOTED = 500
@@ -35,17 +35,16 @@ class Endpoint:
 
     Args:
         url: the deployment's URL, without `/predict`.
-        signer: signs the requests.
         route: what the deployment maps `/predict` to, which decides the form of the body.
-        patience: how long to wait for connections, bytes and the server's readiness.
+        budget: how long to wait for connections, bytes and the server's readiness.
     """
 
     def __init__(
-        self, url: str, signer: RequestSigner, route: Route, patience: RetryBudget | None = None
+        self, url: str, signer: RequestSigner, route: Route, budget: RetryBudget | None = None
     ) -> None:
         self._url = url.rstrip("/")
         self._route = route
-        self._client = DeploymentClient(signer, patience or RetryBudget())
+        self._client = DeploymentClient(signer, budget or RetryBudget())
 
     def answer(self, prompt: str, max_tokens: int) -> str:
         """The text that follows a prompt, greedily.
@@ -74,10 +73,8 @@ class Endpoint:
     ) -> dict[str, Any]:
         """Sends any body to `/predict` and gives the JSON of the answer. Never sent twice.
 
-        Args:
-            body: the request.
-            headers: of the request; Triton's own route wants the model's name and version.
-            suffix: of a custom endpoint, such as `v2/models/tensorrt_llm_bls/generate`.
+        `suffix` is that of a custom endpoint, such as `v2/models/tensorrt_llm_bls/generate`;
+        Triton's own route needs the model's name and version as headers.
 
         Raises:
             EndpointError: the request was refused, or the answer is not a JSON object.
@@ -98,16 +95,13 @@ class Endpoint:
         """
         with self._answer(PREDICT, method, suffix, body, headers) as response:
             content = response.read()
-        try:
-            answer = json.loads(content)
-        except (ValueError, RecursionError):
-            answer = None
-        if not isinstance(answer, dict):
+        answer = _json_object(content)
+        if answer is None:
             raise EndpointError("the answer is not a JSON object", where=str(response.url))
         return answer
 
     def stream(self, body: Mapping[str, Any]) -> Iterator[str]:
-        """The text that answers a request of the route's form, in pieces as they are generated.
+        """The text that answers a request, in pieces as they are generated.
 
         Args:
             body: as `body` makes it, or with anything else that the model takes.
@@ -139,12 +133,7 @@ class Endpoint:
         suffix: str = "",
         headers: Mapping[str, str] = MODEL_HEADERS,
     ) -> Iterator[str]:
-        """Sends any body to `/predictWithResponseStream`, and gives what comes as it comes.
-
-        Args:
-            body: the request.
-            suffix: of a custom endpoint.
-            headers: of the request.
+        """Sends any body to `/predictWithResponseStream`, and streams the answer.
 
         Yields:
             The data of each Server-Sent Event, or pieces of text where the answer is no event
@@ -178,11 +167,7 @@ class Endpoint:
             yield from events_of(response.iter_raw())
 
     def text_of(self, answer: Mapping[str, Any]) -> str:
-        """The text in an answer of either route.
-
-        Raises:
-            EndpointError: there is none.
-        """
+        """The text in an answer of either route."""
         text = answer.get("text_output")
         if text is not None:
             return str(text)
@@ -191,14 +176,14 @@ class Endpoint:
             match tensor:
                 case {"name": "text_output", "data": [text, *_]}:
                     return str(text)
-        told = json.dumps(answer, ensure_ascii=False)[:_MOST_QUOTED]
-        raise EndpointError(f"there is no text_output in {told}", where=self._url)
+        quoted = json.dumps(answer, ensure_ascii=False)[:_MOST_QUOTED]
+        raise EndpointError(f"there is no text_output in {quoted}", where=self._url)
 
     def smoke(self) -> None:
-        """Asks for one token, waiting while the server is still starting.
+        """Requests one token, waiting while the server is still starting.
 
-        One token may be asked for twice: a lost connection says nothing of the deployment, and a
-        return to another model for it would be a mistake.
+        Lost connections are retried: they say nothing of the deployment, and rolling back to
+        another model because of one would be a mistake.
 
         Raises:
             EndpointError: it refuses, or does not answer in two minutes.
@@ -250,11 +235,8 @@ class Endpoint:
             raise EndpointError(f"is no URL: {error}", where=url) from None
 
     def _text_of_piece(self, piece: str) -> str:
-        try:
-            answer = json.loads(piece)
-        except (ValueError, RecursionError):
-            answer = None
-        if not isinstance(answer, dict):
+        answer = _json_object(piece)
+        if answer is None:
             raise EndpointError(
                 f"an event is not a JSON object: {piece[:_MOST_QUOTED]}", where=self._url
             )
@@ -284,6 +266,14 @@ def _content_type(response: httpx.Response) -> tuple[str, str]:
     except LookupError:
         charset = "utf-8"
     return kind, charset
+
+
+def _json_object(text: str | bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _json(body: Mapping[str, Any], url: str) -> bytes:

@@ -1,4 +1,4 @@
-"""What an endpoint's refusals and failures mean, in Oracle's codes, and what to do about each.
+"""An endpoint's refusals and failures, in Oracle's codes, and what to do about each.
 
 Statuses and codes: Oracle, "Predict Endpoint" (model-dep-predict-endpoint.htm), "Predict with
 Response Streaming Endpoint" (model-dep-response-streaming-endpoint.htm) and "Model Inference
@@ -37,7 +37,7 @@ _REMEDIES_BY_CODE = {
     " without STREAM",
     "IncorrectState": "the deployment is in another state: see make status",
 }
-# The two texts of a 429, of which the first is the deployment's and the second the tenancy's.
+# A 429's text is the first for a limit of the deployment, the second for one of the tenancy.
 _REMEDIES_BY_WORDS = {
     "LB bandwidth": "raise deployment.bandwidth_mbps, or ask for less at a time",
     "request-rate": "a tenancy has 150 requests a second: ask for fewer, or ask Oracle for more",
@@ -74,7 +74,7 @@ class RefusedError(EndpointError):
 
     @classmethod
     def of(cls, response: httpx.Response) -> RefusedError:
-        """The refusal that an answer is; its body is read."""
+        """The refusal in an answer, whose body is read."""
         text = response.read().decode("utf-8", "replace").strip()
         return cls(
             str(response.request.url),
@@ -87,7 +87,7 @@ class RefusedError(EndpointError):
 
 
 class StreamFailureError(EndpointError):
-    """A stream that the gateway ended before its end; what came of it is not the whole answer.
+    """A stream that the gateway cut off, so the answer is incomplete.
 
     Attributes:
         code: Oracle's, such as "RequestTimeout"; None where the trailer has another form.
@@ -105,21 +105,17 @@ class StreamFailureError(EndpointError):
 
 
 class LostError(EndpointError):
-    """No connection, or one that broke before the answer was whole: the request may be done."""
+    """No connection, or a broken one: the request may have been carried out."""
 
 
 def refuse_stream_failure(url: httpx.URL, trailers: httpx.Headers) -> None:
-    """Raises if the trailers of an answer tell that it is not whole.
-
-    Raises:
-        StreamFailureError: they do.
-    """
+    """Raises `StreamFailureError` if an answer's trailers say that it is incomplete."""
     if failure := trailers.get(STREAM_FAILURE):
         raise StreamFailureError(str(url), failure)
 
 
 def request_error(error: httpx.RequestError, url: str) -> EndpointError:
-    """What it means that there is no answer, or no whole one."""
+    """The error for a missing or incomplete answer."""
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
         return LostError(
             f"no answer: cannot connect ({error})",
@@ -129,7 +125,7 @@ def request_error(error: httpx.RequestError, url: str) -> EndpointError:
     if isinstance(error, httpx.TimeoutException):
         return EndpointError("no answer in time", where=url, remedy=_TOO_LONG)
     return LostError(
-        f"no whole answer: {error}",
+        f"the answer is incomplete: {error}",
         where=url,
         remedy="the server may have ended: see make status and make logs",
     )

@@ -1,6 +1,6 @@
 """Streams of bytes as text, and text as Server-Sent Events. Pure; nothing is collected.
 
-The format: WHATWG HTML, "Server-sent events", 9.2.6. An event is what stands between blank lines.
+The format: WHATWG HTML, "Server-sent events", 9.2.6. Blank lines separate events.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 EVENT_STREAM = "text/event-stream"
 _BOM = "\ufeff"
-# Of one event; no answer of a model is as long, and a server that never ends a line is stopped.
+# Of one event; no model's answer is as long, and a server may never end a line.
 _MOST_CHARACTERS = 10 << 20
 
 
@@ -29,7 +29,7 @@ class Event:
 
 
 def text_of(chunks: Iterable[bytes], charset: str = "utf-8") -> Iterator[str]:
-    """Text as it comes; a character that is spread over chunks comes with the last of them.
+    """Text as it arrives; a character spread over chunks comes with the last of them.
 
     Raises:
         BadStreamError: the bytes are not in this charset.
@@ -48,7 +48,7 @@ def text_of(chunks: Iterable[bytes], charset: str = "utf-8") -> Iterator[str]:
 
 
 def events_of(chunks: Iterable[bytes]) -> Iterator[Event]:
-    """The events of a stream; one that the stream's end cuts off is none.
+    """The events of a stream, without an incomplete last one.
 
     Raises:
         BadStreamError: the bytes are not UTF-8, or a line does not end.
@@ -72,7 +72,7 @@ def events_of(chunks: Iterable[bytes]) -> Iterator[Event]:
 
 
 def _lines(texts: Iterable[str]) -> Iterator[str]:
-    """Lines that end with CR, LF or both, without that; a last one that does not end is no line."""
+    """Lines without their CR, LF or both; an unfinished last line is dropped."""
     newlines = io.IncrementalNewlineDecoder(None, translate=True)
     pending: list[str] = []
     size, first = 0, True

@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 _API = "v1"
 
 
-def openai_client(profile: str | Path = "oci", *, patience: RetryBudget | None = None) -> OpenAI:
+def openai_client(profile: str | Path = "oci", *, budget: RetryBudget | None = None) -> OpenAI:
     """The OpenAI client of a profile's deployment.
 
     Requests are signed as the profile's user. Those with `stream=True` go to
-    `/predictWithResponseStream`, all others to `/predict`. None is sent again but after a 429 or
+    `/predictWithResponseStream`, all others to `/predict`. None is sent again except after a 429 or
     503 with `Retry-After`. A stream that the gateway breaks off raises `StreamFailureError`.
 
     Args:
         profile: a name, as `oci` for `profiles/oci.toml` of the checkout or else of the working
             directory; or the path of a TOML file. The working directory decides relative paths
             in it.
-        patience: how long to wait.
+        budget: how long to wait.
 
     Raises:
         SettingsError: there is no such profile.
@@ -47,34 +47,26 @@ def openai_client(profile: str | Path = "oci", *, patience: RetryBudget | None =
     deployment = Deployments(session).in_use(
         settings.deployment.name, f"PROFILE={settings.profile}"
     )
-    return openai_client_of(deployment.model_deployment_url, session.signer(), patience)
+    return openai_client_of(deployment.model_deployment_url, session.signer(), budget)
 
 
-def openai_client_of(
-    url: str, signer: RequestSigner, patience: RetryBudget | None = None
-) -> OpenAI:
-    """The OpenAI client of a deployment; see `openai_client`.
-
-    Args:
-        url: the deployment's URL, without `/predict`.
-        signer: signs the requests.
-        patience: how long to wait.
-    """
+def openai_client_of(url: str, signer: RequestSigner, budget: RetryBudget | None = None) -> OpenAI:
+    """The OpenAI client of a deployment, by its URL without `/predict`; see `openai_client`."""
     from openai import OpenAI  # takes a second, which only its users wait for
 
-    patience = patience or RetryBudget()
+    budget = budget or RetryBudget()
     return OpenAI(
         base_url=f"{url.rstrip('/')}/{PREDICT}/{_API}",
-        api_key="signed",  # never sent: the signature takes its place
+        api_key="signed",  # never sent: the signature replaces it
         max_retries=0,
-        # Annotated with httpx2's types; httpx's do as well.
-        timeout=httpx.Timeout(patience.read, connect=patience.connect),  # type: ignore[arg-type]
-        http_client=_StreamsElsewhere(signer, patience),  # type: ignore[arg-type]
+        # Annotated with httpx2's types; httpx's work too.
+        timeout=httpx.Timeout(budget.read, connect=budget.connect),  # type: ignore[arg-type]
+        http_client=_StreamsElsewhere(signer, budget),  # type: ignore[arg-type]
     )
 
 
 class _StreamsElsewhere(DeploymentClient):
-    """Sends what asks for a stream to the route that gives streams."""
+    """Sends requests for a stream to the route for streams."""
 
     @override
     def send(self, request: httpx.Request, *, stream: bool = False, **_: Any) -> httpx.Response:

@@ -27,7 +27,7 @@ from typing_extensions import override
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _READ = 1 << 16
 _CLOSED = "the server closed the connection"
-# Of a response's head or trailer; as in httpcore.
+# The most of a response's head or trailer; as in httpcore.
 _HEAD_BYTES = 100 * 1024
 _IDLE_CONNECTIONS = 16
 
@@ -35,12 +35,9 @@ Trailers = Callable[[httpx.URL, httpx.Headers], None]
 _Origin = tuple[str, str, int]
 
 
-# --- proxies ----------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy; `authorization` is the header that it asks for, if its URL names a user."""
+    """A proxy; `authorization` is its header, if its URL names a user."""
 
     host: str
     port: int
@@ -48,7 +45,7 @@ class Proxy:
 
 
 def proxy_for(host: str) -> Proxy | None:
-    """The proxy for HTTPS requests to a host (`HTTPS_PROXY`, `NO_PROXY`); None for none."""
+    """The proxy for HTTPS requests to a host (`HTTPS_PROXY`, `NO_PROXY`), if any."""
     if host in _LOOPBACK or urllib.request.proxy_bypass(host):
         return None
     named = urllib.request.getproxies().get("https")
@@ -67,15 +64,12 @@ def _authorization(user: str | None, password: str | None) -> tuple[tuple[str, s
     return (("proxy-authorization", f"Basic {base64.b64encode(words).decode()}"),)
 
 
-# --- connections ------------------------------------------------------------------------------
-
-
 class TrailerTransport(httpx.BaseTransport):
-    """Sends requests and tells the trailer of each chunked answer before its body ends.
+    """Sends requests and reports the trailer of each chunked answer before its body ends.
 
     Args:
-        on_trailers: called with the URL and the trailers, if there are any; what it raises, the
-            reader of the body gets.
+        on_trailers: called with the URL and the trailers, if there are any; its exceptions reach
+            the reader of the body.
     """
 
     def __init__(self, on_trailers: Trailers) -> None:
@@ -107,7 +101,7 @@ class TrailerTransport(httpx.BaseTransport):
 
     @override
     def close(self) -> None:
-        """Closes what is idle."""
+        """Closes idle connections."""
         with self._lock:
             connections = [each for idle in self._idle.values() for each in idle]
             self._idle.clear()
@@ -152,7 +146,7 @@ class TrailerTransport(httpx.BaseTransport):
         return stream
 
     def _context(self) -> ssl.SSLContext:
-        """The authorities that the variables of requests and OpenSSL name, or else certifi's."""
+        """TLS with the authorities of requests' or OpenSSL's variables, or else certifi's."""
         if self._tls is None:
             named = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")
             self._tls = ssl.create_default_context(cafile=named or certifi.where())
@@ -161,7 +155,7 @@ class TrailerTransport(httpx.BaseTransport):
 
 
 class _Connection:
-    """One connection, used for one exchange after the other."""
+    """One connection, used for one exchange after another."""
 
     def __init__(self, origin: _Origin, stream: httpcore.NetworkStream) -> None:
         self.origin = origin
@@ -169,13 +163,13 @@ class _Connection:
         self._protocol = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD_BYTES)
 
     def usable(self) -> bool:
-        """Whether the server has neither closed it nor said anything unasked."""
+        """Whether the server has neither closed it nor sent anything unexpected."""
         return not self._stream.get_extra_info("is_readable")
 
     def send(self, request: httpx.Request, timeout: float | None) -> None:
         """Sends a request.
 
-        A server that refuses a body may stop reading it; then its answer is there to be read.
+        A server that refuses a body may stop reading it; then its answer is ready to be read.
         """
         self._write(
             h11.Request(
@@ -207,7 +201,7 @@ class _Connection:
                 raise h11.RemoteProtocolError(_CLOSED)
 
     def reusable(self) -> bool:
-        """Whether the exchange is over, and both sides can begin another one."""
+        """Whether the exchange is over and another one can begin, which is then prepared."""
         if self._protocol.our_state is self._protocol.their_state is h11.DONE:
             self._protocol.start_next_cycle()
             return True
@@ -218,7 +212,7 @@ class _Connection:
         self._stream.close()
 
     def _take(self, data: bytes) -> None:
-        """Takes what was read; that nothing is left to read ends an exchange only when it may."""
+        """Passes on what was read; refuses an end of the connection before an answer."""
         if not data and self._protocol.their_state is h11.SEND_RESPONSE:
             raise h11.RemoteProtocolError(_CLOSED)
         self._protocol.receive_data(data)
@@ -229,7 +223,7 @@ class _Connection:
 
 
 class _Body(httpx.SyncByteStream):
-    """The body of an answer as it comes; nothing of it is kept."""
+    """The body of an answer as it arrives; nothing of it is kept."""
 
     def __init__(
         self,
@@ -272,7 +266,7 @@ class _Body(httpx.SyncByteStream):
 def _tunnel(
     stream: httpcore.NetworkStream, proxy: Proxy, target: str, timeout: float | None
 ) -> None:
-    """Has a proxy connect the stream to a host and port."""
+    """Makes a proxy connect the stream to a host and port."""
     protocol = h11.Connection(h11.CLIENT)
     request = h11.Request(
         method="CONNECT", target=target, headers=[("host", target), *proxy.authorization]

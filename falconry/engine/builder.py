@@ -9,10 +9,10 @@ from typing import Protocol
 
 from falconry.engine.manifest import GpuEngine
 
-# Called with what is being done and the fraction of the whole build that is finished (0 to 1).
+# Called with what is being done and the fraction of the build that is finished (0 to 1).
 Report = Callable[[str, float | None], None]
 
-# Called with a large file that will not change any more, while the build goes on.
+# Called with a large file that will not change any more, while the build continues.
 Finished = Callable[[Path], None]
 
 
@@ -45,32 +45,22 @@ class EngineJob(Protocol):
         ...
 
     def inputs(self) -> Mapping[str, str]:
-        """Everything that decides the engine's bytes, by a name that people understand; cheap.
-
-        Raises:
-            CheckpointError: there is no checkpoint.
-            SettingsError: the recipe or the toolchain is not valid.
-            MachineError: a part of the toolchain is not installed.
-        """
+        """Everything that decides the engine's bytes, by a readable name; cheap."""
         ...
 
     def plan(self, key: str) -> Sequence[str]:
-        """Lines that say what a build would do and what was checked; asks no server."""
+        """What a build would do and what was checked, in lines; contacts no server."""
         ...
 
     def build(self, key: str, output: Path, report: Report, finished: Finished) -> BuildResult:
         """Builds the engine; first checks everything that can be known before it starts.
 
-        Args:
-            key: the engine stage's key.
-            output: an empty directory, the only place that is written to.
-            report: told of progress.
-            finished: told of files that can be hashed and flushed meanwhile; need not be told of
-                all.
+        Nothing is written outside `output`, an empty directory. `finished` gets files that can be
+        hashed and flushed meanwhile, not necessarily all of them.
 
         Raises:
             CheckpointError: the checkpoint is damaged or does not fit together.
-            EngineError: the engine cannot be built (it names every problem there is), or it is not
+            EngineError: the engine cannot be built (the message has every problem), or it is not
                 what it should be.
             MachineError: the machine lacks something, or stopped the work.
         """

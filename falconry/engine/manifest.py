@@ -1,8 +1,8 @@
 """`manifest.json` and `engine.json`: what an engine is, and what its server must know.
 
-Nothing later trusts an engine without its manifest: from what it was made, and each file's size and
-digest. It holds only what is the same for every build of the same key; when and where this copy was
-built is recorded beside it in `build.json`.
+The manifest says what an engine was made from, and each file's size and digest; no later stage
+trusts an engine without it. It is the same for every build of a key: when and where this copy was
+built is in `build.json`.
 """
 
 from __future__ import annotations
@@ -102,11 +102,7 @@ def write_manifest(directory: Path, manifest: Manifest, record: BuildRecord) -> 
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """An engine's manifest.
-
-    Raises:
-        EngineError: there is none, or it is not one.
-    """
+    """An engine's manifest."""
     path = directory / MANIFEST
     try:
         return Manifest.model_validate_json(path.read_bytes())
@@ -117,11 +113,7 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def verify_engine(directory: Path, digests: DigestCache) -> Manifest:
-    """The manifest of an engine whose files are all there and unchanged.
-
-    Raises:
-        EngineError: a file is missing, added or changed.
-    """
+    """The manifest of an engine whose files are all there and unchanged."""
     manifest = read_manifest(directory)
     if set(engine_files(directory)) != set(manifest.files):
         raise EngineError("has other files than its manifest says", where=directory)
@@ -129,9 +121,6 @@ def verify_engine(directory: Path, digests: DigestCache) -> Manifest:
         if digests.file(directory / name) != expected.sha256:
             raise EngineError("differs from its manifest's digest", where=directory / name)
     return manifest
-
-
-# --- engine.json ------------------------------------------------------------------------------
 
 
 class EngineLimits(BaseModel):
@@ -147,11 +136,7 @@ class EngineLimits(BaseModel):
 
     @classmethod
     def read(cls, engine: Path) -> EngineLimits:
-        """Reads them from an engine directory.
-
-        Raises:
-            EngineError: there is no `engine.json`, or it lacks one of them.
-        """
+        """Reads them from an engine directory."""
         path = engine / SERVING_FILE
         try:
             return cls.model_validate_json(path.read_bytes())

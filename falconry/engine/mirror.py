@@ -1,7 +1,7 @@
-"""Engines in an Object Storage bucket, where one runner leaves what it built for the others.
+"""Engines in an Object Storage bucket, shared between machines.
 
 An engine's files are `<prefix>/<key>/<SHA-256>/<name>`, and `<prefix>/<key>/manifest.json` is put
-last, and only where there is none. So an engine is there when its manifest is, two runners that
+last, and only where there is none. So an engine exists when its manifest does, two machines that
 push different builds of one key do not mix their files, and the first manifest stays. Its metadata
 hold the build record.
 """
@@ -45,24 +45,19 @@ _RANGE_BYTES = 16 * _MIB
 # Ranges that are on their way or wait to be hashed; all of them may be in memory.
 _WINDOW = 8
 _PARALLEL = min(_WINDOW, max(4, os.cpu_count() or 1))
-# Received at once: what a thread that is to stop still waits for. It is copied, so it should fit
-# into a processor's cache.
+# Received at once, and what a thread that is to stop still waits for. It is copied, so it should
+# fit into a processor's cache.
 _CHUNK_BYTES = 256 << 10
 _ATTEMPTS = 4
 _REPORT_INTERVAL_S = 0.5
 # Metadata travel as headers, and this one is ASCII JSON of a few hundred bytes.
 _RECORD = "build-record"
-# Object Storage says the same of a bucket that may not be seen; then making it fails, and is told.
+# Object Storage says the same of a bucket that may not be seen; then making it fails.
 _ABSENT = ("ObjectNotFound", "BucketNotFound")
 
 
 class ObjectStorageMirror:
-    """The engines of one bucket below one prefix.
-
-    Args:
-        session: the profile's way into the cloud.
-        settings: the bucket, which the first push makes when there is none, and the prefix.
-    """
+    """The engines of one bucket below one prefix; the first push makes a missing bucket."""
 
     def __init__(self, session: Session, settings: MirrorSettings) -> None:
         self._session = session
@@ -76,18 +71,10 @@ class ObjectStorageMirror:
     def fetch(self, key: str, directory: Path, report: Report) -> bool:
         """Downloads an engine, several ranges at a time, and hashes it while it arrives.
 
-        Args:
-            key: the engine's key.
-            directory: an empty directory to fill.
-            report: called with the fraction that has arrived.
-
-        Returns:
-            Whether the bucket has the engine.
+        False when the bucket lacks it.
 
         Raises:
-            CloudError: the bucket cannot be read.
             EngineError: what arrived is not what its manifest says; a later `push` replaces it.
-            OSError: the directory cannot be written.
         """
         report("looking for the engine in the mirror", None)
         found = self._manifest(key)
@@ -104,16 +91,7 @@ class ObjectStorageMirror:
         return True
 
     def push(self, key: str, directory: Path, report: Report) -> None:
-        """Uploads an engine unless the bucket has it, the manifest last.
-
-        Args:
-            key: the engine's key.
-            directory: the finished engine.
-            report: called with the fraction that has been sent.
-
-        Raises:
-            CloudError: the bucket cannot be written.
-        """
+        """Uploads an engine unless the bucket has it, the manifest last."""
         present = self._manifest(key)
         if present is not None and present.etag != self._corrupt.get(key):
             return
@@ -133,8 +111,6 @@ class ObjectStorageMirror:
         if not self._put_manifest(key, directory, present):
             self._remove_unnamed(key, manifest)
 
-    # --- the manifest -----------------------------------------------------------------------
-
     def _manifest(self, key: str) -> _FoundManifest | None:
         with translate_cloud_errors("asking the engine mirror"):
             try:
@@ -153,7 +129,7 @@ class ObjectStorageMirror:
                 )
 
     def _put_manifest(self, key: str, directory: Path, corrupt: _FoundManifest | None) -> bool:
-        """Puts the manifest where there is none or a corrupt one; False when somebody was first."""
+        """Puts the manifest over none or a corrupt one; False when another push was first."""
         condition = {"if_match": corrupt.etag} if corrupt else {"if_none_match": "*"}
         record = (directory / BUILD_RECORD).read_text(encoding="utf-8").strip()
         with translate_cloud_errors("putting the manifest into the mirror"):
@@ -172,7 +148,7 @@ class ObjectStorageMirror:
         return True
 
     def _remove_unnamed(self, key: str, manifest: Manifest) -> None:
-        """Removes our files, except those that the manifest which was first names too."""
+        """Removes our files, except those that the first manifest names too."""
         first = self._manifest(key)
         named = first.parse(key).files if first else {}
         with translate_cloud_errors("tidying up in the mirror"):
@@ -180,8 +156,6 @@ class ObjectStorageMirror:
                 if named.get(name) != file:
                     path = self._object(key, name, file)
                     self._client.delete_object(self._namespace, self._bucket, path)
-
-    # --- the files --------------------------------------------------------------------------
 
     def _download(self, key: str, manifest: Manifest, directory: Path, report: Report) -> None:
         downloads = [
@@ -193,7 +167,7 @@ class ObjectStorageMirror:
             _Downloader(lambda part: report("fetching from the mirror", part), total).run(downloads)
 
     def _range_opener(self, key: str, name: str, file: EngineFile) -> _OpenRange:
-        """What opens the raw stream of a range of one object."""
+        """A function that opens the raw stream of a range of one object."""
         client, namespace, path = self._client, self._namespace, self._object(key, name, file)
 
         def open_range(first: int, last: int) -> Any:
@@ -287,11 +261,7 @@ class _Download:
                 content, offset = content[written:], offset + written
 
     def check_digest(self) -> None:
-        """Compares what has arrived with the manifest.
-
-        Raises:
-            EngineError: it is something else.
-        """
+        """Compares what has arrived with the manifest."""
         if f"sha256:{self.digest.hexdigest()}" != self.expected.sha256:
             raise EngineError(
                 "arrived from the mirror with another digest than its manifest's",
@@ -305,10 +275,6 @@ class _Downloader:
     Threads receive ranges and write each where it belongs; the caller's thread hashes the same
     bytes in the files' order. So nothing is read back, and memory is bounded however fast the
     network is.
-
-    Args:
-        report: called with the fraction that has arrived.
-        total: bytes of all files.
     """
 
     def __init__(self, report: Callable[[float], None], total: int) -> None:
@@ -317,13 +283,7 @@ class _Downloader:
         self._stopped = threading.Event()
 
     def run(self, downloads: list[_Download]) -> None:
-        """Downloads all files.
-
-        Raises:
-            CloudError: no answer, or connections that keep breaking.
-            EngineError: a file's digest is not the expected one.
-            OSError: a file cannot be written.
-        """
+        """Downloads all files."""
         for download in downloads:
             download.create()
         pool = ThreadPoolExecutor(_PARALLEL)
@@ -383,12 +343,7 @@ class _Downloader:
 
 
 class _Counter:
-    """Counts bytes for several threads.
-
-    Args:
-        total: what there is to count.
-        report: called with the fraction after each step.
-    """
+    """Counts bytes for several threads."""
 
     def __init__(self, total: int, report: Callable[[float], None] | None = None) -> None:
         self._total = total
@@ -416,11 +371,7 @@ def _read_into(body: Any, buffer: memoryview) -> int:
 
 
 def _inside(directory: Path, name: str) -> Path:
-    """Where a file of an engine goes.
-
-    Raises:
-        EngineError: the name leads out of the engine's directory.
-    """
+    """Where a file of an engine goes."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or name in ("", MANIFEST, BUILD_RECORD):
         raise EngineError("is no name for a file of an engine", where=repr(name))
@@ -429,11 +380,7 @@ def _inside(directory: Path, name: str) -> Path:
 
 @contextlib.contextmanager
 def _translate_stream_errors() -> Iterator[None]:
-    """Turns what is raised while a body is read into a `CloudError`.
-
-    Raises:
-        CloudError: the connection broke.
-    """
+    """Turns what is raised while a body is read into a `CloudError`."""
     try:
         yield
     except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:

@@ -25,9 +25,6 @@ Quantization = Literal["none", "int8_weight_only"]
 GIB = 1 << 30
 
 
-# --- recipes ----------------------------------------------------------------------------------
-
-
 class RecipeLimits(Table):
     """The largest requests an engine serves.
 
@@ -86,12 +83,6 @@ def load_recipe(name: str, directory: Path | None = None) -> Recipe:
 def read_recipe(name: str, kind: type[_Kind], builder: str, directory: Path | None = None) -> _Kind:
     """Loads a recipe by its name, the file name without ".toml".
 
-    Args:
-        name: the recipe's name.
-        kind: the schema of this builder's recipes.
-        builder: the builder that the profile asks for.
-        directory: where the recipes are; the checkout's when left out.
-
     Raises:
         SettingsError: there is no such recipe, it is another builder's, or its file is not valid.
     """
@@ -122,9 +113,6 @@ def _refuse_other_builders(name: str, values: dict[str, Any], builder: str) -> N
             f"the recipe {name!r} is for the builder {theirs}, and the profile asks for {builder}",
             remedy="choose another RECIPE or PROFILE",
         )
-
-
-# --- specs ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,12 +167,7 @@ def engine_spec(checkpoint: Checkpoint, recipe: Recipe) -> EngineSpec:
 def check(spec: EngineSpec, problems_of_runtime: Sequence[str] = ()) -> None:
     """Refuses what no builder can build, or whose engine could not serve its own limits.
 
-    Args:
-        spec: the spec.
-        problems_of_runtime: what a builder has found besides.
-
-    Raises:
-        EngineError: it names every problem there is.
+    The error names every problem, with those that a builder has found (`problems_of_runtime`).
     """
     if problems := [*_problems(spec), *problems_of_runtime]:
         raise EngineError(

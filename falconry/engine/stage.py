@@ -7,7 +7,6 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from falconry.digests import DigestCache
 from falconry.engine.builder import EngineJob
 from falconry.engine.manifest import MANIFEST, Manifest
 from falconry.engine.store import EngineMirror, EngineStore, FileFinalizer
@@ -21,13 +20,7 @@ class EngineStage(Stage):
     """Builds an engine, or finds it in the store or its mirror.
 
     Args:
-        settings: the profile.
-        workspace: where to work.
-        mirror: makes what finds other machines' engines; None without one. It is called only when
-            an engine is missing here.
-
-    Raises:
-        SettingsError: the recipe or the toolchain is not valid, or there is none of that name.
+        mirror: connects to the mirror; called only when an engine is missing here.
     """
 
     name = "engine"
@@ -88,11 +81,11 @@ class EngineStage(Stage):
         return self._output(key, manifest)
 
     def _open_mirror(self, report: Report) -> EngineMirror | None:
-        """The mirror, if there is one and it answers: a build goes on without."""
+        """The mirror, if there is one and it answers; a build continues without."""
         try:
             return self._mirror() if self._mirror else None
         except CloudError as error:
-            report(f"going on without the mirror: {error}", None)
+            report(f"continuing without the mirror: {error}", None)
             return None
 
     def _output(self, key: str, manifest: Manifest) -> Output:
@@ -108,7 +101,7 @@ class EngineStage(Stage):
 
 
 def _not_compared(manifest: Manifest) -> list[str]:
-    """What is to be said of an engine that entered the store without a comparison."""
+    """A note on an engine that entered the store without a comparison."""
     if manifest.gpu is None:
         return []
     from falconry.engine.tensorrt_llm.answers import not_compared
@@ -119,11 +112,10 @@ def _not_compared(manifest: Manifest) -> list[str]:
 
 def _job(settings: Settings, workspace: Workspace) -> EngineJob:
     """The job of the builder that the profile asks for; only that builder is imported."""
-    digests: DigestCache = workspace.digests
     if settings.engine.builder == "tensorrt_llm":
         from falconry.engine.tensorrt_llm.job import TensorRtLlmJob
 
-        return TensorRtLlmJob(settings, workspace.build, digests)
+        return TensorRtLlmJob(settings, workspace.build, workspace.digests)
     from falconry.engine.openvino.builder import OpenVinoJob
 
-    return OpenVinoJob(settings, digests)
+    return OpenVinoJob(settings, workspace.digests)

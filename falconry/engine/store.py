@@ -1,7 +1,7 @@
 """The content-addressed engine store: `<store>/<key>/`, shared between profiles and runs.
 
-A mirror lets machines share what one of them built. It is a help and never a condition: when it
-fails, that is reported and the engine is built, or kept, all the same.
+A mirror lets machines share what one of them built. It is optional: when it fails, the failure is
+reported and the engine is built or kept anyway.
 """
 
 from __future__ import annotations
@@ -40,18 +40,11 @@ _READ_ONLY = 0o444
 _LOCKS = ".locks"
 
 
-# --- an engine's files flushed to the disk, with their digests --------------------------------
-
-
 class FileFinalizer:
     """The finished files of an engine that is being built.
 
-    Flushing waits for the disk and hashing for a core, neither of them holding Python's
-    interpreter, so each goes on in a thread of its own.
-
-    Args:
-        directory: the engine's.
-        digests: remembers the files' digests.
+    Flushing waits for the disk and hashing for a core, and neither holds the GIL, so each runs in
+    a thread of its own.
     """
 
     def __init__(self, directory: Path, digests: DigestCache) -> None:
@@ -73,11 +66,7 @@ class FileFinalizer:
         self._hashed[path] = self._threads.submit(self._digests.file, path)
 
     def describe(self) -> dict[str, EngineFile]:
-        """Size and digest of each of the engine's own files, all of which are finished and flushed.
-
-        Raises:
-            OSError: a file cannot be flushed or read.
-        """
+        """Size and digest of each of the engine's own files, once all are flushed."""
         paths = {name: self._directory / name for name in engine_files(self._directory)}
         for path in paths.values():
             if path not in self._hashed:
@@ -90,9 +79,6 @@ class FileFinalizer:
         }
 
 
-# --- store ------------------------------------------------------------------------------------
-
-
 class EngineMirror(Protocol):
     """A store of engines that several machines share, such as a bucket."""
 
@@ -100,24 +86,13 @@ class EngineMirror(Protocol):
         """Fills an empty directory with an engine, its manifest and its build record.
 
         Every file is compared with the digest in the manifest while or after it arrives, so the
-        store need not read it once more: it remembers these digests as its own.
-
-        Returns:
-            Whether the mirror has the engine; when not, the directory is as it was.
-
-        Raises:
-            EngineError: what arrived is not what its manifest says.
-            CloudError: the mirror cannot be used.
-            OSError: the directory cannot be written.
+        store need not read it again. False when the mirror lacks the engine; then the directory is
+        as it was.
         """
         ...
 
     def push(self, key: str, directory: Path, report: Report) -> None:
-        """Leaves a finished engine for others, unless a good one with its key is there.
-
-        Raises:
-            CloudError: the mirror cannot be used.
-        """
+        """Uploads a finished engine, unless a good one with its key is there."""
         ...
 
 
@@ -129,9 +104,9 @@ class StoredEngine:
         key: the directory's name.
         manifest: what the engine is; None when it is damaged.
         size: bytes of all its files on the disk.
-        built_at: when it was built, here or where the mirror had it from; for an engine without a
-            readable record, when it came in.
-        problem: why it is never handed out, in a sentence; None for a good engine.
+        built_at: when it was built, here or elsewhere; for an engine without a readable record,
+            when it was added.
+        problem: why it is never used, in a sentence; None for a good engine.
     """
 
     key: str
@@ -142,7 +117,7 @@ class StoredEngine:
 
     @property
     def damaged(self) -> bool:
-        """Whether the store would rather build it again."""
+        """Whether the store would build it again."""
         return self.manifest is None
 
     def facts(self) -> dict[str, str | int | None]:
@@ -166,12 +141,9 @@ def _silent(step: str, fraction: float | None) -> None:
 
 
 class EngineStore:
-    """Engines by key; an entry appears whole, and a damaged one is never handed out.
+    """Engines by key; an entry appears atomically, and a damaged one is never used.
 
-    Args:
-        directory: the store's directory, made when the first engine comes in.
-        digests: remembers the digests of the entries' files.
-        mirror: where engines are looked for before they are built, and left afterwards.
+    Engines are looked for in the mirror before they are built, and pushed to it afterwards.
     """
 
     def __init__(
@@ -182,7 +154,7 @@ class EngineStore:
         self._mirror = mirror
 
     def entry(self, key: str) -> Path:
-        """Where the engine with this key stands, if it does."""
+        """The directory of the engine with this key, whether or not it exists."""
         return self._directory / key
 
     def find(self, key: str) -> Manifest | None:
@@ -193,7 +165,7 @@ class EngineStore:
             return None
 
     def newest(self) -> Manifest | None:
-        """The manifest of the engine that came in last, whatever its key."""
+        """The manifest of the engine that was added last, whatever its key."""
         manifests = sorted(
             self._directory.glob(f"*/{MANIFEST}"), key=lambda path: path.stat().st_mtime_ns
         )
@@ -224,10 +196,7 @@ class EngineStore:
             protect: keys that stay as well, whatever their age.
 
         Returns:
-            What was removed; an entry that another process is just building is not among it.
-
-        Raises:
-            MachineError: an entry may not be removed.
+            What was removed, without entries that another process is building.
         """
         entries = self.entries()
         good = [engine.key for engine in entries if not engine.damaged]
@@ -243,16 +212,10 @@ class EngineStore:
         on_wait: Callable[[str], None],
         report: Report = _silent,
     ) -> Manifest:
-        """Takes an entry from the mirror or builds it, unless another process is just doing so.
+        """Takes an entry from the mirror or builds it, under the key's lock.
 
-        Args:
-            key: the engine's key.
-            build: fills an empty directory and says what the engine is.
-            on_wait: called with the name of the process that is building the same key.
-            report: called with what the mirror does, and with what fails there.
-
-        Raises:
-            FalconryError: the build failed; the store is as it was.
+        `build` fills an empty directory and returns the manifest; `on_wait` gets the name of the
+        process that is building the same key; `report` what the mirror does and what fails there.
         """
         with file_lock(self._lock(key), on_wait):
             if found := self.find(key):
@@ -285,11 +248,7 @@ class EngineStore:
         return manifest
 
     def _fetched(self, key: str, report: Report) -> Manifest | None:
-        """The manifest of an entry that the mirror had; None when it is to be built.
-
-        Raises:
-            MachineError: the disk is full or may not be written, which a build would meet too.
-        """
+        """The manifest of an entry that the mirror had; None when it is to be built."""
         if self._mirror is None:
             return None
         try:
@@ -300,17 +259,17 @@ class EngineStore:
                 _make_read_only(output)
         except _AbsentError:
             return None
-        except MachineError:
+        except MachineError:  # the disk is full or may not be written: a build would fail too
             raise
         except FalconryError as error:
             report(f"the engine mirror gave nothing usable, so it is built here: {error}", None)
             return None
-        # Only now: what is not renamed into place is removed, and its inode may be used again.
+        # Only after the rename: a failed download is removed, and its inode may be used again.
         self._remember(key, manifest)
         return manifest
 
     def _remember(self, key: str, manifest: Manifest) -> None:
-        """Spares the next run the reading of an entry whose files the mirror has just hashed."""
+        """Saves the next run from reading files that the mirror has just hashed."""
         for name, file in manifest.files.items():
             self._digests.remember(self.entry(key) / name, file.sha256)
 
@@ -357,7 +316,7 @@ class _AbsentError(Exception):
 
 
 def _check_arrived(key: str, output: Path) -> Manifest:
-    """What can be told without reading the files again; their digests are the mirror's to check."""
+    """Checks key, names and sizes; the mirror has checked the digests."""
     manifest = read_manifest(output)
     if manifest.key != key:
         raise EngineError("the mirror gave another engine", where=key)
@@ -383,7 +342,7 @@ def _make_read_only(output: Path) -> None:
 
 @contextlib.contextmanager
 def _lock_if_free(path: Path) -> Iterator[bool]:
-    """Holds the lock that `file_lock` takes, unless somebody has it; gives whether it is held."""
+    """Takes the lock of `file_lock` without waiting; gives whether it is held."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as stream:
         try:

@@ -43,7 +43,7 @@ class Composable(Table):
     Attributes:
         full: the image that the chosen parts are taken from; its reference without digest.
         minimum: the image that they are put onto; its reference without digest.
-        full_digest: `sha256:...` of the one that was verified; None until somebody has pulled it.
+        full_digest: `sha256:...` of the verified image; None until it has been pulled once.
         minimum_digest: the same of the other.
         backends: what is under /opt/tritonserver/backends in `full`.
         repoagents: what is under /opt/tritonserver/repoagents there.
@@ -78,7 +78,7 @@ class Toolchain(Table):
 
     Attributes:
         image: the image's reference without digest.
-        digest: `sha256:...` of the image that was verified; None until somebody has pulled it.
+        digest: `sha256:...` of the verified image; None until it has been pulled once.
         driver: the lowest driver for CUDA's minor version.
         data_center_drivers: lower driver branches that data-centre GPUs may have as well
             (CUDA's forward compatibility).
@@ -191,7 +191,7 @@ class Preparation(Needs):
 
 
 class Retired(Table):
-    """Why a release cannot be asked for, and the row to take instead."""
+    """Why a release is no longer supported, and the row to use instead."""
 
     reason: str
     take: str
@@ -207,11 +207,7 @@ class Toolchains(Table):
     preparation: Preparation
 
     def row(self, release: str | None) -> Toolchain:
-        """A row by its release, such as "25.10"; the default for None.
-
-        Raises:
-            SettingsError: there is no such row, or it is retired.
-        """
+        """A row by its release, such as "25.10"; the default for None."""
         wanted = release or self.default
         for row in self.rows:
             if row.release == wanted:
@@ -232,11 +228,7 @@ class Toolchains(Table):
 
 @cache
 def load_toolchains(path: Path | None = None) -> Toolchains:
-    """The rows there are, in the file's order, oldest first.
-
-    Raises:
-        SettingsError: the file is not valid.
-    """
+    """The rows there are, in the file's order, oldest first."""
     path = path or project_file(TOOLCHAINS)
     values = read_toml(path)
     rows = [{"release": release, **row} for release, row in values.pop("toolchains", {}).items()]

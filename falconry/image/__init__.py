@@ -1,1 +1,1 @@
-"""What the deployment runs: a server image, or on a machine without Docker its stand-in."""
+"""The server image that a deployment runs, or the process image that replaces it."""

@@ -1,4 +1,4 @@
-"""Builds an image with the Docker engine: brings its base, follows the build, pushes it."""
+"""Builds an image with the Docker engine: gets its base, follows the build, pushes it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from falconry.data_files import project_file
 from falconry.docker_engine.client import translate_docker_errors
-from falconry.docker_engine.images import ImageReference, LayerProgress
+from falconry.docker_engine.images import (
+    ImageReference,
+    LayerProgress,
+    has_image,
+    pull,
+    reference_with_digest,
+)
 from falconry.docker_engine.registry_errors import TransientError, explain
 from falconry.errors import ImageError
 from falconry.files import translate_disk_errors
@@ -32,38 +38,23 @@ _SCRIPT = "scripts/base_image.sh"
 Report = Callable[[str, float | None], None]
 _STEP = re.compile(r"Step (\d+)/(\d+) : (.*)")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-# What the engine itself says between a step's own lines.
+# The engine's own lines between a step's output.
 _OF_THE_ENGINE = re.compile(r" *---> |Removing intermediate container ")
 _KEPT_LINES = 3
 _SHOWN_CHARACTERS = 60
-# Docker's predefined arguments: they reach RUN lines and stand in no image's history
+# Docker's predefined arguments: they reach RUN lines and no image's history
 # (docs.docker.com, Dockerfile reference, "Predefined ARGs").
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "FTP_PROXY", "ALL_PROXY")
 _TRIES = 4
 _FIRST_PAUSE_S = 1.0
 
 
-# --- base images: present, pulled, or made on this machine ------------------------------------
-
-
 def bring_base(client: DockerClient, reference: str, report: Report) -> str:
-    """Sees to it that the engine has a base image.
+    """Makes or pulls a base image that the engine lacks.
 
-    Args:
-        client: of the engine.
-        reference: of the image; `falconry-base:...` is made here by scripts/base_image.sh.
-        report: called with the step and how much is done.
-
-    Returns:
-        The reference with the digest by which a registry knows the image, if one does.
-
-    Raises:
-        ImageError: it cannot be pulled or made.
-        MachineError: the engine does not answer.
+    `falconry-base:...` is made here by scripts/base_image.sh. Returns the reference, with the
+    digest by which a registry knows the image, if one does.
     """
-    # Imported here: who asks only whether a base is made here must not pay for it.
-    from falconry.docker_engine.images import ImageReference, has_image, pull, reference_with_digest
-
     if not has_image(client, reference):
         if ImageReference.parse(reference).name == MADE_HERE:
             _make(reference, report)
@@ -91,20 +82,15 @@ def _make(reference: str, report: Report) -> None:
         )
 
 
-# --- build ------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Build:
     """One build.
 
     Attributes:
-        source: what is built.
         bases: the base images by argument, as the engine has them, with digests where known.
-        labels: what the image says of itself.
         certificates: a bundle for downloads; it is in no layer of the image.
-        tag: the image's whole reference.
-        log: gets all that the build says.
+        tag: the image's reference.
+        log: gets the build's output.
     """
 
     source: ImageSource
@@ -116,16 +102,10 @@ class Build:
 
 
 def build(client: DockerClient, order: Build, report: Report) -> None:
-    """Builds an image; the engine's cache makes a build that was broken off go on.
-
-    Args:
-        client: of the engine; it has the bases already.
-        order: what to build.
-        report: called with the step and how much is done.
+    """Builds an image; after an interrupted build the engine's cache has the finished steps.
 
     Raises:
-        ImageError: a step failed; the message is its last words.
-        MachineError: the engine does not answer, or a file cannot be read or written.
+        ImageError: a step failed; the message has its last lines.
     """
     from docker.errors import APIError
 
@@ -169,7 +149,7 @@ def _proxies() -> dict[str, str]:
 
 
 def _follow(events: Iterator[Mapping[str, Any]], order: Build, log: TextIO, report: Report) -> None:
-    """Keeps the build's account, tells its steps, and raises its failure."""
+    """Writes the build's log, reports its steps, and raises its failure."""
     account = _Account()
     for event in events:
         if text := event.get("stream"):
@@ -190,7 +170,7 @@ def _follow(events: Iterator[Mapping[str, Any]], order: Build, log: TextIO, repo
 
 @dataclass(slots=True)
 class _Account:
-    """Where a build is, and its last lines."""
+    """A build's current step and last lines."""
 
     step: str = "building"
     fraction: float | None = None
@@ -205,15 +185,12 @@ class _Account:
             self._lines.append(_COLOURS.sub("", line).strip())
 
     def last_words(self, said: str) -> str:
-        """The step's last lines, or what the engine says where it had none."""
+        """The step's last lines, or the engine's message where it had none."""
         return " / ".join(self._lines) or said
 
 
 def _shortened(text: str) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
-
-
-# --- push -------------------------------------------------------------------------------------
 
 
 def push(
@@ -224,18 +201,11 @@ def push(
 ) -> StoredImage:
     """Pushes an image and compares the digest that the registry then has.
 
-    The engine sends only layers that the registry lacks, so another try goes on where the last
-    one failed.
-
-    Args:
-        client: of the engine that has the image.
-        reference: with registry and tag.
-        credentials: asked anew for each try, since tokens expire.
-        report: called with the step and how much of it is done.
+    The engine sends only layers that the registry lacks, so another try resumes where the last
+    one failed. Tokens expire, so `credentials` is called for each try.
 
     Raises:
         ImageError: the registry refuses, cannot be reached, or has another image afterwards.
-        MachineError: the engine does not answer.
     """
     for attempt in range(_TRIES - 1):
         try:

@@ -1,4 +1,4 @@
-"""The Dockerfile of a Triton server with chosen backends, as NVIDIA's compose.py would make one.
+"""The Dockerfile of a Triton server with chosen backends, like that of NVIDIA's compose.py.
 
 Nothing is built or fetched here. What is taken over from compose.py and from build.py's
 dockerfile_prepare_container_linux (triton-inference-server/server), and what is not:
@@ -74,14 +74,7 @@ class BaseImages:
 
 
 def parse_composition(text: str) -> Composition:
-    """Reads what `make image COMPOSE=` was given.
-
-    Args:
-        text: `backends=onnxruntime,python repoagents=checksum caches=local`, the last two optional.
-
-    Raises:
-        SettingsError: an unknown key, one twice, or names that are missing, twice or no names.
-    """
+    """Reads the value of `make image COMPOSE=`, such as the example above."""
     chosen: dict[str, tuple[str, ...]] = {}
     for word in text.split():
         key, equals, names = word.partition("=")
@@ -104,11 +97,7 @@ def parse_composition(text: str) -> Composition:
 
 
 def require_composable(composition: Composition, toolchain: Toolchain) -> Composable:
-    """The release's parts, which hold everything that the composition names.
-
-    Raises:
-        SettingsError: the release lacks a part, or the part is one that cannot be composed.
-    """
+    """The release's parts; refuses a composition that they do not suffice for."""
     if refused := [name for name in _UNSUPPORTED if name in composition.backends]:
         raise SettingsError(
             f"NVIDIA's compose does not support the backend {refused[0]} ({_COMPOSE_DOCUMENT})",
@@ -130,10 +119,7 @@ def require_composable(composition: Composition, toolchain: Toolchain) -> Compos
 
 def base_images(composable: Composable) -> BaseImages:
     """The references of a release's images, pinned by the digests that its row knows."""
-    return BaseImages(
-        full=composable.full_reference,
-        minimum=composable.minimum_reference,
-    )
+    return BaseImages(full=composable.full_reference, minimum=composable.minimum_reference)
 
 
 def image_name(composition: Composition) -> str:
@@ -147,16 +133,8 @@ def composed_dockerfile(
     """The Dockerfile of a server with the chosen parts.
 
     Its build context is that of the other server images: docker/server as `server/`, the front's
-    `requirements.txt`, and `certificates/`. The build arguments FULL and MINIMUM take other base
-    images than those that are written into it.
-
-    Args:
-        composition: the parts.
-        toolchain: the release.
-        images: references in place of the row's, such as ones by digest or of a mirror.
-
-    Raises:
-        SettingsError: the release lacks a part.
+    `requirements.txt`, and `certificates/`. The build arguments FULL and MINIMUM replace the base
+    images written into it: the release's, or `images`, such as those of a mirror.
     """
     composable = require_composable(composition, toolchain)
     chosen = images or base_images(composable)

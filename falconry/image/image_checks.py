@@ -1,4 +1,4 @@
-"""Checks a built image before its push: what it says of itself, its size, and two short runs.
+"""Checks a built image before its push: configuration, size, and two short runs.
 
 Files inside layers are not searched: the build context is a fixed list of the project's own files.
 """
@@ -112,17 +112,7 @@ def check_image(
 ) -> CheckedImage:
     """Checks an image that the engine holds; findings may be failures.
 
-    Args:
-        client: of the engine.
-        reference: the image's name, tag or id.
-        report: called with what is being done.
-        labels: the names of the labels that the image must have.
-        known_secrets: exact values that variables, labels and history must not contain.
-        limits: other than oci_limits.toml.
-
-    Raises:
-        ImageError: there is no such image.
-        MachineError: the engine does not answer.
+    Variables, labels and history must not contain any of the `known_secrets`.
     """
     limits = limits or load_limits().image
     report("reading the image's configuration", None)
@@ -154,9 +144,6 @@ def _inspect(client: DockerClient, reference: str) -> Mapping[str, Any] | None:
     return found
 
 
-# What the image says of itself: platform, start command, user, labels, variables, history
-
-
 def configuration_findings(
     image: Mapping[str, Any],
     history: Sequence[str],
@@ -164,14 +151,9 @@ def configuration_findings(
     labels: Sequence[str],
     known_secrets: Sequence[str],
 ) -> Iterator[Finding]:
-    """Checks an image's configuration. Pure.
+    """Checks an image's configuration, as the engine's API has it (`GET /images/{name}/json`).
 
-    Args:
-        image: as the engine's API gives it (`GET /images/{name}/json`).
-        history: the commands that made it, as `docker history` gives them.
-        limits: of the platform.
-        labels: the names of the labels that it must have.
-        known_secrets: exact values that must not appear.
+    `history` has the commands that made it, as in `docker history`. Pure.
     """
     configuration = image.get("Config") or {}
     present: Mapping[str, str] = configuration.get("Labels") or {}
@@ -240,7 +222,7 @@ def _labels(present: Mapping[str, str], wanted: Sequence[str]) -> Finding:
     return verdict(
         "labels",
         not missing,
-        f"all {len(wanted)} that are wanted",
+        f"all {len(wanted)} that are required",
         f"it lacks the labels {', '.join(missing)}",
         "add LABEL for each to the Dockerfile",
     )
@@ -273,15 +255,12 @@ def _secret_assignments(text: str) -> Iterator[str]:
             yield name
 
 
-# Size
-
-
 def _size_of(client: DockerClient, image: Mapping[str, Any], limits: ImageLimits) -> ImageSize:
     layers: Sequence[str] = (image.get("RootFS") or {}).get("Layers") or []
     unpacked = int(image.get("Size") or 0)
     unknown = ImageSize(own=unpacked, base=0, layers=len(layers))
     reference = base_of((image.get("Config") or {}).get("Labels") or {})
-    # No registry has to be asked about an image that is small enough even unpacked.
+    # An image that is small enough even unpacked needs no request to a registry.
     if unpacked <= limits.compressed_bytes or reference is None:
         return unknown
     base = _inspect(client, f"{reference.name}@{reference.digest}")
@@ -361,20 +340,11 @@ def _pull_time(size: ImageSize, limits: ImageLimits) -> Finding:
     )
 
 
-# Two runs in throwaway containers, locked up as far as Docker can. Their entrypoint is replaced, so
-# the server does not start. The engine removes a container when it ends, even without its client;
-# one that a killed run had not started yet is removed by the next run.
-
-
 def running_findings(client: DockerClient, image_id: str) -> Iterator[Finding]:
     """Runs an image as its own user: no network, no capabilities, read-only but for /tmp.
 
-    Args:
-        client: of the engine.
-        image_id: `sha256:...`.
-
-    Raises:
-        MachineError: the engine does not answer.
+    The entrypoint is replaced, so the server does not start. The engine removes a container when
+    it ends, even without its client; the next run removes those that a killed run never started.
     """
     remove_abandoned(client, RUN_LABEL)
     yield _curl(_output_of(client, image_id, ["curl", "--version"]))

@@ -25,19 +25,13 @@ if TYPE_CHECKING:
 _TOKEN_PATH = "/20180419/docker/token"
 _TOKEN_USER = "BEARER_TOKEN"
 _TIMEOUT_S = 30.0
-# Too many requests, and failures of the service: the next try may have none.
-_PASSING = frozenset({429, 500, 502, 503, 504})
+# Too many requests, and failures of the service: the next try may succeed.
+_TRANSIENT = frozenset({429, 500, 502, 503, 504})
 _CONFLICT = 409
 
 
 class OcirProvider:
-    """The way to a profile's OCIR; the emulator's is started when it is opened.
-
-    Args:
-        cloud: the profile's cloud.
-        settings: the profile's registry.
-        namespaces: where tenancies' namespaces are remembered.
-    """
+    """Connects to a profile's OCIR; the emulator's is started first where it is not running."""
 
     def __init__(self, cloud: CloudSettings, settings: RegistrySettings, namespaces: Path) -> None:
         self._cloud = cloud
@@ -45,18 +39,14 @@ class OcirProvider:
         self._namespaces = namespaces
 
     def is_available(self) -> bool:
-        """Whether it can be asked as it is: always so for Oracle's own."""
+        """Whether it can be used without a start; Oracle's own always can."""
         local = self._cloud.emulator
         return local is None or (
             emulator.answers(local) and emulator.registry_host(local) is not None
         )
 
-    def open(self) -> OcirRegistry:
-        """The registry.
-
-        Raises:
-            FalconryError: the emulator does not start, or the cloud's configuration is missing.
-        """
+    def connect(self) -> OcirRegistry:
+        """The registry, with the emulator's started where needed."""
         from falconry.cloud.session import session_of
 
         if self._cloud.emulator and not self.is_available():
@@ -67,10 +57,7 @@ class OcirProvider:
 class OcirRegistry:
     """One tenancy's repositories in OCIR.
 
-    Args:
-        session: the way into the cloud.
-        settings: the profile's registry.
-        namespaces: where tenancies' namespaces are remembered: a tenancy never gets another.
+    Its namespace, which never changes, is remembered in the file `namespaces`.
     """
 
     def __init__(self, session: Session, settings: RegistrySettings, namespaces: Path) -> None:
@@ -95,11 +82,7 @@ class OcirRegistry:
 
     @property
     def namespace(self) -> str:
-        """The tenancy's Object Storage namespace, which its repositories are below.
-
-        Raises:
-            CloudError: it has to be asked for, and the cloud refuses.
-        """
+        """The tenancy's Object Storage namespace, which its repositories are below."""
         given = None if self._emulated else os.environ.get("OCIR_NAMESPACE")
         self._namespace = self._namespace or given or self._settings.namespace
         if self._namespace is None:
@@ -128,7 +111,7 @@ class OcirRegistry:
         return f"{self.namespace}/{self._settings.prefix}/{name}"
 
     def credentials(self, repository: str) -> Credentials:
-        """The auth token of OCIR_AUTH_TOKEN, or else one that the profile's API key asks for.
+        """The auth token of OCIR_AUTH_TOKEN, or else one requested with the profile's API key.
 
         Raises:
             ImageError: there is a token and no user, or the registry gives no token.
@@ -146,13 +129,10 @@ class OcirRegistry:
         return Credentials(self._full_user(user), token)
 
     def prepare(self, repository: str) -> None:
-        """Makes a repository in the profile's compartment unless it is there.
+        """Makes a repository in the profile's compartment unless it exists.
 
         Without this OCIR would make it in the root compartment on the first push, or refuse. Its
         name is unique in the tenancy, so one in another compartment is used as it is.
-
-        Raises:
-            CloudError: the cloud refuses.
         """
         import oci
         from oci.artifacts import ArtifactsClient
@@ -179,25 +159,25 @@ class OcirRegistry:
                     raise
 
     def _full_user(self, user: str) -> str:
-        """`<namespace>/<user>`, the form that OCIR wants; a user that has it keeps it."""
+        """`<namespace>/<user>`, the form that OCIR requires."""
         begins = f"{self.namespace}/"
         return user if user.startswith(begins) else f"{begins}{user}"
 
     def _signed_token(self, repository: str) -> str:
         """A token that may read this repository; as a login it may do what the user may.
 
-        That OCIR heeds the scope is inferred: it is distribution's. To ask for a push as well could
-        make the repository, in the root compartment.
+        That OCIR heeds the scope is inferred: it is distribution's. A request for a push as well
+        could make the repository, in the root compartment.
         """
         import requests
 
-        asked = {"service": self.host, "scope": f"repository:{repository}:pull"}
+        scope = {"service": self.host, "scope": f"repository:{repository}:pull"}
         try:
             with requests.Session() as session:
                 session.trust_env = self._emulated is None
                 signer = self._session.signer()
                 answer = session.get(
-                    self._token_url(), params=asked, auth=signer, timeout=_TIMEOUT_S
+                    self._token_url(), params=scope, auth=signer, timeout=_TIMEOUT_S
                 )
         except requests.RequestException as error:
             raise TransientError(
@@ -206,7 +186,7 @@ class OcirRegistry:
                 remedy="check the network, and image.registry.region",
             ) from None
         if not answer.ok:
-            kind = TransientError if answer.status_code in _PASSING else ImageError
+            kind = TransientError if answer.status_code in _TRANSIENT else ImageError
             raise kind(
                 f"the registry gives no token: status {answer.status_code} {answer.text[:300]}",
                 where=self.host,
@@ -222,7 +202,7 @@ class OcirRegistry:
 
 
 def _read_namespaces(path: Path) -> dict[str, str]:
-    """What is remembered; nothing where the file is missing or damaged."""
+    """The namespaces by tenancy; none where the file is missing or damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

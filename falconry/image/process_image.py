@@ -1,7 +1,7 @@
-"""The process image: a stand-in for a server image on a machine without a Docker engine.
+"""The process image, which replaces a server image on a machine without a Docker engine.
 
-A directory whose `bin/tritonserver` is a real Triton server, the one that the nvidia-pytriton
-wheel carries. local_oci runs deployments from it where Oracle would run a container.
+A directory whose `bin/tritonserver` starts the real Triton server of the nvidia-pytriton wheel.
+local_oci runs deployments from it where Oracle would run a container.
 """
 
 from __future__ import annotations
@@ -44,18 +44,12 @@ exec {python_bin}/python {sources}/tritonserver.py {server}/bin/tritonserver \\
 
 
 def prepare_process_image(directory: Path) -> Path:
-    """Makes the process image, or leaves it when it is as it should be.
-
-    Args:
-        directory: where it shall stand.
-
-    Returns:
-        The same directory.
+    """Makes the process image unless it is up to date.
 
     Raises:
         ServerError: the wheel or a library that its server needs is missing.
     """
-    _place_stub(_server_directory())
+    _copy_stub(_server_directory())
     text = _launcher_text(_libpython_directory())
     launcher = _launcher(directory)
     if not launcher.is_file() or launcher.read_text(encoding="utf-8") != text:
@@ -65,11 +59,7 @@ def prepare_process_image(directory: Path) -> Path:
 
 
 def is_prepared(directory: Path) -> bool:
-    """Whether the process image stands there as this Python environment needs it.
-
-    Raises:
-        ServerError: the wheel is missing.
-    """
+    """Whether the process image exists as this Python environment needs it."""
     launcher, (source, target) = _launcher(directory), _stub(_server_directory())
     if not launcher.is_file() or not target.is_file():
         return False
@@ -109,7 +99,7 @@ def _stub(server: Path) -> tuple[Path, Path]:
     return source, server / "backends" / "python" / _STUB
 
 
-def _place_stub(server: Path) -> None:
+def _copy_stub(server: Path) -> None:
     source, target = _stub(server)
     if target.is_file() and target.stat().st_size == source.stat().st_size:
         return
@@ -122,9 +112,6 @@ def _libpython_directory() -> Path | None:
     """Where the stub's libpython is, if not where the loader looks anyway.
 
     Installs Debian's package when run as root there, since pip cannot bring the library.
-
-    Raises:
-        ServerError: it is missing and cannot be installed here.
     """
     name = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
     if _loads(name):

@@ -34,9 +34,6 @@ _BEARER = "Bearer "
 _TIMEOUT_S = (5.0, 30.0)
 
 
-# --- what the image stage needs of a registry -------------------------------------------------
-
-
 class ImageRegistry(Protocol):
     """A registry and our names in it."""
 
@@ -48,43 +45,28 @@ class ImageRegistry(Protocol):
         """The path of a repository in the registry for an image of this name."""
 
     def credentials(self, repository: str) -> Credentials | None:
-        """The login for a repository, newly asked for where it is a token; None without one.
-
-        Raises:
-            FalconryError: there is none to be had.
-        """
+        """The login for a repository, a new one where it is a token; None without one."""
 
     def prepare(self, repository: str) -> None:
-        """Makes a repository if the registry has to be told of it before a push.
-
-        Raises:
-            FalconryError: the registry refuses.
-        """
+        """Makes a repository if the registry needs that before a push."""
 
 
 class RegistryProvider(Protocol):
-    """The way to a place that may not be running yet."""
+    """Connects to a registry, which may not be running yet."""
 
     def is_available(self) -> bool:
-        """Whether it can be asked as it is, with nothing started."""
+        """Whether it can be used without starting anything."""
 
-    def open(self) -> ImageRegistry:
-        """The place, started if that is ours to do.
-
-        Raises:
-            FalconryError: it cannot be had.
-        """
-
-
-# --- logins -----------------------------------------------------------------------------------
+    def connect(self) -> ImageRegistry:
+        """The registry, started first where it is the emulator's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A user's name and password, or what stands for them at a registry with tokens.
+    """A user's name and password or token.
 
     Attributes:
-        bearer: whether the password is a token that the registry itself may take as it is.
+        bearer: whether the password is a token that the registry takes as it is.
     """
 
     username: str
@@ -97,7 +79,7 @@ class Credentials:
 
 
 def docker_login(registry: str) -> Credentials | None:
-    """What `docker login` left for a registry in the user's Docker configuration, if anything."""
+    """The login for a registry in the user's Docker configuration, if any."""
     from docker.auth import load_config
     from docker.errors import DockerException
 
@@ -108,9 +90,6 @@ def docker_login(registry: str) -> Credentials | None:
     if not found or not found.get("username"):
         return None
     return Credentials(found["username"], found.get("password", ""))
-
-
-# --- client -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,16 +108,14 @@ class StoredImage:
 
     @property
     def size(self) -> int:
-        """What a pull by somebody who has none of it transfers."""
+        """What a pull without any cached layer transfers."""
         return sum(self.layers)
 
 
 class RegistryClient:
-    """One registry, asked as one user.
+    """One registry, used as one user or, without credentials, anonymously.
 
-    Args:
-        host: with a port where it has one.
-        credentials: None for what everybody may read.
+    Every method gives None or nothing for an image that the user may not see.
     """
 
     def __init__(self, host: str, credentials: Credentials | None) -> None:
@@ -150,26 +127,12 @@ class RegistryClient:
         )
 
     def digest(self, repository: str, version: str) -> str | None:
-        """The digest of a tag's manifest, or a digest that is there.
-
-        Returns:
-            None where there is none that this user may see.
-
-        Raises:
-            ImageError: the registry refuses, or does not answer.
-        """
+        """The digest of a tag's manifest, or a digest that exists."""
         response = self._ask("HEAD", repository, f"manifests/{version}")
         return response.headers.get(_DIGEST_HEADER) if response is not None else None
 
     def image(self, repository: str, version: str) -> StoredImage | None:
-        """What the registry holds of an image for one platform.
-
-        Returns:
-            None where it holds none that this user may see.
-
-        Raises:
-            ImageError: the registry refuses, or does not answer.
-        """
+        """What the registry holds of an image for one platform."""
         response = self._ask("GET", repository, f"manifests/{version}")
         if response is None:
             return None
@@ -181,18 +144,10 @@ class RegistryClient:
         )
 
     def layer_sizes(self, repository: str, version: str, platform: str) -> tuple[int, ...]:
-        """The compressed size of each layer, lowest first, also for images of several platforms.
+        """The compressed size of each layer, lowest first.
 
-        Args:
-            repository: the path in the registry.
-            version: a tag or a digest.
-            platform: such as `linux/amd64`; chooses from a list of manifests.
-
-        Returns:
-            Nothing where there is no such image that this user may see.
-
-        Raises:
-            ImageError: the registry refuses, or does not answer.
+        `version` is a tag or a digest; `platform`, such as `linux/amd64`, chooses from a list of
+        manifests.
         """
         response = self._ask("GET", repository, f"manifests/{version}")
         manifest: dict[str, Any] = response.json() if response is not None else {}
@@ -203,13 +158,9 @@ class RegistryClient:
         return tuple(int(layer["size"]) for layer in manifest.get("layers", ()))
 
     def labels(self, repository: str, image: StoredImage) -> dict[str, str]:
-        """What an image says of itself (OCI image specification, config.md, `config.Labels`).
+        """An image's labels (OCI image specification, config.md, `config.Labels`).
 
-        Returns:
-            Nothing for an image of several platforms, or one whose configuration is gone.
-
-        Raises:
-            ImageError: the registry refuses, or does not answer.
+        None for an image of several platforms, or without its configuration.
         """
         if not image.configuration:
             return {}
@@ -235,33 +186,30 @@ class RegistryClient:
         return response
 
     def _may_not_see(self, response: Response) -> bool:
-        """Whether a login that was accepted has no right here.
+        """Whether an accepted login has no right here.
 
-        Registries with tokens say so of repositories that do not exist as well (distribution,
+        Registries with tokens answer the same for repositories that do not exist (distribution,
         docs/spec/auth/token.md: `insufficient_scope`).
         """
         refused = response.status_code in (401, 403)
         return refused and self._authorization.startswith(_BEARER)
 
     def _authorized(self, session: Session, method: str, url: str) -> Response:
-        """Asks, and where a challenge comes answers it and asks again."""
+        """Sends a request, and once more after answering a challenge."""
 
-        def ask() -> Response:
-            # A function for `auth`, so that no entry of ~/.netrc takes its place.
+        def send() -> Response:
+            # A function for `auth`, so that no entry of ~/.netrc is used instead.
+            accepted = {"Accept": _ACCEPTED}
             return session.request(
-                method,
-                url,
-                headers={"Accept": _ACCEPTED},
-                auth=self._authorize,
-                timeout=_TIMEOUT_S,
+                method, url, headers=accepted, auth=self._authorize, timeout=_TIMEOUT_S
             )
 
-        response = ask()
+        response = send()
         if response.status_code != 401:
             return response
         challenge = response.headers.get("WWW-Authenticate", "")
         self._authorization = self._answer(session, challenge)
-        return ask()
+        return send()
 
     def _authorize(self, request: Any) -> Any:
         if self._authorization:
@@ -276,10 +224,10 @@ class RegistryClient:
         fields = dict(_PARAMETER.findall(rest))
         if scheme.lower() != "bearer" or "realm" not in fields:
             return ""
-        asked = {name: fields[name] for name in ("service", "scope") if name in fields}
+        query = {name: fields[name] for name in ("service", "scope") if name in fields}
         self._authorization = self._basic()
         answer = session.get(
-            fields["realm"], params=asked, auth=self._authorize, timeout=_TIMEOUT_S
+            fields["realm"], params=query, auth=self._authorize, timeout=_TIMEOUT_S
         )
         if not answer.ok:
             raise explain(self._host, f"status {answer.status_code} {answer.text[:300]}")
@@ -298,14 +246,11 @@ class RegistryClient:
         return f"{'http' if is_loopback(self._host) else 'https'}://{self._host}"
 
 
-# --- a registry by its host, logged in to by `docker login` -----------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class HostRegistry:
     """A registry by its host, which makes repositories with the first push.
 
-    It is door and place in one, since it runs or does not without our doing.
+    It is its own provider, since it is never started here.
     """
 
     settings: RegistrySettings
@@ -316,10 +261,10 @@ class HostRegistry:
         return self.settings.host or ""
 
     def is_available(self) -> bool:
-        """Always: it is not ours to start."""
+        """Always: it is not started here."""
         return True
 
-    def open(self) -> HostRegistry:
+    def connect(self) -> HostRegistry:
         """Itself."""
         return self
 
@@ -329,7 +274,7 @@ class HostRegistry:
         return "/".join(part for part in parts if part)
 
     def credentials(self, repository: str) -> Credentials | None:
-        """The token of the environment, or what `docker login` left."""
+        """The token of the environment, or the login of Docker's configuration."""
         token = os.environ.get("OCIR_AUTH_TOKEN")
         user = os.environ.get("OCIR_USERNAME") or self.settings.username
         return Credentials(user, token) if token and user else docker_login(self.host)

@@ -1,4 +1,4 @@
-"""Which image stage a profile's settings ask for, and the two that build no image."""
+"""The image stage that a profile selects, and the two stages that build no image."""
 
 from __future__ import annotations
 
@@ -14,30 +14,26 @@ from falconry.errors import FalconryError, ImageError, SettingsError
 from falconry.image.output import ImageKind, ImageOutput, choose
 from falconry.image.process_image import is_prepared, prepare_process_image
 from falconry.image.registry import RegistryClient, RegistryProvider, docker_login
-from falconry.image.server_images import server_files
+from falconry.image.server_images import certificate_bundle, server_files, server_image
+from falconry.image.stage import ContainerImageStage
 from falconry.pipeline import Report, Stage, Workspace
 from falconry.settings import Settings
 
 _PROCESS_IMAGE = "process-image"
 
 
-# --- an image of the user's own, pinned by its digest -----------------------------------------
-
-
 class GivenImageStage(Stage):
     """An image of the user's own: looked up in its registry and pinned, never built.
 
-    Args:
-        reference: its name with a tag or a digest.
-        door: to the registry whose login is used where the image is there.
+    The provider's registry gives the login where the image is there.
     """
 
     name = "image"
     version = 1
 
-    def __init__(self, reference: str, door: RegistryProvider) -> None:
+    def __init__(self, reference: str, provider: RegistryProvider) -> None:
         self._reference = ImageReference.parse(reference)
-        self._door = door
+        self._provider = provider
 
     @override
     def inputs(self) -> Mapping[str, str]:
@@ -66,9 +62,9 @@ class GivenImageStage(Stage):
 
     def _look_up(self) -> ImageOutput | None:
         wanted = self._reference
-        place = self._door.open()
-        ours = place.host == wanted.host()
-        login = place.credentials(wanted.repository) if ours else docker_login(wanted.host())
+        registry = self._provider.connect()
+        ours = registry.host == wanted.host()
+        login = registry.credentials(wanted.repository) if ours else docker_login(wanted.host())
         client = RegistryClient(wanted.host(), login)
         stored = client.image(wanted.repository, wanted.version)
         if stored is None:
@@ -85,16 +81,13 @@ class GivenImageStage(Stage):
         )
 
 
-# --- a process image, where there is no Docker engine -----------------------------------------
-
-
 class ProcessImageStage(Stage):
-    """The process image, the stand-in for a container image: a launcher for the wheel's server.
+    """The process image: a launcher for the wheel's server in place of a container image.
 
     Args:
-        reference: the name by which deployments ask the emulator for it.
-        directory: where it stands.
-        why: what this machine lacks for containers; empty where a process image was asked for.
+        reference: its name in the emulator's deployments.
+        directory: of the process image.
+        why: what this machine lacks for containers; empty where a process image was requested.
     """
 
     name = "image"
@@ -128,43 +121,23 @@ class ProcessImageStage(Stage):
         return ImageOutput(
             path=self._directory,
             digest=f"sha256:{key}",
-            summary=f"process image, a stand-in for a container{why}",
+            summary=f"process image, in place of a container{why}",
             reference=self._reference,
             kind="process",
         )
 
 
-# --- selection --------------------------------------------------------------------------------
-
-
-def image_stage(settings: Settings, workspace: Workspace, door: RegistryProvider) -> Stage:
-    """The stage that brings about the image which deployments run.
-
-    Args:
-        settings: the profile.
-        workspace: where to work.
-        door: to the registry.
-
-    Raises:
-        SettingsError: settings that exclude each other, or one that is missing.
-    """
-    # Each kind is imported where it is chosen: none needs the others' registry, parts and bases.
+def image_stage(settings: Settings, workspace: Workspace, provider: RegistryProvider) -> Stage:
+    """The stage for the image that deployments run."""
     wanted = settings.image
     if wanted.reference:
-        from falconry.image.select import GivenImageStage
-
-        return GivenImageStage(wanted.reference, door)
+        return GivenImageStage(wanted.reference, provider)
     may_choose = settings.cloud.emulator and not wanted.compose
     choice = choose(wanted) if may_choose else ImageKind("container")
     if choice.kind == "process":
-        from falconry.image.select import ProcessImageStage
-
         if wanted.process_image is None:
             raise SettingsError("a process image needs a name", where="image.process_image")
         directory = workspace.build / _PROCESS_IMAGE
         return ProcessImageStage(wanted.process_image, directory, choice.reason)
-    from falconry.image.server_images import certificate_bundle, server_image
-    from falconry.image.stage import ContainerImageStage
-
     bundle = certificate_bundle(wanted.ca_bundle)
-    return ContainerImageStage(server_image(settings), door, workspace, bundle)
+    return ContainerImageStage(server_image(settings), provider, workspace, bundle)

@@ -22,15 +22,16 @@ if TYPE_CHECKING:
     from falconry.engine.toolchain import Toolchain
 
 _ANNOTATION = "org.opencontainers.image"
-# Where this machine's own pip and requests are told of a private authority; a build's pip meets
-# the same network.
+# Where this machine's own pip and requests find a private authority; a build's pip uses the same
+# network.
 _VARIABLES = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 KEY_LABEL = "io.falconry.key"
 _DOCKERFILE = "Dockerfile"
 _CERTIFICATE = "certificates/ca.crt"
 _LOCK = "requirements.lock"
-_TITLE = "org.opencontainers.image.title"
-_LICENSES = "org.opencontainers.image.licenses"
+TITLE_LABEL = f"{_ANNOTATION}.title"
+VERSION_LABEL = f"{_ANNOTATION}.version"
+LICENSES_LABEL = f"{_ANNOTATION}.licenses"
 # Of the nvidia-pytriton wheel; its tritonserver is Triton's release 24.10.
 _CPU_TRITON = "2.51.0"
 # Ours, and of the wheels: Triton and pytriton, OpenVINO, aiohttp and prometheus-client, numpy,
@@ -38,25 +39,20 @@ _CPU_TRITON = "2.51.0"
 _CPU_LICENSES = "Apache-2.0 AND BSD-3-Clause AND MIT AND PSF-2.0 AND MPL-2.0 AND BSD-2-Clause"
 
 _NVIDIA_LICENSES = "Apache-2.0 AND LicenseRef-NVIDIA-Deep-Learning-Container"
-
-
-# --- labels: the OCI image specification's annotations, and ours ------------------------------
+# A requirement with its continuation lines: `name==version \` and `--hash=…` (pip's format).
+_ROW = re.compile(r"^([a-z0-9._-]+)==[^\n]*(?:(?<=\\)\n[^\n]*)*\n", re.MULTILINE)
 
 
 def labels(source: ImageSource, key: str, bases: Mapping[str, str]) -> dict[str, str]:
-    """All labels of an image.
+    """All labels of an image: those of its source, its key, its base and this commit.
 
-    Args:
-        source: what it is built from; its own labels are among them.
-        key: the image stage's.
-        bases: the base images by argument, with digests where known; the last one is what the
-            image stands on.
+    `bases` are the base images by argument, with digests where known; the last is the image's own.
     """
     base = ImageReference.parse(list(bases.values())[-1])
     found = {
         **source.labels,
         KEY_LABEL: key,
-        f"{_ANNOTATION}.version": source.version,
+        VERSION_LABEL: source.version,
         f"{_ANNOTATION}.base.name": f"{base.name}:{base.tag or 'latest'}",
     }
     if base.digest:
@@ -74,7 +70,7 @@ def base_of(labels: Mapping[str, str]) -> ImageReference | None:
 
 
 def _revision() -> str | None:
-    """The commit that this is, marked where files differ from it; None outside of git."""
+    """This checkout's commit, marked where files differ from it; None outside of git."""
     try:
         result = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
@@ -88,20 +84,14 @@ def _revision() -> str | None:
     return result.stdout.strip() or None if result.returncode == 0 else None
 
 
-# --- certificates that downloads during a build trust -----------------------------------------
-
-
 def certificate_bundle(
     given: Path | None, environment: Mapping[str, str] = os.environ
 ) -> Path | None:
-    """The profile's bundle, or the one that this machine's environment names; None for neither."""
+    """The profile's bundle, or else the environment's; None for neither."""
     if given:
         return given.expanduser()
     named = [Path(environment[name]) for name in _VARIABLES if environment.get(name)]
     return next((path for path in named if path.is_file()), None)
-
-
-# --- what an image is built from --------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +100,10 @@ class ImageSource:
 
     Attributes:
         name: the last part of the repository's name, such as `triton-cpu`.
-        version: what the image's tags begin with.
-        dockerfile: the Dockerfile's text.
-        files: the build context beside it, by path.
+        version: the beginning of the image's tags.
+        files: the build context beside the Dockerfile, by path.
         bases: the images that it is built from, by the Dockerfile's argument for each.
-        labels: what the image says of itself, as far as that decides it.
+        labels: those that decide the image.
         directories: that the context has even when they are empty.
     """
 
@@ -127,7 +116,7 @@ class ImageSource:
     directories: tuple[str, ...] = field(default=("certificates",))
 
     def inputs(self) -> dict[str, str]:
-        """The ingredients of an image stage's key."""
+        """The inputs of an image stage's key."""
         return {
             "name": f"{self.name}:{self.version}",
             "Dockerfile": bytes_digest(self.dockerfile.encode()),
@@ -138,9 +127,6 @@ class ImageSource:
 
     def context(self, certificates: Path | None) -> bytes:
         """The build context as a tar archive, the same bytes for the same source.
-
-        Args:
-            certificates: a bundle for downloads during the build.
 
         Raises:
             OSError: the bundle cannot be read.
@@ -171,18 +157,11 @@ def server_files() -> dict[str, bytes]:
     return {f"server/{name}": (directory / name).read_bytes() for name in names}
 
 
-# --- server images ----------------------------------------------------------------------------
-
-
 def server_image(settings: Settings) -> ImageSource:
-    """The image of chosen backends if the profile names some, or else its builder's.
-
-    Raises:
-        SettingsError: a setting is missing that the image needs, or the toolchain cannot serve.
-    """
+    """The image of chosen backends if the profile names some, or else its builder's."""
     if settings.engine.builder == "openvino" and not settings.image.compose:
         return cpu_image(settings)
-    # A CPU image has nothing to do with NVIDIA's releases, and need not wait for their table.
+    # A CPU image needs no table of NVIDIA's releases.
     from falconry.engine.toolchain import load_toolchains
 
     toolchain = load_toolchains().row(settings.engine.toolchain)
@@ -192,11 +171,7 @@ def server_image(settings: Settings) -> ImageSource:
 
 
 def cpu_image(settings: Settings) -> ImageSource:
-    """Triton and the CPU engine on a plain Debian.
-
-    Raises:
-        SettingsError: no base is given.
-    """
+    """Triton and the CPU engine on a plain Debian."""
     base = settings.image.base
     if base is None:
         raise SettingsError(
@@ -211,8 +186,8 @@ def cpu_image(settings: Settings) -> ImageSource:
         files=_context_files("triton-cpu.packages"),
         bases={"BASE": base},
         labels={
-            _TITLE: "Falconry's Triton server for CPU engines",
-            _LICENSES: _CPU_LICENSES,
+            TITLE_LABEL: "Falconry's Triton server for CPU engines",
+            LICENSES_LABEL: _CPU_LICENSES,
             "io.falconry.tritonserver": _CPU_TRITON,
             "io.falconry.openvino": locked_version("openvino"),
         },
@@ -220,12 +195,7 @@ def cpu_image(settings: Settings) -> ImageSource:
 
 
 def trtllm_image(toolchain: Toolchain, image: str | None = None) -> ImageSource:
-    """NVIDIA's image of a release, with the front and the entrypoint.
-
-    Args:
-        toolchain: the release.
-        image: an image of the user's in place of the release's.
-    """
+    """NVIDIA's image of a release, or the user's in its place, with front and entrypoint."""
     return ImageSource(
         name="triton-trtllm",
         version=toolchain.release,
@@ -233,8 +203,8 @@ def trtllm_image(toolchain: Toolchain, image: str | None = None) -> ImageSource:
         files=_context_files("triton-trtllm.packages"),
         bases={"BASE": image or toolchain.reference},
         labels={
-            _TITLE: "Falconry's Triton server for TensorRT-LLM engines",
-            _LICENSES: _NVIDIA_LICENSES,
+            TITLE_LABEL: "Falconry's Triton server for TensorRT-LLM engines",
+            LICENSES_LABEL: _NVIDIA_LICENSES,
             "io.falconry.toolchain": toolchain.release,
             "io.falconry.tensorrt-llm": toolchain.tensorrt_llm,
             "io.falconry.tensorrt": toolchain.tensorrt,
@@ -247,13 +217,7 @@ def trtllm_image(toolchain: Toolchain, image: str | None = None) -> ImageSource:
 def composed_image(composition: str, toolchain: Toolchain, settings: ImageSettings) -> ImageSource:
     """Triton with chosen backends, for models that are not language models.
 
-    Args:
-        composition: `backends=... repoagents=... caches=...`.
-        toolchain: the release.
-        settings: may name images in place of the release's.
-
-    Raises:
-        SettingsError: the release has no such parts, or they cannot be composed.
+    The settings may name images in place of the release's.
     """
     from falconry.image.compose import (
         BaseImages,
@@ -277,8 +241,8 @@ def composed_image(composition: str, toolchain: Toolchain, settings: ImageSettin
         files=_context_files("triton-trtllm.packages"),
         bases={"FULL": images.full, "MINIMUM": images.minimum},
         labels={
-            _TITLE: f"Triton with {', '.join(wanted.backends)}, composed by Falconry",
-            _LICENSES: _NVIDIA_LICENSES,
+            TITLE_LABEL: f"Triton with {', '.join(wanted.backends)}, composed by Falconry",
+            LICENSES_LABEL: _NVIDIA_LICENSES,
             "io.falconry.toolchain": toolchain.release,
             "io.falconry.backends": ",".join(wanted.backends),
         },
@@ -302,15 +266,7 @@ def _names(text: str) -> list[str]:
 
 
 def locked_rows(lock: str, names: list[str]) -> str:
-    """The rows of a lock file for some packages, with their digests.
-
-    Args:
-        lock: the text of requirements.lock.
-        names: of packages.
-
-    Raises:
-        SettingsError: the lock has no row for a name.
-    """
+    """The rows of a lock file for some packages, with their digests."""
     rows = {found[1]: found[0] for found in _ROW.finditer(lock)}
     missing = sorted(set(names) - set(rows))
     if missing:
@@ -318,10 +274,6 @@ def locked_rows(lock: str, names: list[str]) -> str:
             f"has no row for {', '.join(missing)}", where=_LOCK, remedy="run: make lock"
         )
     return "".join(rows[name] for name in names)
-
-
-# A requirement with its continuation lines: `name==version \` and `--hash=…` (pip's format).
-_ROW = re.compile(r"^([a-z0-9._-]+)==[^\n]*(?:(?<=\\)\n[^\n]*)*\n", re.MULTILINE)
 
 
 def locked_version(name: str) -> str:

@@ -4,5 +4,5 @@
 # at the artifact's root (Oracle: "Bring Your Own Container", mod-dep-byoc.htm).
 MODEL_REPOSITORY = "/opt/ds/model/deployed_model/model_repository"
 
-# What deployments ask: NVIDIA's name for the model that has the whole text in hand.
+# The model that deployments call: NVIDIA's name for the model that sees all of the text.
 FRONT_MODEL = "tensorrt_llm_bls"

@@ -42,24 +42,17 @@ _TOKENIZER_FILES = {
 _VERSION = "1"
 
 
-# --- tensor names of the ensemble -------------------------------------------------------------
-
-
-def adapt_ensemble(ensemble: ModelConfig, engine_model: str, surface: BackendTensors) -> None:
+def adapt_ensemble(ensemble: ModelConfig, engine_model: str, tensors: BackendTensors) -> None:
     """Gives the ensemble the names of a release.
 
-    Clients of a release know its inputs by its names, so both sides of a renamed tensor change.
-
-    Args:
-        ensemble: changed in place.
-        engine_model: the name of the backend's model.
-        surface: what the release takes and gives.
+    It is changed in place: clients of a release know its inputs by the release's names, so both
+    sides of a renamed tensor change.
     """
     for tensor in ensemble.input:
-        tensor.name = surface.renamed.get(tensor.name, tensor.name)
+        tensor.name = tensors.renamed.get(tensor.name, tensor.name)
     steps = ensemble.ensemble_scheduling.step
     step = next(each for each in steps if each.model_name == engine_model)
-    _rename(step.input_map, surface.renamed)
+    _rename(step.input_map, tensors.renamed)
 
 
 def _rename(edges: Any, renamed: Mapping[str, str]) -> None:
@@ -69,15 +62,12 @@ def _rename(edges: Any, renamed: Mapping[str, str]) -> None:
             edges[new] = new
 
 
-# --- repository -------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class GpuServing:
     """A TensorRT-LLM engine and the backend that serves it."""
 
     engine: EngineConfig
-    surface: BackendTensors
+    tensors: BackendTensors
 
 
 def assemble(
@@ -89,16 +79,8 @@ def assemble(
 ) -> None:
     """Fills an empty directory with a model repository.
 
-    Args:
-        sources: the committed models, `model_repository/`.
-        engine: a verified engine directory; its files are hard-linked, so must not be changed.
-        output: the empty directory.
-        serving: the profile's choices.
-        gpu: for engines that NVIDIA's backend serves, in place of the committed CPU model.
-
-    Raises:
-        RepositoryError: a committed configuration does not parse.
-        OSError: the disk is full, or a file cannot be read.
+    `sources` are the committed models, with NVIDIA's backend in place of the CPU model for `gpu`.
+    The files of the engine, which is verified, are hard-linked and so must not be changed.
     """
     for model in sorted(path.name for path in sources.iterdir() if path.is_dir()):
         if gpu is None or model != ENGINE_MODEL:
@@ -109,8 +91,8 @@ def assemble(
         write_config(output / model / CONFIG_FILE, config)
     files = engine_files(engine)
     _link(engine, files, output / ENGINE_MODEL / _VERSION)
-    for model, wanted in _TOKENIZER_FILES.items():
-        _link(engine, set(wanted).intersection(files), output / model / _VERSION)
+    for model, needed in _TOKENIZER_FILES.items():
+        _link(engine, set(needed).intersection(files), output / model / _VERSION)
 
 
 def _configs(
@@ -128,9 +110,9 @@ def _configs(
     longest_prompt = limits.max_input_len
     if gpu is not None:
         configs[ENGINE_MODEL] = backend_config(
-            ENGINE_MODEL, gpu.engine, gpu.surface, serving.tensorrt_llm, decoupled=decoupled
+            ENGINE_MODEL, gpu.engine, gpu.tensors, serving.tensorrt_llm, decoupled=decoupled
         )
-        adapt_ensemble(configs[ENSEMBLE], ENGINE_MODEL, gpu.surface)
+        adapt_ensemble(configs[ENSEMBLE], ENGINE_MODEL, gpu.tensors)
         chunked = chunks_context(gpu.engine, serving.tensorrt_llm)
         longest_prompt = gpu.engine.longest_prompt(chunked)
     for model in _PROMPT_MODELS:
@@ -150,9 +132,9 @@ def _configs(
 
 
 def _engine_dialect(gpu: GpuServing | None) -> dict[str, str]:
-    """How the front model has to speak to the engine's model: its names, and what it knows more."""
-    names = {} if gpu is None else dict(gpu.surface.renamed)
-    # Of the CPU engine alone: see model_repository/tensorrt_llm/1/model.py.
+    """The engine model's tensor names and extra parameters, for the front model."""
+    names = {} if gpu is None else dict(gpu.tensors.renamed)
+    # Only the CPU engine has it: see model_repository/tensorrt_llm/1/model.py.
     parameters = {"all_tokens": True} if gpu is None else {}
     return {"engine_names": json.dumps(names), "engine_parameters": json.dumps(parameters)}
 

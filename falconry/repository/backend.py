@@ -24,9 +24,6 @@ BACKEND_TABLE = "engine/tensorrtllm_backend.toml"
 BACKEND = "tensorrtllm"
 
 
-# --- tensors and parameters -------------------------------------------------------------------
-
-
 class BackendTensor(Table):
     """A tensor of the backend's configuration.
 
@@ -71,12 +68,8 @@ class BackendTensors(Table):
     renamed: Mapping[str, str]
 
 
-def backend_surface(toolchain: Toolchain) -> BackendTensors:
-    """What the backend in a toolchain's image takes and gives.
-
-    Raises:
-        SettingsError: the file is not valid.
-    """
+def backend_tensors(toolchain: Toolchain) -> BackendTensors:
+    """What the backend in a toolchain's image takes and gives."""
     backend = _load(project_file(BACKEND_TABLE))
     renamed = backend.surfaces[toolchain.tensor_names].renamed
     inputs = (
@@ -104,26 +97,15 @@ def _load(path: Path) -> _File:
     return load_table(path, _File)
 
 
-# --- configuration ----------------------------------------------------------------------------
-
-
 def backend_config(
     name: str,
     engine: EngineConfig,
-    surface: BackendTensors,
+    tensors: BackendTensors,
     serving: TensorRtLlmServing,
     *,
     decoupled: bool,
 ) -> ModelConfig:
-    """The backend's configuration.
-
-    Args:
-        name: the model's name, that of its directory.
-        engine: what was built.
-        surface: what the release that serves it takes and gives.
-        serving: the profile's choices.
-        decoupled: whether a request may have many responses.
-    """
+    """The backend's configuration; `decoupled` allows a request many responses."""
     config = model_config_pb2.ModelConfig(
         name=name, backend=BACKEND, max_batch_size=engine.limits.max_batch_size
     )
@@ -133,16 +115,16 @@ def backend_config(
     batching.max_queue_delay_microseconds = serving.max_queue_delay_microseconds
     # The executor takes its own queue's limit from here, too.
     batching.default_queue_policy.max_queue_size = serving.max_queue_size
-    _add(config.input, surface.inputs)
-    _add(config.output, surface.outputs)
+    _add(config.input, tensors.inputs)
+    _add(config.output, tensors.outputs)
     # The executor owns the GPUs; Triton only hands requests over.
     config.instance_group.add(count=1, kind=model_config_pb2.ModelInstanceGroup.KIND_CPU)
-    set_parameters(config, {**surface.parameters, **_parameters(name, engine, serving)})
+    set_parameters(config, {**tensors.parameters, **_parameters(name, engine, serving)})
     return config
 
 
 def chunks_context(engine: EngineConfig, serving: TensorRtLlmServing) -> bool:
-    """Whether long prompts are computed in several steps, between which other requests go on.
+    """Whether long prompts are computed in steps, between which other requests proceed.
 
     Only engines with paged context attention can; reuse of cached beginnings needs it as well.
     """

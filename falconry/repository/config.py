@@ -47,7 +47,7 @@ def write_config(path: Path, config: ModelConfig) -> None:
 
 
 def type_name(config_tensor: Any) -> str:
-    """A tensor's data type as it stands in a configuration: `TYPE_INT32`."""
+    """A tensor's data type as configurations spell it: `TYPE_INT32`."""
     return str(model_config_pb2.DataType.Name(config_tensor.data_type))
 
 
@@ -57,14 +57,8 @@ def set_parameters(config: ModelConfig, parameters: Mapping[str, object]) -> Non
         config.parameters[name].string_value = str(value)
 
 
-# --- what Triton would fail on at its start ---------------------------------------------------
-
-
 def verify_repository(directory: Path) -> Mapping[str, ModelConfig]:
     """Checks every configuration and every edge of every ensemble.
-
-    Returns:
-        The configurations by model name.
 
     Raises:
         RepositoryError: the first thing that Triton would refuse.
@@ -85,68 +79,68 @@ def verify_repository(directory: Path) -> Mapping[str, ModelConfig]:
 
 
 def _verify_model(directory: Path, config: ModelConfig) -> None:
-    place = directory / CONFIG_FILE
+    path = directory / CONFIG_FILE
     if config.name != directory.name:
-        raise RepositoryError(f"names its model '{config.name}'", where=place)
-    versions = [path for path in directory.iterdir() if path.is_dir() and path.name.isdecimal()]
+        raise RepositoryError(f"names its model '{config.name}'", where=path)
+    versions = [each for each in directory.iterdir() if each.is_dir() and each.name.isdecimal()]
     if not versions:
         raise RepositoryError("has no version directory", where=directory)
     for tensors in (config.input, config.output):
         names = [tensor.name for tensor in tensors]
         if twice := {name for name in names if names.count(name) > 1}:
-            raise RepositoryError(f"declares a tensor twice: {', '.join(twice)}", where=place)
+            raise RepositoryError(f"declares a tensor twice: {', '.join(twice)}", where=path)
     if config.backend == "python":
         for version in versions:
             if not (version / "model.py").is_file():
                 raise RepositoryError("has no model.py", where=version)
 
 
-def _verify_ensemble(place: Path, ensemble: ModelConfig, models: Mapping[str, Any]) -> None:
+def _verify_ensemble(path: Path, ensemble: ModelConfig, models: Mapping[str, Any]) -> None:
     """Follows the tensors through the steps: each made once, each edge of one type."""
     types = {tensor.name: type_name(tensor) for tensor in ensemble.input}
     for step in ensemble.ensemble_scheduling.step:
         if step.model_name not in models:
-            raise RepositoryError(f"has a step of unknown model '{step.model_name}'", where=place)
-        for name, made in _outputs(place, step, models[step.model_name]):
+            raise RepositoryError(f"has a step of unknown model '{step.model_name}'", where=path)
+        for name, made in _outputs(path, step, models[step.model_name]):
             if name in types:
-                raise RepositoryError(f"tensor '{name}' is made twice", where=place)
+                raise RepositoryError(f"tensor '{name}' is made twice", where=path)
             types[name] = made
     for step in ensemble.ensemble_scheduling.step:
-        _verify_inputs(place, step, models[step.model_name], types)
+        _verify_inputs(path, step, models[step.model_name], types)
         if models[step.model_name].max_batch_size < ensemble.max_batch_size:
             raise RepositoryError(
                 f"its max_batch_size is larger than that of its step '{step.model_name}'",
-                where=place,
+                where=path,
             )
     for tensor in ensemble.output:
-        _same_type(place, tensor.name, types.get(tensor.name), type_name(tensor), "the output")
+        _same_type(path, tensor.name, types.get(tensor.name), type_name(tensor), "the output")
 
 
-def _outputs(place: Path, step: Any, model: ModelConfig) -> list[tuple[str, str]]:
+def _outputs(path: Path, step: Any, model: ModelConfig) -> list[tuple[str, str]]:
     """The ensemble tensors that a step makes, with their types."""
     own = {tensor.name: type_name(tensor) for tensor in model.output}
     for key in step.output_map:
         if key not in own:
-            raise RepositoryError(f"'{step.model_name}' has no output '{key}'", where=place)
+            raise RepositoryError(f"'{step.model_name}' has no output '{key}'", where=path)
     return [(name, own[key]) for key, name in step.output_map.items()]
 
 
-def _verify_inputs(place: Path, step: Any, model: ModelConfig, types: Mapping[str, str]) -> None:
+def _verify_inputs(path: Path, step: Any, model: ModelConfig, types: Mapping[str, str]) -> None:
     own = {tensor.name: tensor for tensor in model.input}
     for key, name in step.input_map.items():
         if key not in own:
-            raise RepositoryError(f"'{step.model_name}' has no input '{key}'", where=place)
+            raise RepositoryError(f"'{step.model_name}' has no input '{key}'", where=path)
         reader = f"input '{key}' of '{step.model_name}'"
-        _same_type(place, name, types.get(name), type_name(own[key]), reader)
+        _same_type(path, name, types.get(name), type_name(own[key]), reader)
     for key, tensor in own.items():
         if not tensor.optional and key not in step.input_map:
             raise RepositoryError(
-                f"input '{key}' of '{step.model_name}' is required and not mapped", where=place
+                f"input '{key}' of '{step.model_name}' is required and not mapped", where=path
             )
 
 
-def _same_type(place: Path, name: str, made: str | None, wanted: str, reader: str) -> None:
+def _same_type(path: Path, name: str, made: str | None, wanted: str, reader: str) -> None:
     if made is None:
-        raise RepositoryError(f"nothing makes tensor '{name}'", where=place)
+        raise RepositoryError(f"nothing makes tensor '{name}'", where=path)
     if made != wanted:
-        raise RepositoryError(f"tensor '{name}' is {made}, but {reader} is {wanted}", where=place)
+        raise RepositoryError(f"tensor '{name}' is {made}, but {reader} is {wanted}", where=path)

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from falconry.data_files import project_file
 from falconry.digests import tree_files, value_digest
-from falconry.engine.manifest import GpuEngine, Manifest, read_manifest
+from falconry.engine.manifest import EngineLimits, GpuEngine, Manifest, read_manifest
 from falconry.pipeline import FileStage, Output, Report, Workspace
 from falconry.settings import Settings
 
@@ -22,15 +22,7 @@ if TYPE_CHECKING:
 
 
 class RepositoryStage(FileStage):
-    """Assembles and verifies the repository.
-
-    Args:
-        sources: the committed models.
-        engine: the engine stage's output.
-        settings: the profile: how the server is asked, and for GPU engines the toolchain and the
-            shape that they are served with.
-        workspace: where to work.
-    """
+    """Assembles and verifies the repository."""
 
     name = "repository"
     version = 2
@@ -68,11 +60,11 @@ class RepositoryStage(FileStage):
     def details(self, key: str) -> Sequence[str]:
         if not self._for_gpus:
             return ()
-        from falconry.repository.backend import backend_surface
+        from falconry.repository.backend import backend_tensors
 
         row, serving = self._toolchain, self._settings.serving.tensorrt_llm
-        surface = backend_surface(row)
-        names = ", ".join(surface.renamed.get(name, name) for name in ("seed", "min_tokens"))
+        tensors = backend_tensors(row)
+        names = ", ".join(tensors.renamed.get(name, name) for name in ("seed", "min_tokens"))
         return (
             f"backend  tensorrtllm of TensorRT-LLM {row.tensorrt_llm} on "
             f"{self._settings.deployment.shape}, with {names}",
@@ -114,21 +106,15 @@ class RepositoryStage(FileStage):
         return load_toolchains().row(self._settings.engine.toolchain)
 
     def _gpu_serving(self, manifest: Manifest, gpu: GpuEngine) -> GpuServing:
-        """What serves the engine, once it is known that it would.
-
-        Raises:
-            EngineError: it would not run in the toolchain's image on the shape.
-            RepositoryError: it is not what its papers say.
-        """
-        from falconry.engine.manifest import EngineLimits
+        """The engine's backend, after checking that the image and the shape can run it."""
         from falconry.engine.tensorrt_llm.compatibility import check_engine, check_papers
         from falconry.engine.tensorrt_llm.engine_config import EngineConfig
         from falconry.oci_facts import gpu_shape
         from falconry.repository.assemble import GpuServing
-        from falconry.repository.backend import backend_surface
+        from falconry.repository.backend import backend_tensors
 
-        surface = backend_surface(self._toolchain)
+        tensors = backend_tensors(self._toolchain)
         check_engine(manifest, self._toolchain, gpu_shape(self._settings.deployment.shape))
         built = EngineConfig.read(self._engine.path)
         check_papers(built, EngineLimits.read(self._engine.path), gpu)
-        return GpuServing(built, surface)
+        return GpuServing(built, tensors)

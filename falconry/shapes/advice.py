@@ -1,16 +1,21 @@
-"""Shapes for the engine that a profile asks for, ranked, and their table."""
+"""Ranked shapes for a profile's engine, and their table."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from falconry.checkpoint.reader import read_checkpoint
+from falconry.checkpoint.source import CheckpointSource
 from falconry.engine.manifest import GpuEngine
-from falconry.engine.spec import GIB
+from falconry.engine.spec import GIB, check, engine_spec, load_recipe
+from falconry.engine.tensorrt_llm.recipe import load_gpu_recipe
+from falconry.engine.tensorrt_llm.spec import GpuEngineSpec, chosen_source, model_facts
+from falconry.engine.toolchain import load_toolchains
 from falconry.errors import CheckpointError
 from falconry.oci_facts import find_shape, load_cpu_shapes, load_shapes
 from falconry.settings import Settings
-from falconry.shapes.candidates import Candidate, ranked
+from falconry.shapes.candidates import Candidate, cpu_candidates, gpu_candidates, ranked
 from falconry.shapes.prices import Prices
 
 _NOT_HERE = "name a checkpoint that is here: CHECKPOINT=/path/to/falcon"
@@ -21,12 +26,12 @@ class Advice:
     """Shapes, the best first.
 
     Attributes:
-        engine: a line on what is to be served.
-        concurrency: longest requests at a time, as asked for.
+        engine: a line about the engine.
+        concurrency: longest requests at a time, as requested.
         request_tokens: of a longest request, prompt and answer together.
         candidates: all shapes, those that hold the engine first.
         currency: of the prices; None without prices.
-        estimated: what of the numbers is estimated.
+        estimated: the numbers that are estimated.
     """
 
     engine: str
@@ -54,17 +59,10 @@ def advise(
     prices: Prices | None = None,
     built: GpuEngine | None = None,
 ) -> Advice:
-    """Ranks all shapes for a profile's engine. Nothing is fetched and nothing is asked.
+    """Ranks all shapes for a profile's engine, without using the network.
 
-    Args:
-        settings: the profile.
-        concurrency: longest requests that shall be answered at a time.
-        prices: where they are known.
-        built: the profile's engine for GPUs, where it stands already.
-
-    Raises:
-        SettingsError: the recipe, the toolchain or the concurrency makes no sense.
-        CheckpointError: nothing is known of the checkpoint, or it is damaged.
+    `concurrency` is the number of longest requests at a time, `built` the profile's engine for
+    GPUs, if it exists already.
     """
     if settings.engine.builder == "tensorrt_llm":
         return _for_gpus(settings, concurrency, prices, built)
@@ -74,11 +72,6 @@ def advise(
 def _for_gpus(
     settings: Settings, concurrency: int, prices: Prices | None, built: GpuEngine | None
 ) -> Advice:
-    from falconry.engine.tensorrt_llm.recipe import load_gpu_recipe
-    from falconry.engine.tensorrt_llm.spec import GpuEngineSpec, chosen_source, model_facts
-    from falconry.engine.toolchain import load_toolchains
-    from falconry.shapes.candidates import gpu_candidates
-
     recipe = load_gpu_recipe(settings.recipe)
     source = chosen_source(settings.checkpoint, recipe.model)
     facts = model_facts(source, recipe.model)
@@ -98,11 +91,6 @@ def _for_gpus(
 
 
 def _for_cpus(settings: Settings, concurrency: int, prices: Prices | None) -> Advice:
-    from falconry.checkpoint.reader import read_checkpoint
-    from falconry.checkpoint.source import CheckpointSource
-    from falconry.engine.spec import check, engine_spec, load_recipe
-    from falconry.shapes.candidates import cpu_candidates
-
     recipe = load_recipe(settings.recipe)
     if settings.checkpoint is None:
         raise CheckpointError("no checkpoint is named", remedy=_NOT_HERE)
@@ -126,15 +114,12 @@ def _for_cpus(settings: Settings, concurrency: int, prices: Prices | None) -> Ad
     )
 
 
-# --- table ------------------------------------------------------------------------------------
-
-
 def table(advice: Advice) -> str:
     """The shapes that hold the engine, the best first; then why the others do not."""
     requests = "longest request" if advice.concurrency == 1 else "longest requests"
     fitting = [each for each in advice.candidates if each.fits]
     lines = [
-        f"{advice.engine}",
+        advice.engine,
         f"{advice.concurrency} {requests} of {advice.request_tokens:,} tokens at a time",
         "",
     ]

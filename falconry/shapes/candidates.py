@@ -26,18 +26,17 @@ _SPLITS = (1, 2, 4, 8)
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A shape beside an engine; memory in bytes, of a GPU or, without GPUs, of the machine.
+    """A shape for an engine; memory in bytes, of a GPU or, without GPUs, of the machine.
 
     Attributes:
         gpus: how many the shape has; 0 for none.
         gpus_used: how many of them the engine takes.
         gpu: their name; empty for none.
         sm: their architecture; None for none.
-        ocpus, memory_gib: the size to ask for of a shape without GPUs.
-        needed: by the engine and the requests that are asked for; estimated.
-        usable: what there is.
+        ocpus, memory_gib: the size to request of a shape without GPUs.
+        needed: by the engine and the planned requests; estimated.
         at_a_time: longest requests that can be answered at a time.
-        engine: whether the engine that stands runs there.
+        engine: whether the engine that exists runs there.
         price_hour: of an instance; None where it is not known.
         problems: what keeps the engine from running there, as clauses.
         remedy: what would make it run there.
@@ -93,7 +92,7 @@ class Candidate:
 def ranked(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
     """Those that fit first; then by price where it is known, and by memory, the least first.
 
-    Memory stands for the price where none is known: larger shapes cost more.
+    Memory replaces an unknown price: larger shapes cost more.
     """
 
     def order(candidate: Candidate) -> tuple[bool, float, float]:
@@ -104,9 +103,6 @@ def ranked(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
     return tuple(sorted(candidates, key=order))
 
 
-# --- shapes without GPUs, for an OpenVINO engine ----------------------------------------------
-
-
 def cpu_candidates(
     spec: EngineSpec,
     shapes: Iterable[CpuShape],
@@ -114,17 +110,14 @@ def cpu_candidates(
     ocpus: float,
     prices: Prices | None = None,
 ) -> list[Candidate]:
-    """Every shape beside the engine, flexible ones in the least size that holds it.
+    """Every shape for the engine, flexible ones in the least size that holds it.
 
     Args:
         spec: of the engine.
-        shapes: to look at.
-        concurrency: longest requests that shall be answered at a time.
-        ocpus: at least as many as these.
+        shapes: the shapes to consider.
+        concurrency: longest requests at a time.
+        ocpus: the least number of OCPUs.
         prices: where they are known.
-
-    Raises:
-        SettingsError: more requests are asked for than the recipe's engine or cache takes.
     """
     memory = estimate_cpu(spec)
     most = min(spec.limits.max_batch_size, memory.longest_requests)
@@ -165,7 +158,7 @@ def _cpu_candidate(
 
 
 def _size(shape: CpuShape, ocpus: float, needed: int) -> tuple[float, float]:
-    """OCPUs and GiB to ask for."""
+    """OCPUs and GiB to request."""
     if not shape.flexible:
         return shape.ocpus, shape.memory_gib
     wanted, limits = math.ceil(needed / GIB), load_limits().compute
@@ -177,10 +170,7 @@ def _cpu_problems(shape: CpuShape, ocpus: float, needed: int, usable: int) -> It
     if needed > usable:
         yield f"{needed / GIB:.1f} GiB are needed, and {shape.name} has {usable / GIB:.0f}"
     if ocpus > shape.ocpus:
-        yield f"{ocpus:g} OCPUs are asked for, and {shape.name} has {shape.ocpus}"
-
-
-# --- GPU shapes, for a TensorRT-LLM engine before or after its build --------------------------
+        yield f"{ocpus:g} OCPUs are requested, and {shape.name} has {shape.ocpus}"
 
 
 def gpu_candidates(
@@ -190,17 +180,9 @@ def gpu_candidates(
     built: GpuEngine | None = None,
     prices: Prices | None = None,
 ) -> list[Candidate]:
-    """Every shape beside the engine.
+    """Every shape for the engine; `concurrency` is the number of longest requests at a time.
 
-    Args:
-        spec: of the engine, for whatever shape.
-        shapes: to look at.
-        concurrency: longest requests that shall be answered at a time.
-        built: the engine, where it stands already.
-        prices: where they are known.
-
-    Raises:
-        SettingsError: more requests are asked for than the recipe's engine takes.
+    The spec may be for any shape; `built` is the engine, if it exists already.
     """
     limits = spec.recipe.limits
     if concurrency > limits.max_batch_size:

@@ -1,8 +1,8 @@
-"""A price table: a TOML file of the user's, for Oracle's prices change and differ by contract.
+"""A price table: the user's TOML file, since Oracle's prices change and differ by contract.
 
 currency = "USD"
 source = "price list of 2026-11"
-[shape_hour]                    # of a whole shape; wins over the others
+[shape_hour]                    # of a complete shape; wins over the others
 "BM.GPU.H100.8" = 80.0
 [gpu_hour]                      # of a GPU, by the GPU's name or a shape's
 "NVIDIA A10" = 2.0
@@ -32,7 +32,7 @@ class Prices(Table, strict=False):
 
     Attributes:
         source: where they come from, for people.
-        shape_hour: of whole shapes.
+        shape_hour: of complete shapes.
         gpu_hour: of a GPU, by its name or its shape's.
         ocpu_hour, gib_hour: of flexible shapes.
     """
@@ -45,28 +45,24 @@ class Prices(Table, strict=False):
     gib_hour: Mapping[str, _Price] = {}
 
     def of_gpus(self, shape: GpuShape) -> float | None:
-        """A GPU shape's price an hour, if it can be told."""
-        whole = self.shape_hour.get(shape.name)
-        if whole is not None:
-            return whole
+        """A GPU shape's price an hour, if it is known."""
+        price = self.shape_hour.get(shape.name)
+        if price is not None:
+            return price
         each = self.gpu_hour.get(shape.name, self.gpu_hour.get(shape.gpu))
         return None if each is None else each * shape.gpus
 
     def of_cpus(self, shape: CpuShape, ocpus: float, memory_gib: float) -> float | None:
-        """A CPU shape's price an hour, if it can be told."""
-        whole = self.shape_hour.get(shape.name)
-        if whole is not None or not shape.flexible:
-            return whole
+        """A CPU shape's price an hour, if it is known."""
+        price = self.shape_hour.get(shape.name)
+        if price is not None or not shape.flexible:
+            return price
         ocpu, gib = self.ocpu_hour.get(shape.name), self.gib_hour.get(shape.name)
         return None if ocpu is None or gib is None else ocpu * ocpus + gib * memory_gib
 
 
 def read_prices(path: Path) -> Prices:
-    """A price table.
-
-    Raises:
-        SettingsError: it cannot be read, is not valid, or prices a shape or GPU that is not known.
-    """
+    """A price table."""
     prices = load_table(path, Prices)
     gpus = load_shapes()
     cpus = {shape.name for shape in load_cpu_shapes()}
@@ -81,6 +77,6 @@ def read_prices(path: Path) -> Prices:
         raise SettingsError(
             f"prices what is not in engine/shapes.toml: {', '.join(sorted(unknown))}",
             where=path,
-            remedy="spell names as they stand there",
+            remedy="spell names as they are spelled there",
         )
     return prices

@@ -1,7 +1,7 @@
-"""Keeps OpenVINO from telling its makers, over the network, that it is being used.
+"""Keeps OpenVINO from sending telemetry.
 
-Importing openvino forks a process that does so, and at its end the importing process may wait three
-seconds for it. In a CI job that is left out, and the environment says whether this is one
+Importing openvino forks a process that sends it, and the importing process may wait three seconds
+for that at its end. CI jobs, which OpenVINO recognises by the environment, send nothing
 (openvino-telemetry 2025.2, utils/opt_in_checker.py and backend/backend_ga4.py).
 """
 
@@ -13,7 +13,7 @@ CI_JOB = {"CI": "true"}
 
 
 def import_openvino_silently() -> None:
-    """Makes the first import of openvino, after which nothing is sent any more."""
+    """Imports openvino for the first time, after which nothing is sent."""
     before = {name: os.environ.pop(name) for name in CI_JOB if name in os.environ}
     os.environ.update(CI_JOB)
     try:

@@ -89,11 +89,8 @@ def merge_heads(x: Node, hidden_size: int) -> Node:
 def rotary_tables(position_ids: Node, head_size: int, theta: float) -> tuple[Node, Node]:
     """Cosines and sines, each [B, 1, S, D], of the rotary embedding's angles.
 
-    Args:
-        position_ids: [B, S]. Paged attention feeds its tokens along B with S = 1, so nothing may
-            mix positions along S.
-        head_size: D.
-        theta: base of the frequencies.
+    The position ids are [B, S]. Paged attention feeds its tokens along B with S = 1, so nothing
+    may mix positions along S.
     """
     frequencies = 1.0 / theta ** (np.arange(0, head_size, 2, dtype=np.float32) / head_size)
     positions = op.unsqueeze(op.convert(position_ids, ov.Type.f32), integers(1, 3))
@@ -117,17 +114,10 @@ def rotate(x: Node, tables: tuple[Node, Node], head_size: int) -> Node:
 
 
 def cached(x: Node, name: str, beam_idx: Node, heads: int, head_size: int) -> tuple[Node, Node]:
-    """Appends this call's keys or values to the earlier ones, kept in a state variable.
+    """Appends keys or values [B, K, S, D] to the earlier ones, kept in a state variable.
 
-    Args:
-        x: [B, K, S, D].
-        name: of the variable.
-        beam_idx: [B], the sequence that each one continues.
-        heads: K.
-        head_size: D.
-
-    Returns:
-        All of them [B, K, T, D], and the sink that stores them.
+    `beam_idx` [B] has the sequence that each one continues. Returns all of them [B, K, T, D], and
+    the sink that stores them.
     """
     info = VariableInfo()
     info.data_shape = ov.PartialShape([-1, heads, -1, head_size])
@@ -156,11 +146,9 @@ def repeat_heads(x: Node, repeats: int, heads: int, head_size: int) -> Node:
 def causal_mask(input_ids: Node, attention_mask: Node, scores_bias: Node) -> Node:
     """What is added to the attention scores, [B, 1 or H, S, T].
 
-    Args:
-        input_ids: [B, S].
-        attention_mask: [B, T], zero where a token is padding.
-        scores_bias: the value where attention is allowed, [B, H, 1, T] or a scalar. ALiBi must
-            stand here, as the third operand of Select, to be recognised.
+    The attention mask [B, T] is zero where a token is padding. `scores_bias` is the value where
+    attention is allowed, [B, H, 1, T] or a scalar. OpenVINO recognises ALiBi only here, as the
+    third operand of Select.
     """
     length = op.gather(op.shape_of(input_ids), integer(1), integer(0))
     total = op.gather(op.shape_of(attention_mask), integer(1), integer(0))
@@ -177,10 +165,6 @@ def alibi_bias(attention_mask: Node, slopes: npt.NDArray[np.float32]) -> Node:
     """ALiBi's bias on the attention scores, [B, H, 1, T].
 
     The slopes are the first operand and two reshapes follow: so paged attention finds them.
-
-    Args:
-        attention_mask: [B, T], zero where a token is padding.
-        slopes: [H], see `alibi_slopes`.
     """
     seen = op.subtract(op.cum_sum(attention_mask, integer(1)), integer(1))
     positions = op.unsqueeze(

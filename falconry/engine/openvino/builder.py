@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from falconry.checkpoint.reader import Checkpoint
     from falconry.engine.spec import EngineSpec
 
-# What builds is imported where it is used: to know whether to build needs none of it.
+# What builds is imported where it is used: deciding whether to build needs none of it.
 
 MODEL = "openvino_model.xml"
 WEIGHTS = "openvino_model.bin"
@@ -38,11 +38,7 @@ class OpenVinoBuilder:
     name = "openvino"
 
     def toolchain(self) -> Mapping[str, str]:
-        """Versions that decide the engine's bytes, by package.
-
-        Raises:
-            MachineError: a package is not installed.
-        """
+        """Versions that decide the engine's bytes, by package."""
         try:
             versions = {package: metadata.version(package) for package in _PACKAGES}
         except metadata.PackageNotFoundError as error:
@@ -52,7 +48,7 @@ class OpenVinoBuilder:
         return {"builder": _VERSION, **versions}
 
     def check(self, spec: EngineSpec) -> None:
-        """Refuses a spec that cannot be built, or not be served by OpenVINO GenAI on a CPU.
+        """Refuses a spec that cannot be built, or that OpenVINO GenAI cannot serve on a CPU.
 
         Raises:
             EngineError: it names every problem there is.
@@ -73,7 +69,6 @@ class OpenVinoBuilder:
         """Writes the model, the tokenizers and what the server needs into an empty directory.
 
         Raises:
-            CheckpointError: the tokenizer is damaged or does not fit the model.
             EngineError: a weight or the tokenizer cannot be converted, or the model would not be
                 served as the architecture says.
             MachineError: the disk is full or cannot be written.
@@ -120,19 +115,8 @@ def _write_model(spec: EngineSpec, checkpoint: Checkpoint, output: Path, report:
     check_model(output / MODEL, spec.architecture)
 
 
-# --- the CPU engine of a profile --------------------------------------------------------------
-
-
 class OpenVinoJob:
-    """An EngineJob.
-
-    Args:
-        settings: the profile.
-        digests: remembers the checkpoint's digests.
-
-    Raises:
-        SettingsError: there is no such recipe, it is not valid, or no checkpoint is named.
-    """
+    """An EngineJob."""
 
     builder = OpenVinoBuilder.name
 
@@ -160,7 +144,7 @@ class OpenVinoJob:
         }
 
     def plan(self, key: str) -> Sequence[str]:
-        """Nothing beside the key: the build runs in this process."""
+        """Only the key: the build runs in this process."""
         return [f"key      {key}"]
 
     def build(self, key: str, output: Path, report: Report, finished: Finished) -> BuildResult:

@@ -1,8 +1,8 @@
-"""The whole Falcon decoder as an OpenVINO model, and the check that it will serve so.
+"""The Falcon decoder as an OpenVINO model, and a check of the model as it will be served.
 
 OpenVINO GenAI rewrites attention into its paged form when it loads a model. Where the graph is
-not quite what the rewriting expects it may refuse, or go on and lose the ALiBi slopes without a
-word; so the same rewriting is done here and its result is checked.
+not quite what the rewriting expects, it may refuse, or silently lose the ALiBi slopes; so the same
+rewriting is done here and its result is checked.
 """
 
 from __future__ import annotations
@@ -27,11 +27,10 @@ from falconry.checkpoint.tensors import (
     norm_names,
 )
 from falconry.engine.openvino import blocks
-from falconry.engine.openvino.blocks import alibi_slopes
 from falconry.engine.openvino.weights import Weight
 from falconry.errors import EngineError
 
-# Place of the slopes among PagedAttentionExtension's inputs (openvino 2026.4,
+# Index of the slopes among PagedAttentionExtension's inputs (openvino 2026.4,
 # src/core/dev_api/openvino/op/paged_attention.hpp).
 _SLOPES_INPUT = 11
 
@@ -40,11 +39,8 @@ def decoder_model(architecture: FalconArchitecture, weights: Mapping[str, Weight
     """Builds the decoder with its key/value cache as state.
 
     Inputs: input_ids [B, S], attention_mask [B, T] and position_ids [B, S], i64; beam_idx [B],
-    i32. Output: logits [B, S, vocab_size], float32. (See blocks for the letters.)
-
-    Args:
-        architecture: what to build.
-        weights: every tensor of the architecture; their memory must outlive the model.
+    i32. Output: logits [B, S, vocab_size], float32. (See blocks for the letters.) The memory of
+    the weights, which are every tensor of the architecture, must outlive the model.
     """
     return _Decoder(architecture, weights).model()
 
@@ -165,15 +161,10 @@ def _input(name: str, rank: int, element: ov.Type = ov.Type.i64) -> Node:
     return node
 
 
-# --- check ------------------------------------------------------------------------------------
-
-
 def check_model(path: Path, architecture: FalconArchitecture) -> None:
     """Reads a model back, gives it paged attention and compares it with its architecture.
 
-    Args:
-        path: the model's XML; its weights are mapped, not read.
-        architecture: what it was built from.
+    The weights are mapped, not read.
 
     Raises:
         EngineError: serving the model would fail or give other answers than the checkpoint.
@@ -188,7 +179,7 @@ def check_model(path: Path, architecture: FalconArchitecture) -> None:
         ) from error
     if problems := list(_problems(model, architecture)):
         raise EngineError(
-            "the model lost its meaning on the way to paged attention: " + "; ".join(problems),
+            "paged attention changed what the model computes: " + "; ".join(problems),
             where=path,
         )
 
@@ -212,7 +203,7 @@ def _problems(model: ov.Model, architecture: FalconArchitecture) -> Iterator[str
         if actual != expected:
             yield f"{attention.get_friendly_name()} has {actual}, not {expected}"
     heads, size = architecture.num_heads, architecture.head_size
-    slopes = alibi_slopes(heads, size) if architecture.alibi else np.empty(0)
+    slopes = blocks.alibi_slopes(heads, size) if architecture.alibi else np.empty(0)
     if any(not np.array_equal(_slopes(attention), slopes) for attention in attentions):
         yield "the ALiBi slopes are not the architecture's"
 

@@ -18,15 +18,7 @@ _NUMBERED = re.compile(r"[A-Za-z0-9]+_\d+(\.\d+)?")
 
 
 def write_model(model: ov.Model, path: Path) -> None:
-    """Writes a model's XML, and its weights beside it as .bin.
-
-    Args:
-        model: its nodes get stable names.
-        path: of the XML.
-
-    Raises:
-        MachineError: the disk is full or cannot be written.
-    """
+    """Writes a model's XML, and its weights beside it as .bin."""
     _name_stably(model)
     try:
         ov.save_model(model, path, compress_to_fp16=False)
@@ -58,9 +50,9 @@ def _mark_widening(path: Path) -> None:
 
 
 def _name_stably(model: ov.Model) -> None:
-    """Replaces the names that OpenVINO numbers through the whole process by the node's place."""
-    for place, node in enumerate(model.get_ordered_ops()):
-        stable = f"{node.get_type_name()}_{place}"
+    """Replaces the names that OpenVINO numbers across the process by the node's own number."""
+    for number, node in enumerate(model.get_ordered_ops()):
+        stable = f"{node.get_type_name()}_{number}"
         if _NUMBERED.fullmatch(node.get_friendly_name()):
             node.set_friendly_name(stable)
         for output in node.outputs():

@@ -14,10 +14,10 @@ from pathlib import Path
 from falconry.checkpoint.tensors import expected_tensors
 from falconry.data_files import Table
 from falconry.engine.manifest import SERVING_FILE
-from falconry.engine.spec import GIB, CacheType, EngineSpec, FloatType
+from falconry.engine.spec import GIB, EngineSpec
 
-_ELEMENT = {"float32": 4, "bfloat16": 2, "float16": 2}
-_FLOAT32 = 4
+_FLOAT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_FLOAT32 = _FLOAT_BYTES["float32"]
 _SCALE = 2  # float16, one a row
 
 # tritonserver, its three Python models and the front, with the operating system beside them. An
@@ -30,19 +30,9 @@ _TENSORS_AT_ONCE = 2
 # (openvino.genai 2026.4, src/cpp/src/continuous_batching/cache/kv_cache_manager.hpp).
 BLOCK_TOKENS = 32
 
-_PRECISIONS: Mapping[FloatType, str] = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
-_CACHE_PRECISIONS: Mapping[CacheType, str] = {
-    "float32": "f32",
-    "bfloat16": "bf16",
-    "float16": "f16",
-    "uint8": "u8",
-}
-_CACHE_ELEMENT_BYTES: Mapping[CacheType, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
+_PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "uint8": "u8"}
 # A scale and a zero point, each float32.
 _QUANTIZATION_BYTES = 8
-
-
-# --- memory -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +40,7 @@ class CpuMemoryEstimate:
     """Bytes of a machine's memory.
 
     Attributes:
-        weights: of the whole model.
+        weights: of the model.
         kv_cache_request: the cache of one longest request.
         kv_cache_granted: what the recipe grants all requests together; taken when it is used.
         activations: of a largest step.
@@ -89,7 +79,7 @@ def estimate(spec: EngineSpec) -> CpuMemoryEstimate:
 def _weights(spec: EngineSpec) -> int:
     """Matrices as the recipe wants them, and vectors as float32."""
     quantised = spec.recipe.quantization == "int8_weight_only"
-    element = 1 if quantised else _ELEMENT[spec.recipe.dtype]
+    element = 1 if quantised else _FLOAT_BYTES[spec.recipe.dtype]
     total = 0
     for shape in expected_tensors(spec.architecture).values():
         if len(shape) == 1:
@@ -106,9 +96,6 @@ def _activations(spec: EngineSpec) -> int:
     elements += 2 * architecture.ffn_hidden_size
     step = _TENSORS_AT_ONCE * limits.max_num_tokens * elements * _FLOAT32
     return step + limits.max_batch_size * architecture.vocab_size * _FLOAT32
-
-
-# --- engine.json ------------------------------------------------------------------------------
 
 
 class Scheduler(Table):
@@ -164,7 +151,7 @@ def serving_of(spec: EngineSpec) -> OpenVinoServing:
         pad_id=spec.pad_id,
         device_properties={
             "INFERENCE_PRECISION_HINT": _PRECISIONS[recipe.dtype],
-            "KV_CACHE_PRECISION": _CACHE_PRECISIONS[recipe.kv_cache.dtype],
+            "KV_CACHE_PRECISION": _PRECISIONS[recipe.kv_cache.dtype],
         },
         scheduler=Scheduler(
             num_kv_blocks=spec.kv_cache_bytes // block_bytes(spec),
@@ -193,7 +180,7 @@ def block_bytes(spec: EngineSpec) -> int:
         keys = elements + architecture.head_size * _QUANTIZATION_BYTES
         values = elements + BLOCK_TOKENS * _QUANTIZATION_BYTES
     else:
-        keys = values = elements * _CACHE_ELEMENT_BYTES[dtype]
+        keys = values = elements * _FLOAT_BYTES[dtype]
     return architecture.num_layers * architecture.num_kv_heads * (keys + values)
 
 

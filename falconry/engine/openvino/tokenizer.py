@@ -1,8 +1,8 @@
 """The tokenizer as OpenVINO models, which stop strings and grammars need inside the engine.
 
-Converting takes a second or two on one core, most of it to import transformers, which the converter
-asks for. So this is also a program, `python -m falconry.engine.openvino.tokenizer CHECKPOINT
-OUTPUT`, which runs beside the build. It imports little else.
+Converting takes a second or two on one core, most of it for importing transformers, which the
+converter needs. So this is also a program, `python -m falconry.engine.openvino.tokenizer
+CHECKPOINT OUTPUT`, which runs beside the build. It imports little else.
 """
 
 from __future__ import annotations
@@ -35,22 +35,14 @@ TOKENIZER_MODEL = "openvino_tokenizer.xml"
 DETOKENIZER_MODEL = "openvino_detokenizer.xml"
 
 
-# --- beside the build -------------------------------------------------------------------------
-
-
 @contextlib.contextmanager
 def tokenizer_conversion(checkpoint: Path, output: Path) -> Iterator[Callable[[], int]]:
-    """Converts a checkpoint's tokenizer while the body goes on with something else.
+    """Converts a checkpoint's tokenizer in a process of its own while the body runs.
 
-    The process ends with the body, and with this process in whatever way that ends.
-
-    Args:
-        checkpoint: the checkpoint's directory.
-        output: gets the models, see tokenizer.py.
+    The process ends with the body, and with this process however that ends.
 
     Yields:
-        Waits for the conversion; gives one more than the largest token id, or raises what
-        `tokenizer.write_tokenizer` does.
+        A function that waits for the conversion; it returns and raises what `write_tokenizer` does.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", _PROGRAM, checkpoint.absolute(), output.absolute()],
@@ -70,34 +62,22 @@ def tokenizer_conversion(checkpoint: Path, output: Path) -> Iterator[Callable[[]
 def _outcome(process: subprocess.Popen[bytes]) -> int:
     line = process.stdout.readline() if process.stdout else b""
     if not line:
-        raise errors.EngineError(
+        raise EngineError(
             f"the tokenizer could not be converted: its process ended with {process.wait()}"
         )
     outcome = json.loads(line)
     if isinstance(outcome, int):
         return outcome
     kind, problem, where, remedy = outcome
-    error: errors.FalconryError = getattr(errors, kind)(problem, where=where, remedy=remedy)
+    error: FalconryError = getattr(errors, kind)(problem, where=where, remedy=remedy)
     raise error
 
 
-# --- conversion -------------------------------------------------------------------------------
-
-
 def write_tokenizer(checkpoint: Path, output: Path) -> int:
-    """Converts a checkpoint's tokenizer and its inverse.
-
-    Args:
-        checkpoint: the checkpoint's directory.
-        output: gets both models under the names that OpenVINO GenAI looks for.
+    """Writes the tokenizer and its inverse under OpenVINO GenAI's file names.
 
     Returns:
         One more than the largest token id.
-
-    Raises:
-        CheckpointError: the tokenizer is damaged.
-        EngineError: it is of a kind that cannot be converted.
-        MachineError: the disk is full or cannot be written.
     """
     tokenizer = _load(checkpoint)
     models = _convert(tokenizer, checkpoint)
@@ -109,14 +89,14 @@ def write_tokenizer(checkpoint: Path, output: Path) -> int:
 
 
 def main(checkpoint: str, output: str) -> None:
-    """Converts, and prints as a line of JSON what came of it.
+    """Converts, and prints the result as a line of JSON.
 
     That is what `write_tokenizer` returns, or the class and the three parts of its error.
     """
     _end_with_parent()
     outcome: object
     try:
-        # A library may print, and the line must stand alone.
+        # A library may print, and standard output must hold this line only.
         with contextlib.redirect_stdout(sys.stderr), translate_disk_errors(Path(output)):
             outcome = write_tokenizer(Path(checkpoint), Path(output))
     except FalconryError as error:
@@ -131,14 +111,14 @@ def _load(checkpoint: Path) -> PreTrainedTokenizerFast:
         tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(
             checkpoint, local_files_only=True
         )
-    # transformers and the tokenizers library raise whatever they stumble over.
+    # transformers and the tokenizers library raise errors of any kind.
     except Exception as error:
         raise CheckpointError(
             f"the tokenizer is not accepted by transformers ({_one_line(error)})",
             where=checkpoint,
             remedy="fetch the tokenizer's files again",
         ) from error
-    # Prompts are taken as they are, so a template would only be one more thing to differ.
+    # Prompts are used as they are, so a template would only make engines differ.
     tokenizer.chat_template = None
     return tokenizer
 
@@ -150,7 +130,7 @@ def _convert(tokenizer: PreTrainedTokenizerFast, checkpoint: Path) -> Sequence[o
         models: Sequence[ov.Model] = convert_tokenizer(
             tokenizer, with_detokenizer=True, add_special_tokens=False
         )
-    # The converter meets unknown tokenizers with whatever its parser stumbles over.
+    # The converter raises errors of any kind for unknown tokenizers.
     except Exception as error:
         raise EngineError(
             f"the tokenizer cannot be converted for OpenVINO ({_one_line(error)})",
@@ -161,7 +141,7 @@ def _convert(tokenizer: PreTrainedTokenizerFast, checkpoint: Path) -> Sequence[o
 
 
 def _end_with_parent() -> None:
-    """Ends this process when standard input is closed, which the parent's end does in any way."""
+    """Ends this process when standard input is closed, as any end of the parent does."""
 
     def wait() -> None:
         os.read(sys.stdin.fileno(), 1)

@@ -1,8 +1,8 @@
-"""Brings the checkpoint's weights into the form in which the engine stores them.
+"""Converts the checkpoint's weights into the form in which the engine stores them.
 
-A matrix that is already in its form stays mapped from the checkpoint. One that is converted,
-quantised or reordered is written, a few rows at a time, to a scratch file that is mapped in its
-turn. So memory that the kernel cannot take back stays small, whatever the model's size.
+A matrix that already has this form stays mapped from the checkpoint. Others are converted,
+quantised or reordered a few rows at a time into a scratch file, which is mapped in turn. So memory
+that the kernel cannot reclaim stays small, whatever the model's size.
 """
 
 from __future__ import annotations
@@ -34,9 +34,6 @@ _CHUNK_ELEMENTS = 1 << 18
 
 RowOrder = npt.NDArray[np.intp]
 Scales = npt.NDArray[np.float16]
-
-
-# --- element types: safetensors', NumPy's and OpenVINO's names --------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +85,6 @@ def from_float32(values: Float32Array, element: ElementType) -> Array:
     return rounded
 
 
-# --- arrays whose memory is a file's ----------------------------------------------------------
-
-
 class MappedFile:
     """A file as arrays.
 
@@ -125,36 +119,23 @@ class ScratchFile:
         self._file = file
 
     def append(self, pieces: Iterable[Array]) -> int:
-        """Writes an array's pieces one after the other and returns the array's offset.
-
-        Raises:
-            OSError: the disk is full.
-        """
+        """Writes an array's pieces one after the other and returns the array's offset."""
         offset = self._file.seek(-self._file.tell() % _ALIGNMENT, os.SEEK_CUR)
         for piece in pieces:
             self._file.write(np.ascontiguousarray(piece).data)
         return offset
 
     def mapped(self) -> MappedFile:
-        """What was written so far, which must not be nothing."""
+        """Everything written so far, which must be something."""
         self._file.flush()
         return MappedFile(self._file)
 
 
-# --- symmetric 8-bit quantisation, one scale a row (output channel) ---------------------------
-
-
 def quantize_rows(rows: Float32Array) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float16]]:
-    """Quantises each row so that its largest magnitude becomes 127.
+    """Quantises rows [n, columns], the largest magnitude of each to 127; gives scales [n, 1].
 
     The rows are divided by the scale as it is stored, so that rounding the scale to float16 adds
     no error of its own.
-
-    Args:
-        rows: [n, columns].
-
-    Returns:
-        The quantised rows [n, columns] and their scales [n, 1].
 
     Raises:
         FloatingPointError: a weight is not finite, or too large for a float16 scale.
@@ -170,9 +151,6 @@ def quantize_rows(rows: Float32Array) -> tuple[npt.NDArray[np.int8], npt.NDArray
     np.rint(levels, out=levels)
     np.clip(levels, -_LARGEST, _LARGEST, out=levels)
     return levels.astype(np.int8), scales
-
-
-# --- weights ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,17 +174,8 @@ def prepare_weights(
     """Every tensor of the checkpoint in the engine's form, by its name in the checkpoint.
 
     The rows of the fused query/key/value projections come out as all queries, all keys, all
-    values. Vectors (norms, biases) come out as float32.
-
-    Args:
-        checkpoint: where the tensors are.
-        recipe: decides the element type of the matrices.
-        scratch: a directory for a file without a name, which is gone when its arrays are.
-        report: told of the fraction done.
-
-    Raises:
-        EngineError: a weight does not fit its type.
-        OSError: a file cannot be read, or the disk is full.
+    values. Vectors (norms, biases) come out as float32. The directory `scratch` gets a file
+    without a name, which is gone when its arrays are.
     """
     weights: dict[str, Weight] = {}
     moved: dict[str, _Moved] = {}
@@ -262,12 +231,12 @@ class _Source:
     order: RowOrder | None
 
     def stays(self, element: ElementType) -> bool:
-        """Whether the mapped bytes are already what is wanted."""
+        """Whether the mapped bytes are already in the engine's form."""
         aligned = bool(self.values.flags.aligned)
         return element is self.element and self.order is None and aligned
 
     def vector(self) -> Array:
-        """A whole vector as float32, in memory of its own."""
+        """A vector as float32, in memory of its own."""
         values = self.values if self.order is None else self.values[self.order]
         return np.array(to_float32(values, self.element))
 
@@ -322,7 +291,7 @@ def _move(name: str, source: _Source, element: ElementType, file: ScratchFile) -
         offset = file.append(converted())
     except ArithmeticError as error:
         raise EngineError(
-            f"{name} cannot be stored as the recipe wants ({error})",
+            f"{name} cannot be stored as the recipe says ({error})",
             remedy="choose a recipe with a wider dtype, or repair the checkpoint",
         ) from error
     return _Moved(offset, source.values.shape, element, np.concatenate(scales) if scales else None)

@@ -78,10 +78,7 @@ def reference_for(
     """What can be compared with.
 
     Args:
-        spec: the engine.
-        checkpoint: as CHECKPOINT= names it.
         gpu_bytes: memory of the GPUs that the container sees, together.
-        data: what was recorded.
     """
     needed = unquantised_bytes(spec)
     if needed <= gpu_bytes:
@@ -151,12 +148,8 @@ def compare(
     """What was done, in the manifest's words, of an engine that answers as it should.
 
     Args:
-        spec: the engine.
-        reference: what it is compared with.
         checkpoint: whose tokenizer makes texts of ids.
-        scratch: holds the answers.
         log: the build's, which a refusal names.
-        data: the prompts and thresholds.
 
     Raises:
         EngineError: its answers are too different; both texts are in the message.

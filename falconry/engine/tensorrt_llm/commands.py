@@ -43,9 +43,6 @@ _QUANTIZING = 0.6
 _PRECISIONS = {"int8_weight_only": "int8", "int4_weight_only": "int4"}
 
 
-# --- commands ---------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Phase:
     """A program that is run to its end.
@@ -69,7 +66,6 @@ def phases(spec: GpuEngineSpec, workers: int) -> tuple[Phase, ...]:
     """What is run to build an engine, in order.
 
     Args:
-        spec: the engine.
         workers: ranks that may be built at a time: the GPUs that the container sees.
     """
     return _Commands(spec, workers).phases()

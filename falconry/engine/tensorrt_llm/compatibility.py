@@ -17,9 +17,6 @@ from falconry.oci_facts import GpuShape
 _PARTS_OF_TENSORRT = 3
 
 
-# --- engine, image and shape ------------------------------------------------------------------
-
-
 def check_engine(manifest: Manifest, toolchain: Toolchain, shape: GpuShape) -> None:
     """Refuses an engine that the image of `toolchain` could not serve on `shape`.
 
@@ -84,15 +81,8 @@ def shape_problems(engine: GpuEngine, shape: GpuShape) -> list[str]:
     return problems
 
 
-# --- engine and manifest ----------------------------------------------------------------------
-
-
 def check_papers(engine: EngineConfig, limits: EngineLimits, manifest: GpuEngine) -> None:
-    """Compares the engine's config.json and files with engine.json and the manifest.
-
-    Raises:
-        RepositoryError: it names every difference.
-    """
+    """Compares the engine's config.json and files with engine.json and the manifest."""
     if problems := [
         *_of_limits(engine, limits),
         *_of_manifest(engine, manifest),

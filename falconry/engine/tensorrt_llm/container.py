@@ -120,7 +120,6 @@ def run_build(run: BuildRun, report: Callable[[str, float], None]) -> Mapping[st
     """Builds an engine in a container.
 
     Args:
-        run: what to run.
         report: called with the step and how much is done, from 0 to 1; of the image first, if it
             has to be pulled, and then of the build.
 
@@ -129,9 +128,7 @@ def run_build(run: BuildRun, report: Callable[[str, float], None]) -> Mapping[st
         with its digest if a registry knows it by one.
 
     Raises:
-        ImageError: the image cannot be had.
         EngineError: the build failed; the message is its cause.
-        MachineError: no Docker engine, or a directory cannot be written.
     """
     with _ending_signals_raised(), contextlib.closing(connect()) as client:
         remove_abandoned(client, BUILD_LABEL)
@@ -149,11 +146,7 @@ def run_build(run: BuildRun, report: Callable[[str, float], None]) -> Mapping[st
 
 
 def _follow(run: BuildRun, container: Container, report: Callable[[str, float], None]) -> None:
-    """Starts the container, keeps its output, and waits for its end.
-
-    Raises:
-        EngineError: it did not end well.
-    """
+    """Starts the container, keeps its output, and waits for its end."""
     said = BuildLog(run.may_load_by_shard)
     run.log.parent.mkdir(parents=True, exist_ok=True)
     with translate_disk_errors(run.log), run.log.open("wb") as log:

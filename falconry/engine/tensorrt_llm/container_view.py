@@ -66,11 +66,7 @@ class ContainerFile:
 
 
 def container_view(directory: Path) -> tuple[ContainerFile, ...]:
-    """The files of a checkpoint as the build container gets them, sorted by name.
-
-    Raises:
-        CheckpointError: the directory is no Falcon checkpoint, or is damaged.
-    """
+    """The files of a checkpoint as the build container gets them, sorted by name."""
     rewritten = _rewritten(directory)
     return tuple(
         ContainerFile(CHECKPOINT / path.name, rewritten.get(path.name) or path.resolve())
@@ -79,11 +75,7 @@ def container_view(directory: Path) -> tuple[ContainerFile, ...]:
 
 
 def view_digest(directory: Path, digests: DigestCache) -> str:
-    """What identifies the content of the view, whatever else the checkpoint's directory holds.
-
-    Raises:
-        CheckpointError: the directory is no Falcon checkpoint, or is damaged.
-    """
+    """What identifies the content of the view, whatever else the checkpoint's directory holds."""
     view = container_view(directory)
     return value_digest({file.path.name: _digest(file.content, digests) for file in view})
 

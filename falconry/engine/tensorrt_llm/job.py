@@ -92,13 +92,7 @@ class TensorRtLlmJob:
     """An EngineJob.
 
     Args:
-        settings: the profile.
         build: the profile's build directory: logs, scratch, and the timing cache between builds.
-        digests: remembers the checkpoint's digests.
-
-    Raises:
-        SettingsError: the recipe, the toolchain or the shape is not valid or not there.
-        CheckpointError: the checkpoint that is named is not well-formed.
     """
 
     builder = "tensorrt_llm"

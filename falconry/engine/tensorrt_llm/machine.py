@@ -41,9 +41,6 @@ _NO_GPU_REMEDY = (
 _NOT_DATA_CENTER = ("GeForce", "RTX", "Quadro", "TITAN")
 
 
-# --- GPUs, as NVML reports them ---------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Gpu:
     """A GPU; `sm` is ten times its compute capability, `memory_bytes` all the memory it has."""
@@ -116,9 +113,6 @@ if __name__ == "__main__":
     sys.exit(main())
 
 
-# --- the machine ------------------------------------------------------------------------------
-
-
 @dataclass
 class BuildHost:
     """What a build would find on this machine.
@@ -139,14 +133,7 @@ class BuildHost:
 
 
 def this_machine(build: Path) -> BuildHost:
-    """Asks the driver, the Docker engine and the file system; starts nothing.
-
-    Args:
-        build: where a build's scratch would stand.
-
-    Raises:
-        MachineError: NVIDIA's driver is there and refuses.
-    """
+    """Asks the driver, the Docker engine and the file system; starts nothing."""
     docker_gpus: bool | None
     try:
         with contextlib.closing(connect()) as client:
@@ -161,9 +148,6 @@ def this_machine(build: Path) -> BuildHost:
         free_disk_bytes=shutil.disk_usage(build).free,
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
     )
-
-
-# --- checks -----------------------------------------------------------------------------------
 
 
 def machine_checks(spec: GpuEngineSpec, machine: BuildHost) -> list[Finding]:

@@ -137,9 +137,5 @@ class GpuRecipe(Table):
 
 
 def load_gpu_recipe(name: str, directory: Path | None = None) -> GpuRecipe:
-    """Loads a GPU recipe by its name.
-
-    Raises:
-        SettingsError: there is no such recipe, it is another builder's, or its file is not valid.
-    """
+    """Loads a GPU recipe by its name."""
     return read_recipe(name, GpuRecipe, "tensorrt_llm", directory)

@@ -23,9 +23,6 @@ PUBLISHED = "engine/published"
 _PUBLISHED_BYTES = 2
 
 
-# --- the checkpoint, as known before a download -----------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
     """What decides commands and checks.
@@ -46,11 +43,7 @@ class ModelFacts:
 
 
 def chosen_source(checkpoint: str | None, model: PublishedModel) -> CheckpointSource | None:
-    """The checkpoint that the user names, or else the recipe's; None when neither is complete.
-
-    Raises:
-        CheckpointError: the user's is not well-formed.
-    """
+    """The checkpoint that the user names, or else the recipe's; None when neither is complete."""
     if checkpoint:
         return CheckpointSource.parse(checkpoint)
     if model.path:
@@ -61,11 +54,7 @@ def chosen_source(checkpoint: str | None, model: PublishedModel) -> CheckpointSo
 
 
 def model_facts(source: CheckpointSource | None, model: PublishedModel) -> ModelFacts | None:
-    """What is known now, without fetching anything; None when nothing is.
-
-    Raises:
-        CheckpointError: the checkpoint is here and damaged.
-    """
+    """What is known now, without fetching anything; None when nothing is."""
     directory = source.at_hand() if source else None
     if directory is not None:
         return facts_of(directory)
@@ -75,11 +64,7 @@ def model_facts(source: CheckpointSource | None, model: PublishedModel) -> Model
 
 
 def facts_of(directory: Path) -> ModelFacts:
-    """The facts of a checkpoint that is here.
-
-    Raises:
-        CheckpointError: it is damaged, or its parts do not fit together.
-    """
+    """The facts of a checkpoint that is here."""
     checkpoint = read_checkpoint(directory)
     files = {tensor.path for tensor in checkpoint.tensors.values()}
     return ModelFacts(
@@ -118,9 +103,6 @@ def _published_facts(path: Path) -> ModelFacts:
         pad_id=configuration.pad_id,
         at_hand=False,
     )
-
-
-# --- specs ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,9 +26,6 @@ _OCI_IMAGE_GB = 16
 _MOST_GPUS = 8
 
 
-# --- limits, the cache's form, plugins --------------------------------------------------------
-
-
 def _positions(spec: GpuEngineSpec) -> Finding:
     wanted, most = spec.recipe.limits.max_seq_len, spec.architecture.max_positions
     return verdict(
@@ -153,9 +150,6 @@ LIMIT_CHECKS: Sequence[SpecCheck] = (
     _attention,
     _plugin_types,
 )
-
-
-# --- all of them ------------------------------------------------------------------------------
 
 
 def spec_checks(spec: GpuEngineSpec) -> list[Finding]:

@@ -67,7 +67,7 @@ def ocir(config_file, tmp_path):
         registry = RegistrySettings(prefix="oci-datascience-triton-server", **settings)
         door = OcirProvider(cloud, registry, tmp_path / "namespaces")
         assert door.is_available()
-        return door.open()
+        return door.connect()
 
     return open_with
 

@@ -252,7 +252,7 @@ LASTING = {
     "refused": ({"kind": "status", "status": 400}, "refused(: | with )400"),
     "no-policy": ({"kind": "policy"}, "refused(: | with )404 NotAuthorizedOrNotFound"),
     "throttled": ({"kind": "throttle"}, "refused(: | with )429 Too ?Many ?Requests"),
-    "never-an-answer": ({"kind": "cut_response"}, "got no answer|no whole answer"),
+    "never-an-answer": ({"kind": "cut_response"}, "got no answer|the answer is incomplete"),
 }
 
 

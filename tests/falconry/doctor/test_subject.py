@@ -17,7 +17,7 @@ class ClosedDoor:
     def is_available(self):
         return False
 
-    def open(self):
+    def connect(self):
         raise AssertionError("the registry would be started")
 
 

@@ -210,7 +210,7 @@ def test_bytes_that_are_no_answer_are_one_sentence(sent):
         thread = threading.Thread(target=serve)
         thread.start()
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/ocid1.x"
-        with pytest.raises(EndpointError, match="no whole answer") as told:
+        with pytest.raises(EndpointError, match="the answer is incomplete") as told:
             Endpoint(url, signed, "generate").answer("hello", 5)
         thread.join()
     assert "\n" not in str(told.value)

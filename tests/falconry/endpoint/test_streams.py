@@ -102,7 +102,7 @@ def test_a_stream_whose_connection_is_cut_is_one_sentence(
     scripted_cloud.fault(
         kind="cut_response", operation="predict_with_response_stream", afterBytes=20
     )
-    with pytest.raises(EndpointError, match="no whole answer"):
+    with pytest.raises(EndpointError, match="the answer is incomplete"):
         list(endpoint.pieces(script(*[b"data: x\n\n"] * 50), EVENTS))
 
 

@@ -200,7 +200,7 @@ def test_a_wrong_auth_token_is_told_in_one_sentence_at_once(ocir, stored, auth_t
 
 def test_nobody_is_told_that_a_login_is_missing(ocir, stored):
     error = said(RegistryClient(ocir, None), stored[0])
-    assert error.problem.startswith("the registry took nobody's login")
+    assert error.problem.startswith("the registry treats the login as anonymous")
 
 
 def test_an_expired_token_is_told_as_one(registry_cloud, ocir, stored, monkeypatch):

@@ -174,7 +174,7 @@ def test_a_weight_that_is_no_number_stops_quantisation(
     tensors[name][3, 5] = np.nan
     save_file(tensors, checkpoint / "model.safetensors")
 
-    with pytest.raises(EngineError, match=rf"{name} cannot be stored as the recipe wants"):
+    with pytest.raises(EngineError, match=rf"{name} cannot be stored as the recipe says"):
         build_engine(checkpoint, "cpu", tmp_path / "engine")
 
 

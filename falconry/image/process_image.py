@@ -29,7 +29,7 @@ _SERVER_SOURCES = "docker/server"
 # The Python stub takes the first `python3` of PATH for its own, and so finds our packages.
 _LAUNCHER = """\
 #!/bin/sh
-# Stand-in for a container image's tritonserver: the real server of the nvidia-pytriton wheel.
+# Replaces a container image's tritonserver with the real server of the nvidia-pytriton wheel.
 PATH={python_bin}:$PATH
 export PATH
 {library_path}

@@ -195,7 +195,7 @@ def cpu_image(settings: Settings) -> ImageSource:
 
 
 def trtllm_image(toolchain: Toolchain, image: str | None = None) -> ImageSource:
-    """NVIDIA's image of a release, or the user's in its place, with front and entrypoint."""
+    """NVIDIA's image of a release, or the user's instead, with front and entrypoint."""
     return ImageSource(
         name="triton-trtllm",
         version=toolchain.release,

@@ -107,7 +107,7 @@ class RepositoryStage(FileStage):
 
     def _gpu_serving(self, manifest: Manifest, gpu: GpuEngine) -> GpuServing:
         """The engine's backend, after checking that the image and the shape can run it."""
-        from falconry.engine.tensorrt_llm.compatibility import check_engine, check_papers
+        from falconry.engine.tensorrt_llm.compatibility import check_documents, check_engine
         from falconry.engine.tensorrt_llm.engine_config import EngineConfig
         from falconry.oci_facts import gpu_shape
         from falconry.repository.assemble import GpuServing
@@ -116,5 +116,5 @@ class RepositoryStage(FileStage):
         tensors = backend_tensors(self._toolchain)
         check_engine(manifest, self._toolchain, gpu_shape(self._settings.deployment.shape))
         built = EngineConfig.read(self._engine.path)
-        check_papers(built, EngineLimits.read(self._engine.path), gpu)
+        check_documents(built, EngineLimits.read(self._engine.path), gpu)
         return GpuServing(built, tensors)

@@ -1,7 +1,7 @@
-"""A new engine's greedy answers beside transformers', before the engine enters the store.
+"""Compares a new engine's greedy answers with transformers', before the engine is stored.
 
-The build container asks (engine/answer.py); the questions, and whether the answers agree, are
-decided here. Prompts and thresholds are in engine/answers.toml.
+The build container generates them (engine/answer.py); the questions, and whether the answers
+agree, are decided here. Prompts and thresholds are in engine/answers.toml.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from falconry.errors import EngineError
 
 ANSWERS = "engine/answers.toml"
 
-# What a manifest says of an engine whose answers were compared, or were not wanted.
+# What a manifest says of an engine's answers: compared with which, or not compared.
 BY_TRANSFORMERS, BY_RECORD, OFF = "transformers", "recorded", "off"
 
 _REMEDY = "take another recipe or toolchain, or, to keep such an engine, SET=engine.verify=off"
@@ -50,7 +50,7 @@ class AnswerData(Table):
 
 
 def load_answers() -> AnswerData:
-    """The prompts, the thresholds and what was recorded."""
+    """The prompts, the thresholds and the recorded answers."""
     return load_table(project_file(ANSWERS), AnswerData)
 
 
@@ -59,8 +59,8 @@ class Reference:
     """What an engine's answers are compared with.
 
     Attributes:
-        answers: token ids that were recorded; None for those of transformers in the container.
-        problem: why there is nothing to compare with; None where there is.
+        answers: recorded token ids; None for those of transformers in the container.
+        problem: why there is nothing to compare with.
     """
 
     answers: tuple[tuple[int, ...], ...] | None = None
@@ -75,11 +75,7 @@ class Reference:
 def reference_for(
     spec: GpuEngineSpec, checkpoint: str | None, gpu_bytes: int, data: AnswerData
 ) -> Reference:
-    """What can be compared with.
-
-    Args:
-        gpu_bytes: memory of the GPUs that the container sees, together.
-    """
+    """What an engine can be compared with, given the memory of all GPUs of the container."""
     needed = unquantised_bytes(spec)
     if needed <= gpu_bytes:
         return Reference()
@@ -92,12 +88,12 @@ def reference_for(
 
 
 def memory_of(gpus: HostGpus | None, count: int) -> int:
-    """The memory of the first GPUs of a machine, those that Docker gives."""
+    """The memory of a machine's first GPUs, which Docker gives to the container."""
     return sum(gpu.memory_bytes for gpu in gpus.gpus[:count]) if gpus else 0
 
 
 def question(spec: GpuEngineSpec, checkpoint: Path, data: AnswerData) -> dict[str, object]:
-    """What engine/answer.py is given, as JSON values."""
+    """The input of engine/answer.py, as JSON values."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(find_tokenizer(checkpoint)))
@@ -145,14 +141,10 @@ def compare(
     log: Path,
     data: AnswerData,
 ) -> str:
-    """What was done, in the manifest's words, of an engine that answers as it should.
-
-    Args:
-        checkpoint: whose tokenizer makes texts of ids.
-        log: the build's, which a refusal names.
+    """Compares an engine's answers with the reference; gives the manifest's word for it.
 
     Raises:
-        EngineError: its answers are too different; both texts are in the message.
+        EngineError: the answers are too different; both texts are in the message.
     """
     given = _Answers.read(scratch / ENGINE_ANSWERS.name, log)
     if given.answers is None:
@@ -184,7 +176,7 @@ def compare(
 
 
 def agreement(mine: Sequence[int], theirs: Sequence[int], end_id: int | None) -> float:
-    """The share of two answers that is the same from their beginning; the end token is no part."""
+    """The share of two answers that is the same from their beginning, without end tokens."""
     mine, theirs = (
         list(itertools.takewhile(lambda token: token != end_id, answer))
         for answer in (mine, theirs)

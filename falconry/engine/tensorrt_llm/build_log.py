@@ -1,4 +1,4 @@
-"""What a build's output says: how far it is, and why it failed. Keeping it is another's work.
+"""Reads from a build's output how far it is, and why it failed.
 
 `engine/build.py` passes the tools' output on unchanged, with control lines of its own in between:
 `::falconry::` and a JSON object.
@@ -33,7 +33,7 @@ _STAMP = re.compile(r"^(?:\[[^\]]*\]\s*)+")  # [11/10/2023-06:30:40] [TRT] [E]
 
 @dataclass(frozen=True, slots=True)
 class BuildStep:
-    """What a build is doing, and how much of the whole is done, from 0 to 1."""
+    """What a build is doing, and how much of it is done, from 0 to 1."""
 
     step: str
     fraction: float
@@ -147,7 +147,7 @@ _CLUES = (
     _Clue(
         re.compile(r"Permission denied: '/falconry/((?:checkpoint|calibration)[^']*)'"),
         "the build may not read {0}",
-        "let everybody read these files: chmod -R a+rX",
+        "make these files readable for all users: chmod -R a+rX",
     ),
     # The engine's words for a bind mount's absent source, as a remote engine has none.
     _Clue(
@@ -157,13 +157,13 @@ _CLUES = (
     ),
 )
 
-# TensorRT tries tactics that do not fit, says OutOfMemory, and goes on without them (T#493;
+# TensorRT tries tactics that do not fit, says OutOfMemory, and continues without them (T#493;
 # NVIDIA/TensorRT#2643).
-_GOES_ON = re.compile(r"skipping tactic", re.IGNORECASE)
+_RECOVERED = re.compile(r"skipping tactic", re.IGNORECASE)
 
 
 class BuildLog:
-    """Reads a build's output as it comes; keeps the last words that explain a failure.
+    """Reads a build's output as it comes; keeps what explains a failure.
 
     Args:
         may_load_by_shard: whether the recipe can load shard by shard, which takes less memory.
@@ -181,7 +181,7 @@ class BuildLog:
         self._in_traceback = False
 
     def read(self, chunk: bytes) -> list[BuildStep]:
-        """Takes any piece of the output; gives the progress that its whole lines tell of."""
+        """Takes any piece of the output; gives the progress that its complete lines report."""
         *lines, self._pending = _LINE_END.split(self._pending + chunk)
         if len(self._pending) > _LONGEST_LINE:
             lines, self._pending = [*lines, self._pending], b""
@@ -189,16 +189,15 @@ class BuildLog:
         return [step for step in steps if step]
 
     def note(self, line: str) -> None:
-        """Takes an error that is not of the container's output, such as the engine's refusal."""
+        """Takes an error from outside the container's output, such as the engine's refusal."""
         self._error = _shortened(line)
         self.read(f"\n{line}\n".encode())
 
     def cause(self, exit_status: int, oom_killed: bool) -> tuple[str, str]:
         """Why the build failed, as a problem and its remedy.
 
-        Args:
-            exit_status: of the container.
-            oom_killed: whether the kernel killed one of its processes for want of memory.
+        The exit status is the container's; `oom_killed` says whether the kernel killed one of its
+        processes because memory ran out.
         """
         self.read(b"\n")
         if self._clue and not oom_killed:
@@ -242,7 +241,7 @@ class BuildLog:
         return step
 
     def _weigh(self, line: str) -> None:
-        if _GOES_ON.search(line):
+        if _RECOVERED.search(line):
             self._clue = self._error = None
         elif line.startswith(_TRACEBACK):
             self._in_traceback = True

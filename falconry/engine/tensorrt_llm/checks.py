@@ -1,7 +1,7 @@
 """What the checks of a GPU engine share: a type, and the wording of their remedies.
 
-Every check is made before anything starts, and says what to change. Whether the checkpoint can be
-used at all (quantised, an adapter, damaged) is falconry.checkpoint's to say.
+Every check is made before anything starts, and says what to change. falconry.checkpoint checks
+whether the checkpoint can be used at all (quantised, an adapter, damaged).
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ from falconry.oci_facts import GpuShape, load_shapes
 # How many shapes a remedy names at most.
 _SHAPES_NAMED = 3
 
-
 SpecCheck = Callable[[GpuEngineSpec], Finding]
-# Words
 
 
 def gpu_words(count: int) -> str:

@@ -35,8 +35,9 @@ ENGINE_ANSWERS = SCRATCH / "engine_answers.json"
 REFERENCE_ANSWERS = SCRATCH / "reference_answers.json"
 CONVERTED = SCRATCH / "checkpoint"
 TIMING_CACHE = CACHE / "model.cache"
-# The shares of a whole build that its first phase takes. Estimates: converting is reading and
-# writing the weights, while calibration runs the model.
+
+# The share of a build that its first phase takes. Estimates: converting is reading and writing the
+# weights, while calibration runs the model.
 _CONVERTING = 0.3
 _QUANTIZING = 0.6
 
@@ -50,9 +51,9 @@ class Phase:
     Attributes:
         name: `convert`, `quantize` or `build`, or what answers.py calls those after it.
         step: the same for people.
-        programs: candidates; python3 runs the first one that exists, and a name without "/" is
-            looked up on the PATH and run as it is.
-        span: where the phase begins and ends in the whole build, as fractions.
+        programs: candidates; python3 runs the first that exists, and a name without "/" is looked
+            up on the PATH and run as it is.
+        span: where the phase begins and ends in the build, as fractions.
     """
 
     name: str
@@ -63,11 +64,7 @@ class Phase:
 
 
 def phases(spec: GpuEngineSpec, workers: int) -> tuple[Phase, ...]:
-    """What is run to build an engine, in order.
-
-    Args:
-        workers: ranks that may be built at a time: the GPUs that the container sees.
-    """
+    """The programs that build an engine, in order; `workers` ranks are built at a time."""
     return _Commands(spec, workers).phases()
 
 
@@ -139,7 +136,7 @@ class _Commands:
         line.value(flags.dtype, self._recipe.dtype)
         line.value(flags.tensor_parallel, self._parallelism.tensor)
         line.value(flags.pipeline_parallel, self._parallelism.pipeline)
-        # Each worker reads the checkpoint for itself: all of it, unless it goes shard by shard.
+        # Each worker reads all of the checkpoint, unless it reads shard by shard.
         line.value(flags.workers, self._workers if self._recipe.load_by_shard else 1)
         line.switch(flags.load_by_shard, self._recipe.load_by_shard)
         if precision := _PRECISIONS.get(self._recipe.quantization):

@@ -81,7 +81,7 @@ def shape_problems(engine: GpuEngine, shape: GpuShape) -> list[str]:
     return problems
 
 
-def check_papers(engine: EngineConfig, limits: EngineLimits, manifest: GpuEngine) -> None:
+def check_documents(engine: EngineConfig, limits: EngineLimits, manifest: GpuEngine) -> None:
     """Compares the engine's config.json and files with engine.json and the manifest."""
     if problems := [
         *_of_limits(engine, limits),
@@ -89,7 +89,7 @@ def check_papers(engine: EngineConfig, limits: EngineLimits, manifest: GpuEngine
         *_of_files(engine),
     ]:
         raise RepositoryError(
-            f"is not the engine that its papers describe: {'; '.join(problems)}",
+            f"is not the engine that its manifest describes: {'; '.join(problems)}",
             where=engine.directory,
             remedy="remove it from the store and run make engine again",
         )

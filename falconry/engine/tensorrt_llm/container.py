@@ -1,8 +1,7 @@
-"""Runs `engine/build.py` inside NVIDIA's image: started, followed, and removed in every case.
+"""Runs `engine/build.py` in a container of NVIDIA's image, and removes the container.
 
-A container outlives a host process that is killed with SIGKILL, since nothing is left to remove
-it. So each carries a label that names its process, and the next start removes those whose process
-is gone.
+A container outlives a host process that is killed with SIGKILL. So each has a label that names its
+process, and the next start removes those whose process is gone.
 """
 
 from __future__ import annotations
@@ -52,8 +51,8 @@ _ANSWER_SCRIPT_SOURCE = "engine/answer.py"
 _HOSTNAME = "falconry-build"
 _LOOPBACK = "127.0.0.1"
 _TMPFS = {"/tmp": "rw,exec,nosuid,nodev,mode=1777"}  # exec: kernels compiled there are loaded
-# Whom a build started by root runs as: the unprivileged user of distroless images, which is
-# nobody on most hosts.
+# The user of a build that root starts: the unprivileged one of distroless images, which most hosts
+# do not have.
 _UNPRIVILEGED = (65532, 65532)
 _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
@@ -71,18 +70,17 @@ class BuildRun:
         key: the engine's key; the container's label.
         image: the image's reference, with its digest where that is known.
         checkpoint: what the container sees of it, read-only.
-        output: gets the engine; made when it is not there.
-        scratch: holds plan.json, gets report.json; what is made on the way goes there too.
-        cache: kept between builds; made when it is not there.
+        output: gets the engine; made when it does not exist.
+        scratch: holds plan.json, gets report.json and intermediate files.
+        cache: kept between builds; made when it does not exist.
         calibration: a dataset to mount read-only.
-        gpus: how many GPUs to ask Docker for; None asks for none.
+        gpus: how many GPUs Docker shall give.
         network: whether the container may reach the network.
         shm_bytes: size of its shared memory.
-        log: gets the whole output.
+        log: gets the output.
         may_load_by_shard: whether `load_by_shard` can be advised where host memory runs out.
-        environment: for the container; anybody who may ask the engine can read it, so no secrets.
-        build_script: what runs.
-        user: whose rights it has, as user and group id.
+        environment: for the container; every user of the engine can read it, so no secrets.
+        user: user and group id of the build.
     """
 
     key: str
@@ -103,7 +101,7 @@ class BuildRun:
 
 
 def docker_command(run: BuildRun) -> str:
-    """The `docker run` line that does what `run_build` does, for a shell."""
+    """The `docker run` line, for a shell, that does the same as `run_build`."""
     words = ["docker", "run", "--rm", "--init", f"--label={BUILD_LABEL}={run.key}"]
     words += [f"--user={_user(run)}", f"--hostname={_HOSTNAME}"]
     words += [] if run.network else ["--network=none", f"--add-host={_HOSTNAME}:{_LOOPBACK}"]
@@ -117,15 +115,11 @@ def docker_command(run: BuildRun) -> str:
 
 
 def run_build(run: BuildRun, report: Callable[[str, float], None]) -> Mapping[str, Any]:
-    """Builds an engine in a container.
-
-    Args:
-        report: called with the step and how much is done, from 0 to 1; of the image first, if it
-            has to be pulled, and then of the build.
+    """Builds an engine in a container; reports the image's pull, if any, and then the build.
 
     Returns:
-        What the container said of itself in report.json, and as `image` the image's reference,
-        with its digest if a registry knows it by one.
+        The container's report.json, and as `image` the image's reference, with its digest if a
+        registry knows it by one.
 
     Raises:
         EngineError: the build failed; the message is its cause.
@@ -146,7 +140,7 @@ def run_build(run: BuildRun, report: Callable[[str, float], None]) -> Mapping[st
 
 
 def _follow(run: BuildRun, container: Container, report: Callable[[str, float], None]) -> None:
-    """Starts the container, keeps its output, and waits for its end."""
+    """Starts the container, logs its output, and waits for its end."""
     said = BuildLog(run.may_load_by_shard)
     run.log.parent.mkdir(parents=True, exist_ok=True)
     with translate_disk_errors(run.log), run.log.open("wb") as log:
@@ -167,7 +161,7 @@ def _follow(run: BuildRun, container: Container, report: Callable[[str, float], 
 
 @contextlib.contextmanager
 def _translate_refusals(run: BuildRun) -> Iterator[None]:
-    """Gives the engine's refusal of a container its meaning."""
+    """Turns the engine's refusal of a container into an error that explains it."""
     try:
         yield
     except containers.RefusalError as refusal:
@@ -194,10 +188,10 @@ def _read_report(run: BuildRun) -> Mapping[str, Any]:
 
 @contextlib.contextmanager
 def _container(client: DockerClient, run: BuildRun) -> Iterator[Container]:
-    """A container that has not started; removed with the body, whatever ends that."""
+    """A container that has not started; removed however the body ends."""
     container = None
     try:
-        with _signals_held():  # or it might be there and nobody know it
+        with _signals_held():  # else a signal could leave a container that is never removed
             container = containers.create(
                 client,
                 run.image,
@@ -207,7 +201,7 @@ def _container(client: DockerClient, run: BuildRun) -> Iterator[Container]:
                 user=_user(run),
                 hostname=_HOSTNAME,
                 network_mode=None if run.network else "none",
-                # Without a network nothing else resolves the name, and MPI may ask for it.
+                # Without a network nothing else resolves the name, and MPI may need it.
                 extra_hosts=None if run.network else {_HOSTNAME: _LOOPBACK},
                 cap_drop=["ALL"],
                 security_opt=["no-new-privileges"],
@@ -248,15 +242,17 @@ def _environment(run: BuildRun) -> dict[str, str]:
 
 def _mounts(run: BuildRun) -> list[dict[str, Any]]:
     """The binds, as keyword arguments of the SDK's Mount."""
-    read_only = [(run.build_script, BUILD_SCRIPT)]
-    read_only.append((project_file(_ANSWER_SCRIPT_SOURCE), ANSWER_SCRIPT))
-    read_only += _checkpoint_mounts(run)
+    read_only = [
+        (run.build_script, BUILD_SCRIPT),
+        (project_file(_ANSWER_SCRIPT_SOURCE), ANSWER_SCRIPT),
+        *_checkpoint_mounts(run),
+    ]
     if run.calibration:
         read_only.append((run.calibration, CALIBRATION))
     return [
         {"type": "bind", "source": str(source.absolute()), "target": str(target), "read_only": only}
-        for places, only in ((read_only, True), (_writable(run), False))
-        for source, target in places
+        for pairs, only in ((read_only, True), (_writable(run), False))
+        for source, target in pairs
     ]
 
 
@@ -270,13 +266,13 @@ def _checkpoint_mounts(run: BuildRun) -> list[tuple[Path, PurePosixPath]]:
 
 
 def _rewritten(run: BuildRun) -> Path:
-    """Where the files are that hold other bytes in the container than on this host."""
+    """The directory of files whose content differs from this host's checkpoint."""
     return run.scratch.with_name(f"{run.scratch.name}.checkpoint")
 
 
 @contextlib.contextmanager
 def _written_for(run: BuildRun) -> Iterator[None]:
-    """Has these files on the disk while the body runs."""
+    """Keeps these files on the disk while the body runs."""
     directory = _rewritten(run)
     contents = [(file.path.name, file.content) for file in run.checkpoint]
     try:
@@ -287,7 +283,7 @@ def _written_for(run: BuildRun) -> Iterator[None]:
 
 
 def _make(directory: Path, files: Mapping[str, bytes] | None = None) -> None:
-    """Has a directory there, with some files that everybody may read."""
+    """Makes a directory, with some files that all users may read."""
     with translate_disk_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
         for name, content in (files or {}).items():
@@ -309,9 +305,9 @@ def _mount_words(mount: Mapping[str, Any]) -> str:
 
 @contextlib.contextmanager
 def _given_to_user(run: BuildRun) -> Iterator[None]:
-    """Makes the writable directories the build user's, where that is not this one already.
+    """Gives the writable directories to the build user, where that is another one.
 
-    The output is taken back afterwards. The cache stays the build user's, since another build may
+    Scratch and output are taken back afterwards. The cache stays, since another build may
     be using it.
     """
     for directory, _ in _writable(run):
@@ -343,7 +339,7 @@ def _change_owner(directory: Path, owner: tuple[int, int]) -> None:
 def _ending_signals_raised() -> Iterator[None]:
     """Lets SIGTERM and SIGHUP raise SystemExit, as Ctrl-C raises KeyboardInterrupt.
 
-    What is ignored, as SIGHUP by nohup, stays so.
+    Ignored signals, as SIGHUP under nohup, stay ignored.
     """
 
     def leave(number: int, _: object) -> None:
@@ -356,7 +352,7 @@ def _ending_signals_raised() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """Puts Ctrl-C and the ending signals off until the body is done."""
+    """Delays Ctrl-C and the ending signals until the body is done."""
     held: list[int] = []
     with _handled((signal.SIGINT, *_ENDING_SIGNALS), lambda number, _: held.append(number)):
         yield
@@ -368,7 +364,7 @@ def _signals_held() -> Iterator[None]:
 def _handled(
     numbers: Iterable[signal.Signals], handler: Callable[[int, Any], None]
 ) -> Iterator[None]:
-    """Has signals handled so; only the main thread can, and only there do they arrive."""
+    """Sets a handler for signals in the main thread, where alone they arrive."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,11 +1,11 @@
-"""What the build container sees of a checkpoint: data only, and two files in words of our own.
+"""What the build container sees of a checkpoint: data only, and two files rewritten.
 
 NVIDIA's converter and quantiser load configuration and tokenizer with `trust_remote_code=True`: an
 `auto_map` fails where its .py file is absent, and runs it where it is there. And the versions of
 transformers in NVIDIA's images take RoPE's base from the top level of config.json alone, while
-transformers 5 writes it into `rope_parameters`: they would build with 10000 and say nothing.
+transformers 5 writes it into `rope_parameters`: they would silently build with 10000.
 So config.json holds what decides the model under the names that all versions read, and neither it
-nor tokenizer_config.json names code. No other file is there than those that decide the engine.
+nor tokenizer_config.json names code. Only files that decide the engine are there.
 Sources: NVIDIA/TensorRT-LLM v0.16.0 (42a7b092), tensorrt_llm/models/falcon/config.py and
 quantization/quantize_by_modelopt.py; transformers 4.45.1 and 5.23, falcon/configuration_falcon.py.
 """
@@ -29,7 +29,7 @@ from falconry.checkpoint.tensors import OUTPUT_PROJECTION, locate_tensors
 from falconry.digests import DigestCache, bytes_digest, value_digest
 from falconry.engine.tensorrt_llm.commands import CHECKPOINT
 
-# Of a configuration, what FalconConfig of transformers 4 takes under the same name and meaning.
+# The keys that FalconConfig of transformers 4 takes under the same name and meaning.
 _SAME_IN_ALL_VERSIONS = (
     "vocab_size",
     "hidden_size",
@@ -75,7 +75,7 @@ def container_view(directory: Path) -> tuple[ContainerFile, ...]:
 
 
 def view_digest(directory: Path, digests: DigestCache) -> str:
-    """What identifies the content of the view, whatever else the checkpoint's directory holds."""
+    """Identifies the content of the view, whatever else the checkpoint's directory holds."""
     view = container_view(directory)
     return value_digest({file.path.name: _digest(file.content, digests) for file in view})
 
@@ -85,7 +85,7 @@ def _digest(content: Path | bytes, digests: DigestCache) -> str:
 
 
 def _rewritten(directory: Path) -> dict[str, bytes]:
-    """The files that hold other bytes in the container, by their names."""
+    """The files whose content differs in the container, by their names."""
     rewritten = {CONFIG: _json(_normalised_config(directory))}
     path = directory / TOKENIZER_CONFIG
     if path.is_file():

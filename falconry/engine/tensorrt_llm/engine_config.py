@@ -1,4 +1,4 @@
-"""NVIDIA's config.json of an engine: one model, one reader, one comparison with what was asked for.
+"""NVIDIA's config.json of an engine: its model, its reader, and the comparison with a spec.
 
 Sources, NVIDIA/TensorRT-LLM: tensorrt_llm/models/modeling_utils.py (PretrainedConfig),
 models/falcon/config.py at 8f91cff22e7c (FalconConfig.from_hugging_face: which field of a
@@ -97,13 +97,7 @@ class _Document(_Part):
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """What an engine directory says of its engine.
-
-    Attributes:
-        directory: the engine's.
-        document: its config.json.
-        ranks: the engine files, one a GPU.
-    """
+    """An engine's directory, its config.json, and `ranks`, its engine files, one a GPU."""
 
     directory: Path
     document: _Document
@@ -144,17 +138,14 @@ class EngineConfig:
 
     @property
     def paged_context_fmha(self) -> bool:
-        """Whether long prompts can be computed in steps, and equal beginnings of prompts once."""
+        """Whether long prompts can be computed in steps, and shared beginnings once."""
         return self.limits.plugin_config.use_paged_context_fmha
 
     def longest_prompt(self, chunked: bool) -> int:
-        """The tokens of a prompt that NVIDIA's backend takes at most.
+        """The tokens of a prompt that NVIDIA's backend takes at most; `chunked`, in steps.
 
         Source: NVIDIA/TensorRT-LLM, cpp/tensorrt_llm/batch_manager/trtGptModel.h, which logs the
         rule as "TRTGptModel maxInputLen".
-
-        Args:
-            chunked: whether the backend computes long prompts in steps.
         """
         plugins = self.limits.plugin_config
         if chunked:
@@ -164,7 +155,7 @@ class EngineConfig:
         return self.limits.max_input_len
 
     def differences(self, spec: GpuEngineSpec) -> list[str]:
-        """What the engine has other than its spec, as clauses."""
+        """What differs from the spec, as clauses."""
         found = dict(_flat(self.document.model_dump()))
         return [
             f"{name} is {found[name]} instead of {value}"
@@ -174,7 +165,7 @@ class EngineConfig:
 
 
 def check_engine(directory: Path, spec: GpuEngineSpec) -> None:
-    """Compares an engine directory with the engine that was to be built.
+    """Compares an engine directory with the spec it was built from.
 
     Raises:
         EngineError: a file is missing or empty, config.json cannot be read, or it describes
@@ -184,7 +175,7 @@ def check_engine(directory: Path, spec: GpuEngineSpec) -> None:
     differences = [] if missing else EngineConfig.read(directory).differences(spec)
     if faults := [*missing, *differences]:
         raise EngineError(
-            f"is not the engine that was asked for: {', '.join(faults)}",
+            f"is not the engine that was requested: {', '.join(faults)}",
             where=directory,
             remedy="read the build's log, and report it: NVIDIA's tools built another model",
         )
@@ -250,16 +241,13 @@ def _model(architecture: FalconArchitecture) -> dict[str, object]:
         "bias": architecture.bias,
         "parallel_attention": architecture.parallel_attention,
         "new_decoder_architecture": new,
-        # Of the new decoder architecture alone.
+        # Only the new decoder architecture has it.
         **({"num_ln_in_parallel_attn": 2 if architecture.separate_mlp_norm else 1} if new else {}),
     }
 
 
 def _num_tokens(spec: GpuEngineSpec) -> int:
-    """What trtllm-build makes of `max_num_tokens`.
-
-    Source: tensorrt_llm/builder.py, check_max_num_tokens.
-    """
+    """The `max_num_tokens` that trtllm-build uses (builder.py, check_max_num_tokens)."""
     limits, plugins = spec.recipe.limits, spec.recipe.plugins
     most = limits.max_batch_size * limits.max_seq_len
     if not plugins.remove_input_padding:

@@ -42,11 +42,7 @@ from falconry.engine.tensorrt_llm.container import (
     docker_command,
     run_build,
 )
-from falconry.engine.tensorrt_llm.container_view import (
-    ContainerFile,
-    container_view,
-    view_digest,
-)
+from falconry.engine.tensorrt_llm.container_view import ContainerFile, container_view, view_digest
 from falconry.engine.tensorrt_llm.engine_config import check_engine
 from falconry.engine.tensorrt_llm.machine import machine_checks, probe_gpus, this_machine
 from falconry.engine.tensorrt_llm.memory import estimate, usable_bytes
@@ -84,7 +80,7 @@ _PLAN_STATES: Mapping[State, str] = {
     "failed": "refused",
 }
 
-# In a plan, of a checkpoint that is not here.
+# In the plan for a checkpoint that is not here.
 _UNKNOWN_VIEW = (ContainerFile(CHECKPOINT, Path("CHECKPOINT")),)
 
 
@@ -153,7 +149,7 @@ class TensorRtLlmJob:
         source = require_source(self._source, self._recipe.model)
         known = model_facts(source, self._recipe.model)
         report("checking", 0.0)
-        if known and not known.at_hand:  # before gigabytes are fetched for nothing
+        if known and not known.at_hand:  # before gigabytes are fetched in vain
             self._check(self._spec(known))
         directory = source.fetch(report)
         spec = self._spec(facts_of(directory))
@@ -167,8 +163,8 @@ class TensorRtLlmJob:
             document = plan_document(spec, _phases(spec, reference))
             (scratch / PLAN.name).write_text(json.dumps(document))
             if reference:
-                wanted = question(spec, directory, self._answers)
-                (scratch / QUESTION.name).write_text(json.dumps(wanted))
+                asking = json.dumps(question(spec, directory, self._answers))
+                (scratch / QUESTION.name).write_text(asking)
             found = run_build(run, report)
             check_engine(output, spec)
             verified = OFF
@@ -189,7 +185,7 @@ class TensorRtLlmJob:
         refuse(checks, EngineError, "this engine")
 
     def _reference(self, spec: GpuEngineSpec, gpu_bytes: int) -> Reference | None:
-        """What the engine's answers are compared with; None where the profile wants none."""
+        """What the engine's answers are compared with; None with engine.verify off."""
         if not self._verify:
             return None
         hub = self._source.hub if self._source else None
@@ -203,7 +199,7 @@ class TensorRtLlmJob:
         return GpuEngineSpec.of(facts, self._recipe, self._toolchain, self._shape, self._image)
 
     def _checkpoint_digest(self, source: CheckpointSource) -> str:
-        """Of what the container sees: `auto_map` and the spelling of RoPE make no other engine."""
+        """Of the container's view: `auto_map` and the spelling of RoPE change no engine."""
         if source.path:
             return view_digest(source.path, self._digests)
         return source.digest(self._digests)

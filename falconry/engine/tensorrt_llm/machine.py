@@ -17,12 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from falconry.docker_engine.client import can_see_gpus, connect
-from falconry.engine.tensorrt_llm.checks import (
-    gpu_words,
-    shape_remedy,
-    toolchain_remedy,
-    ways,
-)
+from falconry.engine.tensorrt_llm.checks import gpu_words, shape_remedy, toolchain_remedy, ways
 from falconry.engine.tensorrt_llm.memory import GIB, estimate
 from falconry.engine.tensorrt_llm.quantization_checks import calibrated
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
@@ -36,8 +31,8 @@ _NO_GPU_REMEDY = (
     "run on a GPU runner (docs/ci) or build the CPU engine: make engine RECIPE=cpu PROFILE=local"
 )
 
-# In the names of GPUs that are not made for data centres, for which alone CUDA's forward
-# compatibility is meant (NVIDIA, CUDA Compatibility). The words are remembered.
+# In the names of GPUs that are not made for data centres; CUDA's forward compatibility is for those
+# of data centres only (NVIDIA, CUDA Compatibility). The words are remembered.
 _NOT_DATA_CENTER = ("GeForce", "RTX", "Quadro", "TITAN")
 
 
@@ -59,13 +54,13 @@ class HostGpus:
 
 
 def probe_gpus(binding: Any = None) -> HostGpus | None:
-    """Asks NVML; None where there is no NVIDIA driver library or no GPU.
+    """The GPUs by NVML; None without a driver library or a GPU.
 
     Args:
         binding: of NVML, `pynvml` unless a test brings its own.
 
     Raises:
-        MachineError: the library is there, and refuses.
+        MachineError: the driver library is installed, and refuses.
     """
     nvml = binding or importlib.import_module("pynvml")
     try:
@@ -98,29 +93,14 @@ def _gpu(nvml: Any, handle: Any) -> Gpu:
     )
 
 
-def main() -> int:
-    """Prints the GPUs as JSON, `null` for none; 1 when NVML refuses."""
-    try:
-        found = probe_gpus()
-    except FalconryError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    sys.stdout.write(json.dumps(asdict(found) if found else None, indent=2) + "\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
-
-
 @dataclass
 class BuildHost:
     """What a build would find on this machine.
 
     Attributes:
-        gpus: what NVML gives; None for no GPU.
-        docker_gpus: whether containers can have GPUs; None when that could not be asked.
-        docker_problem: why not, or why it could not be asked.
+        gpus: None for no GPU.
+        docker_gpus: whether containers can have GPUs; None when that is not known.
+        docker_problem: why not, or why it is not known.
         free_disk_bytes: on the file system that the build writes to.
         memory_bytes: host memory.
     """
@@ -133,7 +113,7 @@ class BuildHost:
 
 
 def this_machine(build: Path) -> BuildHost:
-    """Asks the driver, the Docker engine and the file system; starts nothing."""
+    """Reads from driver, Docker engine and file system; starts nothing."""
     docker_gpus: bool | None
     try:
         with contextlib.closing(connect()) as client:
@@ -151,7 +131,7 @@ def this_machine(build: Path) -> BuildHost:
 
 
 def machine_checks(spec: GpuEngineSpec, machine: BuildHost) -> list[Finding]:
-    """Whether this machine can build the engine; without a GPU that is all there is to say."""
+    """Whether this machine can build the engine; without a GPU nothing else is checked."""
     if machine.docker_gpus is not True:
         return [_no_gpu(machine)]
     on_gpus = _gpu_checks(spec, machine.gpus) if machine.gpus else [_unread_gpus()]
@@ -198,7 +178,7 @@ def _driver(spec: GpuEngineSpec, host: HostGpus) -> Finding:
 
 
 def _driver_serves(row: Toolchain, host: HostGpus) -> bool:
-    """At least CUDA's own driver, or a branch that forward compatibility reaches back to."""
+    """Whether it is CUDA's own driver or later, or of a branch with forward compatibility."""
     installed = _version(host.driver)
     if installed >= _version(row.driver):
         return True
@@ -246,7 +226,7 @@ def _enough_gpus(spec: GpuEngineSpec, gpus: Sequence[Gpu]) -> Finding:
 
 
 def _build_memory(spec: GpuEngineSpec, gpus: Sequence[Gpu]) -> Finding:
-    """Weights and a largest step, which TensorRT times; or the whole model as it was."""
+    """Weights and a largest step, which TensorRT times; or the unquantised model."""
     needed, room = estimate(spec).without_cache, min(gpu.memory_bytes for gpu in gpus)
     if calibrated(spec) or _quantised_on_gpus(spec):
         original = spec.num_parameters * (4 if spec.recipe.dtype == "float32" else 2)
@@ -299,3 +279,18 @@ def _disk(spec: GpuEngineSpec, machine: BuildHost) -> Finding:
         " GiB are free",
         "free some disk space, or keep engine.store and the build directory on a larger disk",
     )
+
+
+def main() -> int:
+    """Prints the GPUs as JSON, `null` for none; 1 when NVML refuses."""
+    try:
+        found = probe_gpus()
+    except FalconryError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write(json.dumps(asdict(found) if found else None, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""What an engine needs: a GPU's memory to serve, the host's memory and disk to be built.
+"""Memory of an engine: of the GPUs to serve, of the host and its disk to be built.
 
 Weights and cache follow from the architecture. Activations, the runtime's own memory and what a
 build takes are estimates, each with what it was derived from or compared with.
@@ -81,7 +81,7 @@ class MemoryEstimate:
 
     @property
     def without_cache(self) -> int:
-        """What a GPU needs before the first request comes."""
+        """What a GPU needs before the first request."""
         return self.weights + self.activations + self.runtime
 
     @property
@@ -144,7 +144,7 @@ def sum_line(estimate: MemoryEstimate, gpu_memory_bytes: int) -> str:
 
 
 def _build_host_bytes(spec: GpuEngineSpec, rank: _RankMemory) -> int:
-    """The larger of converting (whole checkpoint and a rank) and building (all ranks at once)."""
+    """The larger of converting (checkpoint and a rank) and building (all ranks at once)."""
     checkpoint = spec.num_parameters * _ELEMENT[spec.recipe.dtype]
     held = min(checkpoint, _SHARD) if spec.recipe.load_by_shard else checkpoint
     building = _BUILD_COPIES * rank.weights * spec.recipe.parallelism.world_size
@@ -155,7 +155,7 @@ class _RankMemory:
     """The rank with the most weights: of the first pipeline stage, which has the embedding.
 
     Source of what is split: TensorRT-LLM's models/falcon/model.py. Column-parallel matrices are
-    split by rows, row-parallel ones by columns; norms and the embedding are whole on every rank
+    split by rows, row-parallel ones by columns; norms and the embedding are complete on every rank
     (use_parallel_embedding is off by default); the output projection is split by rows, and is a
     matrix of its own even where the checkpoint ties it; a rank has at least one key/value head.
     """
@@ -173,8 +173,8 @@ class _RankMemory:
     @property
     def weights(self) -> int:
         ends = (self._embedding, self._output)
-        whole = self._recipe.parallelism.pipeline == 1
-        return self._layers * self._layer + (sum(ends) if whole else max(ends))
+        one_stage = self._recipe.parallelism.pipeline == 1
+        return self._layers * self._layer + (sum(ends) if one_stage else max(ends))
 
     @property
     def all_weights(self) -> int:
@@ -185,7 +185,7 @@ class _RankMemory:
 
     @property
     def kv_cache_request(self) -> int:
-        """Keys and values of `max_seq_len` tokens in whole blocks, for every beam."""
+        """Keys and values of `max_seq_len` tokens in full blocks, for every beam."""
         limits, cache = self._recipe.limits, self._recipe.kv_cache
         element = self._element if cache.dtype == "auto" else 1
         token = 2 * self._kv_heads * self._architecture.head_size * element * self._layers
@@ -255,7 +255,7 @@ class _RankMemory:
                 return weights // 2 + (rows * math.ceil(columns / block) + columns) * scale
 
     def _unfused_scores(self, tokens: int) -> int:
-        """Attention scores of whole prompts, which fused attention never stores (memory.md)."""
+        """Attention scores of all prompts, which fused attention never stores (memory.md)."""
         if self._recipe.plugins.context_fmha:
             return 0
         length = self._recipe.limits.max_input_len

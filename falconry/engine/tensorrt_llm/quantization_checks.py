@@ -1,4 +1,4 @@
-"""What of a spec keeps an engine from being built: types of numbers, and quantisation."""
+"""Checks of a spec's number types and quantisation."""
 
 from __future__ import annotations
 
@@ -9,13 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from falconry.engine.tensorrt_llm.checks import (
-    SpecCheck,
-    either,
-    listed,
-    shape_remedy,
-    ways,
-)
+from falconry.engine.tensorrt_llm.checks import SpecCheck, either, listed, shape_remedy, ways
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.findings import Finding, verdict
 
@@ -39,7 +33,7 @@ _AWQ_BLOCKS = (128, 64)
 
 
 def calibrated(spec: GpuEngineSpec) -> bool:
-    """Whether something is quantised whose scales have to be measured."""
+    """Whether scales have to be measured for the quantisation."""
     return spec.recipe.quantization in _CALIBRATED or spec.recipe.kv_cache.dtype != "auto"
 
 
@@ -142,8 +136,8 @@ def _parquet_has_text(path: Path) -> bool:
         return b"\x04text" in stream.read(size)
 
 
-# Of the formats that `datasets` knows by a file's name; each says whether there is a column `text`,
-# which plain text is.
+# The formats that `datasets` knows by a file's name, each with whether a file has a column `text`;
+# plain text is such a column.
 _COLUMNS: Mapping[str, Callable[[Path], bool]] = {
     ".parquet": _parquet_has_text,
     ".jsonl": _json_has_text,
@@ -158,7 +152,7 @@ def _awq_blocks(spec: GpuEngineSpec) -> Finding:
     calibration = spec.recipe.calibration
     if spec.recipe.quantization != "int4_awq" or calibration is None:
         return Finding("AWQ block", "ok", "not used")
-    # The columns of a rank's matrices: whole where rows are split, and split where columns are.
+    # The columns of a rank's matrices: all where rows are split, and a share where columns are.
     columns = (
         architecture.hidden_size,
         architecture.num_heads * architecture.head_size // tensor,
@@ -179,10 +173,4 @@ def _awq_blocks(spec: GpuEngineSpec) -> Finding:
     )
 
 
-QUANTIZATION_CHECKS: Sequence[SpecCheck] = (
-    _dtype,
-    _fp8,
-    _calibration,
-    _dataset,
-    _awq_blocks,
-)
+QUANTIZATION_CHECKS: Sequence[SpecCheck] = (_dtype, _fp8, _calibration, _dataset, _awq_blocks)

@@ -1,7 +1,7 @@
 """A GPU recipe: the choices that turn a Falcon checkpoint into TensorRT-LLM engines.
 
 Recipes are TOML files in engine/recipes with `builder = "tensorrt_llm"`; this is their schema.
-Which value a release understands is its toolchain row's to say, not the recipe's.
+A toolchain's row, not the recipe, says which values a release understands.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class PublishedModel(Table):
     Attributes:
         hub: its name on the Hugging Face hub; `engine/published/<last part>.json` is its
             config.json.
-        revision: the commit that is fetched; left out where none could be confirmed, and then the
-            user has to name one.
+        revision: the commit that is fetched; left out where none could be confirmed: then the user
+            has to name a commit.
         path: a checkpoint directory of this project instead.
     """
 

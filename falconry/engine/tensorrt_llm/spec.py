@@ -25,13 +25,13 @@ _PUBLISHED_BYTES = 2
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What decides commands and checks.
+    """The facts of a checkpoint that decide commands and checks.
 
     Attributes:
         num_parameters: elements of all tensors; a tied output projection counts once.
         checkpoint_bytes: size of the weights on disk.
-        at_hand: whether they were read from the checkpoint itself, and not from the published
-            config.json that came with this program.
+        at_hand: whether they were read from the checkpoint, not from a published config.json that
+            came with this program.
     """
 
     architecture: FalconArchitecture
@@ -54,7 +54,7 @@ def chosen_source(checkpoint: str | None, model: PublishedModel) -> CheckpointSo
 
 
 def model_facts(source: CheckpointSource | None, model: PublishedModel) -> ModelFacts | None:
-    """What is known now, without fetching anything; None when nothing is."""
+    """The facts that are known without fetching anything; None when none are."""
     directory = source.at_hand() if source else None
     if directory is not None:
         return facts_of(directory)
@@ -78,11 +78,7 @@ def facts_of(directory: Path) -> ModelFacts:
 
 
 def require_source(source: CheckpointSource | None, model: PublishedModel) -> CheckpointSource:
-    """The source.
-
-    Raises:
-        CheckpointError: there is none, because no commit of the recipe's model was confirmed.
-    """
+    """The source; refuses None, which means that no commit of the model was confirmed."""
     if source is None:
         raise CheckpointError(
             f"the recipe's model {model.hub} has no commit that was confirmed",
@@ -107,18 +103,16 @@ def _published_facts(path: Path) -> ModelFacts:
 
 @dataclass(frozen=True, slots=True)
 class GpuEngineSpec:
-    """Everything that decides an engine, before anything is asked of the machine.
+    """Everything that decides an engine, apart from the machine.
 
     Attributes:
-        architecture: of the checkpoint.
-        num_parameters: elements of all its tensors; a tied output projection counts once.
-        checkpoint_bytes: size of its weights on disk.
+        num_parameters: elements of all tensors; a tied output projection counts once.
+        checkpoint_bytes: size of the weights on disk.
         end_id: token that ends an answer unless a request says otherwise; None for none.
         pad_id: token that fills a batch.
-        recipe: the choices.
         toolchain: the release that builds and serves.
-        image: the image's full reference, with digest where one is known; a profile may name
-            another than the row's.
+        image: the image's reference, with digest where it is known; a profile may name another
+            than the row's.
         image_replaced: whether it does.
         shape: where the engine shall run, which decides the GPU architecture.
     """

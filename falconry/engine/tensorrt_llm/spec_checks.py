@@ -1,4 +1,4 @@
-"""What of a spec keeps an engine from being built or served, whatever machine builds it."""
+"""Checks of a spec that do not depend on the machine that builds it."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def _plugin_types(spec: GpuEngineSpec) -> Finding:
     )
 
 
-LIMIT_CHECKS: Sequence[SpecCheck] = (
+_LIMIT_CHECKS: Sequence[SpecCheck] = (
     _positions,
     _prompts,
     _step,
@@ -153,11 +153,8 @@ LIMIT_CHECKS: Sequence[SpecCheck] = (
 
 
 def spec_checks(spec: GpuEngineSpec) -> list[Finding]:
-    """Everything that can be said without asking a machine."""
+    """All findings about a spec."""
     return [check(spec) for check in _SPEC_CHECKS]
-
-
-# The split over GPUs
 
 
 def _heads(spec: GpuEngineSpec) -> Finding:
@@ -190,7 +187,7 @@ def _kv_heads(spec: GpuEngineSpec) -> Finding:
 
 
 def _vocabulary(spec: GpuEngineSpec) -> Finding:
-    # The converter splits the output projection as it is, and the engine wants it padded.
+    # The converter splits the output projection as it is, and the engine needs it padded.
     vocabulary, tensor = spec.architecture.vocab_size, spec.recipe.parallelism.tensor
     return verdict(
         "vocabulary",
@@ -230,7 +227,7 @@ def _gpu_count(spec: GpuEngineSpec) -> Finding:
 
 
 def _kv_splits(heads: int, tensor: int) -> bool:
-    """The rule of TensorRT-LLM's attention: a rank has whole heads, or several share one."""
+    """The rule of TensorRT-LLM's attention: a rank has complete heads, or ranks share a head."""
     return heads % tensor == 0 or tensor % heads == 0
 
 
@@ -269,9 +266,6 @@ def _load_by_shard(spec: GpuEngineSpec) -> Finding:
     )
 
 
-# The release
-
-
 def _architecture(spec: GpuEngineSpec) -> Finding:
     row, shape = spec.toolchain, spec.shape
     return verdict(
@@ -301,9 +295,6 @@ def _image_size(spec: GpuEngineSpec) -> Finding:
         " how they are measured: the deployment may be refused",
         toolchain_remedy(lambda row: row.listed_gb <= limit) or "",
     )
-
-
-# Memory of the GPUs that serve
 
 
 def _gpu_memory(spec: GpuEngineSpec) -> Finding:
@@ -338,7 +329,7 @@ _SPEC_CHECKS: Sequence[SpecCheck] = (
     _gpu_count,
     _load_by_shard,
     *QUANTIZATION_CHECKS,
-    *LIMIT_CHECKS,
+    *_LIMIT_CHECKS,
     _gpu_memory,
     _image_size,
 )

@@ -99,9 +99,7 @@ class PackedFile(Table):
 
     Attributes:
         name: its path relative to the repository.
-        size: bytes.
         sha256: `sha256:<hex>` of its content.
-        crc32: of its content.
     """
 
     name: str

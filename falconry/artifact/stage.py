@@ -22,12 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactOutput(Output):
-    """An artifact, of which `path` is the list of its files.
-
-    Attributes:
-        repository: the directory with the files.
-        digests: what is remembered of them.
-    """
+    """An artifact, of which `path` is the list of its files."""
 
     repository: Path
     digests: DigestCache = field(repr=False, compare=False)

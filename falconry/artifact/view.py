@@ -45,7 +45,6 @@ class ArtifactView:
     they were when the view was opened.
 
     Attributes:
-        size: of the zip, in bytes.
         digest: `sha256:<hex>`, the artifact's identity.
     """
 

@@ -69,7 +69,6 @@ class Layout:
         starts: the offset of each entry's local header.
         directory_start: that of the central directory, after which nothing else comes.
         directory: the central directory, and the end of the zip.
-        size: of the zip, in bytes.
     """
 
     def __init__(self, entries: Sequence[Entry]) -> None:

@@ -64,7 +64,6 @@ class FalconArchitecture:
         parallel_attention: attention and MLP read the same residual stream side by side.
         separate_mlp_norm: the MLP has a layer norm of its own; otherwise it shares the
             attention's, which only parallel attention can do.
-        bias: the linear layers have biases.
         tied_embeddings: the output projection is the embedding matrix.
     """
 
@@ -169,7 +168,6 @@ class Configuration:
         architecture: the model; its `tied_embeddings` is what config.json claims, which the
             weights may yet correct.
         end_id: token that ends an answer, None when there is none.
-        pad_id: token that fills a batch.
     """
 
     architecture: FalconArchitecture

@@ -24,7 +24,6 @@ class Checkpoint:
 
     Attributes:
         end_id: token that ends an answer, None when there is none.
-        pad_id: token that fills a batch.
         tensors: every tensor the architecture needs, by name.
     """
 

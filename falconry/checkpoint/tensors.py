@@ -132,8 +132,6 @@ class TensorLocation:
     """Where a tensor is.
 
     Attributes:
-        name: its name in the checkpoint.
-        path: the safetensors file.
         offset: first byte, counted from the start of the file.
         dtype: element type as safetensors spells it ("F32", "BF16" or "F16").
         shape: its dimensions; the elements are contiguous in row-major order.

@@ -31,7 +31,6 @@ class TokenizerFacts:
     """What an engine needs to know of a tokenizer.
 
     Attributes:
-        path: tokenizer.json.
         vocab_size: one more than the largest token id.
     """
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from falconry.docker_engine.registry_errors import USER_INFORMATION
 from falconry.errors import MachineError
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 _INSTALL = "install Docker and start it, or name its engine in DOCKER_HOST"
 _DEFAULT_ADDRESS = "unix:///var/run/docker.sock"
-_USER_INFORMATION = re.compile(r"//[^/@\s]+@")
 _NVIDIA_HOOK = "nvidia-container-runtime-hook"
 _NVIDIA_DEVICES = "nvidia.com/gpu"
 
@@ -97,7 +96,7 @@ def engine_address(environment: Mapping[str, str] = os.environ) -> str:
         except Exception:  # what the SDK raises for a damaged context has no class of its own
             return f"the context {environment.get('DOCKER_CONTEXT') or 'of the Docker command'}"
     address = (address or _DEFAULT_ADDRESS).removeprefix("http+")  # as the SDK keeps a context's
-    return _USER_INFORMATION.sub("//", address)
+    return USER_INFORMATION.sub("//", address)
 
 
 def can_see_gpus(client: DockerClient) -> bool:

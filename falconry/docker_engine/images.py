@@ -41,7 +41,6 @@ class ImageReference:
     Attributes:
         registry: host with port, empty where the reference names none.
         repository: the path in the registry.
-        tag: None where there is none.
         digest: `sha256:<64 hex digits>`, None where there is none.
     """
 
@@ -124,10 +123,8 @@ class LocalImage:
     """An image that the engine holds.
 
     Attributes:
-        id: of its configuration.
         names: references with tags and those with digests.
         size: bytes of all its layers on the disk, shared ones too.
-        created: when it was built.
         in_use: whether a container is made of it, running or not.
     """
 

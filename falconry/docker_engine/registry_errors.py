@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from falconry.errors import ImageError
 
-_USER_INFORMATION = re.compile(r"//[^/@\s]+@")
+# The user's name and password in a URL.
+USER_INFORMATION = re.compile(r"//[^/@\s]+@")
 
 
 class TransientError(ImageError):
@@ -108,7 +109,7 @@ def explain(where: str, said: str, attempt: str = "") -> ImageError:
 
     `attempt` says what failed, as a clause, where that is not plain.
     """
-    words = _USER_INFORMATION.sub("//", said).strip().rstrip(".")
+    words = USER_INFORMATION.sub("//", said).strip().rstrip(".")
     begin = f"{attempt}: " if attempt else ""
     for meaning in _MEANINGS:
         if meaning.said.search(words):

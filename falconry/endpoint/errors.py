@@ -52,9 +52,8 @@ class RefusedError(EndpointError):
     """An answer that is not 2xx.
 
     Attributes:
-        status: of HTTP.
         code: Oracle's, such as "TooManyRequests"; None where the container itself answered.
-        request_id: what Oracle's support asks for; None where there is none.
+        request_id: what Oracle's support needs; None where there is none.
     """
 
     def __init__(

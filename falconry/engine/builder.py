@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from falconry.engine.manifest import GpuEngine
-
-# Called with what is being done and the fraction of the build that is finished (0 to 1).
-Report = Callable[[str, float | None], None]
+from falconry.pipeline import Report
 
 # Called with a large file that will not change any more, while the build continues.
 Finished = Callable[[Path], None]
@@ -22,8 +20,6 @@ class BuildResult:
 
     Attributes:
         description: a line for people: builder, precision, size.
-        toolchain: versions that decided the result, by package.
-        gpu: for engines that need NVIDIA GPUs.
     """
 
     description: str

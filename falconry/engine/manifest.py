@@ -37,7 +37,6 @@ class GpuEngine(Table):
     Attributes:
         release: the toolchain's row, such as "25.10".
         image: the image's reference, with its digest where that is known.
-        gpu: the GPU's name, such as "NVIDIA A10".
         sm: its architecture, ten times the compute capability.
         memory_bytes: what a GPU needs for its rank's weights, the activations and the cache of one
             longest request.
@@ -63,13 +62,9 @@ class Manifest(Table):
     """What an engine is.
 
     Attributes:
-        key: the engine stage's key, 64 hex digits.
-        builder: the name of the builder that made it.
-        toolchain: versions that decided the result, by package.
         ingredients: everything that the key was computed from.
         description: a line for people: family, size, precision.
         files: the engine's files by name, without this manifest and the build record.
-        gpu: for engines that need NVIDIA GPUs.
     """
 
     format: int = 1

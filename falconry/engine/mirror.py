@@ -26,7 +26,6 @@ from oci.object_storage import ObjectStorageClient, UploadManager
 from pydantic import ValidationError
 
 from falconry.cloud.session import Session, ensure_bucket, translate_cloud_errors
-from falconry.engine.builder import Report
 from falconry.engine.manifest import (
     BUILD_RECORD,
     MANIFEST,
@@ -36,6 +35,7 @@ from falconry.engine.manifest import (
     read_manifest,
 )
 from falconry.errors import CloudError, EngineError
+from falconry.pipeline import Report
 from falconry.settings import MirrorSettings
 
 _MIB = 1 << 20

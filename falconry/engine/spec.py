@@ -46,7 +46,6 @@ class KvCache(Table):
     """The paged key/value cache.
 
     Attributes:
-        dtype: element type of the cached keys and values.
         memory_gib: what all requests' cached keys and values may take together, in GiB.
     """
 
@@ -58,10 +57,7 @@ class Recipe(Table):
     """How an engine for OpenVINO on a CPU is made.
 
     Attributes:
-        builder: whose recipe it is.
-        description: one line for people.
         dtype: type of the weights, unless quantised, and of the arithmetic.
-        quantization: what happens to the weight matrices.
     """
 
     builder: Literal["openvino"]
@@ -131,7 +127,6 @@ class EngineSpec:
 
     Attributes:
         end_id: token that ends an answer unless a request says otherwise; None for no such token.
-        pad_id: token that fills a batch.
     """
 
     architecture: FalconArchitecture

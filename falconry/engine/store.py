@@ -20,7 +20,6 @@ from typing import Protocol, Self
 from pydantic import ValidationError
 
 from falconry.digests import DigestCache
-from falconry.engine.builder import Report
 from falconry.engine.manifest import (
     BUILD_RECORD,
     MANIFEST,
@@ -34,6 +33,7 @@ from falconry.engine.manifest import (
 )
 from falconry.errors import EngineError, FalconryError, MachineError
 from falconry.files import atomic_write, file_lock, flush_file, remove, remove_stale
+from falconry.pipeline import Report
 from falconry.progress import human_size
 
 _READ_ONLY = 0o444
@@ -101,9 +101,7 @@ class StoredEngine:
     """An entry of the store.
 
     Attributes:
-        key: the directory's name.
         manifest: what the engine is; None when it is damaged.
-        size: bytes of all its files on the disk.
         built_at: when it was built, here or elsewhere; for an engine without a readable record,
             when it was added.
         problem: why it is never used, in a sentence; None for a good engine.

@@ -25,7 +25,6 @@ class Needs(Table):
     """What has to be in an image beside the directories of Triton itself.
 
     Attributes:
-        packages: of the distribution.
         python_packages: requirements as pip takes them.
         environment: variables; a value may name others, as in a Dockerfile.
         libraries: shared libraries of the full image that Triton links to, as shell patterns.
@@ -49,7 +48,6 @@ class Composable(Table):
         repoagents: what is under /opt/tritonserver/repoagents there.
         caches: what is under /opt/tritonserver/caches there.
         needs: what backends need in this release alone, beyond the preparation.
-        source: where all this was read.
     """
 
     full: str
@@ -84,11 +82,8 @@ class Toolchain(Table):
             (CUDA's forward compatibility).
         sm: GPU architectures, ten times the compute capability: 86 for 8.6.
         converter: where the Falcon converter is in the image, first match counts.
-        quantizer: the quantisation script.
         tensor_names: `seed` and `min_tokens`, or the older `random_seed` and `min_length`.
         compose: what a server without TensorRT-LLM is composed from.
-        notes: what a user of this row should know.
-        source: where all this was read.
     """
 
     release: str

@@ -27,6 +27,7 @@ from falconry.errors import ImageError
 from falconry.files import translate_disk_errors
 from falconry.image.registry import Credentials, RegistryClient, StoredImage
 from falconry.image.server_images import ImageSource
+from falconry.pipeline import Report
 
 if TYPE_CHECKING:
     from docker.client import DockerClient
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 MADE_HERE = "falconry-base"
 _SCRIPT = "scripts/base_image.sh"
 
-Report = Callable[[str, float | None], None]
 _STEP = re.compile(r"Step (\d+)/(\d+) : (.*)")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 # The engine's own lines between a step's output.
@@ -89,8 +89,6 @@ class Build:
     Attributes:
         bases: the base images by argument, as the engine has them, with digests where known.
         certificates: a bundle for downloads; it is in no layer of the image.
-        tag: the image's reference.
-        log: gets the build's output.
     """
 
     source: ImageSource

@@ -9,7 +9,7 @@ import contextlib
 import posixpath
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +22,12 @@ from falconry.findings import Finding, verdict
 from falconry.image.registry import RegistryClient, docker_login
 from falconry.image.server_images import base_of
 from falconry.oci_facts import ImageLimits, load_limits
+from falconry.pipeline import Report
 from falconry.progress import human_size
 
 if TYPE_CHECKING:
     from docker.client import DockerClient
     from docker.models.containers import Container
-
-Report = Callable[[str, float | None], None]
 
 RUN_LABEL = "io.falconry.preflight"
 
@@ -80,7 +79,6 @@ class ImageSize:
     Attributes:
         own: unpacked, of the layers above the base; of all layers where no registry has the base.
         base: compressed, of the base's layers as their registry holds them.
-        layers: how many there are.
     """
 
     own: int

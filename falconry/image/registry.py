@@ -97,7 +97,6 @@ class StoredImage:
     """An image as a registry keeps it; sizes in bytes, compressed.
 
     Attributes:
-        digest: of its manifest.
         layers: each layer's size.
         configuration: digest of its configuration; empty for an image of several platforms.
     """

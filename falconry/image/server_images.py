@@ -100,7 +100,6 @@ class ImageSource:
 
     Attributes:
         name: the last part of the repository's name, such as `triton-cpu`.
-        version: the beginning of the image's tags.
         files: the build context beside the Dockerfile, by path.
         bases: the images that it is built from, by the Dockerfile's argument for each.
         labels: those that decide the image.

@@ -26,7 +26,6 @@ class Advice:
     """Shapes, the best first.
 
     Attributes:
-        engine: a line about the engine.
         concurrency: longest requests at a time, as requested.
         request_tokens: of a longest request, prompt and answer together.
         candidates: all shapes, those that hold the engine first.

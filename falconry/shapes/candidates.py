@@ -31,8 +31,6 @@ class Candidate:
     Attributes:
         gpus: how many the shape has; 0 for none.
         gpus_used: how many of them the engine takes.
-        gpu: their name; empty for none.
-        sm: their architecture; None for none.
         ocpus, memory_gib: the size to request of a shape without GPUs.
         needed: by the engine and the planned requests; estimated.
         at_a_time: longest requests that can be answered at a time.

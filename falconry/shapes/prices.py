@@ -31,7 +31,6 @@ class Prices(Table, strict=False):
     """Prices an hour, in one currency.
 
     Attributes:
-        source: where they come from, for people.
         shape_hour: of complete shapes.
         gpu_hour: of a GPU, by its name or its shape's.
         ocpu_hour, gib_hour: of flexible shapes.

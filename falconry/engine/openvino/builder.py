@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from falconry.checkpoint.source import CheckpointSource
 from falconry.digests import DigestCache, value_digest
-from falconry.engine.builder import BuildResult, Finished, Report
+from falconry.engine.builder import BuildResult, Finished
 from falconry.engine.spec import load_recipe
 from falconry.errors import MachineError, SettingsError
 from falconry.files import translate_disk_errors
+from falconry.pipeline import Report
 from falconry.progress import human_count
 from falconry.settings import Settings
 

@@ -40,7 +40,6 @@ class CpuMemoryEstimate:
     """Bytes of a machine's memory.
 
     Attributes:
-        weights: of the model.
         kv_cache_request: the cache of one longest request.
         kv_cache_granted: what the recipe grants all requests together; taken when it is used.
         activations: of a largest step.
@@ -120,8 +119,6 @@ class OpenVinoServing(Table):
         max_seq_len: tokens of prompt and answer together, likewise.
         end_id: token that ends an answer unless the request names another; -1 for no such token.
         device_properties: of the pipeline's constructor.
-        kv_block_tokens: tokens whose keys and values share a block of the cache.
-        kv_block_bytes: what a block takes.
     """
 
     format: int = 1

@@ -159,7 +159,6 @@ class Weight:
 
     Attributes:
         values: the elements; a matrix is [out, in] in row-major order.
-        element: what they are.
         scales: float16 [out, 1] of a quantised matrix; None otherwise.
     """
 

@@ -50,7 +50,6 @@ class Phase:
 
     Attributes:
         name: `convert`, `quantize` or `build`, or what answers.py calls those after it.
-        step: the same for people.
         programs: candidates; python3 runs the first that exists, and a name without "/" is looked
             up on the PATH and run as it is.
         span: where the phase begins and ends in the build, as fractions.

@@ -68,16 +68,12 @@ class BuildRun:
 
     Attributes:
         key: the engine's key; the container's label.
-        image: the image's reference, with its digest where that is known.
         checkpoint: what the container sees of it, read-only.
         output: gets the engine; made when it does not exist.
         scratch: holds plan.json, gets report.json and intermediate files.
         cache: kept between builds; made when it does not exist.
-        calibration: a dataset to mount read-only.
         gpus: how many GPUs Docker shall give.
         network: whether the container may reach the network.
-        shm_bytes: size of its shared memory.
-        log: gets the output.
         may_load_by_shard: whether `load_by_shard` can be advised where host memory runs out.
         environment: for the container; every user of the engine can read it, so no secrets.
         user: user and group id of the build.

@@ -14,7 +14,7 @@ from falconry.checkpoint.source import CheckpointSource
 from falconry.checkpoint.tokenizer import write_chat
 from falconry.data_files import project_file
 from falconry.digests import DigestCache, value_digest
-from falconry.engine.builder import BuildResult, Finished, Report
+from falconry.engine.builder import BuildResult, Finished
 from falconry.engine.manifest import SERVING_FILE, GpuEngine
 from falconry.engine.tensorrt_llm.answers import (
     OFF,
@@ -62,6 +62,7 @@ from falconry.errors import EngineError
 from falconry.files import remove
 from falconry.findings import Finding, State, failures, refuse
 from falconry.oci_facts import gpu_shape
+from falconry.pipeline import Report
 from falconry.progress import human_count
 from falconry.settings import Settings
 

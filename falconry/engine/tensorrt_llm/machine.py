@@ -102,7 +102,6 @@ class BuildHost:
         docker_gpus: whether containers can have GPUs; None when that is not known.
         docker_problem: why not, or why it is not known.
         free_disk_bytes: on the file system that the build writes to.
-        memory_bytes: host memory.
     """
 
     gpus: HostGpus | None

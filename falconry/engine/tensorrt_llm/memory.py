@@ -60,7 +60,6 @@ class MemoryEstimate:
     """Bytes; the first five of the GPU that needs most.
 
     Attributes:
-        weights: of its rank.
         kv_cache_request: the cache of one longest request.
         kv_cache_full: the caches of as many longest requests as the engine answers at a time.
         activations: of a largest step.

@@ -55,7 +55,6 @@ class GpuLimits(Table):
             fill `max_seq_len` but for one token.
         max_seq_len: tokens of prompt and answer together.
         max_num_tokens: tokens of all requests that one step computes.
-        max_beam_width: beams a request may ask for.
     """
 
     max_batch_size: PositiveInt
@@ -103,7 +102,6 @@ class Calibration(Table):
     Attributes:
         dataset: a name that NVIDIA's quantiser knows, fetched by the container, or the absolute
             path of a directory with texts in a column `text`, mounted read-only.
-        size: samples.
         awq_block_size: weights that share a scale with int4-AWQ; divides the hidden size.
     """
 
@@ -116,9 +114,7 @@ class GpuRecipe(Table):
     """How TensorRT-LLM engines are made.
 
     Attributes:
-        model: the checkpoint the recipe was written for.
         dtype: type of the weights, unless quantised, and of the arithmetic.
-        quantization: what happens to the weight matrices.
         load_by_shard: the converter reads one shard at a time, which takes less host memory.
         calibration: only for fp8 and int4_awq.
     """

@@ -109,8 +109,6 @@ class GpuEngineSpec:
         num_parameters: elements of all tensors; a tied output projection counts once.
         checkpoint_bytes: size of the weights on disk.
         end_id: token that ends an answer unless a request says otherwise; None for none.
-        pad_id: token that fills a batch.
-        toolchain: the release that builds and serves.
         image: the image's reference, with digest where it is known; a profile may name another
             than the row's.
         image_replaced: whether it does.

@@ -1,1 +1,1 @@
-"""The model artifact: the repository as a reproducible zip that is computed, not stored."""
+"""The model artifact: a reproducible zip, computed and not stored."""

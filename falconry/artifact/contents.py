@@ -60,7 +60,7 @@ def _walk(directory: Path, root: Path, prefix: str) -> Iterator[str]:
 
 
 def _check_link(path: Path, root: Path) -> None:
-    """A link is packed as the file that it leads to, which has to be in the repository itself."""
+    """Refuses a link that leads to no file of the repository."""
     target = path.resolve()
     if not target.is_relative_to(root):
         reason = "is a symbolic link that leads out of the repository"

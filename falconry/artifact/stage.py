@@ -1,4 +1,4 @@
-"""The artifact stage: the list of what the artifact holds, which its bytes follow from."""
+"""The artifact stage: the list of files that decides the zip."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class ArtifactStage(FileStage):
         )
 
     def _checksums(self) -> dict[str, int]:
-        """CRC-32 by SHA-256, from the list that was made last: an engine seldom changes."""
+        """CRC-32 by SHA-256 of earlier lists: an engine seldom changes."""
         known: dict[str, int] = {}
         for path in (self._workspace.build / self.name).glob("*.json"):
             with contextlib.suppress(RepositoryError):

@@ -1,4 +1,4 @@
-"""The artifact's bytes, any range of them at any time, without a zip on the disk."""
+"""Any range of the artifact's bytes, without a zip on disk."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Identity:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A file of the repository, as it was when the view was opened."""
+    """A file of the repository as it was at the view's opening."""
 
     path: Path
     identity: _Identity
@@ -80,7 +80,7 @@ class ArtifactView:
         return bytes(buffer)
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
-        """Fills a writable buffer, as long as the range, with the bytes from an offset on.
+        """Fills a writable buffer with the bytes from an offset on.
 
         Raises:
             RepositoryError: a file changed.
@@ -104,7 +104,7 @@ class ArtifactView:
                 report("writing the artifact", min((offset + _CHUNK_BYTES) / self.size, 1.0))
 
     def _read_piece(self, buffer: memoryview, offset: int) -> int:
-        """Fills the buffer's beginning, up to the end of a header, a file, or the directory."""
+        """Fills the buffer, at most to a header's, file's or directory's end."""
         layout = self._layout
         if offset >= layout.directory_start:
             return _copy(layout.directory, offset - layout.directory_start, buffer)
@@ -124,7 +124,7 @@ def _copy(source: bytes, start: int, buffer: memoryview) -> int:
 
 
 def _read_file(file: _Source, buffer: memoryview, position: int) -> int:
-    """Reads a range of a file that must be unchanged before and after."""
+    """Reads a range of a file that must not change meanwhile."""
     try:
         descriptor = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The bytes of a stored zip other than its files', and CRC-32 of files in parallel.
+"""A stored zip's bytes beside its files, and CRC-32 in parallel.
 
 Written from PKWARE's application note (APPNOTE.TXT 6.3.10). Everything in it follows from the
 entries, so the same entries are the same bytes on every machine. Nothing is deflated: weights
@@ -84,7 +84,7 @@ class Layout:
         self.size = offset + len(self.directory)
 
     def index_at(self, offset: int) -> int:
-        """The index of the entry that an offset before the central directory belongs to."""
+        """The index of the entry at an offset before the central directory."""
         return bisect_right(self.starts, offset) - 1
 
 
@@ -131,7 +131,7 @@ def _end(count: int, size: int, start: int) -> bytes:
 
 
 def _zip64_field(values: Sequence[int]) -> bytes:
-    """The extra field with the values that are too large for their own (4.5.3)."""
+    """The extra field with values too large for their own (4.5.3)."""
     if not values:
         return b""
     return struct.pack(f"<2H{len(values)}Q", _ZIP64_FIELD, 8 * len(values), *values)
@@ -145,7 +145,7 @@ def _encoded(name: str) -> tuple[bytes, int]:
 
 
 def crc32_of(paths: Sequence[Path], report: Callable[[int], None]) -> list[int]:
-    """The CRC-32 of each file; one thread at a time reports the bytes of each chunk it read."""
+    """The CRC-32 of each file; reports the bytes of each chunk."""
     lock = threading.Lock()
 
     def report_locked(count: int) -> None:
@@ -168,7 +168,7 @@ def crc32_of(paths: Sequence[Path], report: Callable[[int], None]) -> list[int]:
 
 
 def combine(first: tuple[int, int], second: tuple[int, int]) -> tuple[int, int]:
-    """The CRC-32 and the length of two pieces put together, from those of each.
+    """The CRC-32 and length of two joined pieces, from each one's.
 
     Python's zlib lacks it (zlib.h, crc32_combine): the first piece's CRC is multiplied by x to the
     power of the second's bits, modulo CRC-32's polynomial.
@@ -193,7 +193,7 @@ def _range_crc32(path: Path, start: int, report: Callable[[int], None]) -> tuple
 
 
 def _multiply(a: int, b: int) -> int:
-    """The product of two polynomials modulo CRC-32's; the highest bit is x to the power of 0."""
+    """The product of polynomials modulo CRC-32's, with bits in reverse order."""
     product = 0
     for bit in range(31, -1, -1):
         if a >> bit & 1:

@@ -98,13 +98,13 @@ class FalconArchitecture:
 
 
 class _Keys(BaseModel):
-    """JSON's own types and no others; keys that decide nothing here are left out."""
+    """JSON's own types only; keys without effect here are left out."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
 
 class RopeParameters(_Keys):
-    """How rotary embeddings turn with the position; `type` is the older name of `rope_type`."""
+    """How rotary embeddings turn; `type` is the older name of `rope_type`."""
 
     rope_theta: PositiveFloat
     rope_type: str = Field(default="default", validation_alias=AliasChoices("rope_type", "type"))
@@ -155,7 +155,7 @@ class FalconConfig(_Keys):
 
     @property
     def ffn_hidden_size(self) -> int:
-        """The MLP's inner size, four times the hidden size when it is not given."""
+        """The MLP's inner size, by default four times the hidden size."""
         given = self.given_ffn_hidden_size
         return 4 * self.hidden_size if given is None else given
 
@@ -283,7 +283,7 @@ def _check_dimensions(config: FalconConfig, path: Path) -> None:
 
 
 def _check_variant(config: FalconConfig, path: Path) -> None:
-    """Refuses what transformers cannot run either, and what no engine builder here builds."""
+    """Refuses what transformers cannot run or no builder here builds."""
     rope_type = config.rope_parameters.rope_type
     if not config.alibi and rope_type != "default":
         raise CheckpointError(
@@ -339,7 +339,7 @@ def _kv_heads(config: FalconConfig) -> int:
 
 
 def _token_ids(config: FalconConfig, config_path: Path) -> tuple[int | None, int]:
-    """The ids that end an answer and that pad, as transformers' generate() would choose them."""
+    """The end and padding ids that transformers' generate() would choose."""
     path = config_path.with_name(GENERATION_CONFIG)
     if path.is_file():
         ids = read_json(path)

@@ -1,4 +1,4 @@
-"""Which files of a checkpoint directory decide what it is, and its licence."""
+"""Which files of a checkpoint decide what it is, and its licence."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def _shard(index: Path, name: object) -> Path:
 
 
 def licence_of(directory: Path) -> str | None:
-    """A short name such as `apache-2.0`, or a licence file's title; None when nothing is said."""
+    """A short name such as `apache-2.0`, or a licence file's title."""
     card = _beginning(directory / MODEL_CARD)
     front = _FRONT_MATTER.match(card)
     fields = dict(_FIELD.findall(front.group(1))) if front else {}

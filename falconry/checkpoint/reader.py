@@ -1,4 +1,4 @@
-"""A checkpoint as one value: configuration, tensors and tokenizer held against each other."""
+"""A checkpoint's configuration, tensors and tokenizer, checked together."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def read_checkpoint(directory: Path) -> Checkpoint:
 def _with_actual_tying(
     architecture: FalconArchitecture, located: Mapping[str, TensorLocation]
 ) -> FalconArchitecture:
-    """An output projection in the file is used, whatever config.json says: so does transformers.
+    """Uses an output projection in the file, as transformers does.
 
     (transformers 5.23, modeling_utils.py, tie_weights: weights stored twice are tied only when
     they are equal, which makes no difference to the result.)

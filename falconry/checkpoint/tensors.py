@@ -1,4 +1,4 @@
-"""The tensors a Falcon checkpoint holds, and where each lies in its safetensors file.
+"""A Falcon checkpoint's tensors, and where they are in safetensors files.
 
 Names and shapes are those of transformers 5.23, models/falcon/modeling_falcon.py
 (FalconForCausalLM and below). A safetensors file is a little-endian u64 header length, the JSON
@@ -37,7 +37,7 @@ def block_prefix(layer: int) -> str:
 
 
 def norm_names(architecture: FalconArchitecture) -> tuple[str, str | None]:
-    """Names of a block's attention norm and of its MLP norm, None when they share one."""
+    """Names of a block's attention norm and MLP norm, if separate."""
     if not architecture.separate_mlp_norm:
         return "input_layernorm", None
     if architecture.new_decoder_architecture:
@@ -187,7 +187,7 @@ def _read_file(path: Path) -> dict[str, TensorLocation]:
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
-    """The header, the offset of the data and the size of the file."""
+    """The header, the data's offset and the file's size."""
     try:
         with path.open("rb") as file:
             size = path.stat().st_size

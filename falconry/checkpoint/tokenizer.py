@@ -1,4 +1,4 @@
-"""A checkpoint's tokenizer, as far as it must fit the model, and its chat template."""
+"""A checkpoint's tokenizer, checked against the model, and its chat template."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class TokenizerFacts:
 
 
 def read_tokenizer(directory: Path, vocab_size: int) -> TokenizerFacts:
-    """Reads the tokenizer and checks it against the rows of the model's embedding.
+    """Reads the tokenizer and checks it against the embedding's rows.
 
     Raises:
         CheckpointError: the tokenizer is absent or damaged, or has tokens the model has no
@@ -74,7 +74,7 @@ def require_embeddings(tokenizer: TokenizerFacts, vocab_size: int) -> None:
 
 
 def write_chat(checkpoint: Path, engine: Path) -> None:
-    """Writes `chat.json`, the template and the special tokens it may name; nothing without one."""
+    """Writes `chat.json`: the template and its special tokens, if any."""
     settings = _settings(checkpoint)
     template = _template(checkpoint, settings)
     if template is None:
@@ -89,7 +89,7 @@ def _settings(checkpoint: Path) -> Mapping[str, Any]:
 
 
 def _template(checkpoint: Path, settings: Mapping[str, Any]) -> str | None:
-    """The template; a file of its own wins over the setting, as in transformers 5.23."""
+    """The template; its own file wins over the setting (transformers 5.23)."""
     path = checkpoint / CHAT_TEMPLATE
     if path.is_file():
         return path.read_text(encoding="utf-8")

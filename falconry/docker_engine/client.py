@@ -1,4 +1,4 @@
-"""A client of the Docker engine, its errors in one sentence, and what it offers."""
+"""A client of the Docker engine, its errors, and its capabilities."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NVIDIA_DEVICES = "nvidia.com/gpu"
 
 
 def connect() -> DockerClient:
-    """A client of the engine that DOCKER_HOST, DOCKER_CONTEXT or the current context names.
+    """A client of the engine that Docker's variables or context name.
 
     Raises:
         MachineError: no engine answers there, or this user may not use it.
@@ -86,7 +86,7 @@ def engine_facts(client: DockerClient) -> EngineFacts:
 
 
 def engine_address(environment: Mapping[str, str] = os.environ) -> str:
-    """Where `connect` looks for the engine, without a user's name and password in it."""
+    """Where `connect` looks for the engine, without user and password."""
     from docker.context import ContextAPI
 
     address = environment.get("DOCKER_HOST")
@@ -100,7 +100,7 @@ def engine_address(environment: Mapping[str, str] = os.environ) -> str:
 
 
 def can_see_gpus(client: DockerClient) -> bool:
-    """Whether the engine can give a container an NVIDIA GPU, as far as it can be known.
+    """Whether the engine can give a container NVIDIA GPUs, if known.
 
     True when it has NVIDIA's runtime or lists NVIDIA's devices (CDI, with Docker 28.3 and newer),
     or when the hook that `--gpus` needs is installed here (moby, daemon/nvidia_linux.go). Only a

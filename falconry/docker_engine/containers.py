@@ -25,7 +25,7 @@ PROCESS_LABEL = "io.falconry.process"
 
 
 class RefusalError(EngineError):
-    """What the engine says when it does not create or start a container."""
+    """The engine refused to create or start a container."""
 
 
 def create(client: DockerClient, image: str, **options: Any) -> Container:
@@ -47,7 +47,7 @@ def create(client: DockerClient, image: str, **options: Any) -> Container:
 
 
 def output_of(container: Container) -> Iterator[bytes]:
-    """Starts a container and gives its output, both streams together, until it ends.
+    """Starts a container and gives its output until it ends.
 
     It is attached before the start, so nothing is missed and no logging driver is needed.
 
@@ -62,7 +62,7 @@ def output_of(container: Container) -> Iterator[bytes]:
 
 
 def end_of(container: Container) -> tuple[int, bool]:
-    """Waits for a container's end: its exit status, and whether the kernel killed for memory."""
+    """Waits for a container; gives exit status and whether memory ran out."""
     with translate_docker_errors():
         status: int = container.wait()["StatusCode"]
         container.reload()
@@ -88,7 +88,7 @@ def is_running(container: Container) -> bool:
 
 
 def discard(container: Container) -> None:
-    """Stops a container, by force after a grace of 5 s, and removes it, if it still exists.
+    """Stops a container, by force after 5 s, and removes it.
 
     If it cannot be removed now, for example because the engine is gone, the next start does it.
     """
@@ -119,7 +119,7 @@ def owner_labels() -> dict[str, str]:
 
 
 def remove_abandoned(client: DockerClient, label: str) -> None:
-    """Removes containers with a label that killed processes left, or that a reboot stopped.
+    """Removes a label's containers that killed processes or reboots left.
 
     Those without an owner's label stay.
     """
@@ -134,7 +134,7 @@ def remove_abandoned(client: DockerClient, label: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Process:
-    """A process, with more than its id, which the kernel gives to another process later.
+    """A process, by more than its id, which the kernel reuses.
 
     Attributes:
         boot: the kernel's boot id.
@@ -163,7 +163,7 @@ class _Process:
             return None
 
     def is_gone(self) -> bool:
-        """Whether it has surely ended; False where its processes cannot be seen from here."""
+        """Whether it has surely ended; False where it cannot be seen."""
         if (self.boot, self.namespace) != (_boot(), _namespace()):
             return False
         try:
@@ -189,7 +189,7 @@ def _started(pid: int) -> int | None:
 
 
 def _is_zombie(pid: int) -> bool:
-    """Whether it has ended but its parent, such as a container's init, has not waited for it."""
+    """Whether it has ended without its parent waiting for it."""
     fields = _stat_fields(pid)
     return bool(fields) and fields[0] in "ZX"
 

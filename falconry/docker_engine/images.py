@@ -1,4 +1,4 @@
-"""Image references, images that the Docker engine holds, and pulling those it lacks."""
+"""Image references, the Docker engine's images, and pulling others."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _CONFLICT = 409
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host, with a port or without, is this machine: no TLS there, and no proxy."""
+    """Whether a host is this machine: no TLS there, and no proxy."""
     return _LOOPBACK.fullmatch(host) is not None
 
 
@@ -51,7 +51,7 @@ class ImageReference:
 
     @classmethod
     def parse(cls, text: str) -> ImageReference:
-        """Takes a reference apart; it is not checked for characters that are not allowed."""
+        """Takes a reference apart without checking its characters."""
         name, _, digest = text.partition("@")
         path, colon, tag = name.rpartition(":")
         if not colon or "/" in tag:  # the colon of a registry's port
@@ -68,7 +68,7 @@ class ImageReference:
 
     @property
     def version(self) -> str:
-        """What Docker pulls by: the digest where there is one, else the tag."""
+        """What Docker pulls by: the digest if any, else the tag."""
         return self.digest or self.tag or "latest"
 
     def host(self) -> str:
@@ -156,7 +156,7 @@ def labelled_images(client: DockerClient, label: str) -> list[LocalImage]:
 
 
 def remove_image(client: DockerClient, image: LocalImage) -> bool:
-    """Removes all names of an image, and with the last name the image itself.
+    """Removes all names of an image, and so the image itself.
 
     False when it stays, because a container was made from it meanwhile.
     """
@@ -185,7 +185,7 @@ def has_image(client: DockerClient, reference: str) -> bool:
 
 
 def image_digest(client: DockerClient, reference: str) -> str | None:
-    """The `sha256:...` by which the registry knows a local image; None if it came from none."""
+    """The registry's `sha256:...` of a local image; None without one."""
     image = _image(client, reference)
     known: list[str] = (image.attrs.get("RepoDigests") or []) if image else []
     repository = ImageReference.parse(reference).name
@@ -194,7 +194,7 @@ def image_digest(client: DockerClient, reference: str) -> str | None:
 
 
 def reference_with_digest(client: DockerClient, reference: str) -> str:
-    """An image's reference with its digest; as it is where the image came from no registry."""
+    """A reference with its digest, if the image came from a registry."""
     digest = image_digest(client, reference)
     return f"{reference.partition('@')[0]}@{digest}" if digest else reference
 
@@ -206,7 +206,7 @@ def image_labels(client: DockerClient, reference: str) -> dict[str, str]:
 
 
 def pull(client: DockerClient, reference: str, report: Callable[[float], None]) -> None:
-    """Pulls an image with the credentials of `docker login`, if any; reports the fraction done.
+    """Pulls an image with `docker login`'s credentials; reports the fraction done.
 
     Raises:
         ImageError: the registry refuses, has no such image, or cannot be reached.

@@ -12,12 +12,12 @@ USER_INFORMATION = re.compile(r"//[^/@\s]+@")
 
 
 class TransientError(ImageError):
-    """A failure that may not occur again: of the network, or of the registry itself."""
+    """A failure of network or registry that may not occur again."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Meaning:
-    """A refusal: how it is recognised, what it is and what to do.
+    """A refusal: how it is recognised, its meaning and its remedy.
 
     The words are those of distribution's error codes (docs/spec/api.md, "Errors"), of the Docker
     engine's transport, and of OCIR as its users quote it (oracle/docker-images issue 2551).
@@ -105,7 +105,7 @@ _MEANINGS = (
 
 
 def explain(where: str, said: str, attempt: str = "") -> ImageError:
-    """The error for a registry's or engine's message, from which users in URLs are removed.
+    """The error for a registry's or engine's message, without users in URLs.
 
     `attempt` says what failed, as a clause, where that is not plain.
     """

@@ -21,7 +21,7 @@ _REFUSED_FOR_NOW = frozenset({429, 503})
 
 
 class RequestSigner(Protocol):
-    """Any signer of the oci SDK: an API key, a session token, an instance or resource principal.
+    """Any signer of the oci SDK, of a key, token or principal.
 
     They are made for requests' `PreparedRequest` and use its method, url, path_url, headers and
     body (oci 2.189.0, signer.py).
@@ -110,7 +110,7 @@ class DeploymentClient(httpx.Client):
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds until the server takes the request, at least a tenth; None if it does not say."""
+    """Seconds until the server takes the request; None if not said."""
     text = response.headers.get("retry-after")
     if response.status_code not in _REFUSED_FOR_NOW or text is None:
         return None

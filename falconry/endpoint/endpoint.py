@@ -1,4 +1,4 @@
-"""One deployment, as its clients see it: complete answers, streams, and custom endpoints."""
+"""One deployment for its clients: complete answers, streams, custom endpoints."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Endpoint:
         headers: Mapping[str, str] = MODEL_HEADERS,
         suffix: str = "",
     ) -> dict[str, Any]:
-        """Sends any body to `/predict` and gives the JSON of the answer. Never sent twice.
+        """Sends any body to `/predict`, once, and gives the JSON answer.
 
         `suffix` is that of a custom endpoint, such as `v2/models/tensorrt_llm_bls/generate`;
         Triton's own route needs the model's name and version as headers.
@@ -258,7 +258,7 @@ def _translate_bad_stream(response: httpx.Response) -> Iterator[None]:
 
 
 def _content_type(response: httpx.Response) -> tuple[str, str]:
-    """The media type without its parameters, and the charset if it is known, or else UTF-8."""
+    """The media type without parameters, and a known charset or UTF-8."""
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     charset = response.charset_encoding or "utf-8"
     try:

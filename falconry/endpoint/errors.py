@@ -1,4 +1,4 @@
-"""An endpoint's refusals and failures, in Oracle's codes, and what to do about each.
+"""An endpoint's refusals and failures in Oracle's codes, with remedies.
 
 Statuses and codes: Oracle, "Predict Endpoint" (model-dep-predict-endpoint.htm), "Predict with
 Response Streaming Endpoint" (model-dep-response-streaming-endpoint.htm) and "Model Inference
@@ -104,7 +104,7 @@ class StreamFailureError(EndpointError):
 
 
 class LostError(EndpointError):
-    """No connection, or a broken one: the request may have been carried out."""
+    """No connection, or a broken one; the request may have run."""
 
 
 def refuse_stream_failure(url: httpx.URL, trailers: httpx.Headers) -> None:
@@ -138,7 +138,7 @@ def _remedy(status: int, code: str | None, said: str) -> str | None:
 
 
 def _said(body: dict[str, Any]) -> str:
-    """What Triton (`error`) or OCI (`message`) says; OpenAI's form has the two in one."""
+    """The message of Triton (`error`), OCI (`message`) or OpenAI (both)."""
     error = body.get("error")
     if isinstance(error, dict):
         error = error.get("message")

@@ -1,4 +1,4 @@
-"""Streams of bytes as text, and text as Server-Sent Events. Pure; nothing is collected.
+"""Byte streams as text, and text as Server-Sent Events. Pure.
 
 The format: WHATWG HTML, "Server-sent events", 9.2.6. Blank lines separate events.
 """
@@ -29,7 +29,7 @@ class Event:
 
 
 def text_of(chunks: Iterable[bytes], charset: str = "utf-8") -> Iterator[str]:
-    """Text as it arrives; a character spread over chunks comes with the last of them.
+    """Text as it arrives; characters spread over chunks come with the last.
 
     Raises:
         BadStreamError: the bytes are not in this charset.
@@ -72,7 +72,7 @@ def events_of(chunks: Iterable[bytes]) -> Iterator[Event]:
 
 
 def _lines(texts: Iterable[str]) -> Iterator[str]:
-    """Lines without their CR, LF or both; an unfinished last line is dropped."""
+    """Lines without their CR or LF; an unfinished last one is dropped."""
     newlines = io.IncrementalNewlineDecoder(None, translate=True)
     pending: list[str] = []
     size, first = 0, True

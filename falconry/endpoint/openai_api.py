@@ -51,7 +51,7 @@ def openai_client(profile: str | Path = "oci", *, budget: RetryBudget | None = N
 
 
 def openai_client_of(url: str, signer: RequestSigner, budget: RetryBudget | None = None) -> OpenAI:
-    """The OpenAI client of a deployment, by its URL without `/predict`; see `openai_client`."""
+    """The OpenAI client of a deployment's URL; see `openai_client`."""
     from openai import OpenAI  # takes a second, which only its users wait for
 
     budget = budget or RetryBudget()

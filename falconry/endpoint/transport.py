@@ -1,4 +1,4 @@
-"""HTTP/1.1 connections that keep the trailer of a body, as a transport for httpx.
+"""HTTP/1.1 connections that keep trailers, as a transport for httpx.
 
 OCI reports that a stream failed in the HTTP trailer `StreamFailure`, after a status of 200.
 http.client, urllib3 (2.8), httpcore (1.0) and aiohttp (3.14) read trailers and drop them; h11,
@@ -65,7 +65,7 @@ def _authorization(user: str | None, password: str | None) -> tuple[tuple[str, s
 
 
 class TrailerTransport(httpx.BaseTransport):
-    """Sends requests and reports the trailer of each chunked answer before its body ends.
+    """Sends requests; reports a chunked answer's trailer before its body ends.
 
     Args:
         on_trailers: called with the URL and the trailers, if there are any; its exceptions reach
@@ -201,7 +201,7 @@ class _Connection:
                 raise h11.RemoteProtocolError(_CLOSED)
 
     def reusable(self) -> bool:
-        """Whether the exchange is over and another one can begin, which is then prepared."""
+        """Whether the exchange is over; prepares the connection for another."""
         if self._protocol.our_state is self._protocol.their_state is h11.DONE:
             self._protocol.start_next_cycle()
             return True
@@ -212,7 +212,7 @@ class _Connection:
         self._stream.close()
 
     def _take(self, data: bytes) -> None:
-        """Passes on what was read; refuses an end of the connection before an answer."""
+        """Passes on what was read; refuses an early end of the connection."""
         if not data and self._protocol.their_state is h11.SEND_RESPONSE:
             raise h11.RemoteProtocolError(_CLOSED)
         self._protocol.receive_data(data)
@@ -223,7 +223,7 @@ class _Connection:
 
 
 class _Body(httpx.SyncByteStream):
-    """The body of an answer as it arrives; nothing of it is kept."""
+    """The body of an answer as it arrives, without a copy."""
 
     def __init__(
         self,
@@ -286,7 +286,7 @@ def _tunnel(
 
 @contextlib.contextmanager
 def _translate_network_errors(request: httpx.Request) -> Iterator[None]:
-    """Turns the errors of the layers below into httpx's of the same name."""
+    """Turns the lower layers' errors into httpx's of the same name."""
     try:
         yield
     except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProxyError) as error:

@@ -1,1 +1,1 @@
-"""Engines: what to build, how it is built, and where finished ones are kept."""
+"""Engines: what to build, how, and where finished ones are kept."""

@@ -45,11 +45,11 @@ class EngineJob(Protocol):
         ...
 
     def plan(self, key: str) -> Sequence[str]:
-        """What a build would do and what was checked, in lines; contacts no server."""
+        """What a build would do and what was checked; contacts no server."""
         ...
 
     def build(self, key: str, output: Path, report: Report, finished: Finished) -> BuildResult:
-        """Builds the engine; first checks everything that can be known before it starts.
+        """Builds the engine, after checking everything that can be known beforehand.
 
         Nothing is written outside `output`, an empty directory. `finished` gets files that can be
         hashed and flushed meanwhile, not necessarily all of them.

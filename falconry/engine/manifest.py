@@ -1,4 +1,4 @@
-"""`manifest.json` and `engine.json`: what an engine is, and what its server must know.
+"""`manifest.json` and `engine.json`: an engine's origin, and its server's limits.
 
 The manifest says what an engine was made from, and each file's size and digest; no later stage
 trusts an engine without it. It is the same for every build of a key: when and where this copy was
@@ -30,7 +30,7 @@ class EngineFile(Table):
 
 
 class GpuEngine(Table):
-    """What an engine for NVIDIA GPUs was built with and for, as its container reported it.
+    """A GPU engine's build environment and GPU, as its container reported them.
 
     TensorRT-LLM's own config.json records neither TensorRT's version nor the GPU.
 
@@ -91,7 +91,7 @@ def engine_files(directory: Path) -> tuple[str, ...]:
 
 
 def write_manifest(directory: Path, manifest: Manifest, record: BuildRecord) -> None:
-    """Writes both files into an engine directory, byte for byte the same for the same values."""
+    """Writes both files, byte for byte the same for the same values."""
     for name, model in ((MANIFEST, manifest), (BUILD_RECORD, record)):
         (directory / name).write_bytes(canonical_json(model.model_dump(mode="json")) + b"\n")
 
@@ -119,7 +119,7 @@ def verify_engine(directory: Path, digests: DigestCache) -> Manifest:
 
 
 class EngineLimits(BaseModel):
-    """The part of `engine.json` that every kind of engine has; lengths in tokens."""
+    """The part of `engine.json` that all engines have; lengths in tokens."""
 
     model_config = ConfigDict(frozen=True)
 

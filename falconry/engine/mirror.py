@@ -57,7 +57,7 @@ _ABSENT = ("ObjectNotFound", "BucketNotFound")
 
 
 class ObjectStorageMirror:
-    """The engines of one bucket below one prefix; the first push makes a missing bucket."""
+    """The engines of one bucket, which the first push makes if missing."""
 
     def __init__(self, session: Session, settings: MirrorSettings) -> None:
         self._session = session
@@ -69,7 +69,7 @@ class ObjectStorageMirror:
         self._corrupt: dict[str, str] = {}
 
     def fetch(self, key: str, directory: Path, report: Report) -> bool:
-        """Downloads an engine, several ranges at a time, and hashes it while it arrives.
+        """Downloads an engine in parallel ranges, and hashes it while it arrives.
 
         False when the bucket lacks it.
 
@@ -129,7 +129,7 @@ class ObjectStorageMirror:
                 )
 
     def _put_manifest(self, key: str, directory: Path, corrupt: _FoundManifest | None) -> bool:
-        """Puts the manifest over none or a corrupt one; False when another push was first."""
+        """Puts the manifest; False when another push has put a valid one."""
         condition = {"if_match": corrupt.etag} if corrupt else {"if_none_match": "*"}
         record = (directory / BUILD_RECORD).read_text(encoding="utf-8").strip()
         with translate_cloud_errors("putting the manifest into the mirror"):
@@ -167,7 +167,7 @@ class ObjectStorageMirror:
             _Downloader(lambda part: report("fetching from the mirror", part), total).run(downloads)
 
     def _range_opener(self, key: str, name: str, file: EngineFile) -> _OpenRange:
-        """A function that opens the raw stream of a range of one object."""
+        """A function that opens the raw stream of an object's range."""
         client, namespace, path = self._client, self._namespace, self._object(key, name, file)
 
         def open_range(first: int, last: int) -> Any:
@@ -217,7 +217,7 @@ class _FoundManifest:
     record: str
 
     def parse(self, key: str) -> Manifest:
-        """The manifest, when it and its record are valid and the engine's own."""
+        """The manifest, if it and its record are valid and this engine's."""
         try:
             manifest = Manifest.model_validate_json(self.content)
             BuildRecord.model_validate_json(self.record)
@@ -230,7 +230,7 @@ class _FoundManifest:
 
 @dataclass(frozen=True, slots=True)
 class _Download:
-    """A file to download: where it goes, what it must be, and what opens a range of it.
+    """A file to download: where it goes and what it must be.
 
     Attributes:
         digest: of what has arrived without a gap.
@@ -242,7 +242,7 @@ class _Download:
     digest: Any = field(default_factory=hashlib.sha256)
 
     def create(self) -> None:
-        """Makes the file with its full size, so that a disk too small is known at once."""
+        """Makes the file in full size, so a full disk shows early."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("xb") as file:
             if self.expected.size:
@@ -306,7 +306,7 @@ class _Downloader:
             download.check_digest()
 
     def _hash(self, download: _Download, content: memoryview, received: Future[None]) -> Any:
-        """Waits for the next range of a file, hashes it, and gives its memory back."""
+        """Waits for a file's next range, hashes it, and returns its memory."""
         while not wait([received], _REPORT_INTERVAL_S).done:
             self._report(self._counter.fraction)
         received.result()
@@ -315,7 +315,7 @@ class _Downloader:
         return content.obj
 
     def _receive(self, download: _Download, content: memoryview, start: int) -> None:
-        """Receives and writes a range; after a broken connection only what is missing."""
+        """Receives and writes a range, resuming after broken connections."""
         size, count = len(content), 0
         broken: CloudError | None = None
         for _ in range(_ATTEMPTS):
@@ -365,7 +365,7 @@ class _Counter:
 
 
 def _read_into(body: Any, buffer: memoryview) -> int:
-    """Receives up to a buffer's length of a response, as it was sent; 0 at its end."""
+    """Receives a response into a buffer; gives 0 at its end."""
     with _translate_stream_errors():
         return int(body.readinto(buffer))
 

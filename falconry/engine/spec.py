@@ -1,4 +1,4 @@
-"""What is built: a checkpoint's facts and a recipe's choices, resolved and checked.
+"""What is built: a checkpoint's facts and a recipe's choices, checked.
 
 Recipes are TOML files in engine/recipes; their schema is here.
 """
@@ -123,7 +123,7 @@ class ResolvedLimits:
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """Everything about an engine that does not depend on the builder or the machine.
+    """Everything about an engine apart from the builder and the machine.
 
     Attributes:
         end_id: token that ends an answer unless a request says otherwise; None for no such token.
@@ -142,7 +142,7 @@ class EngineSpec:
 
 
 def engine_spec(checkpoint: Checkpoint, recipe: Recipe) -> EngineSpec:
-    """Applies a recipe to a checkpoint; `check` says whether the result makes sense."""
+    """Applies a recipe to a checkpoint; `check` validates the result."""
     limits = recipe.limits
     max_seq_len = limits.max_seq_len or checkpoint.architecture.max_positions
     return EngineSpec(
@@ -160,7 +160,7 @@ def engine_spec(checkpoint: Checkpoint, recipe: Recipe) -> EngineSpec:
 
 
 def check(spec: EngineSpec, problems_of_runtime: Sequence[str] = ()) -> None:
-    """Refuses what no builder can build, or whose engine could not serve its own limits.
+    """Refuses what cannot be built, or could not serve its own limits.
 
     The error names every problem, with those that a builder has found (`problems_of_runtime`).
     """

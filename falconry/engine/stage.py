@@ -1,4 +1,4 @@
-"""The engine stage: a checkpoint and a recipe become an engine in the store."""
+"""The engine stage: from checkpoint and recipe to a stored engine."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class EngineStage(Stage):
         return self._output(key, manifest)
 
     def _open_mirror(self, report: Report) -> EngineMirror | None:
-        """The mirror, if there is one and it answers; a build continues without."""
+        """The mirror, if it answers; a build continues without."""
         try:
             return self._mirror() if self._mirror else None
         except CloudError as error:
@@ -111,7 +111,7 @@ def _not_compared(manifest: Manifest) -> list[str]:
 
 
 def _job(settings: Settings, workspace: Workspace) -> EngineJob:
-    """The job of the builder that the profile asks for; only that builder is imported."""
+    """The job of the profile's builder; only that builder is imported."""
     if settings.engine.builder == "tensorrt_llm":
         from falconry.engine.tensorrt_llm.job import TensorRtLlmJob
 

@@ -61,12 +61,12 @@ class FileFinalizer:
         self._threads.shutdown(cancel_futures=True)
 
     def add(self, path: Path) -> None:
-        """Begins to flush and to hash a file that will not change any more."""
+        """Begins to flush and hash a file that will not change again."""
         self._flushed.append(self._threads.submit(flush_file, path))
         self._hashed[path] = self._threads.submit(self._digests.file, path)
 
     def describe(self) -> dict[str, EngineFile]:
-        """Size and digest of each of the engine's own files, once all are flushed."""
+        """Size and digest of each engine file, once all are flushed."""
         paths = {name: self._directory / name for name in engine_files(self._directory)}
         for path in paths.values():
             if path not in self._hashed:
@@ -83,7 +83,7 @@ class EngineMirror(Protocol):
     """A store of engines that several machines share, such as a bucket."""
 
     def fetch(self, key: str, directory: Path, report: Report) -> bool:
-        """Fills an empty directory with an engine, its manifest and its build record.
+        """Fills an empty directory with an engine, its manifest and record.
 
         Every file is compared with the digest in the manifest while or after it arrives, so the
         store need not read it again. False when the mirror lacks the engine; then the directory is
@@ -92,7 +92,7 @@ class EngineMirror(Protocol):
         ...
 
     def push(self, key: str, directory: Path, report: Report) -> None:
-        """Uploads a finished engine, unless a good one with its key is there."""
+        """Uploads a finished engine, unless a good one already exists."""
         ...
 
 
@@ -139,7 +139,7 @@ def _silent(step: str, fraction: float | None) -> None:
 
 
 class EngineStore:
-    """Engines by key; an entry appears atomically, and a damaged one is never used.
+    """Engines by key; entries appear atomically, and damaged ones are never used.
 
     Engines are looked for in the mirror before they are built, and pushed to it afterwards.
     """
@@ -152,11 +152,11 @@ class EngineStore:
         self._mirror = mirror
 
     def entry(self, key: str) -> Path:
-        """The directory of the engine with this key, whether or not it exists."""
+        """The directory of the engine with this key, existing or not."""
         return self._directory / key
 
     def find(self, key: str) -> Manifest | None:
-        """The manifest of a verified entry; None when there is none or it is damaged."""
+        """The manifest of a verified entry; None if missing or damaged."""
         try:
             return self._verified(key)
         except EngineError:
@@ -210,7 +210,7 @@ class EngineStore:
         on_wait: Callable[[str], None],
         report: Report = _silent,
     ) -> Manifest:
-        """Takes an entry from the mirror or builds it, under the key's lock.
+        """Takes an entry from the mirror or builds it, holding a lock.
 
         `build` fills an empty directory and returns the manifest; `on_wait` gets the name of the
         process that is building the same key; `report` what the mirror does and what fails there.
@@ -246,7 +246,7 @@ class EngineStore:
         return manifest
 
     def _fetched(self, key: str, report: Report) -> Manifest | None:
-        """The manifest of an entry that the mirror had; None when it is to be built."""
+        """The manifest of an entry from the mirror; None without one."""
         if self._mirror is None:
             return None
         try:
@@ -267,7 +267,7 @@ class EngineStore:
         return manifest
 
     def _remember(self, key: str, manifest: Manifest) -> None:
-        """Saves the next run from reading files that the mirror has just hashed."""
+        """Saves the next run from reading files that were just hashed."""
         for name, file in manifest.files.items():
             self._digests.remember(self.entry(key) / name, file.sha256)
 

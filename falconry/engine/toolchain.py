@@ -1,4 +1,4 @@
-"""Toolchains: the releases of NVIDIA's image that build and serve engines, as data.
+"""Toolchains: releases of NVIDIA's image that build and serve engines.
 
 The rows are in engine/toolchains.toml, each with its source, and so are the command lines that the
 releases understand, and what a server of chosen backends is composed with.
@@ -22,7 +22,7 @@ _Digest = Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")]
 
 
 class Needs(Table):
-    """What has to be in an image beside the directories of Triton itself.
+    """What an image needs beside the directories of Triton itself.
 
     Attributes:
         python_packages: requirements as pip takes them.
@@ -186,7 +186,7 @@ class Preparation(Needs):
 
 
 class Retired(Table):
-    """Why a release is no longer supported, and the row to use instead."""
+    """Why a release is unsupported, and the row to use instead."""
 
     reason: str
     take: str

@@ -1,1 +1,1 @@
-"""The server image that a deployment runs, or the process image that replaces it."""
+"""A deployment's server image, or the process image that replaces it."""

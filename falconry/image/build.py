@@ -1,4 +1,4 @@
-"""Builds an image with the Docker engine: gets its base, follows the build, pushes it."""
+"""Builds an image with the Docker engine, and pushes it."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Build:
 
 
 def build(client: DockerClient, order: Build, report: Report) -> None:
-    """Builds an image; after an interrupted build the engine's cache has the finished steps.
+    """Builds an image; the engine's cache has an interrupted build's steps.
 
     Raises:
         ImageError: a step failed; the message has its last lines.
@@ -245,7 +245,7 @@ def _push_once(
 
 
 def _raise_error(reference: str, event: Mapping[str, Any]) -> None:
-    """The SDK gives errors inside the stream as events like any other (docker-py 7.2.0)."""
+    """The SDK gives a stream's errors as ordinary events (docker-py 7.2.0)."""
     if "error" in event or "errorDetail" in event:
         detail = event.get("errorDetail") or {}
         raise explain(reference, str(detail.get("message") or event.get("error")))

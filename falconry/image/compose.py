@@ -1,4 +1,4 @@
-"""The Dockerfile of a Triton server with chosen backends, like that of NVIDIA's compose.py.
+"""The Dockerfile of a Triton server with chosen backends.
 
 Nothing is built or fetched here. What is taken over from compose.py and from build.py's
 dockerfile_prepare_container_linux (triton-inference-server/server), and what is not:
@@ -58,7 +58,7 @@ CMD ["tritonserver", "--model-repository=/opt/ds/model/deployed_model/model_repo
 
 @dataclass(frozen=True, slots=True)
 class Composition:
-    """The parts of Triton that an image shall have, each in alphabetical order."""
+    """The parts of Triton in an image, each in alphabetical order."""
 
     backends: tuple[str, ...]
     repoagents: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ class Composition:
 
 @dataclass(frozen=True, slots=True)
 class BaseImages:
-    """References of the two images that a server is composed from, with digest where known."""
+    """The two images that a server is composed from, with known digests."""
 
     full: str
     minimum: str
@@ -118,7 +118,7 @@ def require_composable(composition: Composition, toolchain: Toolchain) -> Compos
 
 
 def base_images(composable: Composable) -> BaseImages:
-    """The references of a release's images, pinned by the digests that its row knows."""
+    """A release's images, pinned by the digests in its row."""
     return BaseImages(full=composable.full_reference, minimum=composable.minimum_reference)
 
 
@@ -189,7 +189,7 @@ def _needs(
 
 
 def _environment(needs: Sequence[Needs]) -> list[str]:
-    """One instruction a variable, so that a later value can name an earlier one."""
+    """One instruction a variable, so that later values can name earlier ones."""
     lines = [f"ENV PATH={_TRITON}/bin:${{PATH}}", "ENV TRITON_SERVER_GPU_ENABLED=1"]
     for need in needs:
         lines += [f"ENV {name}={value}" for name, value in sorted(need.environment.items())]
@@ -197,7 +197,7 @@ def _environment(needs: Sequence[Needs]) -> list[str]:
 
 
 def _python_packages(requirements: Sequence[str]) -> list[str]:
-    """The front with an environment of its own, and below /python what backends import.
+    """The front in its own environment, and the backends' packages in /python.
 
     The front is imported once, so that a Python which its packages are not for fails the build.
     """
@@ -234,7 +234,7 @@ def _installed(packages: Iterable[str]) -> str:
 
 
 def _libraries(needs: Sequence[Needs]) -> list[str]:
-    """The full image's libraries to where the loader looks; a link arrives as what it names.
+    """The full image's libraries for the loader; a link becomes its target.
 
     One instruction a pattern, since a pattern without a match fails only where it is alone.
     """

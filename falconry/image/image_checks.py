@@ -1,4 +1,4 @@
-"""Checks a built image before its push: configuration, size, and two short runs.
+"""Checks a built image before its push: configuration, size, short runs.
 
 Files inside layers are not searched: the build context is a fixed list of the project's own files.
 """
@@ -131,7 +131,7 @@ def check_image(
 
 
 def _inspect(client: DockerClient, reference: str) -> Mapping[str, Any] | None:
-    """What `docker inspect` says of an image; None where the engine does not hold it."""
+    """The engine's `docker inspect` of an image; None without it."""
     from docker.errors import ImageNotFound
 
     with translate_docker_errors():
@@ -172,7 +172,7 @@ def configuration_findings(
 
 
 def is_root(user: str) -> bool:
-    """Whether a user, with or without a group, is root: by name, by number, or by default."""
+    """Whether a user is root: by name, by number, or by default."""
     name = user.partition(":")[0].strip()
     return name in ("", "root") or (name.isdecimal() and int(name) == 0)
 
@@ -227,7 +227,7 @@ def _labels(present: Mapping[str, str], wanted: Sequence[str]) -> Finding:
 
 
 def _search(check: str, texts: Mapping[str, str], known: Sequence[str]) -> Iterator[Finding]:
-    """A failure for each credential in described texts, which it names and never quotes."""
+    """A failure for each credential in described texts, never quoting it."""
     found = [(where, what) for where, text in texts.items() for what in _credentials(text, known)]
     for where, what in found:
         yield Finding(check, "failed", f"{where} contains {what}", _SECRET_REMEDY)
@@ -280,7 +280,7 @@ def _registry_sizes(base: ImageReference, limits: ImageLimits) -> tuple[int, ...
 
 
 def size_findings(size: ImageSize, limits: ImageLimits) -> Iterator[Finding]:
-    """Checks the compressed size, the time to pull it, and the number of layers. Pure.
+    """Checks compressed size, pull time and number of layers. Pure.
 
     Only what is certain fails: the base's layers are known exactly, all others are counted
     unpacked, which is more than they have compressed.
@@ -339,7 +339,7 @@ def _pull_time(size: ImageSize, limits: ImageLimits) -> Finding:
 
 
 def running_findings(client: DockerClient, image_id: str) -> Iterator[Finding]:
-    """Runs an image as its own user: no network, no capabilities, read-only but for /tmp.
+    """Runs an image as its own user, locked up in a container.
 
     The entrypoint is replaced, so the server does not start. The engine removes a container when
     it ends, even without its client; the next run removes those that a killed run never started.
@@ -371,7 +371,7 @@ def _running_user(output: str) -> Finding:
 
 
 def _output_of(client: DockerClient, image_id: str, command: list[str]) -> str:
-    """What a command prints in the image, both streams together; or why it did not start."""
+    """A command's output in the image, or why it did not start."""
     container = None
     try:
         container = containers.create(
@@ -403,7 +403,7 @@ def _output_of(client: DockerClient, image_id: str, command: list[str]) -> str:
 
 
 def _wait_until_gone(container: Container) -> None:
-    """Waits for a removal that the engine itself began, and that `discard` could not wait for."""
+    """Waits for the removal that the engine itself has begun."""
     from docker.errors import DockerException
     from requests import RequestException
 

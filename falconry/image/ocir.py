@@ -1,4 +1,4 @@
-"""OCIR, Oracle's container registry: its name, our repositories in it, and the login.
+"""OCIR, Oracle's container registry: name, repositories and login.
 
 The emulator has one as well, which differs in its host alone.
 """
@@ -31,7 +31,7 @@ _CONFLICT = 409
 
 
 class OcirProvider:
-    """Connects to a profile's OCIR; the emulator's is started first where it is not running."""
+    """Connects to a profile's OCIR, starting the emulator's where needed."""
 
     def __init__(self, cloud: CloudSettings, settings: RegistrySettings, namespaces: Path) -> None:
         self._cloud = cloud
@@ -111,7 +111,7 @@ class OcirRegistry:
         return f"{self.namespace}/{self._settings.prefix}/{name}"
 
     def credentials(self, repository: str) -> Credentials:
-        """The auth token of OCIR_AUTH_TOKEN, or else one requested with the profile's API key.
+        """OCIR_AUTH_TOKEN, or else a token requested with the API key.
 
         Raises:
             ImageError: there is a token and no user, or the registry gives no token.
@@ -164,7 +164,7 @@ class OcirRegistry:
         return user if user.startswith(begins) else f"{begins}{user}"
 
     def _signed_token(self, repository: str) -> str:
-        """A token that may read this repository; as a login it may do what the user may.
+        """A token to read this repository; as a login, with all rights.
 
         That OCIR heeds the scope is inferred: it is distribution's. A request for a push as well
         could make the repository, in the root compartment.
@@ -211,7 +211,7 @@ def _read_namespaces(path: Path) -> dict[str, str]:
 
 
 def region_key(region: str) -> str:
-    """OCIR's name for a region: its key where the SDK knows one (oci 2.189.0, oci/regions.py)."""
+    """OCIR's name for a region: its key where known (oci/regions.py)."""
     from oci.regions import REGIONS_SHORT_NAMES
 
     keys = {name: key for key, name in REGIONS_SHORT_NAMES.items()}

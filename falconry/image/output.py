@@ -1,4 +1,4 @@
-"""What the image stage returns, and whether a local deployment can run a container."""
+"""The image stage's output, and whether this machine runs containers."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def image_of(made: Mapping[str, Output]) -> ImageOutput:
 
 @dataclass(frozen=True, slots=True)
 class ImageKind:
-    """The kind of image that runs, and why; the reason is empty where it was requested."""
+    """The kind of image that runs; the reason is empty where requested."""
 
     kind: Literal["container", "process"]
     reason: str = ""
 
 
 def choose(settings: ImageSettings, environment: Mapping[str, str] = os.environ) -> ImageKind:
-    """Decides for a profile whose cloud is the emulator; opens at most one connection.
+    """Decides for a profile with the emulator; opens at most one connection.
 
     DOCKER_HOST and PATH of the environment are read.
     """

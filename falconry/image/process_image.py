@@ -1,4 +1,4 @@
-"""The process image, which replaces a server image on a machine without a Docker engine.
+"""The process image, which replaces a server image without Docker.
 
 A directory whose `bin/tritonserver` starts the real Triton server of the nvidia-pytriton wheel.
 local_oci runs deployments from it where Oracle would run a container.
@@ -93,7 +93,7 @@ def _server_directory() -> Path:
 
 
 def _stub(server: Path) -> tuple[Path, Path]:
-    """The stub of this Python's version, and where the Python backend looks for it."""
+    """The stub for this Python, and where the Python backend looks."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     source = server / "python_backend_stubs" / version / _STUB
     return source, server / "backends" / "python" / _STUB

@@ -42,10 +42,10 @@ class ImageRegistry(Protocol):
         """The registry's host, with a port where it has one."""
 
     def repository(self, name: str) -> str:
-        """The path of a repository in the registry for an image of this name."""
+        """The repository's path in the registry for an image's name."""
 
     def credentials(self, repository: str) -> Credentials | None:
-        """The login for a repository, a new one where it is a token; None without one."""
+        """The login for a repository, with a new token; None without."""
 
     def prepare(self, repository: str) -> None:
         """Makes a repository if the registry needs that before a push."""

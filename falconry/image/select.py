@@ -1,4 +1,4 @@
-"""The image stage that a profile selects, and the two stages that build no image."""
+"""The image stage that a profile selects, and two without a build."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PROCESS_IMAGE = "process-image"
 
 
 class GivenImageStage(Stage):
-    """An image of the user's own: looked up in its registry and pinned, never built.
+    """The user's own image: looked up in its registry and pinned.
 
     The provider's registry gives the login where the image is there.
     """
@@ -82,7 +82,7 @@ class GivenImageStage(Stage):
 
 
 class ProcessImageStage(Stage):
-    """The process image: a launcher for the wheel's server in place of a container image.
+    """The process image: the wheel's server in place of a container image.
 
     Args:
         reference: its name in the emulator's deployments.

@@ -1,4 +1,4 @@
-"""Which server images there are, and what each is built from: Dockerfile, files, bases, labels."""
+"""Which server images there are, and what each is built from."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _ROW = re.compile(r"^([a-z0-9._-]+)==[^\n]*(?:(?<=\\)\n[^\n]*)*\n", re.MULTILINE
 
 
 def labels(source: ImageSource, key: str, bases: Mapping[str, str]) -> dict[str, str]:
-    """All labels of an image: those of its source, its key, its base and this commit.
+    """All labels of an image: its source's, key, base and commit.
 
     `bases` are the base images by argument, with digests where known; the last is the image's own.
     """
@@ -63,14 +63,14 @@ def labels(source: ImageSource, key: str, bases: Mapping[str, str]) -> dict[str,
 
 
 def base_of(labels: Mapping[str, str]) -> ImageReference | None:
-    """The base that an image's labels name; None where they give no digest."""
+    """The base in an image's labels; None where no digest is given."""
     name = labels.get(f"{_ANNOTATION}.base.name")
     digest = labels.get(f"{_ANNOTATION}.base.digest")
     return ImageReference.parse(f"{name}@{digest}") if name and digest else None
 
 
 def _revision() -> str | None:
-    """This checkout's commit, marked where files differ from it; None outside of git."""
+    """This checkout's commit, marked where files differ; None outside git."""
     try:
         result = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
@@ -125,7 +125,7 @@ class ImageSource:
         }
 
     def context(self, certificates: Path | None) -> bytes:
-        """The build context as a tar archive, the same bytes for the same source.
+        """The build context as a reproducible tar archive.
 
         Raises:
             OSError: the bundle cannot be read.
@@ -147,7 +147,7 @@ class ImageSource:
 
 
 def server_files() -> dict[str, bytes]:
-    """The entrypoint and the front, as the build contexts of all images have them.
+    """The entrypoint and the front for the build context of every image.
 
     Only Python files: whatever else is in the directory must not get into an image.
     """
@@ -157,7 +157,7 @@ def server_files() -> dict[str, bytes]:
 
 
 def server_image(settings: Settings) -> ImageSource:
-    """The image of chosen backends if the profile names some, or else its builder's."""
+    """The image of the profile's backends, or else its builder's."""
     if settings.engine.builder == "openvino" and not settings.image.compose:
         return cpu_image(settings)
     # A CPU image needs no table of NVIDIA's releases.
@@ -194,7 +194,7 @@ def cpu_image(settings: Settings) -> ImageSource:
 
 
 def trtllm_image(toolchain: Toolchain, image: str | None = None) -> ImageSource:
-    """NVIDIA's image of a release, or the user's instead, with front and entrypoint."""
+    """NVIDIA's image of a release, or the user's, with our front."""
     return ImageSource(
         name="triton-trtllm",
         version=toolchain.release,

@@ -1,4 +1,4 @@
-"""The image stage: a Dockerfile and its bases become an image in a registry, pinned by digest.
+"""The image stage: a Dockerfile becomes a pinned image in a registry.
 
 An image's tag has the stage's key, so a new machine finds in the registry what another one pushed,
 and does nothing. A tag can be moved, so the image must also be the receipt's or have the key in
@@ -114,7 +114,7 @@ class ContainerImageStage(Stage):
         )
 
     def _found(self, registry: ImageRegistry, key: str) -> ImageOutput | None:
-        """What the registry has under this key's tag, unless it is another image."""
+        """What the registry has under this key's tag, if it is ours."""
         repository = registry.repository(self._source.name)
         client = RegistryClient(registry.host, registry.credentials(repository))
         stored = client.image(repository, self._tag(key))
@@ -131,7 +131,7 @@ class ContainerImageStage(Stage):
         return None if self._tag_taken else found
 
     def _remember(self, key: str, image: ImageOutput) -> None:
-        """Writes the receipt of an image that is known to be this key's."""
+        """Writes the receipt of an image of this key."""
         inputs = self.inputs()
         receipt = Receipt(self.name, key, inputs, image.reference, {"": image.digest})
         atomic_write_text(self._receipt, json.dumps(asdict(receipt), indent=1))
@@ -159,7 +159,7 @@ class ContainerImageStage(Stage):
         build(client, Build(self._source, bases, every, self._certificates, reference, log), report)
 
     def _check(self, client: DockerClient, reference: str, report: Report) -> None:
-        """Refuses what would fail after a long push, or must not be pushed at all."""
+        """Refuses what would fail after the push, or must not be pushed."""
         known = [os.environ[name] for name in _SECRETS if os.environ.get(name)]
         checked = check_image(client, reference, report, labels=_LABELS, known_secrets=known)
         refuse(checked.findings, ImageError, "this push", reference)
@@ -212,7 +212,7 @@ class PrunedImage:
 
 
 def prune_images(keep: int, needed: Collection[str]) -> list[PrunedImage]:
-    """Removes all images that were built here, but the newest and those in use.
+    """Removes images that were built here, except new and used ones.
 
     Args:
         keep: how many of the newest stay.

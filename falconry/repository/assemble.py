@@ -1,4 +1,4 @@
-"""Assembles a servable repository: our models, an engine, and what the engine decides.
+"""Assembles a servable repository from our models and an engine.
 
 The committed ensemble has the newest release's tensor names, which the CPU engine has as well;
 other releases get their own.

@@ -42,7 +42,7 @@ def read_config(path: Path) -> ModelConfig:
 
 
 def write_config(path: Path, config: ModelConfig) -> None:
-    """Writes a configuration in text format, the same bytes for the same message."""
+    """Writes a configuration as text, the same for the same message."""
     path.write_text(text_format.MessageToString(config), encoding="utf-8")
 
 
@@ -96,7 +96,7 @@ def _verify_model(directory: Path, config: ModelConfig) -> None:
 
 
 def _verify_ensemble(path: Path, ensemble: ModelConfig, models: Mapping[str, Any]) -> None:
-    """Follows the tensors through the steps: each made once, each edge of one type."""
+    """Checks every tensor of the steps: made once, and of one type."""
     types = {tensor.name: type_name(tensor) for tensor in ensemble.input}
     for step in ensemble.ensemble_scheduling.step:
         if step.model_name not in models:

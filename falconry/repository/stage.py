@@ -1,4 +1,4 @@
-"""The repository stage: an engine and our models become `model_repository/`, ready to serve."""
+"""The repository stage: an engine and our models become `model_repository/`."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class RepositoryStage(FileStage):
         return load_toolchains().row(self._settings.engine.toolchain)
 
     def _gpu_serving(self, manifest: Manifest, gpu: GpuEngine) -> GpuServing:
-        """The engine's backend, after checking that the image and the shape can run it."""
+        """The engine's backend, if image and shape can run the engine."""
         from falconry.engine.tensorrt_llm.compatibility import check_documents, check_engine
         from falconry.engine.tensorrt_llm.engine_config import EngineConfig
         from falconry.oci_facts import gpu_shape

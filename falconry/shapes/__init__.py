@@ -1,4 +1,4 @@
-"""Advice on shapes: which of them hold an engine and its requests, and what they cost."""
+"""Advice on shapes: which hold an engine, and what they cost."""
 
 from falconry.shapes.advice import Advice, advise
 from falconry.shapes.candidates import Candidate

@@ -114,7 +114,7 @@ def _for_cpus(settings: Settings, concurrency: int, prices: Prices | None) -> Ad
 
 
 def table(advice: Advice) -> str:
-    """The shapes that hold the engine, the best first; then why the others do not."""
+    """The shapes that hold the engine, best first; then the others' problems."""
     requests = "longest request" if advice.concurrency == 1 else "longest requests"
     fitting = [each for each in advice.candidates if each.fits]
     lines = [

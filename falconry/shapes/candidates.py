@@ -1,4 +1,4 @@
-"""Whether a shape holds the engine and its requests, with how much room, at which price."""
+"""Whether a shape holds an engine, with how much room and price."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SPLITS = (1, 2, 4, 8)
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A shape for an engine; memory in bytes, of a GPU or, without GPUs, of the machine.
+    """A shape for an engine; memory is a GPU's or the machine's.
 
     Attributes:
         gpus: how many the shape has; 0 for none.
@@ -88,7 +88,7 @@ class Candidate:
 
 
 def ranked(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
-    """Those that fit first; then by price where it is known, and by memory, the least first.
+    """Candidates that fit first, then by price where known, then by memory.
 
     Memory replaces an unknown price: larger shapes cost more.
     """
@@ -108,7 +108,7 @@ def cpu_candidates(
     ocpus: float,
     prices: Prices | None = None,
 ) -> list[Candidate]:
-    """Every shape for the engine, flexible ones in the least size that holds it.
+    """Every shape for the engine, flexible ones in the least fitting size.
 
     Args:
         spec: of the engine.
@@ -178,7 +178,7 @@ def gpu_candidates(
     built: GpuEngine | None = None,
     prices: Prices | None = None,
 ) -> list[Candidate]:
-    """Every shape for the engine; `concurrency` is the number of longest requests at a time.
+    """Every shape for the engine, at a concurrency of longest requests.
 
     The spec may be for any shape; `built` is the engine, if it exists already.
     """
@@ -225,7 +225,7 @@ def _gpu_problems(spec: GpuEngineSpec, concurrency: int) -> tuple[str, ...]:
 
 
 def _other_split(spec: GpuEngineSpec, concurrency: int) -> str | None:
-    """The least tensor parallelism with which the shape would hold it after all."""
+    """The least tensor parallelism with which the shape would hold it."""
     for tensor in _SPLITS:
         parallelism = Parallelism(tensor=tensor, pipeline=1)
         recipe = spec.recipe.model_copy(update={"parallelism": parallelism})

@@ -1,4 +1,4 @@
-"""A price table: the user's TOML file, since Oracle's prices change and differ by contract.
+"""The user's price table: Oracle's prices change and differ by contract.
 
 currency = "USD"
 source = "price list of 2026-11"

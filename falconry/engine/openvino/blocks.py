@@ -1,4 +1,4 @@
-"""The parts of a Falcon decoder as OpenVINO graphs, one function a part.
+"""The parts of a Falcon decoder as OpenVINO graphs, a function each.
 
 The shapes that the attention parts take are not free: OpenVINO GenAI turns them into paged
 attention by matching them node for node (openvino 2026.4, sdpa_to_paged_attention.cpp and
@@ -43,7 +43,7 @@ def floats(values: object) -> Node:
 
 
 def parameter(weight: Weight, name: str) -> Node:
-    """A stored tensor as float32, widened where the model runs if it is stored in fewer bits."""
+    """A stored tensor as float32, widened where the model runs."""
     element = getattr(ov.Type, weight.element.openvino)
     shape = ov.Shape(list(weight.values.shape))
     stored = op.constant(ov.Tensor(weight.values, shape, element), shared_memory=True)
@@ -87,7 +87,7 @@ def merge_heads(x: Node, hidden_size: int) -> Node:
 
 
 def rotary_tables(position_ids: Node, head_size: int, theta: float) -> tuple[Node, Node]:
-    """Cosines and sines, each [B, 1, S, D], of the rotary embedding's angles.
+    """Cosines and sines [B, 1, S, D] of the rotary embedding's angles.
 
     The position ids are [B, S]. Paged attention feeds its tokens along B with S = 1, so nothing
     may mix positions along S.
@@ -114,7 +114,7 @@ def rotate(x: Node, tables: tuple[Node, Node], head_size: int) -> Node:
 
 
 def cached(x: Node, name: str, beam_idx: Node, heads: int, head_size: int) -> tuple[Node, Node]:
-    """Appends keys or values [B, K, S, D] to the earlier ones, kept in a state variable.
+    """Appends keys or values [B, K, S, D] to the state's.
 
     `beam_idx` [B] has the sequence that each one continues. Returns all of them [B, K, T, D], and
     the sink that stores them.
@@ -131,7 +131,7 @@ def cached(x: Node, name: str, beam_idx: Node, heads: int, head_size: int) -> tu
 
 
 def repeat_heads(x: Node, repeats: int, heads: int, head_size: int) -> Node:
-    """Gives each query head its key/value head: [B, K, T, D] to [B, H, T, D].
+    """Repeats key/value heads for the query heads: [B, H, T, D].
 
     One key/value head is left to broadcasting.
     """
@@ -144,7 +144,7 @@ def repeat_heads(x: Node, repeats: int, heads: int, head_size: int) -> Node:
 
 
 def causal_mask(input_ids: Node, attention_mask: Node, scores_bias: Node) -> Node:
-    """What is added to the attention scores, [B, 1 or H, S, T].
+    """What is added to attention scores, [B, 1 or H, S, T].
 
     The attention mask [B, T] is zero where a token is padding. `scores_bias` is the value where
     attention is allowed, [B, H, 1, T] or a scalar. OpenVINO recognises ALiBi only here, as the

@@ -49,7 +49,7 @@ class OpenVinoBuilder:
         return {"builder": _VERSION, **versions}
 
     def check(self, spec: EngineSpec) -> None:
-        """Refuses a spec that cannot be built, or that OpenVINO GenAI cannot serve on a CPU.
+        """Refuses a spec that cannot be built or served on a CPU.
 
         Raises:
             EngineError: it names every problem there is.
@@ -67,7 +67,7 @@ class OpenVinoBuilder:
         report: Report,
         finished: Finished,
     ) -> None:
-        """Writes the model, the tokenizers and what the server needs into an empty directory.
+        """Writes model, tokenizers and serving settings into an empty directory.
 
         Raises:
             EngineError: a weight or the tokenizer cannot be converted, or the model would not be

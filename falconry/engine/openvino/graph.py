@@ -1,4 +1,4 @@
-"""The Falcon decoder as an OpenVINO model, and a check of the model as it will be served.
+"""The Falcon decoder as an OpenVINO model, checked as it will serve.
 
 OpenVINO GenAI rewrites attention into its paged form when it loads a model. Where the graph is
 not quite what the rewriting expects, it may refuse, or silently lose the ALiBi slopes; so the same
@@ -53,7 +53,7 @@ class _Inputs(NamedTuple):
 
 
 class _Positions(NamedTuple):
-    """How the attention of every layer knows positions: by its mask, or by rotary tables."""
+    """How attention knows positions: by its mask, or by rotary tables."""
 
     mask: Node
     rotary: tuple[Node, Node] | None
@@ -102,7 +102,7 @@ class _Decoder:
         return blocks.causal_mask(inputs.input_ids, inputs.attention_mask, scores_bias)
 
     def _block(self, x: Node, layer: int) -> Node:
-        """One decoder block: attention and MLP, side by side or one after the other."""
+        """One decoder block: attention and MLP, in parallel or in sequence."""
         prefix = block_prefix(layer)
         attention_norm, mlp_norm = norm_names(self._architecture)
         normed = self._norm(x, f"{prefix}.{attention_norm}")
@@ -162,7 +162,7 @@ def _input(name: str, rank: int, element: ov.Type = ov.Type.i64) -> Node:
 
 
 def check_model(path: Path, architecture: FalconArchitecture) -> None:
-    """Reads a model back, gives it paged attention and compares it with its architecture.
+    """Reads a model back and compares its paged attention with the architecture.
 
     The weights are mapped, not read.
 

@@ -1,4 +1,4 @@
-"""Writes OpenVINO models so that the same model always gives the same bytes."""
+"""Writes OpenVINO models reproducibly, byte for byte."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def write_model(model: ov.Model, path: Path) -> None:
 
 
 def _mark_widening(path: Path) -> None:
-    """Marks the Convert nodes with the name suffix WIDENED as decompression of weights.
+    """Marks Convert nodes named with WIDENED as decompression of weights.
 
     Without the mark OpenVINO's CPU plugin widens such weights once and for all when it loads the
     model, which takes twice the memory and half the speed. Its Python interface cannot set the
@@ -50,7 +50,7 @@ def _mark_widening(path: Path) -> None:
 
 
 def _name_stably(model: ov.Model) -> None:
-    """Replaces the names that OpenVINO numbers across the process by the node's own number."""
+    """Replaces OpenVINO's process-wide numbers in names by the nodes' own."""
     for number, node in enumerate(model.get_ordered_ops()):
         stable = f"{node.get_type_name()}_{number}"
         if _NUMBERED.fullmatch(node.get_friendly_name()):

@@ -98,7 +98,7 @@ def _activations(spec: EngineSpec) -> int:
 
 
 class Scheduler(Table):
-    """The fields of openvino_genai.SchedulerConfig that are to be set, by their names there."""
+    """The fields of openvino_genai.SchedulerConfig that are set, by their names."""
 
     num_kv_blocks: int
     max_num_batched_tokens: int
@@ -166,7 +166,7 @@ def write_serving(serving: OpenVinoServing, engine: Path) -> None:
 
 
 def block_bytes(spec: EngineSpec) -> int:
-    """Bytes of one block of the cache: the keys and values of BLOCK_TOKENS tokens in all layers.
+    """Bytes of a cache block: keys and values of BLOCK_TOKENS tokens.
 
     An 8-bit cache quantises keys by channel and values by token, which is seen in the shapes of
     the compiled model's cache inputs (openvino 2026.4, CPU).
@@ -182,7 +182,7 @@ def block_bytes(spec: EngineSpec) -> int:
 
 
 def serving_problems(spec: EngineSpec) -> list[str]:
-    """Why OpenVINO GenAI could not serve an engine of this spec within its limits."""
+    """Why OpenVINO GenAI could not serve this spec within its limits."""
     dtype, cache = spec.recipe.dtype, spec.recipe.kv_cache
     problems = []
     if dtype == "float16":

@@ -1,4 +1,4 @@
-"""The tokenizer as OpenVINO models, which stop strings and grammars need inside the engine.
+"""The tokenizer as OpenVINO models, for stop strings and grammars.
 
 Converting takes a second or two on one core, most of it for importing transformers, which the
 converter needs. So this is also a program, `python -m falconry.engine.openvino.tokenizer
@@ -37,7 +37,7 @@ DETOKENIZER_MODEL = "openvino_detokenizer.xml"
 
 @contextlib.contextmanager
 def tokenizer_conversion(checkpoint: Path, output: Path) -> Iterator[Callable[[], int]]:
-    """Converts a checkpoint's tokenizer in a process of its own while the body runs.
+    """Converts a tokenizer in its own process while the body runs.
 
     The process ends with the body, and with this process however that ends.
 
@@ -141,7 +141,7 @@ def _convert(tokenizer: PreTrainedTokenizerFast, checkpoint: Path) -> Sequence[o
 
 
 def _end_with_parent() -> None:
-    """Ends this process when standard input is closed, as any end of the parent does."""
+    """Ends this process when its standard input, the parent's pipe, closes."""
 
     def wait() -> None:
         os.read(sys.stdin.fileno(), 1)

@@ -1,4 +1,4 @@
-"""Converts the checkpoint's weights into the form in which the engine stores them.
+"""Converts a checkpoint's weights into the form the engine stores.
 
 A matrix that already has this form stays mapped from the checkpoint. Others are converted,
 quantised or reordered a few rows at a time into a scratch file, which is mapped in turn. So memory
@@ -70,7 +70,7 @@ def to_float32(values: Array, element: ElementType) -> Float32Array:
 
 
 def from_float32(values: Float32Array, element: ElementType) -> Array:
-    """Rounds float32 to the nearest value of another float type, ties to even.
+    """Rounds float32 to another float type's nearest value, ties to even.
 
     Raises:
         OverflowError: a finite value is too large for the type.
@@ -119,7 +119,7 @@ class ScratchFile:
         self._file = file
 
     def append(self, pieces: Iterable[Array]) -> int:
-        """Writes an array's pieces one after the other and returns the array's offset."""
+        """Writes an array's pieces in sequence and returns the array's offset."""
         offset = self._file.seek(-self._file.tell() % _ALIGNMENT, os.SEEK_CUR)
         for piece in pieces:
             self._file.write(np.ascontiguousarray(piece).data)
@@ -132,7 +132,7 @@ class ScratchFile:
 
 
 def quantize_rows(rows: Float32Array) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float16]]:
-    """Quantises rows [n, columns], the largest magnitude of each to 127; gives scales [n, 1].
+    """Quantises rows [n, columns] to int8; gives scales [n, 1].
 
     The rows are divided by the scale as it is stored, so that rounding the scale to float16 adds
     no error of its own.
@@ -170,7 +170,7 @@ class Weight:
 def prepare_weights(
     checkpoint: Checkpoint, recipe: Recipe, scratch: Path, report: Callable[[float], None]
 ) -> dict[str, Weight]:
-    """Every tensor of the checkpoint in the engine's form, by its name in the checkpoint.
+    """Every tensor in the engine's form, by its name in the checkpoint.
 
     The rows of the fused query/key/value projections come out as all queries, all keys, all
     values. Vectors (norms, biases) come out as float32. The directory `scratch` gets a file
@@ -206,7 +206,7 @@ def _engine_element(stored: ElementType, recipe: Recipe) -> ElementType:
 
 
 def qkv_row_order(architecture: FalconArchitecture) -> RowOrder | None:
-    """The stored row that each row of [queries; keys; values] comes from; None if the same.
+    """The stored row of each [queries; keys; values] row; None if equal.
 
     A checkpoint stores one group of rows a key/value head: the queries that share it, its key,
     its value (transformers 5.23, FalconAttention._split_heads, all three variants).
@@ -223,7 +223,7 @@ def qkv_row_order(architecture: FalconArchitecture) -> RowOrder | None:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A tensor as the checkpoint stores it, with the order in which its rows are wanted."""
+    """A tensor as the checkpoint stores it, and the rows' wanted order."""
 
     values: Array
     element: ElementType

@@ -1,4 +1,4 @@
-"""Compares a new engine's greedy answers with transformers', before the engine is stored.
+"""Compares a new engine's greedy answers with transformers' before storing it.
 
 The build container generates them (engine/answer.py); the questions, and whether the answers
 agree, are decided here. Prompts and thresholds are in engine/answers.toml.
@@ -75,7 +75,7 @@ class Reference:
 def reference_for(
     spec: GpuEngineSpec, checkpoint: str | None, gpu_bytes: int, data: AnswerData
 ) -> Reference:
-    """What an engine can be compared with, given the memory of all GPUs of the container."""
+    """What an engine can be compared with, given the container's GPU memory."""
     needed = unquantised_bytes(spec)
     if needed <= gpu_bytes:
         return Reference()
@@ -88,7 +88,7 @@ def reference_for(
 
 
 def memory_of(gpus: HostGpus | None, count: int) -> int:
-    """The memory of a machine's first GPUs, which Docker gives to the container."""
+    """The memory of a machine's first GPUs, which the container gets."""
     return sum(gpu.memory_bytes for gpu in gpus.gpus[:count]) if gpus else 0
 
 
@@ -141,7 +141,7 @@ def compare(
     log: Path,
     data: AnswerData,
 ) -> str:
-    """Compares an engine's answers with the reference; gives the manifest's word for it.
+    """Compares an engine's answers; gives the manifest's word for the reference.
 
     Raises:
         EngineError: the answers are too different; both texts are in the message.
@@ -176,7 +176,7 @@ def compare(
 
 
 def agreement(mine: Sequence[int], theirs: Sequence[int], end_id: int | None) -> float:
-    """The share of two answers that is the same from their beginning, without end tokens."""
+    """The share of equal tokens from the beginning, without end tokens."""
     mine, theirs = (
         list(itertools.takewhile(lambda token: token != end_id, answer))
         for answer in (mine, theirs)
@@ -187,7 +187,7 @@ def agreement(mine: Sequence[int], theirs: Sequence[int], end_id: int | None) ->
 
 
 def not_compared(verified: str) -> str | None:
-    """Why an engine's answers were not compared, for people; None where they were."""
+    """Why an engine's answers were not compared; None where they were."""
     if verified in (BY_TRANSFORMERS, BY_RECORD):
         return None
     reason = "engine.verify was off" if verified == OFF else verified.removeprefix("not possible: ")

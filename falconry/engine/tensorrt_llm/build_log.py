@@ -1,4 +1,4 @@
-"""Reads from a build's output how far it is, and why it failed.
+"""Reads a build's progress, and its cause of failure, from its output.
 
 `engine/build.py` passes the tools' output on unchanged, with control lines of its own in between:
 `::falconry::` and a JSON object.
@@ -33,7 +33,7 @@ _STAMP = re.compile(r"^(?:\[[^\]]*\]\s*)+")  # [11/10/2023-06:30:40] [TRT] [E]
 
 @dataclass(frozen=True, slots=True)
 class BuildStep:
-    """What a build is doing, and how much of it is done, from 0 to 1."""
+    """A build's current step, and the fraction done (0 to 1)."""
 
     step: str
     fraction: float
@@ -41,7 +41,7 @@ class BuildStep:
 
 @dataclass(frozen=True, slots=True)
 class _Clue:
-    """Lines whose meaning is known; `{0}` in the problem is the pattern's first group."""
+    """Lines with a known meaning; `{0}` is the pattern's first group."""
 
     pattern: re.Pattern[str]
     problem: str
@@ -181,7 +181,7 @@ class BuildLog:
         self._in_traceback = False
 
     def read(self, chunk: bytes) -> list[BuildStep]:
-        """Takes any piece of the output; gives the progress that its complete lines report."""
+        """Takes a piece of the output; gives the progress of complete lines."""
         *lines, self._pending = _LINE_END.split(self._pending + chunk)
         if len(self._pending) > _LONGEST_LINE:
             lines, self._pending = [*lines, self._pending], b""
@@ -189,7 +189,7 @@ class BuildLog:
         return [step for step in steps if step]
 
     def note(self, line: str) -> None:
-        """Takes an error from outside the container's output, such as the engine's refusal."""
+        """Takes an error from outside the container, such as the engine's refusal."""
         self._error = _shortened(line)
         self.read(f"\n{line}\n".encode())
 

@@ -1,4 +1,4 @@
-"""What the checks of a GPU engine share: a type, and the wording of their remedies.
+"""The type of a GPU engine's checks, and their remedies' wording.
 
 Every check is made before anything starts, and says what to change. falconry.checkpoint checks
 whether the checkpoint can be used at all (quantised, an adapter, damaged).
@@ -25,7 +25,7 @@ def gpu_words(count: int) -> str:
 
 
 def toolchain_remedy(suits: Callable[[Toolchain], bool]) -> str | None:
-    """The remedy of another release, the default if that will do; None when none will."""
+    """The remedy of another release, preferably the default; None without one."""
     toolchains = load_toolchains()
     releases = [row.release for row in toolchains.rows if suits(row)]
     if not releases:
@@ -35,7 +35,7 @@ def toolchain_remedy(suits: Callable[[Toolchain], bool]) -> str | None:
 
 
 def shape_remedy(suits: Callable[[GpuShape], bool]) -> str | None:
-    """The remedy of other shapes, a few of them; None when none will do."""
+    """The remedy of other shapes, a few of them; None without one."""
     names = [shape.name for shape in load_shapes() if suits(shape)]
     return f"set deployment.shape to {either(names[:_SHAPES_NAMED])}" if names else None
 

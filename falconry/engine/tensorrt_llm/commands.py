@@ -63,7 +63,7 @@ class Phase:
 
 
 def phases(spec: GpuEngineSpec, workers: int) -> tuple[Phase, ...]:
-    """The programs that build an engine, in order; `workers` ranks are built at a time."""
+    """The programs that build an engine, in order, with some workers."""
     return _Commands(spec, workers).phases()
 
 

@@ -1,4 +1,4 @@
-"""Whether an engine is what its manifest says, and runs in a server image, on an OCI shape.
+"""Whether an engine fits its manifest, an image and an OCI shape.
 
 TensorRT itself notices a mismatch only when it loads the engine, on the deployed machine.
 """
@@ -18,7 +18,7 @@ _PARTS_OF_TENSORRT = 3
 
 
 def check_engine(manifest: Manifest, toolchain: Toolchain, shape: GpuShape) -> None:
-    """Refuses an engine that the image of `toolchain` could not serve on `shape`.
+    """Refuses an engine that `toolchain`'s image could not serve on `shape`.
 
     Raises:
         EngineError: it names everything that keeps the engine from running there.

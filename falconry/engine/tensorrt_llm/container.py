@@ -58,7 +58,7 @@ _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 def build_user() -> tuple[int, int]:
-    """The user and group a build runs as: this process's, or an unprivileged one for root."""
+    """A build's user and group: this process's, or unprivileged for root."""
     return (os.getuid(), os.getgid()) if os.getuid() else _UNPRIVILEGED
 
 
@@ -97,7 +97,7 @@ class BuildRun:
 
 
 def docker_command(run: BuildRun) -> str:
-    """The `docker run` line, for a shell, that does the same as `run_build`."""
+    """The `docker run` line that does the same as `run_build`."""
     words = ["docker", "run", "--rm", "--init", f"--label={BUILD_LABEL}={run.key}"]
     words += [f"--user={_user(run)}", f"--hostname={_HOSTNAME}"]
     words += [] if run.network else ["--network=none", f"--add-host={_HOSTNAME}:{_LOOPBACK}"]
@@ -111,7 +111,7 @@ def docker_command(run: BuildRun) -> str:
 
 
 def run_build(run: BuildRun, report: Callable[[str, float], None]) -> Mapping[str, Any]:
-    """Builds an engine in a container; reports the image's pull, if any, and then the build.
+    """Builds an engine in a container; reports the pull and the build.
 
     Returns:
         The container's report.json, and as `image` the image's reference, with its digest if a
@@ -157,7 +157,7 @@ def _follow(run: BuildRun, container: Container, report: Callable[[str, float], 
 
 @contextlib.contextmanager
 def _translate_refusals(run: BuildRun) -> Iterator[None]:
-    """Turns the engine's refusal of a container into an error that explains it."""
+    """Turns the engine's refusal of a container into an explained error."""
     try:
         yield
     except containers.RefusalError as refusal:
@@ -301,7 +301,7 @@ def _mount_words(mount: Mapping[str, Any]) -> str:
 
 @contextlib.contextmanager
 def _given_to_user(run: BuildRun) -> Iterator[None]:
-    """Gives the writable directories to the build user, where that is another one.
+    """Gives the writable directories to the build user, if another one.
 
     Scratch and output are taken back afterwards. The cache stays, since another build may
     be using it.
@@ -360,7 +360,7 @@ def _signals_held() -> Iterator[None]:
 def _handled(
     numbers: Iterable[signal.Signals], handler: Callable[[int, Any], None]
 ) -> Iterator[None]:
-    """Sets a handler for signals in the main thread, where alone they arrive."""
+    """Sets a handler for signals in the main thread, where they arrive."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""What the build container sees of a checkpoint: data only, and two files rewritten.
+"""The build container's view of a checkpoint: data only, two files rewritten.
 
 NVIDIA's converter and quantiser load configuration and tokenizer with `trust_remote_code=True`: an
 `auto_map` fails where its .py file is absent, and runs it where it is there. And the versions of
@@ -66,7 +66,7 @@ class ContainerFile:
 
 
 def container_view(directory: Path) -> tuple[ContainerFile, ...]:
-    """The files of a checkpoint as the build container gets them, sorted by name."""
+    """A checkpoint's files as the build container gets them, sorted."""
     rewritten = _rewritten(directory)
     return tuple(
         ContainerFile(CHECKPOINT / path.name, rewritten.get(path.name) or path.resolve())

@@ -1,4 +1,4 @@
-"""NVIDIA's config.json of an engine: its model, its reader, and the comparison with a spec.
+"""NVIDIA's config.json of an engine, read and compared with a spec.
 
 Sources, NVIDIA/TensorRT-LLM: tensorrt_llm/models/modeling_utils.py (PretrainedConfig),
 models/falcon/config.py at 8f91cff22e7c (FalconConfig.from_hugging_face: which field of a
@@ -34,7 +34,7 @@ _CACHE_QUANT_ALGO = {"auto": None, "int8": "INT8", "fp8": "FP8"}
 
 
 class _Part(BaseModel):
-    """A part of config.json; releases add keys, and only those that are compared matter."""
+    """A part of config.json; keys that are not compared are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -97,7 +97,7 @@ class _Document(_Part):
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """An engine's directory, its config.json, and `ranks`, its engine files, one a GPU."""
+    """An engine's directory, config.json, and engine files, one a GPU."""
 
     directory: Path
     document: _Document
@@ -142,7 +142,7 @@ class EngineConfig:
         return self.limits.plugin_config.use_paged_context_fmha
 
     def longest_prompt(self, chunked: bool) -> int:
-        """The tokens of a prompt that NVIDIA's backend takes at most; `chunked`, in steps.
+        """The longest prompt that NVIDIA's backend takes; `chunked`, in steps.
 
         Source: NVIDIA/TensorRT-LLM, cpp/tensorrt_llm/batch_manager/trtGptModel.h, which logs the
         rule as "TRTGptModel maxInputLen".

@@ -1,4 +1,4 @@
-"""The GPU engine of a profile: checked here, built inside NVIDIA's image, and checked again."""
+"""A profile's GPU engine: checked, built inside NVIDIA's image, checked again."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ class TensorRtLlmJob:
         return GpuEngineSpec.of(facts, self._recipe, self._toolchain, self._shape, self._image)
 
     def _checkpoint_digest(self, source: CheckpointSource) -> str:
-        """Of the container's view: `auto_map` and the spelling of RoPE change no engine."""
+        """Of the container's view: `auto_map` and RoPE's spelling change no engine."""
         if source.path:
             return view_digest(source.path, self._digests)
         return source.digest(self._digests)

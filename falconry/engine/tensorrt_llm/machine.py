@@ -1,4 +1,4 @@
-"""What this machine offers a build (GPUs, Docker, memory, disk), and whether it is enough.
+"""What this machine offers a build, and whether that is enough.
 
 `python -m falconry.engine.tensorrt_llm.machine` prints the GPUs as JSON.
 """
@@ -38,7 +38,7 @@ _NOT_DATA_CENTER = ("GeForce", "RTX", "Quadro", "TITAN")
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """A GPU; `sm` is ten times its compute capability, `memory_bytes` all the memory it has."""
+    """A GPU; `sm` is ten times its compute capability."""
 
     name: str
     sm: int
@@ -130,7 +130,7 @@ def this_machine(build: Path) -> BuildHost:
 
 
 def machine_checks(spec: GpuEngineSpec, machine: BuildHost) -> list[Finding]:
-    """Whether this machine can build the engine; without a GPU nothing else is checked."""
+    """Whether this machine can build; without a GPU nothing else is checked."""
     if machine.docker_gpus is not True:
         return [_no_gpu(machine)]
     on_gpus = _gpu_checks(spec, machine.gpus) if machine.gpus else [_unread_gpus()]
@@ -177,7 +177,7 @@ def _driver(spec: GpuEngineSpec, host: HostGpus) -> Finding:
 
 
 def _driver_serves(row: Toolchain, host: HostGpus) -> bool:
-    """Whether it is CUDA's own driver or later, or of a branch with forward compatibility."""
+    """Whether the driver is CUDA's or later, or has forward compatibility."""
     installed = _version(host.driver)
     if installed >= _version(row.driver):
         return True
@@ -246,7 +246,7 @@ def _build_memory(spec: GpuEngineSpec, gpus: Sequence[Gpu]) -> Finding:
 
 
 def _quantised_on_gpus(spec: GpuEngineSpec) -> bool:
-    """Whether the converter loads the model onto the GPUs before it quantises the weights.
+    """Whether the converter loads the model onto GPUs before quantising.
 
     Source: NVIDIA/TensorRT-LLM, examples/models/contrib/falcon/convert_checkpoint.py at
     323e84602617: from_pretrained(device_map="auto").

@@ -1,4 +1,4 @@
-"""Memory of an engine: of the GPUs to serve, of the host and its disk to be built.
+"""Memory that an engine needs to serve and to be built.
 
 Weights and cache follow from the architecture. Activations, the runtime's own memory and what a
 build takes are estimates, each with what it was derived from or compared with.
@@ -85,21 +85,21 @@ class MemoryEstimate:
 
     @property
     def needed(self) -> int:
-        """What a GPU needs at least: everything, and the cache of one longest request."""
+        """The least that a GPU needs: with one longest request's cache."""
         return self.without_cache + self.kv_cache_request
 
     def bytes_for(self, requests: int) -> int:
-        """What a GPU needs so that the cache's share of it holds a number of longest requests."""
+        """A GPU's need when its cache share holds so many longest requests."""
         return self.without_cache + math.ceil(requests * self.kv_cache_request / _CACHE_SHARE)
 
     def longest_requests(self, gpu_memory_bytes: int) -> int:
-        """How many longest requests are answered at a time; shorter ones take less cache."""
+        """How many longest requests are answered at a time."""
         cache = max(0, gpu_memory_bytes - self.without_cache) * _CACHE_SHARE
         return int(min(cache, self.kv_cache_full) // self.kv_cache_request)
 
 
 def estimate(spec: GpuEngineSpec) -> MemoryEstimate:
-    """What the engine of a spec needs; also for specs that no builder accepts."""
+    """What a spec's engine needs, even if no builder accepts the spec."""
     rank = _RankMemory(spec.architecture, spec.recipe)
     request = rank.kv_cache_request
     return MemoryEstimate(
@@ -115,7 +115,7 @@ def estimate(spec: GpuEngineSpec) -> MemoryEstimate:
 
 
 def unquantised_bytes(spec: GpuEngineSpec) -> int:
-    """What transformers takes of the GPUs' memory to answer a short prompt: weights and CUDA."""
+    """The GPU memory that transformers needs to answer a short prompt."""
     weights = spec.num_parameters * _ELEMENT[spec.recipe.dtype]
     return weights + spec.recipe.parallelism.world_size * _RUNTIME
 
@@ -131,7 +131,7 @@ def usable_bytes(shape: GpuShape) -> int:
 
 
 def sum_line(estimate: MemoryEstimate, gpu_memory_bytes: int) -> str:
-    """The sum in GiB: `13.4 weights + 1.8 activations + ... = 16.3 of 24.0 GiB a GPU`."""
+    """The sum in words, such as `13.4 weights + ... = 16.3 of 24.0 GiB`."""
     parts = (
         (estimate.weights, "weights"),
         (estimate.activations, "activations"),
@@ -143,7 +143,7 @@ def sum_line(estimate: MemoryEstimate, gpu_memory_bytes: int) -> str:
 
 
 def _build_host_bytes(spec: GpuEngineSpec, rank: _RankMemory) -> int:
-    """The larger of converting (checkpoint and a rank) and building (all ranks at once)."""
+    """The larger of converting (one rank) and building (all ranks)."""
     checkpoint = spec.num_parameters * _ELEMENT[spec.recipe.dtype]
     held = min(checkpoint, _SHARD) if spec.recipe.load_by_shard else checkpoint
     building = _BUILD_COPIES * rank.weights * spec.recipe.parallelism.world_size
@@ -151,7 +151,7 @@ def _build_host_bytes(spec: GpuEngineSpec, rank: _RankMemory) -> int:
 
 
 class _RankMemory:
-    """The rank with the most weights: of the first pipeline stage, which has the embedding.
+    """The rank with the most weights, in the first pipeline stage.
 
     Source of what is split: TensorRT-LLM's models/falcon/model.py. Column-parallel matrices are
     split by rows, row-parallel ones by columns; norms and the embedding are complete on every rank
@@ -194,7 +194,7 @@ class _RankMemory:
 
     @property
     def activations(self) -> int:
-        """The tensors of one block, for all tokens of a step, and every sequence's logits."""
+        """A block's tensors for all tokens of a step, and all logits."""
         limits, architecture = self._recipe.limits, self._architecture
         sequences = limits.max_batch_size * limits.max_beam_width
         packed = self._recipe.plugins.remove_input_padding
@@ -237,7 +237,7 @@ class _RankMemory:
         return (rows + 2) * architecture.hidden_size * self._element  # two: the final norm
 
     def _matrix(self, rows: int, columns: int) -> int:
-        """A matrix as it is quantised, with its scales in the engine's dtype."""
+        """A quantised matrix, with its scales in the engine's dtype."""
         weights, scale = rows * columns, self._element
         match self._recipe.quantization:
             case "none":

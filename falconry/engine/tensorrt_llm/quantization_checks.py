@@ -126,7 +126,7 @@ def _csv_has_text(path: Path) -> bool:
 
 
 def _parquet_has_text(path: Path) -> bool:
-    """Looks for the name in the footer's schema, where names follow their length."""
+    """Looks for the name, after its length, in the footer's schema."""
     with path.open("rb") as stream:
         stream.seek(-8, os.SEEK_END)
         size, mark = int.from_bytes(stream.read(4), "little"), stream.read(4)

@@ -1,4 +1,4 @@
-"""A GPU recipe: the choices that turn a Falcon checkpoint into TensorRT-LLM engines.
+"""A GPU recipe: the choices that make TensorRT-LLM engines of a Falcon.
 
 Recipes are TOML files in engine/recipes with `builder = "tensorrt_llm"`; this is their schema.
 A toolchain's row, not the recipe, says which values a release understands.

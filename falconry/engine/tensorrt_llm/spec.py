@@ -1,4 +1,4 @@
-"""What is built for a GPU: a checkpoint's facts, a recipe, a toolchain row and a shape."""
+"""A GPU engine's spec: checkpoint facts, recipe, toolchain row and shape."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ModelFacts:
 
 
 def chosen_source(checkpoint: str | None, model: PublishedModel) -> CheckpointSource | None:
-    """The checkpoint that the user names, or else the recipe's; None when neither is complete."""
+    """The checkpoint of the user, or else the recipe's; None without either."""
     if checkpoint:
         return CheckpointSource.parse(checkpoint)
     if model.path:
@@ -78,7 +78,7 @@ def facts_of(directory: Path) -> ModelFacts:
 
 
 def require_source(source: CheckpointSource | None, model: PublishedModel) -> CheckpointSource:
-    """The source; refuses None, which means that no commit of the model was confirmed."""
+    """The source; refuses None: no commit of the model was confirmed."""
     if source is None:
         raise CheckpointError(
             f"the recipe's model {model.hub} has no commit that was confirmed",
@@ -135,7 +135,7 @@ class GpuEngineSpec:
         shape: GpuShape,
         image: str | None,
     ) -> GpuEngineSpec:
-        """The spec of a checkpoint; `image` is the profile's in place of the row's."""
+        """The spec of a checkpoint; the profile's `image` overrides the row's."""
         return cls(
             architecture=facts.architecture,
             num_parameters=facts.num_parameters,

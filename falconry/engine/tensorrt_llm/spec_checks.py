@@ -1,4 +1,4 @@
-"""Checks of a spec that do not depend on the machine that builds it."""
+"""Checks of a spec that hold on every build machine."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def _gpu_count(spec: GpuEngineSpec) -> Finding:
 
 
 def _kv_splits(heads: int, tensor: int) -> bool:
-    """The rule of TensorRT-LLM's attention: a rank has complete heads, or ranks share a head."""
+    """TensorRT-LLM's rule: a rank has complete heads, or ranks share one."""
     return heads % tensor == 0 or tensor % heads == 0
 
 

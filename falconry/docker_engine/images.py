@@ -94,11 +94,7 @@ class LayerProgress:
         self._fraction = 0.0
 
     def fraction_after(self, event: Mapping[str, Any]) -> float:
-        """The fraction after an event of the engine, never less than before.
-
-        Args:
-            event: as `docker pull` and `docker push` get them: `id`, `status`, `progressDetail`.
-        """
+        """The fraction after an event of a pull or push, never less than before."""
         layer, status = str(event.get("id", "")), str(event.get("status", ""))
         detail = event.get("progressDetail") or {}
         if status in _ANNOUNCED:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import httpx
 
 from falconry.endpoint.client import DeploymentClient, RequestSigner, RetryBudget
-from falconry.endpoint.errors import LostError, RefusedError, request_error
+from falconry.endpoint.errors import LostError, RefusedError, json_object, request_error
 from falconry.endpoint.events import EVENT_STREAM, BadStreamError, Event, events_of, text_of
 from falconry.errors import EndpointError
 
@@ -95,7 +95,7 @@ class Endpoint:
         """
         with self._answer(PREDICT, method, suffix, body, headers) as response:
             content = response.read()
-        answer = _json_object(content)
+        answer = json_object(content)
         if answer is None:
             raise EndpointError("the answer is not a JSON object", where=str(response.url))
         return answer
@@ -235,7 +235,7 @@ class Endpoint:
             raise EndpointError(f"is no URL: {error}", where=url) from None
 
     def _text_of_piece(self, piece: str) -> str:
-        answer = _json_object(piece)
+        answer = json_object(piece)
         if answer is None:
             raise EndpointError(
                 f"an event is not a JSON object: {piece[:_MOST_QUOTED]}", where=self._url
@@ -266,14 +266,6 @@ def _content_type(response: httpx.Response) -> tuple[str, str]:
     except LookupError:
         charset = "utf-8"
     return kind, charset
-
-
-def _json_object(text: str | bytes) -> dict[str, Any] | None:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _json(body: Mapping[str, Any], url: str) -> bytes:

@@ -61,7 +61,7 @@ class RefusedError(EndpointError):
     ) -> None:
         self.status = status
         self.request_id = request_id
-        body = _json_object(text)
+        body = json_object(text) or {}
         self.code = str(body["code"]) if "code" in body else None
         said = _said(body) or text.strip()[:_MOST_QUOTED] or reason
         code = f" {self.code}" if self.code else ""
@@ -93,7 +93,7 @@ class StreamFailureError(EndpointError):
     """
 
     def __init__(self, url: str, trailer: str) -> None:
-        body = _json_object(trailer)
+        body = json_object(trailer) or {}
         self.code = str(body["ErrorCode"]) if "ErrorCode" in body else None
         said = str(body.get("ErrorMessage") or "") or trailer.strip()[:_MOST_QUOTED]
         super().__init__(
@@ -145,9 +145,10 @@ def _said(body: dict[str, Any]) -> str:
     return str(error or body.get("message") or "")
 
 
-def _json_object(text: str) -> dict[str, Any]:
+def json_object(text: str | bytes) -> dict[str, Any] | None:
+    """The JSON object in a text; None where it is anything else."""
     try:
         body = json.loads(text)
     except (ValueError, RecursionError):
-        return {}
-    return body if isinstance(body, dict) else {}
+        return None
+    return body if isinstance(body, dict) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -10,6 +9,7 @@ from typing_extensions import override
 
 from falconry.endpoint.client import DeploymentClient, RequestSigner, RetryBudget
 from falconry.endpoint.endpoint import PREDICT, STREAM
+from falconry.endpoint.errors import json_object
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,8 +77,5 @@ class _StreamsElsewhere(DeploymentClient):
 
 
 def _asks_for_stream(request: httpx.Request) -> bool:
-    try:
-        body = json.loads(request.read())
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(body, dict) and body.get("stream") is True
+    body = json_object(request.read())
+    return body is not None and body.get("stream") is True

@@ -19,8 +19,7 @@ from falconry.settings import Settings
 class EngineStage(Stage):
     """Builds an engine, or finds it in the store or its mirror.
 
-    Args:
-        mirror: connects to the mirror; called only when an engine is missing here.
+    `mirror` connects to the mirror; it is called only when an engine is missing here.
     """
 
     name = "engine"

@@ -84,10 +84,7 @@ class GivenImageStage(Stage):
 class ProcessImageStage(Stage):
     """The process image: the wheel's server in place of a container image.
 
-    Args:
-        reference: its name in the emulator's deployments.
-        directory: of the process image.
-        why: what this machine lacks for containers; empty where a process image was requested.
+    `why` says what this machine lacks for containers, if a process image was not requested.
     """
 
     name = "image"

@@ -86,11 +86,7 @@ def from_float32(values: Float32Array, element: ElementType) -> Array:
 
 
 class MappedFile:
-    """A file as arrays.
-
-    Args:
-        file: open for reading; may be closed afterwards.
-    """
+    """A file as arrays, mapped while open for reading; it may be closed afterwards."""
 
     def __init__(self, file: BinaryIO) -> None:
         # Copy-on-write, because OpenVINO shares only memory that could be written; nothing does.
@@ -109,11 +105,7 @@ class MappedFile:
 
 
 class ScratchFile:
-    """A file for arrays that are made piece by piece.
-
-    Args:
-        file: open for reading and writing; may be closed when it has been mapped.
-    """
+    """A file for arrays made piece by piece; it may be closed once mapped."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

@@ -165,8 +165,7 @@ _RECOVERED = re.compile(r"skipping tactic", re.IGNORECASE)
 class BuildLog:
     """Reads a build's output as it comes; keeps what explains a failure.
 
-    Args:
-        may_load_by_shard: whether the recipe can load shard by shard, which takes less memory.
+    `may_load_by_shard` says that the recipe can load shard by shard, which takes less memory.
     """
 
     def __init__(self, may_load_by_shard: bool = False) -> None:

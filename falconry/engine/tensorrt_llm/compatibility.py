@@ -83,49 +83,30 @@ def shape_problems(engine: GpuEngine, shape: GpuShape) -> list[str]:
 
 def check_documents(engine: EngineConfig, limits: EngineLimits, manifest: GpuEngine) -> None:
     """Compares the engine's config.json and files with engine.json and the manifest."""
-    if problems := [
-        *_of_limits(engine, limits),
-        *_of_manifest(engine, manifest),
-        *_of_files(engine),
-    ]:
+    mapping = engine.mapping
+    compared = [
+        (name, getattr(engine.limits, name), SERVING_FILE, getattr(limits, name))
+        for name in ("max_batch_size", "max_input_len", "max_seq_len")
+    ]
+    compared += [
+        ("tensor parallelism", mapping.tp_size, "the manifest", manifest.tensor_parallel),
+        ("pipeline parallelism", mapping.pp_size, "the manifest", manifest.pipeline_parallel),
+        ("TensorRT-LLM", engine.tensorrt_llm, "the manifest", manifest.tensorrt_llm),
+    ]
+    problems = [
+        f"{CONFIG} has {name} {found} and {document} has {expected}"
+        for name, found, document, expected in compared
+        if found != expected
+    ]
+    ranks, files = mapping.tp_size * mapping.pp_size, len(engine.ranks)
+    if files != ranks:
+        problems.append(
+            f"{CONFIG} calls for {ranks} ranks (tensor {mapping.tp_size} times pipeline"
+            f" {mapping.pp_size}) and there are {files} engine files"
+        )
+    if problems:
         raise RepositoryError(
             f"is not the engine that its manifest describes: {'; '.join(problems)}",
             where=engine.directory,
             remedy="remove it from the store and run make engine again",
         )
-
-
-def _of_limits(engine: EngineConfig, limits: EngineLimits) -> list[str]:
-    compared = {
-        name: (getattr(engine.limits, name), getattr(limits, name))
-        for name in ("max_batch_size", "max_input_len", "max_seq_len")
-    }
-    return [
-        f"{CONFIG} has {name} {built} and {SERVING_FILE} has {given}"
-        for name, (built, given) in compared.items()
-        if built != given
-    ]
-
-
-def _of_manifest(engine: EngineConfig, manifest: GpuEngine) -> list[str]:
-    compared = {
-        "tensor parallelism": (engine.mapping.tp_size, manifest.tensor_parallel),
-        "pipeline parallelism": (engine.mapping.pp_size, manifest.pipeline_parallel),
-        "TensorRT-LLM": (engine.tensorrt_llm, manifest.tensorrt_llm),
-    }
-    return [
-        f"{CONFIG} has {name} {found} and the manifest has {expected}"
-        for name, (found, expected) in compared.items()
-        if found != expected
-    ]
-
-
-def _of_files(engine: EngineConfig) -> list[str]:
-    mapping, files = engine.mapping, len(engine.ranks)
-    ranks = mapping.tp_size * mapping.pp_size
-    if files == ranks:
-        return []
-    return [
-        f"{CONFIG} calls for {ranks} ranks (tensor {mapping.tp_size} times pipeline"
-        f" {mapping.pp_size}) and there are {files} engine files"
-    ]

@@ -86,11 +86,7 @@ _UNKNOWN_VIEW = (ContainerFile(CHECKPOINT, Path("CHECKPOINT")),)
 
 
 class TensorRtLlmJob:
-    """An EngineJob.
-
-    Args:
-        build: the profile's build directory: logs, scratch, and the timing cache between builds.
-    """
+    """An EngineJob; `build` is for logs, scratch, and the timing cache between builds."""
 
     builder = "tensorrt_llm"
 

@@ -131,7 +131,7 @@ def usable_bytes(shape: GpuShape) -> int:
 
 
 def sum_line(estimate: MemoryEstimate, gpu_memory_bytes: int) -> str:
-    """The sum in words, such as `13.4 weights + ... = 16.3 of 24.0 GiB`."""
+    """The sum: `13.4 weights + ... = 16.3 of 24.0 GiB`."""
     parts = (
         (estimate.weights, "weights"),
         (estimate.activations, "activations"),

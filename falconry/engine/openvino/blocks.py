@@ -2,8 +2,8 @@
 
 The shapes that the attention parts take are not free: OpenVINO GenAI turns them into paged
 attention by matching them node for node (openvino 2026.4, sdpa_to_paged_attention.cpp and
-state_management_pattern.cpp), and several near misses lose the ALiBi slopes without a word.
-`self_check` holds the result against the architecture.
+state_management_pattern.cpp), and several near misses silently lose the ALiBi slopes.
+`graph.check_model` compares the result with the architecture.
 
 In the comments: B batch, S tokens of this call, T tokens with those in the cache, H query heads,
 K key/value heads, D head size.

@@ -136,7 +136,7 @@ class FalconConfig(_Keys):
 
     @model_validator(mode="before")
     @classmethod
-    def _with_all_that_is_said_of_rope(cls, values: dict[str, Any]) -> dict[str, Any]:
+    def _with_rope_parameters(cls, values: dict[str, Any]) -> dict[str, Any]:
         rope = values.get("rope_scaling") or values.get("rope_parameters") or {}
         if isinstance(rope, dict):
             rope = {"rope_theta": values.get("rope_theta", _ROPE_THETA), **rope}

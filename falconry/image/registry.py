@@ -34,6 +34,23 @@ _BEARER = "Bearer "
 _TIMEOUT_S = (5.0, 30.0)
 
 
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A user's name and password or token.
+
+    Attributes:
+        bearer: whether the password is a token that the registry takes as it is.
+    """
+
+    username: str
+    password: str = field(repr=False)
+    bearer: bool = False
+
+    def auth_config(self) -> dict[str, str]:
+        """As the Docker SDK takes it for one push or pull."""
+        return {"username": self.username, "password": self.password}
+
+
 class ImageRegistry(Protocol):
     """A registry and our names in it."""
 
@@ -59,23 +76,6 @@ class RegistryProvider(Protocol):
 
     def connect(self) -> ImageRegistry:
         """The registry, started first where it is the emulator's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """A user's name and password or token.
-
-    Attributes:
-        bearer: whether the password is a token that the registry takes as it is.
-    """
-
-    username: str
-    password: str = field(repr=False)
-    bearer: bool = False
-
-    def auth_config(self) -> dict[str, str]:
-        """As the Docker SDK takes it for one push or pull."""
-        return {"username": self.username, "password": self.password}
 
 
 def docker_login(registry: str) -> Credentials | None:

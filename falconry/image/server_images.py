@@ -43,57 +43,6 @@ _NVIDIA_LICENSES = "Apache-2.0 AND LicenseRef-NVIDIA-Deep-Learning-Container"
 _ROW = re.compile(r"^([a-z0-9._-]+)==[^\n]*(?:(?<=\\)\n[^\n]*)*\n", re.MULTILINE)
 
 
-def labels(source: ImageSource, key: str, bases: Mapping[str, str]) -> dict[str, str]:
-    """All labels of an image: its source's, key, base and commit.
-
-    `bases` are the base images by argument, with digests where known; the last is the image's own.
-    """
-    base = ImageReference.parse(list(bases.values())[-1])
-    found = {
-        **source.labels,
-        KEY_LABEL: key,
-        VERSION_LABEL: source.version,
-        f"{_ANNOTATION}.base.name": f"{base.name}:{base.tag or 'latest'}",
-    }
-    if base.digest:
-        found[f"{_ANNOTATION}.base.digest"] = base.digest
-    if revision := _revision():
-        found[f"{_ANNOTATION}.revision"] = revision
-    return found
-
-
-def base_of(labels: Mapping[str, str]) -> ImageReference | None:
-    """The base in an image's labels; None where no digest is given."""
-    name = labels.get(f"{_ANNOTATION}.base.name")
-    digest = labels.get(f"{_ANNOTATION}.base.digest")
-    return ImageReference.parse(f"{name}@{digest}") if name and digest else None
-
-
-def _revision() -> str | None:
-    """This checkout's commit, marked where files differ; None outside git."""
-    try:
-        result = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
-            cwd=project_file(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except OSError:
-        return None
-    return result.stdout.strip() or None if result.returncode == 0 else None
-
-
-def certificate_bundle(
-    given: Path | None, environment: Mapping[str, str] = os.environ
-) -> Path | None:
-    """The profile's bundle, or else the environment's; None for neither."""
-    if given:
-        return given.expanduser()
-    named = [Path(environment[name]) for name in _VARIABLES if environment.get(name)]
-    return next((path for path in named if path.is_file()), None)
-
-
 @dataclass(frozen=True, slots=True)
 class ImageSource:
     """Everything that decides an image.
@@ -279,3 +228,54 @@ def locked_version(name: str) -> str:
     """A package's version in requirements.lock."""
     row = locked_rows(_text(_LOCK), [name])
     return re.split(r"[\s;\\]", row.partition("==")[2], maxsplit=1)[0]
+
+
+def labels(source: ImageSource, key: str, bases: Mapping[str, str]) -> dict[str, str]:
+    """All labels of an image: its source's, key, base and commit.
+
+    `bases` are the base images by argument, with digests where known; the last is the image's own.
+    """
+    base = ImageReference.parse(list(bases.values())[-1])
+    found = {
+        **source.labels,
+        KEY_LABEL: key,
+        VERSION_LABEL: source.version,
+        f"{_ANNOTATION}.base.name": f"{base.name}:{base.tag or 'latest'}",
+    }
+    if base.digest:
+        found[f"{_ANNOTATION}.base.digest"] = base.digest
+    if revision := _revision():
+        found[f"{_ANNOTATION}.revision"] = revision
+    return found
+
+
+def base_of(labels: Mapping[str, str]) -> ImageReference | None:
+    """The base in an image's labels; None where no digest is given."""
+    name = labels.get(f"{_ANNOTATION}.base.name")
+    digest = labels.get(f"{_ANNOTATION}.base.digest")
+    return ImageReference.parse(f"{name}@{digest}") if name and digest else None
+
+
+def _revision() -> str | None:
+    """This checkout's commit, marked where files differ; None outside git."""
+    try:
+        result = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
+            cwd=project_file(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return None
+    return result.stdout.strip() or None if result.returncode == 0 else None
+
+
+def certificate_bundle(
+    given: Path | None, environment: Mapping[str, str] = os.environ
+) -> Path | None:
+    """The profile's bundle, or else the environment's; None for neither."""
+    if given:
+        return given.expanduser()
+    named = [Path(environment[name]) for name in _VARIABLES if environment.get(name)]
+    return next((path for path in named if path.is_file()), None)

@@ -215,7 +215,7 @@ def qkv_row_order(architecture: FalconArchitecture) -> RowOrder | None:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A tensor as the checkpoint stores it, and the rows' wanted order."""
+    """A tensor as the checkpoint stores it, and its rows' final order."""
 
     values: Array
     element: ElementType

@@ -17,13 +17,15 @@ from falconry.engine.tensorrt_llm.memory import estimate, sum_line, usable_bytes
 from falconry.engine.tensorrt_llm.quantization_checks import QUANTIZATION_CHECKS
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.findings import Finding, verdict
-
-# GB. Source: Oracle, "Troubleshooting model deployments: bring your own container". It does not
-# say how the size is measured.
-_OCI_IMAGE_GB = 16
+from falconry.oci_facts import load_limits
 
 # No machine of OCI's has more GPUs.
 _MOST_GPUS = 8
+
+
+def spec_checks(spec: GpuEngineSpec) -> list[Finding]:
+    """All findings about a spec."""
+    return [check(spec) for check in _SPEC_CHECKS]
 
 
 def _positions(spec: GpuEngineSpec) -> Finding:
@@ -139,22 +141,6 @@ def _plugin_types(spec: GpuEngineSpec) -> Finding:
         f' "{spec.recipe.quantization}"',
         'set it to "auto"',
     )
-
-
-_LIMIT_CHECKS: Sequence[SpecCheck] = (
-    _positions,
-    _prompts,
-    _step,
-    _inflight_batching,
-    _cache_blocks,
-    _attention,
-    _plugin_types,
-)
-
-
-def spec_checks(spec: GpuEngineSpec) -> list[Finding]:
-    """All findings about a spec."""
-    return [check(spec) for check in _SPEC_CHECKS]
 
 
 def _heads(spec: GpuEngineSpec) -> Finding:
@@ -281,17 +267,17 @@ def _architecture(spec: GpuEngineSpec) -> Finding:
 
 
 def _image_size(spec: GpuEngineSpec) -> Finding:
-    size, limit = spec.toolchain.listed_gb, _OCI_IMAGE_GB
+    size, limit = spec.toolchain.listed_gb, load_limits().image.compressed_bytes / 1e9
     if spec.image_replaced:
-        return Finding("image size", "ok", f"an image of your own; Oracle pulls {limit} GB at most")
+        text = f"an image of your own; Oracle pulls {limit:g} GB at most"
+        return Finding("image size", "ok", text)
     if size <= limit:
-        return Finding(
-            "image size", "ok", f"{size:g} GB are listed; Oracle pulls {limit} GB at most"
-        )
+        text = f"{size:g} GB are listed; Oracle pulls {limit:g} GB at most"
+        return Finding("image size", "ok", text)
     return Finding(
         "image size",
         "warning",
-        f"{size:g} GB are listed and Oracle names {limit} GB as the most it pulls, without saying"
+        f"{size:g} GB are listed and Oracle names {limit:g} GB as the most it pulls, without saying"
         " how they are measured: the deployment may be refused",
         toolchain_remedy(lambda row: row.listed_gb <= limit) or "",
     )
@@ -329,7 +315,13 @@ _SPEC_CHECKS: Sequence[SpecCheck] = (
     _gpu_count,
     _load_by_shard,
     *QUANTIZATION_CHECKS,
-    *_LIMIT_CHECKS,
+    _positions,
+    _prompts,
+    _step,
+    _inflight_batching,
+    _cache_blocks,
+    _attention,
+    _plugin_types,
     _gpu_memory,
     _image_size,
 )

@@ -200,7 +200,7 @@ def emulated(registry_cloud, tmp_path):
             emulator=EmulatorSettings(directory=registry_cloud.directory),
         )
         registry = RegistrySettings(prefix="tests", **settings)
-        return OcirProvider(cloud, registry, tmp_path / "namespaces").open()
+        return OcirProvider(cloud, registry, tmp_path / "namespaces").connect()
 
     return open_with
 

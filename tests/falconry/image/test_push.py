@@ -182,7 +182,7 @@ def place(registry_cloud, tmp_path):
         log="tests",
         emulator=EmulatorSettings(directory=registry_cloud.directory),
     )
-    yield OcirProvider(cloud, RegistrySettings(prefix="tests"), tmp_path / "namespaces").open()
+    yield OcirProvider(cloud, RegistrySettings(prefix="tests"), tmp_path / "namespaces").connect()
     with contextlib.suppress(requests.RequestException):
         requests.delete(f"{registry_cloud.endpoint}/_local/faults", timeout=5)
 

@@ -25,7 +25,7 @@ PROCESS_LABEL = "io.falconry.process"
 
 
 class RefusalError(EngineError):
-    """The engine refused to create or start a container."""
+    """The engine's own message that it creates or starts no container."""
 
 
 def create(client: DockerClient, image: str, **options: Any) -> Container:

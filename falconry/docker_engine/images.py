@@ -94,7 +94,7 @@ class LayerProgress:
         self._fraction = 0.0
 
     def fraction_after(self, event: Mapping[str, Any]) -> float:
-        """The fraction after an event of a pull or push, never less than before."""
+        """The fraction after an event of a pull or push; never decreases."""
         layer, status = str(event.get("id", "")), str(event.get("status", ""))
         detail = event.get("progressDetail") or {}
         if status in _ANNOUNCED:

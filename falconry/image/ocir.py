@@ -211,7 +211,7 @@ def _read_namespaces(path: Path) -> dict[str, str]:
 
 
 def region_key(region: str) -> str:
-    """OCIR's name for a region: its key where known (oci/regions.py)."""
+    """OCIR's name for a region: its key where known (oci 2.189.0, oci/regions.py)."""
     from oci.regions import REGIONS_SHORT_NAMES
 
     keys = {name: key for key, name in REGIONS_SHORT_NAMES.items()}

@@ -166,7 +166,7 @@ def write_serving(serving: OpenVinoServing, engine: Path) -> None:
 
 
 def block_bytes(spec: EngineSpec) -> int:
-    """Bytes of a cache block: keys and values of BLOCK_TOKENS tokens.
+    """Bytes of a cache block: BLOCK_TOKENS tokens' keys and values, all layers.
 
     An 8-bit cache quantises keys by channel and values by token, which is seen in the shapes of
     the compiled model's cache inputs (openvino 2026.4, CPU).

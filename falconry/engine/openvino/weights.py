@@ -86,7 +86,7 @@ def from_float32(values: Float32Array, element: ElementType) -> Array:
 
 
 class MappedFile:
-    """A file as arrays, mapped while open for reading; it may be closed afterwards."""
+    """An open file as arrays; it may be closed afterwards."""
 
     def __init__(self, file: BinaryIO) -> None:
         # Copy-on-write, because OpenVINO shares only memory that could be written; nothing does.
@@ -105,7 +105,7 @@ class MappedFile:
 
 
 class ScratchFile:
-    """A file for arrays made piece by piece; it may be closed once mapped."""
+    """An open file for arrays made piece by piece, and then mapped."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -126,8 +126,8 @@ class ScratchFile:
 def quantize_rows(rows: Float32Array) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float16]]:
     """Quantises rows [n, columns] to int8; gives scales [n, 1].
 
-    The rows are divided by the scale as it is stored, so that rounding the scale to float16 adds
-    no error of its own.
+    Each row's largest magnitude becomes 127. The rows are divided by the scale as it is stored, so
+    that rounding the scale to float16 adds no error of its own.
 
     Raises:
         FloatingPointError: a weight is not finite, or too large for a float16 scale.

@@ -86,7 +86,7 @@ _UNKNOWN_VIEW = (ContainerFile(CHECKPOINT, Path("CHECKPOINT")),)
 
 
 class TensorRtLlmJob:
-    """An EngineJob; `build` is for logs, scratch, and the timing cache between builds."""
+    """An EngineJob; `build` keeps logs, scratch and the timing cache."""
 
     builder = "tensorrt_llm"
 

@@ -57,35 +57,35 @@ MAY_NEED_STOP = frozenset({Group.BANDWIDTH, Group.COMPUTE})
 of an inactive one alone, both in the words of oci 2.189.0: the cloud itself has to decide."""
 
 
-def differences(standing: Any, target: DeploymentSpec) -> list[Group]:
+def differences(current: Any, target: DeploymentSpec) -> list[Group]:
     """The groups in which a deployment differs from what it shall be, in the order to change them.
 
     Between two updates the new model meets the old route or the other way round: `/generate`
     answers for models of both kinds, `/infer` only for those that are not decoupled. More memory
     comes before the model that may need it, less of it after.
     """
-    now, new = _parts(standing.model_deployment_configuration_details), _parts(target.configuration)
+    now, new = _parts(current.model_deployment_configuration_details), _parts(target.configuration)
     differ = {
         group
         for fields, old, wanted in zip((_MODEL_FIELDS, _CONTAINER_FIELDS), now, new, strict=True)
         for group, names in fields.items()
         if not all(_same(_stated(old, name), getattr(wanted, name)) for name in names)
     }
-    if not _same(standing.category_log_details, target.logs):
+    if not _same(current.category_log_details, target.logs):
         differ.add(Group.LOGGING)
-    if not _same(standing.description, target.description):
+    if not _same(current.description, target.description):
         differ.add(Group.DESCRIPTION)
-    return [group for group in _order(standing, target) if group in differ]
+    return [group for group in _order(current, target) if group in differ]
 
 
-def must_change_together(standing: Any, target: DeploymentSpec) -> bool:
+def must_change_together(current: Any, target: DeploymentSpec) -> bool:
     """Whether a running deployment would not start with only one of its changes.
 
     An engine for GPUs runs with the TensorRT-LLM release and on the GPU that it was built for.
     """
     if not target.engine_bound:
         return False
-    (old_model, old_container) = _parts(standing.model_deployment_configuration_details)
+    (old_model, old_container) = _parts(current.model_deployment_configuration_details)
     (new_model, new_container) = _parts(target.configuration)
     changes = [
         old_model.model_id != new_model.model_id,
@@ -97,9 +97,9 @@ def must_change_together(standing: Any, target: DeploymentSpec) -> bool:
     return sum(bool(change) for change in changes) > 1
 
 
-def irreversible_changes(standing: Any, target: DeploymentSpec) -> list[str]:
+def irreversible_changes(current: Any, target: DeploymentSpec) -> list[str]:
     """Settings that stand and are not wanted any more, which an update has no word for."""
-    (old_model, old_container) = _parts(standing.model_deployment_configuration_details)
+    (old_model, old_container) = _parts(current.model_deployment_configuration_details)
     (new_model, new_container) = _parts(target.configuration)
     pairs = {
         "subnet_id": (old_model.instance_configuration, new_model.instance_configuration),
@@ -114,15 +114,15 @@ def irreversible_changes(standing: Any, target: DeploymentSpec) -> list[str]:
     ]
 
 
-def update_of(standing: Any, target: DeploymentSpec, groups: Collection[Group]) -> Any:
+def update_of(current: Any, target: DeploymentSpec, groups: Collection[Group]) -> Any:
     """The update that changes these groups and leaves the others.
 
     It also takes the tag that says that the deployment is as some run wanted it.
     """
-    now, new = _parts(standing.model_deployment_configuration_details), _parts(target.configuration)
+    now, new = _parts(current.model_deployment_configuration_details), _parts(target.configuration)
     model = _mixed(now[0], new[0], _MODEL_FIELDS, groups)
     container = _mixed(now[1], new[1], _CONTAINER_FIELDS, groups)
-    tags = dict(standing.freeform_tags or {})
+    tags = dict(current.freeform_tags or {})
     configuration = oci_models.UpdateSingleModelDeploymentConfigurationDetails(
         model_configuration_details=(
             oci_models.UpdateModelConfigurationDetails(**model) if model else None
@@ -141,21 +141,21 @@ def update_of(standing: Any, target: DeploymentSpec, groups: Collection[Group]) 
     )
 
 
-def _order(standing: Any, target: DeploymentSpec) -> list[Group]:
+def _order(current: Any, target: DeploymentSpec) -> list[Group]:
     container = [Group.CONTAINER, Group.ENVIRONMENT, Group.MODEL]
     if configured_route(target.configuration) == "infer":
         container.reverse()
     before, after = [Group.LOGGING, Group.BANDWIDTH], [Group.DESCRIPTION]
-    (before if not _shrinks(standing, target) else after).append(Group.COMPUTE)
+    (before if not _shrinks(current, target) else after).append(Group.COMPUTE)
     return [*before, *container, *after]
 
 
-def _shrinks(standing: Any, target: DeploymentSpec) -> bool:
+def _shrinks(current: Any, target: DeploymentSpec) -> bool:
     """Whether a flexible shape gets less memory."""
     sizes = [
         configuration.model_configuration_details.instance_configuration.model_deployment_instance_shape_config_details
         for configuration in (
-            standing.model_deployment_configuration_details,
+            current.model_deployment_configuration_details,
             target.configuration,
         )
     ]

@@ -1,8 +1,7 @@
-"""The deployment stage: an artifact becomes a catalog model and an ACTIVE deployment.
+"""The deployment stage: turns an artifact into a catalog model and an ACTIVE deployment.
 
-The cloud is its own record: the deployment has the stage's key as a tag from its first answer on,
-so a runner with an empty build directory finds what is deployed and does nothing. What does not
-answer is followed by what answered before.
+The deployment has the stage's key as a tag from its first answer on, so a runner with an empty
+build directory finds what is deployed and does nothing. A rollback returns to what answered before.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing_extensions import override
 
 from falconry.artifact.stage import ArtifactOutput
 from falconry.cloud import emulator
-from falconry.cloud.session import Session
+from falconry.cloud.session import Session, session_of
 from falconry.cloud.work_requests import Watch
 from falconry.deployment.deployments import Deployments
 from falconry.deployment.target import (
@@ -24,9 +23,11 @@ from falconry.deployment.target import (
     ENGINE_TAG,
     IMAGE_TAG,
     KEY_TAG,
+    DeploymentRequest,
     DeploymentSpec,
     previous_target,
     route_of,
+    target_of,
 )
 from falconry.endpoint import Endpoint
 from falconry.engine.manifest import Manifest, read_manifest
@@ -36,31 +37,19 @@ from falconry.pipeline import Output, Report, Stage
 from falconry.settings import EmulatorSettings, Settings
 
 if TYPE_CHECKING:
-    from falconry.cloud.session import Session
-    from falconry.deployment.target import DeploymentSpec
+    from falconry.deployment.catalog import Catalog
+
+# A run with nothing to do only reads the deployment. The modules of all other clients of the SDK
+# are imported where a deployment is made: they cost it a tenth of a second.
 
 Verify = Callable[[Any], None]
-# The modules that import the oci SDK are imported where a request is made: it costs nearly half a
-# second, which a run that stops before the cloud need not pay.
-
-# What decides how a run waits, and nothing of the deployment.
+# Settings that decide how a run waits and change nothing about the deployment.
 _OF_THE_RUN = {"timeout_minutes", "downtime"}
 
 
-# --- endpoint ---------------------------------------------------------------------------------
-
-
 def endpoint_of(deployment: Any, session: Session) -> Endpoint:
-    """The endpoint of a deployment, asked as the session's user.
-
-    Args:
-        deployment: oci's ModelDeployment.
-        session: whose requests are signed.
-    """
+    """Returns the endpoint of a deployment, with requests signed as the session's user."""
     return Endpoint(deployment.model_deployment_url, session.signer(), route_of(deployment))
-
-
-# --- rollback ---------------------------------------------------------------------------------
 
 
 def apply_with_rollback(
@@ -71,20 +60,17 @@ def apply_with_rollback(
     *,
     rollback: bool,
 ) -> Any:
-    """Brings a deployment about; it is reported only once it has answered.
+    """Applies a target and verifies that the deployment answers.
 
     Args:
         deployments: those of the profile.
-        target: what it shall be.
-        verify: asks an ACTIVE deployment, and raises a FalconryError where it does not answer.
-        watch: how operations are waited for.
-        rollback: whether a failure is followed by a return to what last answered.
-
-    Returns:
-        The deployment in full.
+        target: what to deploy.
+        verify: sends a request to an ACTIVE deployment; raises a FalconryError if it fails.
+        watch: how to wait for operations.
+        rollback: whether a failure returns to what last answered.
 
     Raises:
-        FalconryError: of the failure. After a rollback it says what stands now.
+        FalconryError: the failure; after a rollback it also says what is deployed now.
     """
     before = deployments.get(target.name) if rollback else None
     previous = previous_target(before, target) if before else None
@@ -93,7 +79,7 @@ def apply_with_rollback(
     except FalconryError as failure:
         if not rollback:
             raise
-        raise _returned(failure, before, previous, deployments, verify, watch) from failure
+        raise _roll_back(failure, before, previous, deployments, verify, watch) from failure
 
 
 def _verified(
@@ -105,7 +91,7 @@ def _verified(
     return active
 
 
-def _returned(
+def _roll_back(
     failure: FalconryError,
     before: Any | None,
     previous: DeploymentSpec | None,
@@ -113,24 +99,27 @@ def _returned(
     verify: Verify,
     watch: Watch,
 ) -> CloudError:
-    """Goes back, and says so together with the reason.
+    """Returns to the previous deployment; gives the failure with the outcome.
 
     Raises:
         DetachedOperation: the user interrupted it.
     """
     if before is None or previous is None:
-        return _told(failure, "there is nothing to return to: no deployment has answered before")
+        return _with_outcome(
+            failure, "there is nothing to return to: no deployment has answered before"
+        )
     watch.report("returning to the previous model and image", None)
     what = f"model {previous.model_id} and image {previous.image}"
     try:
         active = deployments.reconcile(before.id, previous, watch)
         _verified(active, previous, deployments, verify, watch)
     except FalconryError as second:
-        return _told(failure, f"the return to {what} failed as well: {second}", second.details)
-    return _told(failure, f"returned to {what}, which answers")
+        outcome = f"the return to {what} failed as well: {second}"
+        return _with_outcome(failure, outcome, second.details)
+    return _with_outcome(failure, f"returned to {what}, which answers")
 
 
-def _told(failure: FalconryError, outcome: str, more: tuple[str, ...] = ()) -> CloudError:
+def _with_outcome(failure: FalconryError, outcome: str, more: tuple[str, ...] = ()) -> CloudError:
     return CloudError(
         f"{failure.problem}; {outcome}",
         where=failure.where,
@@ -139,18 +128,11 @@ def _told(failure: FalconryError, outcome: str, more: tuple[str, ...] = ()) -> C
     )
 
 
-# --- stage ------------------------------------------------------------------------------------
-
-
 class DeploymentStage(Stage):
-    """Brings the profile's deployment about.
+    """Creates or changes the profile's deployment from the outputs of the stages before it.
 
     Args:
-        settings: the profile.
-        engine: the engine stage's output.
-        artifact: the artifact stage's.
-        image: the image stage's.
-        rollback: whether a deployment that fails is followed by a return to what answered before.
+        rollback: whether a deployment that fails returns to what answered before.
     """
 
     name = "deployment"
@@ -190,7 +172,7 @@ class DeploymentStage(Stage):
 
     @override
     def reason(self, inputs: Mapping[str, str]) -> str:
-        if self._emulator_rests():
+        if self._emulator_is_stopped():
             return "the local cloud is not running"
         current = self._current()
         if current is None:
@@ -206,11 +188,6 @@ class DeploymentStage(Stage):
 
     @override
     def make(self, key: str, inputs: Mapping[str, str], report: Report) -> Output:
-        from falconry.cloud.session import session_of
-        from falconry.cloud.work_requests import Watch
-        from falconry.deployment.deployments import Deployments
-        from falconry.deployment.stage import apply_with_rollback
-
         settings = self._settings
         if settings.cloud.emulator:
             report("starting the local cloud", None)
@@ -218,26 +195,24 @@ class DeploymentStage(Stage):
         session = session_of(settings.cloud)
         target = self._target(session, key, report)
 
-        def ask(active: Any) -> None:
-            from falconry.deployment.stage import endpoint_of
-
+        def verify(active: Any) -> None:
             endpoint_of(active, session).smoke()
 
         watch = Watch(target.timeout_s, report)
+        deployments = Deployments(session)
         return _output(
-            apply_with_rollback(Deployments(session), target, ask, watch, rollback=self._rollback)
+            apply_with_rollback(deployments, target, verify, watch, rollback=self._rollback)
         )
 
     def _target(self, session: Session, key: str, report: Report) -> DeploymentSpec:
-        """What shall be deployed, once its model is in the catalog and its logs are there."""
+        """Makes the target, after its logs and its model in the catalog."""
         from falconry.deployment.catalog import Catalog
         from falconry.deployment.logs import Logs
-        from falconry.deployment.target import DeploymentRequest, target_of
 
         settings = self._settings
         engine = read_manifest(self._engine.path)
         catalog = Catalog(session)
-        wanted = DeploymentRequest(
+        request = DeploymentRequest(
             settings=settings.deployment,
             serving=settings.serving,
             image=self._image,
@@ -252,13 +227,13 @@ class DeploymentStage(Stage):
             },
             engine_bound=engine.gpu is not None,
         )
-        self._check(session, target_of(wanted).configuration, engine, report)
-        return target_of(replace(wanted, model_id=self._model(catalog, engine, report)))
+        self._check(session, target_of(request).configuration, engine, report)
+        return target_of(replace(request, model_id=self._model(catalog, engine, report)))
 
     def _check(
         self, session: Session, configuration: Any, engine: Manifest, report: Report
     ) -> None:
-        """Refuses what the cloud would refuse or fail after a long upload."""
+        """Refuses what the cloud would refuse, or would fail after a long upload."""
         from falconry.deployment.account import read_account, subject_of
         from falconry.deployment.preflight import Artifact, Image, check_deployment
         from falconry.engine.toolchain import load_toolchains
@@ -277,12 +252,12 @@ class DeploymentStage(Stage):
         )
         check_deployment(subject).refuse_problems()
 
-    def _model(self, catalog: Any, engine: Manifest, report: Report) -> str:
+    def _model(self, catalog: Catalog, engine: Manifest, report: Report) -> str:
         from falconry.deployment.provenance import entry_of
 
         digest = self._artifact.digest
         entry = entry_of(self._settings, digest, engine, self._image.pinned)
-        return str(catalog.ensure(entry, self._artifact.view(), report))
+        return catalog.ensure(entry, self._artifact.view(), report)
 
     def _start(self, local: EmulatorSettings) -> None:
         """Starts the emulator with what it needs to run the image."""
@@ -292,14 +267,12 @@ class DeploymentStage(Stage):
             emulator.start(local, registry=True)
 
     def _current(self) -> Any | None:
-        if self._emulator_rests():
+        if self._emulator_is_stopped():
             return None
-        from falconry.cloud.session import session_of
-        from falconry.deployment.deployment_list import current
+        session = session_of(self._settings.cloud)
+        return Deployments(session).find(self._settings.deployment.name)
 
-        return current(session_of(self._settings.cloud), self._settings.deployment.name)
-
-    def _emulator_rests(self) -> bool:
+    def _emulator_is_stopped(self) -> bool:
         local = self._settings.cloud.emulator
         return local is not None and not emulator.answers(local)
 

@@ -1,4 +1,4 @@
-"""What a check found, and how people, programs and errors report it."""
+"""The results of checks, and their form for people, programs and errors."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Finding:
     """The result of one check.
 
     Attributes:
-        check: what was looked at, a word or two.
-        state: "warning" where a later step may fail; "skipped" where nothing was checked, because
-            it is not needed or cannot be known here; "failed" where work must not continue.
+        check: what was checked, in a word or two.
+        state: "warning" if a later step may fail; "skipped" if nothing was checked, because it is
+            not needed or cannot be known here; "failed" if work must not continue.
         text: what was found, as a clause with its numbers; never a secret.
-        remedy: what to do, as an imperative clause; empty where there is nothing to do.
+        remedy: what to do, as an imperative clause; empty if there is nothing to do.
     """
 
     check: str
@@ -55,7 +55,7 @@ def refuse(
         findings: of all checks; nothing is raised when none failed.
         error: the class to raise.
         subject: what several failures prevent, such as "this engine".
-        where: the place that the error names.
+        where: what the error is about.
     """
     failed = failures(findings)
     if len(failed) == 1:

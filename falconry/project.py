@@ -114,10 +114,10 @@ class Project:
             package = (
                 Path(artifact).expanduser() if artifact else stack.enter_context(self._unpacked())
             )
-            trial = ContainerCheck(
+            check = ContainerCheck(
                 *(reference, package, shlex.split(command), variables, serving.port, timeout_s)
             )
-            return run_contract_check(trial, as_json=as_json)
+            return run_contract_check(check, as_json=as_json)
 
     def write_artifact(self, path: Path) -> ArtifactOutput:
         """Brings the artifact up to date and writes it to a file, atomically."""

@@ -1,6 +1,6 @@
 """Signed clients of the oci SDK for one profile: identity, endpoint, retries; buckets.
 
-Nothing here is imported before a request is to be made: the SDK costs a third of a second.
+Import this only for requests to the cloud: the SDK takes a third of a second.
 """
 
 from __future__ import annotations
@@ -29,13 +29,10 @@ _TIMEOUT_S = (10.0, 120.0)
 
 
 class Session:
-    """One profile's way into the cloud; `session_of` gives the one that a run shares.
-
-    Args:
-        settings: the profile's cloud section.
+    """The SDK's clients of one profile; `session_of` returns the session that a run shares.
 
     Raises:
-        CloudError: the configuration file is missing or not valid.
+        CloudError: the configuration file is missing or not valid, or the emulator is stopped.
     """
 
     def __init__(self, settings: CloudSettings) -> None:
@@ -46,7 +43,7 @@ class Session:
 
     @property
     def compartment_id(self) -> str:
-        """The compartment of everything we make: the profile's, or the tenancy's root."""
+        """The compartment of all that is created: the profile's, or the tenancy's root."""
         return self.settings.compartment_id or self.tenancy
 
     @property
@@ -60,13 +57,13 @@ class Session:
         return self._identity.region
 
     def client(self, kind: type[_Client]) -> _Client:
-        """The client of one service with this profile's identity, endpoint and retries."""
+        """Returns a service's client with this profile's identity, endpoint and retries."""
         if kind not in self._clients:
             self._clients[kind] = self._make_client(kind)
         return self._clients[kind]  # type: ignore[no-any-return]
 
     def signer(self) -> Any:
-        """Signs requests that no client of the SDK makes."""
+        """Returns the signer, for requests without a client of the SDK."""
         return self._identity.signer
 
     def _make_client(self, kind: type) -> Any:
@@ -86,11 +83,7 @@ class Session:
 
 
 def session_of(settings: CloudSettings) -> Session:
-    """The session that everything in this process shares for these settings.
-
-    Raises:
-        CloudError: see `Session`.
-    """
+    """Returns the session that this process shares for these settings; raises as `Session`."""
     local = settings.emulator
     endpoint = emulator.require_endpoint(local) if local else None
     return _shared_session(settings, endpoint, identity_of(settings).signer)
@@ -98,19 +91,16 @@ def session_of(settings: CloudSettings) -> Session:
 
 @functools.lru_cache(maxsize=4)
 def _shared_session(settings: CloudSettings, endpoint: str | None, signer: object) -> Session:
-    """One session for a profile, until its emulator moves or its key changes."""
+    """Keeps a profile's session until its emulator's URL or its key changes."""
     return Session(settings)
 
 
 @contextlib.contextmanager
 def translate_cloud_errors(action: str) -> Iterator[None]:
-    """Turns the SDK's exceptions into a `CloudError` that says what was attempted.
+    """Translates the SDK's exceptions into a `CloudError`.
 
     Args:
-        action: a clause such as `creating the model`.
-
-    Raises:
-        CloudError: the service refused, or could not be reached.
+        action: what was attempted, a clause such as `creating the model`.
     """
     try:
         yield
@@ -128,7 +118,7 @@ def translate_cloud_errors(action: str) -> Iterator[None]:
 
 
 def _reason(error: oci.exceptions.ServiceError) -> str:
-    """Oracle's code and message; the answer to a HEAD has neither."""
+    """Returns Oracle's code and message; the answer to a HEAD has neither."""
     said = (error.code, error.message)
     return ": ".join(str(each) for each in said if each) or _phrase(error.status)
 
@@ -149,21 +139,8 @@ def _remedy(error: oci.exceptions.ServiceError) -> str | None:
     return remedies.get(error.status)
 
 
-# --- buckets of Object Storage ----------------------------------------------------------------
-
-
 def ensure_bucket(client: Any, namespace: str, bucket: str, compartment_id: str) -> None:
-    """Makes a bucket unless it is there.
-
-    Args:
-        client: an Object Storage client.
-        namespace: the tenancy's.
-        bucket: its name.
-        compartment_id: where it is made.
-
-    Raises:
-        CloudError: it may be neither seen nor made.
-    """
+    """Creates a bucket of Object Storage unless it exists."""
     with translate_cloud_errors(f"looking for the bucket '{bucket}'"):
         try:
             client.get_bucket(namespace, bucket)
@@ -176,5 +153,5 @@ def ensure_bucket(client: Any, namespace: str, bucket: str, compartment_id: str)
         try:
             client.create_bucket(namespace, details)
         except oci.exceptions.ServiceError as error:
-            if error.code != "BucketAlreadyExists":  # another runner was as quick
+            if error.code != "BucketAlreadyExists":  # by another run
                 raise

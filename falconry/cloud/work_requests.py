@@ -1,4 +1,4 @@
-"""Waiting for the cloud's long operations, telling their steps and the whole of their failures."""
+"""Waits for the cloud's long operations and reports their steps and errors."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from falconry.errors import CloudError, DetachedOperation
 
 Report = Callable[[str, float | None], None]
 
-# Soon at first: what copies within the cloud may be done at once. The pauses grow to a tenth of the
-# time waited so far, so that no wait is much longer than what it waits for.
+# Short at first: a copy within the cloud may be done at once. The pauses grow to a tenth of the
+# time waited so far, so that no wait is much longer than its operation.
 _POLL_S = (0.05, 5.0)
 _POLL_GROWTH = 1.1
 _ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED"})
@@ -35,10 +35,10 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """How operations are waited for.
+    """How to wait for operations.
 
     Attributes:
-        timeout_s: how long, in seconds, each of them; the operation itself goes on after that.
+        timeout_s: for each of them; an operation continues in the cloud after that.
         report: called with the step's text and the fraction done.
     """
 
@@ -53,8 +53,7 @@ class OperationError(CloudError):
         operation: which.
         status: how it ended.
         step: its last step.
-        errors: what the work request gives, as `code: message`; what follows a message's first
-            line is told below the sentence.
+        errors: of the work request, as `code: message`; further lines of a message become details.
     """
 
     def __init__(
@@ -73,17 +72,12 @@ class OperationError(CloudError):
 def wait_for(client: Any, operation: Operation, watch: Watch) -> None:
     """Waits until a work request has succeeded.
 
-    A cloud that does not answer for a while ends no wait: only the time does.
-
-    Args:
-        client: a Data Science client.
-        operation: what is waited for.
-        watch: how.
+    The wait continues while the cloud does not answer, until the timeout.
 
     Raises:
-        OperationError: it failed, with all of its errors and its last step.
-        CloudError: the time is over, or the cloud refuses to tell.
-        DetachedOperation: the user interrupted the wait; the operation goes on.
+        OperationError: it failed.
+        CloudError: the timeout is over, or the cloud refuses to answer.
+        DetachedOperation: the user interrupted the wait; the operation continues.
     """
     deadline = time.monotonic() + watch.timeout_s
     pause, step = _POLL_S[0], "accepted"
@@ -101,7 +95,7 @@ def wait_for(client: Any, operation: Operation, watch: Watch) -> None:
             pause = min(pause * _POLL_GROWTH, _POLL_S[1])
     except KeyboardInterrupt:
         raise DetachedOperation(
-            f"the {operation.name} goes on in the cloud ({operation.id}): follow it with make"
+            f"the {operation.name} continues in the cloud ({operation.id}): follow it with make"
             " status and make logs, or run the same again"
         ) from None
     if request.status != "SUCCEEDED":
@@ -109,7 +103,7 @@ def wait_for(client: Any, operation: Operation, watch: Watch) -> None:
 
 
 def running_request(client: Any, compartment_id: str, resource_id: str) -> str | None:
-    """The work request that is at work on a resource, if there is one."""
+    """Finds the work request that is running on a resource."""
     with translate_cloud_errors("looking for the running operation"):
         requests = client.list_work_requests(
             compartment_id, resource_id=resource_id, sort_by="timeAccepted", sort_order="DESC"
@@ -119,7 +113,7 @@ def running_request(client: Any, compartment_id: str, resource_id: str) -> str |
 
 
 def _look(client: Any, operation: Operation, deadline: float) -> tuple[Any, str | None]:
-    """A work request and its newest step."""
+    """Reads a work request and its newest step; retries transient errors."""
     while True:
         try:
             with translate_cloud_errors(f"following the {operation.name}"):
@@ -138,7 +132,7 @@ def _late(operation: Operation, watch: Watch, step: str) -> CloudError:
     return CloudError(
         f"the {operation.name} is still at '{step}' after {watch.timeout_s / 60:.0f} minutes",
         where=operation.id,
-        remedy="it goes on in the cloud: follow it with make status and make logs",
+        remedy="it continues in the cloud: follow it with make status and make logs",
     )
 
 

@@ -1,7 +1,7 @@
-"""What has to be changed of a deployment, in the groups and the order in which OCI lets it change.
+"""Compares a deployment with its target: what to change, in which groups and which order.
 
-Pure: from what stands and what shall be, the next update follows. So any run goes on where another
-one ended.
+Pure: the next update follows from the current deployment and the target, so any run resumes where
+another one ended.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from falconry.deployment.target import KEY_TAG, DeploymentSpec, configured_route
 
 
 class Group(StrEnum):
-    """Options that a running deployment changes together and alone.
+    """Options that one update of a running deployment may change.
 
     They are those of Oracle's "Editing a Model Deployment" (model-dep-edit.htm). It names the
-    load balancer and the container in one breath; here they are two, the stricter reading.
+    load balancer and the container together; here they are two groups, the stricter reading.
     """
 
     LOGGING = "logs"
@@ -49,20 +49,21 @@ _CONTAINER_FIELDS = {
     ),
     Group.ENVIRONMENT: ("environment_variables",),
 }
-# ADS's default and the console's; the API's own is not published [inferred].
+# The default of ADS and the console; the API's is not published [inferred].
 _DEFAULT_MBPS = 10
 
 MAY_NEED_STOP = frozenset({Group.BANDWIDTH, Group.COMPUTE})
-"""What `update_model_deployment` changes of a running deployment and `UpdateModelDeploymentDetails`
-of an inactive one alone, both in the words of oci 2.189.0: the cloud itself has to decide."""
+"""Oracle contradicts itself on these: `update_model_deployment` changes them on a running
+deployment, `UpdateModelDeploymentDetails` only on an inactive one (oci 2.189.0). So the cloud's
+answer decides."""
 
 
 def differences(current: Any, target: DeploymentSpec) -> list[Group]:
-    """The groups in which a deployment differs from what it shall be, in the order to change them.
+    """Returns the groups in which a deployment differs from its target, in order of change.
 
     Between two updates the new model meets the old route or the other way round: `/generate`
     answers for models of both kinds, `/infer` only for those that are not decoupled. More memory
-    comes before the model that may need it, less of it after.
+    comes before the model that may need it, less memory after.
     """
     now, new = _parts(current.model_deployment_configuration_details), _parts(target.configuration)
     differ = {
@@ -79,7 +80,7 @@ def differences(current: Any, target: DeploymentSpec) -> list[Group]:
 
 
 def must_change_together(current: Any, target: DeploymentSpec) -> bool:
-    """Whether a running deployment would not start with only one of its changes.
+    """Whether a running deployment would fail with only one of its changes.
 
     An engine for GPUs runs with the TensorRT-LLM release and on the GPU that it was built for.
     """
@@ -98,7 +99,7 @@ def must_change_together(current: Any, target: DeploymentSpec) -> bool:
 
 
 def irreversible_changes(current: Any, target: DeploymentSpec) -> list[str]:
-    """Settings that stand and are not wanted any more, which an update has no word for."""
+    """Returns the settings that the target leaves out and no update can remove."""
     (old_model, old_container) = _parts(current.model_deployment_configuration_details)
     (new_model, new_container) = _parts(target.configuration)
     pairs = {
@@ -115,10 +116,7 @@ def irreversible_changes(current: Any, target: DeploymentSpec) -> list[str]:
 
 
 def update_of(current: Any, target: DeploymentSpec, groups: Collection[Group]) -> Any:
-    """The update that changes these groups and leaves the others.
-
-    It also takes the tag that says that the deployment is as some run wanted it.
-    """
+    """Makes the update that changes only these groups and removes the key's tag."""
     now, new = _parts(current.model_deployment_configuration_details), _parts(target.configuration)
     model = _mixed(now[0], new[0], _MODEL_FIELDS, groups)
     container = _mixed(now[1], new[1], _CONTAINER_FIELDS, groups)
@@ -173,7 +171,7 @@ def _parts(configuration: Any) -> tuple[Any, Any]:
 def _mixed(
     old: Any, new: Any, fields: Mapping[Group, tuple[str, ...]], groups: Collection[Group]
 ) -> dict[str, Any]:
-    """The new values of the groups among the old ones of the others; empty without such groups."""
+    """Returns new values for the groups, old ones for other fields; empty without groups."""
     if not any(group in groups for group in fields):
         return {}
     return {
@@ -188,7 +186,7 @@ def _log_update(logs: Any) -> Any:
 
 
 def _stated(configuration: Any, name: str) -> Any:
-    """An option as the cloud shows it, or its default where it shows none."""
+    """Returns an option as the cloud shows it, or its default."""
     value = getattr(configuration, name)
     if value is None and name == "scaling_policy":
         return oci_models.FixedSizeScalingPolicy(instance_count=1)
@@ -196,7 +194,7 @@ def _stated(configuration: Any, name: str) -> Any:
 
 
 def _same(now: Any, new: Any) -> bool:
-    """Whether what stands is what is wanted; what nobody asked for may be anything."""
+    """Whether a current value matches the target's, where None matches anything."""
     if new is None:
         return True
     if hasattr(new, "swagger_types"):

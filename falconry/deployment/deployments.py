@@ -158,7 +158,7 @@ class Deployments:
             if current.lifecycle_state == "ACTIVE" and not groups:
                 return current
             if current.lifecycle_state == "NEEDS_ATTENTION" and not groups:
-                # An update makes the service look again [inferred]; one that changes nothing will.
+                # An update makes the service look again [inferred]; so does one without changes.
                 if nudged:
                     raise unusable(current)
                 nudged = True
@@ -241,7 +241,7 @@ class Deployments:
         raise CloudError("another run is changing it", where=deployment.id, remedy="run again")
 
     def _create(self, target: DeploymentSpec, watch: Watch) -> str:
-        """Creates the deployment, or finds the one that another run creates; returns its OCID."""
+        """Creates the deployment, unless another run does, and returns its OCID."""
         compartment = self._session.compartment_id
         details = creation_of(target, compartment)
         # The cloud lists deleted deployments too [inferred]. Their newest OCID goes into the retry

@@ -1,4 +1,4 @@
-"""The deployment that a profile describes, in the SDK's terms, or the one that was there before.
+"""The deployment of a profile in the SDK's terms, and the one that a rollback returns to.
 
 The freeform tags tell any runner what a deployment is; OCI allows ten tags on a resource.
 """
@@ -138,7 +138,7 @@ def target_of(request: DeploymentRequest) -> DeploymentSpec:
 
 
 def creation_of(target: DeploymentSpec, compartment: str) -> Any:
-    """Makes the details that create a deployment, without the tags of one that has answered."""
+    """Makes the details of a creation, without the tags that follow the first answer."""
     later = {KEY_TAG, MODEL_TAG, REFERENCE_TAG}
     return oci_models.CreateModelDeploymentDetails(
         display_name=target.name,

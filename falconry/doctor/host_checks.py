@@ -59,7 +59,7 @@ PYTHON = "Python"
 
 
 def engine(subject: Subject) -> Finding:
-    """Whether an engine answers and this user may ask it, and which one that is."""
+    """Checks that an engine answers this user, and says which engine it is."""
     address = engine_address()
     try:
         with contextlib.closing(connect()) as client:
@@ -72,10 +72,10 @@ def engine(subject: Subject) -> Finding:
 
 
 def base_image(subject: Subject) -> Finding:
-    """Whether the engine holds the base images, or could be given them."""
+    """Checks that the engine has the base images or can get them."""
     if not subject.base_images:
         return Finding(BASE_IMAGE, "skipped", "not needed: the profile names an image of its own")
-    with asked_engine() as client:
+    with connected_engine() as client:
         if client is None:
             return Finding(BASE_IMAGE, subject.state_without_docker(), NO_ENGINE)
         missing = [name for name in subject.base_images if not has_image(client, name)]
@@ -86,8 +86,8 @@ def base_image(subject: Subject) -> Finding:
 
 
 @contextlib.contextmanager
-def asked_engine() -> Iterator[DockerClient | None]:
-    """A client of the engine; None where there is none, which is another check's to tell."""
+def connected_engine() -> Iterator[DockerClient | None]:
+    """Gives a client of the engine; None if there is no engine, which `engine` reports."""
     try:
         client = connect()
     except MachineError:
@@ -133,7 +133,7 @@ def _pulled(reference: ImageReference, subject: Subject) -> Finding:
 
 def image_disk(subject: Subject) -> Finding:
     """Whether the server image has room where the engine keeps images."""
-    with asked_engine() as client:
+    with connected_engine() as client:
         if client is None:
             return Finding(IMAGES, subject.state_without_docker(), NO_ENGINE)
         storage = engine_facts(client).storage
@@ -155,16 +155,16 @@ def image_disk(subject: Subject) -> Finding:
 
 
 def build_disk(subject: Subject) -> Finding:
-    """Whether there is room where build/ stands."""
+    """Checks the free space of build/'s disk."""
     build = subject.settings.build_directory.absolute()
-    place = next(path for path in (build, *build.parents) if path.is_dir())
-    free = shutil.disk_usage(place).free
+    path = next(each for each in (build, *build.parents) if each.is_dir())
+    free = shutil.disk_usage(path).free
     if free >= _BUILD_BYTES:
-        return Finding(BUILD, "ok", f"{human_size(free)} free at {place}")
+        return Finding(BUILD, "ok", f"{human_size(free)} free at {path}")
     return Finding(
         BUILD,
         "failed",
-        f"{human_size(free)} free at {place}, and a build takes {human_size(_BUILD_BYTES)} or more",
+        f"{human_size(free)} free at {path}, and a build takes {human_size(_BUILD_BYTES)} or more",
         "free some disk space, or run make clean",
     )
 
@@ -183,10 +183,10 @@ def _takes(size: int) -> str:
 
 
 def runtime(subject: Subject) -> Finding:
-    """Whether the Docker engine can give a container a GPU, as far as it can be known."""
+    """Checks whether the Docker engine can give containers a GPU, as far as it says."""
     if not subject.needs_gpu:
         return Finding(RUNTIME, "skipped", _NOT_NEEDED)
-    with asked_engine() as client:
+    with connected_engine() as client:
         if client is None:
             return Finding(RUNTIME, "failed", NO_ENGINE)
         if can_see_gpus(client):
@@ -200,7 +200,7 @@ def runtime(subject: Subject) -> Finding:
 
 
 def gpus(subject: Subject) -> Finding:
-    """The GPUs and the driver as NVML sees them."""
+    """Checks the GPUs and the driver that NVML reports."""
     if not subject.needs_gpu:
         return Finding(GPU, "skipped", _NOT_NEEDED)
     host = probe_gpus()
@@ -222,7 +222,7 @@ def gpus(subject: Subject) -> Finding:
 
 
 def namespaces(subject: Subject) -> Finding:
-    """Makes the namespaces for a moment; without them deployments run, and less apart."""
+    """Checks that namespaces can be made; deployments run without them, less isolated."""
     emulator = subject.settings.cloud.emulator
     if emulator is None:
         unneeded = "not needed: the profile's cloud is not the local one"
@@ -243,7 +243,7 @@ def namespaces(subject: Subject) -> Finding:
 
 
 def _refusal(program: str) -> str:
-    """What keeps namespaces from being made; empty if nothing."""
+    """Returns why namespaces cannot be made; empty if they can."""
     of_whom = () if os.geteuid() == 0 else _OF_A_USER
     try:
         tried = subprocess.run(
@@ -264,7 +264,7 @@ def _refusal(program: str) -> str:
 
 
 def python(subject: Subject) -> Finding:
-    """Whether this Python has libpython and the server, where deployments run as processes."""
+    """Checks that this Python has libpython and the server, if deployments run as processes."""
     version = platform.python_version()
     if subject.containers or subject.settings.cloud.emulator is None:
         return Finding(PYTHON, "ok", f"{version}; the server brings its own")
@@ -286,7 +286,7 @@ def python(subject: Subject) -> Finding:
 
 
 def _has_library(name: str) -> bool:
-    """Whether the loader finds it, or it stands beside the interpreter."""
+    """Whether the loader or the interpreter's directory has the library."""
     try:
         ctypes.CDLL(name)
     except OSError:

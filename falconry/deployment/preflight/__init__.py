@@ -1,4 +1,4 @@
-"""What would keep a deployment from being made or from serving, found before anything is sent."""
+"""Checks that find, before anything is sent, why a deployment would fail."""
 
 from falconry.deployment.preflight.check import Preflight, check_deployment
 from falconry.deployment.preflight.subject import (

@@ -1,4 +1,4 @@
-"""All checks of a deployment, and the one error that tells every problem."""
+"""Runs all checks of a deployment and raises one error for all problems."""
 
 from __future__ import annotations
 
@@ -22,12 +22,7 @@ from falconry.oci_facts import Limits, load_limits
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """What was found of a deployment, good and bad.
-
-    Attributes:
-        name: of the deployment.
-        findings: of all checks.
-    """
+    """The findings of all checks of a deployment."""
 
     name: str
     findings: tuple[Finding, ...]
@@ -38,23 +33,16 @@ class Preflight:
         return tuple(failures(self.findings))
 
     def refuse_problems(self) -> None:
-        """Refuses a deployment that has problems.
-
-        Raises:
-            PreflightError: it names every problem, and what to do about each kind.
-        """
+        """Raises a PreflightError that names every problem, if there is one."""
         refuse(self.findings, PreflightError, "this deployment", self.name)
 
 
 def check_deployment(subject: DeploymentSubject, limits: Limits | None = None) -> Preflight:
-    """Looks at everything that can be known of a deployment before anything is sent. No I/O.
+    """Checks what is known about a deployment before anything is sent. No I/O.
 
     Args:
         subject: what is to be deployed.
-        limits: other than oci_limits.toml.
-
-    Returns:
-        All findings; `refuse_problems` raises one error for those that are problems.
+        limits: those of oci_limits.toml if left out.
     """
     limits = limits or load_limits()
     return Preflight(

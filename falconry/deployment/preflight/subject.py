@@ -1,4 +1,4 @@
-"""What is to be deployed, as plain values: everything that the checks look at, and no more."""
+"""What is to be deployed, as plain values: the input of the checks."""
 
 from __future__ import annotations
 
@@ -12,12 +12,7 @@ from falconry.engine.toolchain import Toolchain
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A model artifact.
-
-    Attributes:
-        names: of the zip's entries.
-        size: of the zip in bytes.
-    """
+    """A model artifact: the names of the zip's entries, and its size in bytes."""
 
     names: Sequence[str]
     size: int
@@ -25,10 +20,10 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """How the container is run.
+    """How the container runs.
 
     Attributes:
-        command, entrypoint: in place of the image's own; empty for those.
+        command, entrypoint: override the image's unless empty.
         environment: its variables.
     """
 
@@ -42,9 +37,8 @@ class Image:
     """The image.
 
     Attributes:
-        reference: its name.
-        compressed_bytes: in its registry; None where that is not known.
-        labels: what it says of itself; None where they were not read.
+        compressed_bytes: in its registry; None if not known.
+        labels: None if they were not read.
     """
 
     reference: str
@@ -58,7 +52,7 @@ class Compute:
 
     Attributes:
         ocpus, memory_gib: of an instance of a flexible shape.
-        instances: the most there will be.
+        instances: the most that there will be.
     """
 
     shape: str
@@ -73,8 +67,8 @@ class ServiceLimit:
 
     Attributes:
         name: Oracle's.
-        available: how much of it is left; None where it could not be read.
-        reason: why not.
+        available: how much of it is left; None if it could not be read.
+        reason: why it could not.
     """
 
     name: str
@@ -87,9 +81,9 @@ class Account:
     """What could be read of the tenancy.
 
     Attributes:
-        limit: the one that the shape counts for; None where its name is not known.
-        statements: of all policies that could be seen; None where none could.
-        reason: why not.
+        limit: of the shape; None if its name is not known.
+        statements: of all visible policies; None if they could not be read.
+        reason: why they could not.
     """
 
     limit: ServiceLimit | None = None
@@ -99,15 +93,13 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentSubject:
-    """What is to be deployed. What is None is not looked at.
+    """What is to be deployed. None is not checked.
 
     Attributes:
-        name: of the deployment.
-        engine: the manifest of the engine inside the artifact.
-        toolchain: the release that the image was made of, for GPU engines.
-        memory: what the engine needs of a GPU.
-        concurrency: longest requests that it shall answer at a time.
-        account: what could be read of the tenancy.
+        engine: the manifest of the engine in the artifact.
+        toolchain: the release that the image was built from, for GPU engines.
+        memory: what the engine needs on a GPU.
+        concurrency: longest requests to answer at a time.
     """
 
     name: str

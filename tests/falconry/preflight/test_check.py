@@ -191,7 +191,7 @@ def test_weights_and_cache_have_to_fit_the_gpu_for_as_many_as_are_asked_for() ->
     memory = estimate(spec("falcon-7b", limits={"max_batch_size": 4096, "max_num_tokens": 8192}))
     assert "13.4" in facts("GPU memory", memory=memory)[0]
     (told,) = problems(memory=memory, concurrency=4096)
-    assert "4096 are asked for" in told and "estimated" in told
+    assert "4096 are required" in told and "estimated" in told
 
 
 # Oracle, supported-shapes.htm: 6 to 64 GB an OCPU; SDK: 1 to 64 OCPUs and 6 to 1,024 GB.

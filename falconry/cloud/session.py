@@ -117,6 +117,16 @@ def translate_cloud_errors(action: str) -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def ignore_statuses(*statuses: int) -> Iterator[None]:
+    """Suppresses refusals with these statuses, such as 404 for what does not exist."""
+    try:
+        yield
+    except oci.exceptions.ServiceError as error:
+        if error.status not in statuses:
+            raise
+
+
 def _reason(error: oci.exceptions.ServiceError) -> str:
     """Returns Oracle's code and message; the answer to a HEAD has neither."""
     said = (error.code, error.message)
@@ -141,13 +151,9 @@ def _remedy(error: oci.exceptions.ServiceError) -> str | None:
 
 def ensure_bucket(client: Any, namespace: str, bucket: str, compartment_id: str) -> None:
     """Creates a bucket of Object Storage unless it exists."""
-    with translate_cloud_errors(f"looking for the bucket '{bucket}'"):
-        try:
-            client.get_bucket(namespace, bucket)
-            return
-        except oci.exceptions.ServiceError as error:
-            if error.status != 404:
-                raise
+    with translate_cloud_errors(f"looking for the bucket '{bucket}'"), ignore_statuses(404):
+        client.get_bucket(namespace, bucket)
+        return
     details = CreateBucketDetails(name=bucket, compartment_id=compartment_id)
     with translate_cloud_errors(f"making the bucket '{bucket}'"):
         try:

@@ -10,7 +10,7 @@ from oci.limits import LimitsClient
 
 from falconry.cloud.retries import all_records
 from falconry.cloud.session import Session
-from falconry.deployment.preflight import (
+from falconry.deployment.preflight.subject import (
     Account,
     Artifact,
     Compute,

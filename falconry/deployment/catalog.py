@@ -12,7 +12,7 @@ from oci.data_science import models as oci_models
 
 from falconry.artifact.view import ArtifactView
 from falconry.cloud.retries import all_records, create_idempotent
-from falconry.cloud.session import Session, translate_cloud_errors
+from falconry.cloud.session import Session, ignore_statuses, translate_cloud_errors
 from falconry.deployment.provenance import ModelEntry
 from falconry.deployment.target import ARTIFACT_TAG, MODEL_TAG
 from falconry.deployment.upload import upload_artifact
@@ -91,14 +91,9 @@ class Catalog:
 
     def artifact_size(self, model_id: str) -> int | None:
         """Reads the size of a model's artifact in bytes; None if it has none."""
-        with translate_cloud_errors("looking at the model's artifact"):
-            try:
-                answer = self._client.head_model_artifact(model_id)
-            except oci.exceptions.ServiceError as error:
-                if error.status == 404:
-                    return None
-                raise
-        return int(answer.headers["content-length"])
+        with translate_cloud_errors("looking at the model's artifact"), ignore_statuses(404):
+            return int(self._client.head_model_artifact(model_id).headers["content-length"])
+        return None
 
     def _make_project(self) -> str:
         name, compartment = self._session.settings.project, self._session.compartment_id
@@ -153,12 +148,9 @@ class Catalog:
             return str(create_idempotent(parts, create, exists, find))
 
     def _is_there(self, model_id: str) -> bool:
-        try:
+        with ignore_statuses(404):
             return self._client.get_model(model_id).data.lifecycle_state in _USABLE
-        except oci.exceptions.ServiceError as error:
-            if error.status == 404:
-                return False
-            raise
+        return False
 
     def _version_set(self, project: str) -> str | None:
         """Returns the OCID of the profile's model version set; creates it if missing."""
@@ -228,12 +220,10 @@ class Catalog:
             git_commit=provenance.commit,
         )
         with translate_cloud_errors("writing the model's provenance"):
-            try:
+            with ignore_statuses(404):
                 self._client.get_model_provenance(model_id)
-            except oci.exceptions.ServiceError as error:
-                if error.status != 404:
-                    raise
-                self._client.create_model_provenance(model_id, details)
+                return
+            self._client.create_model_provenance(model_id, details)
 
 
 def _metadata(entry: ModelEntry) -> list[Any]:

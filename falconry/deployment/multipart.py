@@ -26,6 +26,7 @@ from oci.object_storage.models import (
 
 from falconry.artifact.view import ArtifactView
 from falconry.cloud.retries import all_records
+from falconry.cloud.session import ignore_statuses
 from falconry.deployment.transfer import RateLimiter, TransferProgress, UploadBody
 from falconry.errors import CloudError
 
@@ -137,11 +138,8 @@ class MultipartUpload:
 
     def remove(self, etag: str) -> None:
         """Removes the object unless it is gone or was replaced."""
-        try:
+        with ignore_statuses(404, 412):
             self._client.delete_object(*self._target.as_arguments(), if_match=etag)
-        except oci.exceptions.ServiceError as error:
-            if error.status not in (404, 412):
-                raise
 
     def _find_committed(self) -> str | None:
         """Returns the entity tag if the object is this artifact; removes any other object."""
@@ -158,14 +156,11 @@ class MultipartUpload:
         return None
 
     def _head(self) -> Mapping[str, str] | None:
-        try:
-            answer = self._client.head_object(*self._target.as_arguments())
-        except oci.exceptions.ServiceError as error:
-            if error.status == 404:
-                return None
-            raise
-        headers: Mapping[str, str] = answer.headers
-        return headers
+        with ignore_statuses(404):
+            headers: Mapping[str, str]
+            headers = self._client.head_object(*self._target.as_arguments()).headers
+            return headers
+        return None
 
     def _upload(self) -> str:
         upload_id = self._open_upload()
@@ -209,11 +204,8 @@ class MultipartUpload:
         return [upload for upload in uploads if upload.object == self._target.name]
 
     def _abort(self, upload: Any) -> None:
-        try:
+        with ignore_statuses(404):
             self._client.abort_multipart_upload(*self._target.as_arguments(), upload.upload_id)
-        except oci.exceptions.ServiceError as error:
-            if error.status != 404:
-                raise
 
     def _commit(self, upload_id: str, stored: list[_StoredPart], excluded: set[int]) -> str:
         details = CommitMultipartUploadDetails(

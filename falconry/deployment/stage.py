@@ -31,7 +31,8 @@ from falconry.deployment.target import (
 )
 from falconry.endpoint import Endpoint
 from falconry.engine.manifest import Manifest, read_manifest
-from falconry.errors import CloudError, FalconryError
+from falconry.errors import CloudError, FalconryError, PreflightError
+from falconry.findings import refuse
 from falconry.image.output import ImageOutput
 from falconry.pipeline import Output, Report, Stage
 from falconry.settings import EmulatorSettings, Settings
@@ -235,7 +236,8 @@ class DeploymentStage(Stage):
     ) -> None:
         """Refuses what the cloud would refuse, or would fail after a long upload."""
         from falconry.deployment.account import read_account, subject_of
-        from falconry.deployment.preflight import Artifact, Image, check_deployment
+        from falconry.deployment.preflight.check import check_deployment
+        from falconry.deployment.preflight.subject import Artifact, Image
         from falconry.engine.toolchain import load_toolchains
 
         report("checking limits and sizes", None)
@@ -250,7 +252,7 @@ class DeploymentStage(Stage):
             toolchain=load_toolchains().row(release) if release else None,
             account=read_account(session, settings.deployment.shape),
         )
-        check_deployment(subject).refuse_problems()
+        refuse(check_deployment(subject), PreflightError, "this deployment", subject.name)
 
     def _model(self, catalog: Catalog, engine: Manifest, report: Report) -> str:
         from falconry.deployment.provenance import entry_of

@@ -23,7 +23,7 @@ from falconry.engine.tensorrt_llm.machine import probe_gpus
 from falconry.engine.tensorrt_llm.memory import unpacked_image_bytes
 from falconry.engine.toolchain import load_toolchains
 from falconry.errors import FalconryError, MachineError
-from falconry.findings import Finding
+from falconry.findings import Finding, verdict
 from falconry.image.build import MADE_HERE
 from falconry.progress import human_size
 
@@ -81,7 +81,7 @@ def base_image(subject: Subject) -> Finding:
         missing = [name for name in subject.base_images if not has_image(client, name)]
     if not missing:
         return Finding(BASE_IMAGE, "ok", f"the engine has {', '.join(subject.base_images)}")
-    found = [_to_be_had(ImageReference.parse(name), subject) for name in missing]
+    found = [_missing_image(ImageReference.parse(name), subject) for name in missing]
     return next((finding for finding in found if finding.state != "ok"), found[0])
 
 
@@ -97,13 +97,9 @@ def connected_engine() -> Iterator[DockerClient | None]:
         yield client
 
 
-def _to_be_had(reference: ImageReference, subject: Subject) -> Finding:
-    if reference.name == MADE_HERE:
-        return _made_here(reference, subject)
-    return _pulled(reference, subject)
-
-
-def _made_here(reference: ImageReference, subject: Subject) -> Finding:
+def _missing_image(reference: ImageReference, subject: Subject) -> Finding:
+    if reference.name != MADE_HERE:
+        return _pulled(reference, subject)
     if os.geteuid() == 0 and shutil.which("apt-get"):
         return Finding(BASE_IMAGE, "ok", f"scripts/base_image.sh makes {reference} when needed")
     return Finding(
@@ -132,7 +128,7 @@ def _pulled(reference: ImageReference, subject: Subject) -> Finding:
 
 
 def image_disk(subject: Subject) -> Finding:
-    """Whether the server image has room where the engine keeps images."""
+    """Checks the free space of the engine's disk for the server image."""
     with connected_engine() as client:
         if client is None:
             return Finding(IMAGES, subject.state_without_docker(), NO_ENGINE)
@@ -159,11 +155,10 @@ def build_disk(subject: Subject) -> Finding:
     build = subject.settings.build_directory.absolute()
     path = next(each for each in (build, *build.parents) if each.is_dir())
     free = shutil.disk_usage(path).free
-    if free >= _BUILD_BYTES:
-        return Finding(BUILD, "ok", f"{human_size(free)} free at {path}")
-    return Finding(
+    return verdict(
         BUILD,
-        "failed",
+        free >= _BUILD_BYTES,
+        f"{human_size(free)} free at {path}",
         f"{human_size(free)} free at {path}, and a build takes {human_size(_BUILD_BYTES)} or more",
         "free some disk space, or run make clean",
     )
@@ -189,11 +184,11 @@ def runtime(subject: Subject) -> Finding:
     with connected_engine() as client:
         if client is None:
             return Finding(RUNTIME, "failed", NO_ENGINE)
-        if can_see_gpus(client):
-            return Finding(RUNTIME, "ok", "the Docker engine takes --gpus")
-    return Finding(
+        possible = can_see_gpus(client)
+    return verdict(
         RUNTIME,
-        "failed",
+        possible,
+        "the Docker engine takes --gpus",
         "the Docker engine cannot give containers a GPU",
         "install the NVIDIA Container Toolkit and restart Docker",
     )
@@ -225,8 +220,7 @@ def namespaces(subject: Subject) -> Finding:
     """Checks that namespaces can be made; deployments run without them, less isolated."""
     emulator = subject.settings.cloud.emulator
     if emulator is None:
-        unneeded = "not needed: the profile's cloud is not the local one"
-        return Finding(NAMESPACES, "skipped", unneeded)
+        return Finding(NAMESPACES, "skipped", "not needed: the profile's cloud is not local")
     if emulator.isolation == "plain":
         return Finding(NAMESPACES, "skipped", "not needed: the profile's isolation is plain")
     program = shutil.which("unshare")

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from falconry.docker_engine.images import is_loopback
 from falconry.doctor.subject import Subject
 from falconry.errors import CloudError, MachineError
-from falconry.findings import Finding
+from falconry.findings import Finding, verdict
 from falconry.image.output import REGISTRY_PROGRAM
 
 if TYPE_CHECKING:
@@ -105,11 +105,10 @@ def of_server(url: str) -> Finding:
         skew = time.time() - parsedate_to_datetime(date).timestamp()
     except ValueError:
         return Finding(CLOCK, "skipped", f"not known: {url} gives no date")
-    if abs(skew) < _LARGEST_SKEW_S:
-        return Finding(CLOCK, "ok", f"{abs(skew):.0f} s from that of {url}")
-    return Finding(
+    return verdict(
         CLOCK,
-        "failed",
+        abs(skew) < _LARGEST_SKEW_S,
+        f"{abs(skew):.0f} s from that of {url}",
         f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} that of {url}, which refuses"
         f" requests from {_LARGEST_SKEW_S} s on",
         "set this machine's clock, such as by NTP",

@@ -12,7 +12,6 @@ from falconry.engine.tensorrt_llm.compatibility import (
     shape_problems,
     tensorrt_release,
 )
-from falconry.engine.tensorrt_llm.memory import MemoryEstimate, sum_line, usable_bytes
 from falconry.findings import Finding, verdict
 from falconry.oci_facts import ArtifactLimits, CpuShape, GpuShape, ImageLimits, find_shape
 from falconry.progress import human_size
@@ -40,16 +39,14 @@ def artifact_findings(
 
 def _size(artifact: Artifact, limits: ArtifactLimits) -> Finding:
     size, most = artifact.size, limits.most_bytes
-    if size > most:
-        return Finding(
-            "artifact size",
-            "failed",
-            f"the artifact has {human_size(size)}, and the catalog takes {human_size(most)}",
-            "quantise the weights",
-        )
-    large = size > limits.direct_bytes
-    way = "by way of a bucket" if large else "to the catalog itself"
-    return Finding("artifact size", "ok", f"{human_size(size)} of {human_size(most)}, sent {way}")
+    way = "by way of a bucket" if size > limits.direct_bytes else "to the catalog itself"
+    return verdict(
+        "artifact size",
+        size <= most,
+        f"{human_size(size)} of {human_size(most)}, sent {way}",
+        f"the artifact has {human_size(size)}, and the catalog takes {human_size(most)}",
+        "quantise the weights",
+    )
 
 
 def _names(artifact: Artifact) -> Finding:
@@ -208,14 +205,14 @@ def engine_findings(subject: DeploymentSubject) -> Iterator[Finding]:
 
 
 def _cpu_engine(subject: DeploymentSubject, shape: GpuShape | CpuShape | None) -> Finding:
-    if isinstance(shape, GpuShape):
-        return Finding(
-            "engine and shape",
-            "failed",
-            f"the engine is one for CPUs, and the GPUs of {shape.name} would be paid for in vain",
-            'choose a CPU shape, or build with engine.builder = "tensorrt_llm"',
-        )
-    return Finding("engine and shape", "ok", f"a CPU engine on {subject.compute.shape}")
+    name = subject.compute.shape
+    return verdict(
+        "engine and shape",
+        not isinstance(shape, GpuShape),
+        f"a CPU engine on {name}",
+        f"the engine is one for CPUs, and the GPUs of {name} would be paid for in vain",
+        'choose a CPU shape, or build with engine.builder = "tensorrt_llm"',
+    )
 
 
 def _on_gpus(subject: DeploymentSubject, engine: GpuEngine, shape: GpuShape) -> Iterator[Finding]:
@@ -226,20 +223,3 @@ def _on_gpus(subject: DeploymentSubject, engine: GpuEngine, shape: GpuShape) -> 
         yield Finding("engine and shape", "ok", fact)
     for problem in problems:
         yield Finding("engine and shape", "failed", problem, "choose a shape by make shapes")
-    if subject.memory is not None:
-        yield _memory(subject.memory, subject.concurrency, shape)
-
-
-def _memory(memory: MemoryEstimate, concurrency: int, shape: GpuShape) -> Finding:
-    """Estimates whether the cache holds as many longest requests as required."""
-    room = usable_bytes(shape)
-    at_once = memory.longest_requests(room)
-    line = f"{sum_line(memory, room)}; cache for {at_once} longest requests at a time (estimated)"
-    return verdict(
-        "GPU memory",
-        at_once >= concurrency,
-        line,
-        f"{shape.name} holds {at_once} longest requests at a time, and {concurrency} are required"
-        f" ({sum_line(memory, room)}, estimated)",
-        "choose a shape by make shapes, or quantise weights or cache",
-    )

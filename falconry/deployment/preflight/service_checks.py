@@ -93,11 +93,10 @@ def _flexible(compute: Compute, shape: CpuShape, limits: ComputeLimits) -> Itera
 
 
 def _fixed(compute: Compute, shape: GpuShape | CpuShape) -> Finding:
-    if compute.ocpus is None and compute.memory_gib is None:
-        return Finding("instance size", "ok", f"{compute.instances} of {shape.name}")
-    return Finding(
+    return verdict(
         "instance size",
-        "failed",
+        compute.ocpus is None and compute.memory_gib is None,
+        f"{compute.instances} of {shape.name}",
         f"{shape.name} has one size, and deployment.ocpus or deployment.memory_gib is given",
         "leave both out",
     )

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from falconry.engine.manifest import Manifest
-from falconry.engine.tensorrt_llm.memory import MemoryEstimate
 from falconry.engine.toolchain import Toolchain
 
 
@@ -98,8 +97,6 @@ class DeploymentSubject:
     Attributes:
         engine: the manifest of the engine in the artifact.
         toolchain: the release that the image was built from, for GPU engines.
-        memory: what the engine needs on a GPU.
-        concurrency: longest requests to answer at a time.
     """
 
     name: str
@@ -109,6 +106,4 @@ class DeploymentSubject:
     compute: Compute
     engine: Manifest | None = None
     toolchain: Toolchain | None = None
-    memory: MemoryEstimate | None = None
-    concurrency: int = 1
     account: Account = field(default_factory=Account)

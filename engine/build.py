@@ -99,7 +99,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Milestone:
-    """A text in a tool's lines that shows its progress, and the share of the phase done by it."""
+    """A text of a tool, and the phase's share that precedes it."""
 
     text: str
     share: float
@@ -293,7 +293,7 @@ def _command(phase: Phase) -> list[str]:
 
 
 class PhaseProgress:
-    """The fraction of a phase that is done, by what its tool prints; it never falls."""
+    """A phase's progress by what its tool prints; it never falls."""
 
     def __init__(self, phase: Phase, ranks: int) -> None:
         self.fraction = 0.0
@@ -315,7 +315,7 @@ class PhaseProgress:
         return self.fraction > before
 
     def report(self) -> dict[str, str | float]:
-        """Returns the control line's values; its fraction is that of the complete build."""
+        """Returns the control line's values, with the complete build's fraction."""
         start, end = self._phase.span
         total = round(start + (end - start) * self.fraction, 4)
         return {"phase": self._phase.name, "step": self._phase.step, "fraction": total}
@@ -345,7 +345,7 @@ class Console:
 
 
 class Stop:
-    """Runs tools in a process group of their own and forwards SIGTERM and SIGINT to it."""
+    """Runs tools in their own process group; forwards SIGTERM and SIGINT."""
 
     def __init__(self) -> None:
         self._signal: int | None = None
@@ -354,7 +354,7 @@ class Stop:
             signal.signal(signum, self._handle)
 
     def run(self, command: list[str], on_line: LineReader) -> int:
-        """Runs a tool, reads its lines and returns its status as `subprocess` does."""
+        """Runs a tool, reads its lines and returns `subprocess`'s status."""
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -399,7 +399,7 @@ def _read_lines(stream: IO[bytes], on_line: LineReader) -> None:
 
 
 def split_lines(stream: IO[bytes]) -> Iterator[bytes]:
-    """Splits into lines with their ends; a carriage return, as of progress bars, ends one too."""
+    """Splits at line feeds and at the carriage returns of progress bars."""
     rest = b""
     while piece := os.read(stream.fileno(), 65536):
         *lines, rest = re.split(rb"(?<=[\r\n])", rest + piece)

@@ -1,4 +1,4 @@
-"""The project's data files: their paths in the checkout, and TOML as strict, frozen models."""
+"""The project's data files, and TOML as strict, frozen models."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def project_file(name: str = "") -> Path:
 
 
 class Table(BaseModel):
-    """A table of a data file: refuses unknown keys and other types, and never changes."""
+    """A frozen table of a data file; refuses unknown keys and types."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -98,7 +98,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def with_overrides(values: dict[str, Any], overrides: str, where: str) -> dict[str, Any]:
-    """Puts values of the command line in place of those of a file.
+    """Replaces values of a file by those of the command line.
 
     Args:
         values: the file's; they are changed.
@@ -146,7 +146,7 @@ def _with_tuples(value: Any) -> Any:
 
 
 def _override(text: str) -> Any:
-    """Reads a value of the command line; numbers stay text: `25.10` may be a release."""
+    """Reads a value; numbers stay text, as `25.10` may be a release."""
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

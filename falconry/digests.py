@@ -1,4 +1,4 @@
-"""Content digests of files and trees, remembered by stat so that unchanged files are not re-read.
+"""Content digests of files and trees, remembered for unchanged files.
 
 A remembered digest is used while (device, inode, size, mtime_ns) are the same, so the hard links of
 one file are read once. A file whose mtime is as new as its record is not trusted, because it may
@@ -29,7 +29,7 @@ def bytes_digest(data: bytes) -> str:
 
 
 def canonical_json(value: object) -> bytes:
-    """Returns JSON with sorted keys and no spaces, from which keys are computed."""
+    """Returns JSON with sorted keys and no spaces."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return text.encode()
 
@@ -41,7 +41,7 @@ def value_digest(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A digest, with what the file looked like when its reading began at `read_ns`."""
+    """A digest, with the file's stat when reading began at `read_ns`."""
 
     size: int
     mtime_ns: int
@@ -54,7 +54,7 @@ class _Known:
 
 
 class DigestCache:
-    """SHA-256 of files, remembered in one JSON file; `file` may be called by several threads.
+    """SHA-256 of files, remembered in a JSON file; `file` is thread-safe.
 
     Args:
         record: where the digests are remembered; created when missing, replaced when damaged.
@@ -87,7 +87,7 @@ class DigestCache:
         return known.digest
 
     def remember(self, path: Path, digest: str) -> None:
-        """Records the digest of a file whose bytes the caller has just hashed.
+        """Records the digest of a file that was just hashed.
 
         As for `file`, a file that is still as new as the record is read again the next time.
 
@@ -102,7 +102,7 @@ class DigestCache:
         self._changed = True
 
     def files(self, root: Path, names: Iterable[str]) -> dict[str, str]:
-        """Returns the digests of files below `root`, by their name relative to it."""
+        """Returns the digests of files by their names below `root`."""
         return {name: self.file(root / name) for name in names}
 
     def save(self) -> None:
@@ -118,7 +118,7 @@ class DigestCache:
 
 
 def tree_files(root: Path) -> tuple[str, ...]:
-    """Lists all regular files below `root` but bytecode, as sorted relative POSIX paths."""
+    """Lists regular files but bytecode, as sorted relative POSIX paths."""
     found = (
         path.relative_to(root).as_posix()
         for path in root.rglob("*")

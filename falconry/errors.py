@@ -47,7 +47,7 @@ class CheckpointError(FalconryError):
 
 
 class EngineError(FalconryError):
-    """An engine that cannot be built, or that is not what its manifest says."""
+    """An engine that cannot be built, or contradicts its manifest."""
 
 
 class ImageError(FalconryError):
@@ -79,7 +79,7 @@ class MachineError(FalconryError):
 
 
 class DetachedOperation(KeyboardInterrupt):
-    """The user interrupted a wait; the text says how to follow the operation, which continues.
+    """The user interrupted a wait; the text says how to follow it.
 
     It is no `FalconryError`: nothing failed, and no handler of failures may catch it.
     """
@@ -93,7 +93,7 @@ class OutputClosedError(Exception):
 
 
 def format_error(error: FalconryError) -> str:
-    """Formats an error in one line: where it is, what is wrong and what to do."""
+    """Formats an error in one line: location, problem and remedy."""
     where = f"{error.where}: " if error.where else ""
     remedy = f"; {error.remedy}" if error.remedy else ""
     return f"{where}{error.problem}{remedy}"

@@ -26,7 +26,7 @@ _TEMPORARY = ".making-"
 
 @contextlib.contextmanager
 def atomic_write(path: Path, *, directory: bool = False) -> Iterator[Path]:
-    """Gives a temporary sibling of `path` to write to; renames it to `path` on success.
+    """Gives a temporary path; renames it to `path` on success.
 
     Args:
         path: of the output. A file there is replaced; a directory must not exist.
@@ -58,7 +58,7 @@ def flush_file(path: Path) -> None:
 
 
 def remove_stale(directory: Path) -> None:
-    """Removes the temporary outputs of killed runs in `directory`, not those of running ones."""
+    """Removes the temporary outputs of killed runs in `directory`."""
     for holder in directory.glob(f"{_TEMPORARY}*"):
         with contextlib.suppress(OSError):
             claim = os.open(holder, os.O_RDONLY | os.O_DIRECTORY)
@@ -82,7 +82,7 @@ def _claimed_directory(parent: Path) -> tuple[Path, int]:
 
 
 def remove(path: Path) -> None:
-    """Removes a file or a tree, if it exists, with its read-only parts."""
+    """Removes a file or a tree, also read-only, if it exists."""
     if path.is_dir() and not path.is_symlink():
         for parent, _, _ in os.walk(path):
             Path(parent).chmod(stat.S_IRWXU)
@@ -122,7 +122,7 @@ def translate_disk_errors(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def file_lock(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
-    """Holds an exclusive `flock`, which the kernel drops when the process ends in any way.
+    """Holds an exclusive `flock`, which ends with the process.
 
     Args:
         path: the lock file; it names its holder and is never removed.

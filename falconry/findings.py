@@ -32,7 +32,7 @@ class Finding:
 
 
 def verdict(check: str, passed: bool, found: str, problem: str, remedy: str) -> Finding:
-    """A finding with the text `found` if the check passed, else `problem` and `remedy`."""
+    """Makes a finding with `found`, or else `problem` and `remedy`."""
     if passed:
         return Finding(check, "ok", found)
     return Finding(check, "failed", problem, remedy)
@@ -66,7 +66,7 @@ def refuse(
 
 
 def rows(findings: Sequence[Finding]) -> list[tuple[str, str, str]]:
-    """A row for each finding: its check, `ok`, `warning`, `skipped` or `not ok`, and its text."""
+    """Returns rows of check, `ok`, `warning`, `skipped` or `not ok`, text."""
     return [
         (each.check, "not ok" if each.state == "failed" else each.state, _with_remedy(each))
         for each in findings

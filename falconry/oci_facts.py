@@ -50,7 +50,7 @@ class ContainerLimits(Table):
     custom_endpoints: int
 
     def variable_problem(self, variables: Mapping[str, str]) -> str | None:
-        """Returns why the cloud would refuse a container's variables; None if it would not."""
+        """Returns why the cloud would refuse a container's variables, if it would."""
         for name in variables:
             if not re.fullmatch(self.environment_name, name):
                 return (
@@ -133,14 +133,14 @@ class AccountLimits(Table):
     policies: tuple[PolicyRule, ...]
 
     def limit_of(self, shape: str) -> str | None:
-        """Returns the name of a shape's limit; None if it is not known."""
+        """Returns the name of a shape's limit, if it is known."""
         for prefix, name in self.limits.items():
             if shape.startswith(f"{prefix}."):
                 return name
         return None
 
     def describes(self, description: str, shape: str) -> bool:
-        """Whether a limit's description is for the GPUs of a shape, such as BM.GPU.A100-v2.8."""
+        """Whether a limit's description is for a shape such as BM.GPU.A100-v2.8."""
         family = shape.partition(".")[2].rpartition(".")[0]  # GPU.A100-v2
         names = {family, family.partition("-")[0]} - {""}
         begins = (self.description.format(family=name).casefold() for name in names)

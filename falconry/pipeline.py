@@ -1,4 +1,4 @@
-"""Stages, their keys and their receipts, by which a run does only the work that is needed.
+"""Stages, keys and receipts: runs do only the work needed.
 
 A stage's key is the SHA-256 of everything that decides its result. Its receipt is written after the
 output and holds the output's key and the digest of each file; a receipt whose output is gone or
@@ -27,7 +27,7 @@ Report = Callable[[str, float | None], None]
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """A run's directory for outputs and receipts, its digest cache and its progress."""
+    """A run's directory, digest cache and progress."""
 
     build: Path
     digests: DigestCache
@@ -97,20 +97,20 @@ class Stage(ABC):
 
     @abstractmethod
     def reason(self, inputs: Mapping[str, str]) -> str:
-        """Says why the stage has to run: what is new, gone or damaged."""
+        """Says what is new, gone or damaged, so that the stage runs."""
 
     def details(self, key: str) -> Sequence[str]:
         """Returns what `make plan` shows beside the reason."""
         return ()
 
     def key(self, inputs: Mapping[str, str]) -> str:
-        """Returns 64 hex digits that identify these inputs and this version of the stage."""
+        """Returns 64 hex digits for these inputs and the stage's version."""
         parts = {"stage": self.name, "version": self.version, "ingredients": dict(inputs)}
         return value_digest(parts).removeprefix("sha256:")
 
 
 class FileStage(Stage):
-    """A stage whose output is a file or directory of its own below the build directory.
+    """A stage whose output is a file or directory below `build`.
 
     The output's name has its key, so the old output stays complete until the new one and its
     receipt are written.
@@ -224,7 +224,7 @@ class Step:
 
 
 def steps_to(last: str, steps: Sequence[Step]) -> list[Step]:
-    """Selects a step and the steps that it needs, in the given order."""
+    """Selects a step and those that it needs, in order."""
     wanted = {last}
     for step in reversed(steps):
         if step.name in wanted:
@@ -233,7 +233,7 @@ def steps_to(last: str, steps: Sequence[Step]) -> list[Step]:
 
 
 def run_stages(steps: Sequence[Step], workspace: Workspace) -> Output:
-    """Runs the stages that are out of date, in order, and returns the last one's output.
+    """Runs stages that are out of date; returns the last output.
 
     A run with nothing to do takes no lock. A run that has to work takes the profile's lock and
     checks again from the start, since the run that it waited for may have done the work.

@@ -1,4 +1,4 @@
-"""Progress of stages for a terminal or a CI log: a line for each stage; sizes for people."""
+"""Progress of stages for a terminal or a CI log."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Progress:
         self._last_time = 0.0
 
     def running(self, stage: str, step: str, fraction: float | None = None) -> None:
-        """Reports a stage's step and, if known, the fraction done (0 to 1).
+        """Reports a stage's step and the fraction done (0 to 1).
 
         What follows ` · ` in a step is a detail, such as a rate, and makes no new step.
         """
@@ -50,7 +50,7 @@ class Progress:
             self._last_step, self._last_time = key, time.monotonic()
 
     def done(self, stage: str, state: str, detail: str = "") -> None:
-        """Closes a stage's line with its state and the facts of its result."""
+        """Closes a stage's line with its state and its result."""
         self._close(DONE, stage, f"{state:<16}{detail}".rstrip())
 
     def failed(self, stage: str, state: str) -> None:
@@ -117,7 +117,7 @@ def _line(mark: str, stage: str, text: str) -> str:
 
 
 def human_size(size: int) -> str:
-    """Formats bytes with a decimal unit, as registries and disks do: `2.1 MB`."""
+    """Formats bytes with a decimal unit: `2.1 MB`."""
     if size < 1000:
         return f"{size} B"
     value = float(size)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from falconry.cloud.session import Session
     from falconry.cloud.work_requests import Watch
     from falconry.deployment.catalog import PrunedModel
+    from falconry.deployment.deployments import Deployments
     from falconry.deployment.status import DeploymentStatus
     from falconry.endpoint import Endpoint
     from falconry.engine.manifest import GpuEngine
@@ -120,7 +121,7 @@ class Project:
             return run_contract_check(check, as_json=as_json)
 
     def write_artifact(self, path: Path) -> ArtifactOutput:
-        """Brings the artifact up to date and writes it to a file, atomically."""
+        """Makes the artifact if needed and writes it to a file, atomically."""
         from falconry.artifact.stage import as_artifact
 
         output = as_artifact(self.run_until("artifact"))
@@ -152,7 +153,7 @@ class Project:
         return self._store().prune(keep, self._engines_in_use())
 
     def prune_images(self, keep: int) -> list[PrunedImage]:
-        """Removes all images from the Docker engine but the newest ones and those in use.
+        """Removes local images but the newest ones and those in use.
 
         Returns:
             The removed images; none if no engine is running.
@@ -166,7 +167,7 @@ class Project:
         return prune_images(keep, {receipt.key for receipt in receipts})
 
     def shapes(self, concurrency: int, prices: Path | None) -> Advice:
-        """Ranks the shapes that hold the profile's engine, which need not be built yet.
+        """Ranks the shapes that hold the profile's engine, built or not.
 
         Args:
             concurrency: longest requests to answer at a time.
@@ -180,7 +181,7 @@ class Project:
     def query(
         self, prompt: str | None, body: str | None, max_tokens: int, *, stream: bool = False
     ) -> None:
-        """Sends a request to the deployment and prints the text of its answer.
+        """Sends a request to the deployment and prints the answer's text.
 
         Args:
             prompt: the question.
@@ -220,35 +221,28 @@ class Project:
             lines: how many.
             follow: whether to continue with each new line until the user interrupts.
         """
-        from falconry.deployment.deployments import Deployments
         from falconry.deployment.logs import Logs
 
-        session = self._session()
-        deployment = Deployments(session).find(self._settings.deployment.name)
+        deployment = self._deployments().find(self._settings.deployment.name)
         source = deployment.id if deployment else None
-        logs = Logs(session)
+        logs = Logs(self._session())
         with contextlib.suppress(KeyboardInterrupt) if follow else contextlib.nullcontext():
             for line in logs.follow(lines, source) if follow else logs.read(lines, source):
                 self._progress.note(line)
 
     def activate(self) -> None:
         """Starts the deployment that was deactivated, and verifies that it answers."""
-        from falconry.deployment.deployments import Deployments
         from falconry.deployment.stage import endpoint_of
 
-        session = self._session()
         with self._workspace.lock("deployment"):
-            active = Deployments(session).activate(self._settings.deployment.name, self._watch())
-        endpoint_of(active, session).smoke()
+            active = self._deployments().activate(self._settings.deployment.name, self._watch())
+        endpoint_of(active, self._session()).smoke()
         self._progress.done("deployment", active.lifecycle_state, active.model_deployment_url)
 
     def deactivate(self) -> None:
         """Stops the deployment; its URL and its configuration stay."""
-        from falconry.deployment.deployments import Deployments
-
-        deployments = Deployments(self._session())
         with self._workspace.lock("deployment"):
-            stopped = deployments.deactivate(self._settings.deployment.name, self._watch())
+            stopped = self._deployments().deactivate(self._settings.deployment.name, self._watch())
         self._progress.done("deployment", stopped.lifecycle_state, "make activate starts it again")
 
     def prune_models(self, keep: int, *, delete: bool) -> list[PrunedModel]:
@@ -271,7 +265,9 @@ class Project:
         local = self._settings.cloud.emulator
         if not self._local_cloud_is_stopped():
             with self._workspace.lock("deployment"):
-                self._delete_deployment()
+                name = self._settings.deployment.name
+                deleted = self._deployments().remove(name, self._watch())
+                self._progress.done("deployment", "deleted" if deleted else "none")
         if local is not None:
             emulator.stop(local)
             self._progress.done("local cloud", "stopped")
@@ -286,7 +282,7 @@ class Project:
         self._progress.done("clean", "removed", str(build.parent if everything else build))
 
     def _built_for_gpus(self) -> GpuEngine | None:
-        """Returns what the profile's engine was built for, if it exists and is for GPUs."""
+        """Returns what the profile's engine for GPUs was built for."""
         if self._settings.engine.builder != "tensorrt_llm":
             return None
         from falconry.engine.manifest import read_manifest
@@ -312,7 +308,7 @@ class Project:
         }
 
     def _receipts(self, stage: str) -> list[Receipt]:
-        """Reads the receipts of all profiles for a stage, or for those that match a pattern."""
+        """Reads all profiles' receipts of stages that match a pattern."""
         paths = self._settings.build_directory.parent.glob(f"*/receipts/{stage}.json")
         return [receipt for path in paths if (receipt := read_receipt(path))]
 
@@ -369,7 +365,7 @@ class Project:
         return ObjectStorageMirror(self._session(), self._settings.engine.mirror)
 
     def _registry(self) -> RegistryProvider:
-        """Returns the provider of the registry: the profile's own, or that of its cloud."""
+        """Returns the provider of the profile's or its cloud's registry."""
         registry = self._settings.image.registry
         if registry.host:
             from falconry.image.registry import HostRegistry
@@ -385,8 +381,13 @@ class Project:
 
         return session_of(self._settings.cloud)
 
+    def _deployments(self) -> Deployments:
+        from falconry.deployment.deployments import Deployments
+
+        return Deployments(self._session())
+
     def _watch(self) -> Watch:
-        """Returns how to wait for operations of the cloud outside of the pipeline."""
+        """Returns how to wait for the cloud outside of the pipeline."""
         from falconry.cloud.work_requests import Watch
 
         def report(step: str, fraction: float | None) -> None:
@@ -399,18 +400,10 @@ class Project:
         return local is not None and not emulator.answers(local)
 
     def _endpoint(self) -> Endpoint:
-        from falconry.deployment.deployments import Deployments
         from falconry.deployment.stage import endpoint_of
 
-        session = self._session()
-        return endpoint_of(Deployments(session).in_use(self._settings.deployment.name), session)
-
-    def _delete_deployment(self) -> None:
-        from falconry.deployment.deployments import Deployments
-
-        name = self._settings.deployment.name
-        deleted = Deployments(self._session()).remove(name, self._watch())
-        self._progress.done("deployment", "deleted" if deleted else "none")
+        deployment = self._deployments().in_use(self._settings.deployment.name)
+        return endpoint_of(deployment, self._session())
 
 
 def _json_object(text: str) -> dict[str, Any]:

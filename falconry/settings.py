@@ -1,4 +1,4 @@
-"""Profiles: reads a TOML file and the command line's overrides as frozen, validated `Settings`.
+"""Profiles: frozen, validated `Settings` from TOML and the command line.
 
 No stage depends on the profile's name; what differs between profiles is a value here.
 """
@@ -56,7 +56,7 @@ Query = Annotated[str, AfterValidator(_resource_query)]
 
 
 class Section(Table, strict=False):
-    """A table of a profile; texts are read as numbers, since SET gives texts."""
+    """A table of a profile; SET gives numbers as texts."""
 
 
 class MirrorSettings(Section):
@@ -179,7 +179,7 @@ class ServingSettings(Section):
 
 
 class EmulatorSettings(Section):
-    """The local cloud that emulates Oracle's; absent from a profile of the real one."""
+    """The local cloud that emulates Oracle's; None for the real one."""
 
     directory: Path
     port: Annotated[int, Field(ge=0, le=65535)] = 0
@@ -202,7 +202,7 @@ class UploadSettings(Section):
 
 
 class CloudSettings(Section):
-    """The account and its resources. Names are looked up, and created when missing.
+    """The account and its resources, which are created when missing.
 
     Attributes:
         auth: how requests are signed: by a user's API key or session token, both of the
@@ -230,7 +230,7 @@ class CloudSettings(Section):
 
 
 class CustomEndpoint(Section):
-    """A path of the server that clients may call below the deployment's URL.
+    """A path of the server that clients may call.
 
     Attributes:
         path: such as `/v2/models/{}/generate`; `{}` is a wildcard for one part of it.
@@ -244,7 +244,7 @@ class CustomEndpoint(Section):
 
 
 class ScalingRule(Section):
-    """When instances are added and removed: by a metric's thresholds, or by two queries.
+    """When to add and remove instances: by thresholds or by queries.
 
     Attributes:
         metric: in percent of its instances' average.
@@ -416,7 +416,7 @@ def load_settings(
 
 
 def load_profile(profile: str | Path) -> Settings:
-    """Reads a profile for a program that runs in any directory, with or without a checkout.
+    """Reads a profile in any directory, with or without a checkout.
 
     Args:
         profile: a path with a directory or the ending .toml, or a name in `profiles/` of the

@@ -1,4 +1,4 @@
-"""Sources of checkpoints: a directory, or the Hugging Face hub at a pinned commit.
+"""Sources of checkpoints: directories, and the Hugging Face hub's commits.
 
 Checkpoints of the hub are kept in the hub's own cache. Importing huggingface_hub takes 0.27 s, so
 it is imported neither for a directory nor for a checkpoint that was fetched before: a note in the
@@ -139,7 +139,7 @@ def fetch(hub: HubCheckpoint, report: Report) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class _RemoteFile:
-    """A file as the hub describes it: its size in bytes and its digest in git or LFS."""
+    """A file on the hub: size and digest in git or LFS."""
 
     size: int
     git_sha1: str
@@ -178,7 +178,7 @@ class _CacheEntry:
         )
 
     def read_note(self) -> dict[str, Any] | None:
-        """Reads the note of an earlier `fetch`; None if there is no valid one."""
+        """Reads the note of an earlier `fetch`, if it is valid."""
         with contextlib.suppress(OSError, ValueError):
             note = json.loads(self.note.read_text(encoding="utf-8"))
             if isinstance(note, dict) and {"verified", "files"} <= note.keys():
@@ -244,7 +244,7 @@ def _list_files(hub: HubCheckpoint) -> dict[str, _RemoteFile]:
 
 
 def _wanted_files(hub: HubCheckpoint, present: Mapping[str, _RemoteFile]) -> dict[str, _RemoteFile]:
-    """Selects the files that falconry.checkpoint reads; like it, prefers one file of weights."""
+    """Selects the files that falconry.checkpoint reads, with the same preferences."""
     if WEIGHTS in present:
         weights = [WEIGHTS]
     elif WEIGHTS_INDEX in present:
@@ -329,7 +329,7 @@ def _bars(files: Mapping[str, _RemoteFile], cached: _CacheEntry, report: Report)
 
 
 def _git_blob_digest(size: int) -> Any:
-    """Starts git's digest of a file: SHA-1 of a header with its size, then of its bytes."""
+    """Starts git's SHA-1 of a file, whose header has the size."""
     return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
 
 
@@ -389,7 +389,7 @@ def _refusal(hub: HubCheckpoint, error: Any) -> CheckpointError | MachineError:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointSource:
-    """A checkpoint in a directory or on the hub; the other attribute is None."""
+    """A checkpoint in a directory or on the hub, never both."""
 
     hub: HubCheckpoint | None
     path: Path | None
@@ -410,7 +410,7 @@ class CheckpointSource:
         return self.hub.repository if self.hub else str(self.path and self.path.name)
 
     def digest(self, digests: DigestCache) -> str:
-        """Identifies the content; a checkpoint on the hub need not be fetched for it.
+        """Identifies the content, for the hub without fetching it.
 
         Raises:
             CheckpointError: the directory is no checkpoint.

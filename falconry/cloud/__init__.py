@@ -1,1 +1,1 @@
-"""Access to Oracle's cloud or to local_oci through the oci SDK, as the profile chooses."""
+"""Access to Oracle's cloud or local_oci through the oci SDK."""

@@ -1,4 +1,4 @@
-"""Starts, stops and queries local_oci, the emulation of OCI, as a separate program."""
+"""Starts, stops and queries local_oci, the emulation of OCI."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _REGISTRY_HOST = "registry-host"
 
 
 def endpoint(emulator: EmulatorSettings) -> str | None:
-    """Returns the URL that the emulator last wrote; None if it was never started."""
+    """Returns the URL that the emulator last wrote, if any."""
     try:
         return (emulator.directory / _ENDPOINT).read_text(encoding="utf-8").strip() or None
     except OSError:
@@ -39,7 +39,7 @@ def answers(emulator: EmulatorSettings) -> bool:
 
 
 def registry_host(emulator: EmulatorSettings) -> str | None:
-    """Returns the host of the emulator's container registry; None if it has none."""
+    """Returns the host of the emulator's container registry, if any."""
     try:
         return (emulator.directory / _REGISTRY_HOST).read_text(encoding="utf-8").strip() or None
     except OSError:
@@ -91,7 +91,7 @@ def require_endpoint(emulator: EmulatorSettings) -> str:
 
 
 def _run(*arguments: str) -> str:
-    """Runs local_oci's command line from the project's root and returns what it prints."""
+    """Runs local_oci's command line and returns what it prints."""
     result = subprocess.run(
         [sys.executable, "-m", "local_oci", *arguments],
         cwd=CODE_DIRECTORY,
@@ -129,7 +129,7 @@ class ContainerCheck:
 
 
 def run_contract_check(check: ContainerCheck, *, as_json: bool) -> bool:
-    """Runs a check, which prints its findings; returns whether the contract is kept."""
+    """Runs a check, which prints findings; returns whether it passed."""
     words = [f"--image={check.image}", f"--artifact={check.artifact.absolute()}"]
     words += [f"--port={check.port}"]
     words += [f"--cmd={word}" for word in check.command]

@@ -1,4 +1,4 @@
-"""Who signs requests: a user's API key or session token, an instance, or a resource."""
+"""Signers of requests: a user, an instance or a resource."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Identity:
 
 
 def identity_of(settings: CloudSettings) -> Identity:
-    """Returns the profile's identity, made once and again when its configuration file changes.
+    """Returns the profile's identity, read again if its file changes.
 
     Raises:
         CloudError: the configuration, the key or the token cannot be used, or this machine is
@@ -105,7 +105,7 @@ def _principal(make: Callable[[], Any], hint: str) -> Any:
 
 
 class _SessionTokenSigner(oci.auth.signers.SecurityTokenSigner):  # type: ignore[misc]
-    """Signs with a session's token, which `oci session refresh` may renew at any time.
+    """Signs with a session token, which `oci session refresh` may renew.
 
     Args:
         config: with `security_token_file` and `key_file`.
@@ -168,7 +168,7 @@ def _read(file: Path, profile: str, *, token: bool) -> dict[str, Any]:
 
 
 def _check_session(config: dict[str, Any]) -> None:
-    """A session's profile has a token in place of a user and a fingerprint."""
+    """Checks the keys of a session's profile, which has a token."""
     needed = ("security_token_file", "key_file", "tenancy", "region")
     missing = [name for name in needed if not config.get(name)]
     if missing:

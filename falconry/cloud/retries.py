@@ -1,4 +1,4 @@
-"""Retries of failed requests, lists in pages, and creations that may be repeated.
+"""Retries of failed requests, lists in pages, and idempotent creations.
 
 One policy decides for all clients which requests are sent again, when, and how often. It replaces
 the SDK's retry strategy, which waits ten minutes, ignores `retry-after`, and sends again what was
@@ -50,7 +50,7 @@ _MOST_GENERATIONS = 100
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Sends a request again while its failure is transient and its budget lasts.
+    """Retries a request while its failure is transient and its budget lasts.
 
     All requests through it may be sent twice: reads, creations with a retry token, changes with the
     version that they change, and changes of state, whose second copy is refused because of the new
@@ -69,7 +69,7 @@ class RetryPolicy:
     sleep: Callable[[float], None] = time.sleep
 
     def make_retrying_call(self, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
-        """Calls until it succeeds or raises what the last call raised; the SDK's protocol."""
+        """Calls until it succeeds, or raises the last error; SDK protocol."""
         rewind = _rewinder(named.get("body"))
         deadline = None
         attempt = 0
@@ -94,14 +94,14 @@ class RetryPolicy:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same request may succeed later, as far as the error shows."""
+    """Whether the same request may succeed later, by its error."""
     if isinstance(error, oci.exceptions.ServiceError):
         return error.status in _TRANSIENT or error.code in _TRANSIENT_CODES
     return isinstance(error, _LOST)
 
 
 def retry_after(error: BaseException) -> float | None:
-    """Returns the seconds of the answer's `retry-after`, given in seconds or as a date."""
+    """Returns the seconds of `retry-after`, a number or a date."""
     headers = getattr(error, "headers", None) or {}
     text = str(headers.get("retry-after") or headers.get("opc-retry-after") or "")
     if text.replace(".", "", 1).isdecimal():
@@ -113,7 +113,7 @@ def retry_after(error: BaseException) -> float | None:
 
 
 def _rewinder(body: Any) -> Callable[[], bool]:
-    """Makes a function that rewinds a body to here and returns whether it could."""
+    """Makes a function that rewinds a body, if it can."""
     if not hasattr(body, "read"):
         return lambda: True
     try:
@@ -150,7 +150,7 @@ def all_records(operation: Callable[..., Any], *arguments: Any, **named: Any) ->
 
 
 def all_objects(operation: Callable[..., Any], *arguments: Any, **named: Any) -> list[Any]:
-    """Lists the objects of all pages of list_objects, which has its own kind of pages."""
+    """Lists the objects of all pages of list_objects."""
     found: list[Any] = []
     while True:
         listing = operation(*arguments, **named).data

@@ -1,4 +1,4 @@
-"""Signed clients of the oci SDK for one profile: identity, endpoint, retries; buckets.
+"""Signed clients of the oci SDK for one profile; their errors.
 
 Import this only for requests to the cloud: the SDK takes a third of a second.
 """
@@ -29,7 +29,7 @@ _TIMEOUT_S = (10.0, 120.0)
 
 
 class Session:
-    """The SDK's clients of one profile; `session_of` returns the session that a run shares.
+    """The SDK's clients of one profile; `session_of` shares a session.
 
     Raises:
         CloudError: the configuration file is missing or not valid, or the emulator is stopped.
@@ -43,7 +43,7 @@ class Session:
 
     @property
     def compartment_id(self) -> str:
-        """The compartment of all that is created: the profile's, or the tenancy's root."""
+        """The profile's compartment, or the tenancy's root."""
         return self.settings.compartment_id or self.tenancy
 
     @property
@@ -53,7 +53,7 @@ class Session:
 
     @property
     def region(self) -> str:
-        """The region that the configuration file names, or that this machine is in."""
+        """The region of the configuration file or of this machine."""
         return self._identity.region
 
     def client(self, kind: type[_Client]) -> _Client:
@@ -83,7 +83,7 @@ class Session:
 
 
 def session_of(settings: CloudSettings) -> Session:
-    """Returns the session that this process shares for these settings; raises as `Session`."""
+    """Returns the shared session of these settings; raises as `Session`."""
     local = settings.emulator
     endpoint = emulator.require_endpoint(local) if local else None
     return _shared_session(settings, endpoint, identity_of(settings).signer)
@@ -119,7 +119,7 @@ def translate_cloud_errors(action: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def ignore_statuses(*statuses: int) -> Iterator[None]:
-    """Suppresses refusals with these statuses, such as 404 for what does not exist."""
+    """Suppresses refusals with these statuses, such as 404."""
     try:
         yield
     except oci.exceptions.ServiceError as error:

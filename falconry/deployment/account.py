@@ -1,4 +1,4 @@
-"""Reads what a deployment's preflight checks: the tenancy's limits and policies, SDK models."""
+"""Reads limits, policies and SDK models for the preflight of deployments."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _UNREACHED = (oci.exceptions.RequestException, oci.exceptions.ConnectTimeout)
 
 
 def read_account(session: Session, shape: str) -> Account:
-    """Reads the limit of a shape and the policies, as far as this user may see them."""
+    """Reads a shape's limit and the policies that this user may see."""
     limit = _limit_of(session, shape)
     try:
         return Account(limit, _statements(session))
@@ -37,7 +37,7 @@ def read_account(session: Session, shape: str) -> Account:
 
 
 def _limit_of(session: Session, shape: str) -> ServiceLimit | None:
-    """Reads the limit of a GPU shape; None for other shapes, and if it has no known limit."""
+    """Reads the limit of a GPU shape; None if none is known."""
     if not isinstance(find_shape(shape), GpuShape):
         return None
     try:
@@ -48,7 +48,7 @@ def _limit_of(session: Session, shape: str) -> ServiceLimit | None:
 
 
 def _described(session: Session, shape: str) -> str | None:
-    """Finds the name of a shape's limit in the cloud's list of limits."""
+    """Finds a shape's limit by the cloud's descriptions of limits."""
     client: Any = session.client(LimitsClient)
     account = load_limits().account
     found = all_records(
@@ -59,7 +59,7 @@ def _described(session: Session, shape: str) -> str | None:
 
 
 def _limit(session: Session, name: str) -> ServiceLimit:
-    """Reads what a limit leaves in the region, or in the availability domain with the most.
+    """Reads what a limit leaves in the region or an availability domain.
 
     Which of the two a limit is for is not documented for this service; the API answers 400 to the
     wrong request (oci 2.189.0, `get_resource_availability`).
@@ -90,7 +90,7 @@ def _domains(session: Session) -> list[str]:
 
 
 def _statements(session: Session) -> list[str]:
-    """Reads the statements of the policies of the compartment and the tenancy's root."""
+    """Reads the policy statements of the compartment and the tenancy's root."""
     client: Any = session.client(IdentityClient)
     statements: list[str] = []
     for compartment in dict.fromkeys((session.compartment_id, session.tenancy)):
@@ -158,7 +158,7 @@ def _compute(details: Any) -> Compute:
 
 
 def _most_instances(policy: Any) -> int:
-    """Returns the fixed number of instances, or the most that autoscaling may reach."""
+    """Returns the number of instances, with autoscaling the most."""
     if policy is None:
         return 1
     if policy.policy_type == "FIXED_SIZE":

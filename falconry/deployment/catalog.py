@@ -1,4 +1,4 @@
-"""The model catalog: one model for each artifact, found by its digest; pruning of old models."""
+"""The model catalog: one model for each artifact; pruning of old models."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class Catalog:
         self._project: str | None = None
 
     def project(self) -> str:
-        """Returns the OCID of the project with the profile's name; creates it if missing."""
+        """Returns the OCID of the profile's project; creates it if missing."""
         self._project = self._project or self.find_project() or self._make_project()
         return self._project
 
     def find_project(self) -> str | None:
-        """Finds the OCID of the project with the profile's name."""
+        """Finds the OCID of the profile's project."""
         name = self._session.settings.project
         with translate_cloud_errors(f"finding the project '{name}'"):
             found = all_records(
@@ -64,7 +64,7 @@ class Catalog:
         return sorted((each for each in ours if each.lifecycle_state in _USABLE), key=_age)
 
     def ensure(self, entry: ModelEntry, artifact: ArtifactView, report: Report) -> str:
-        """Returns the OCID of the model that holds an artifact; creates and fills it if missing.
+        """Returns the OCID of an artifact's model; creates it if missing.
 
         Continues a model that another run has begun to fill, and activates a deactivated model.
 
@@ -90,7 +90,7 @@ class Catalog:
         return model_id
 
     def artifact_size(self, model_id: str) -> int | None:
-        """Reads the size of a model's artifact in bytes; None if it has none."""
+        """Reads the size of a model's artifact in bytes, if it exists."""
         with translate_cloud_errors("looking at the model's artifact"), ignore_statuses(404):
             return int(self._client.head_model_artifact(model_id).headers["content-length"])
         return None
@@ -112,7 +112,7 @@ class Catalog:
         return str(made)
 
     def _create(self, entry: ModelEntry, damaged: Iterable[str]) -> str:
-        """Creates a model without an artifact; never returns one of the `damaged` models."""
+        """Creates an empty model; never returns one of the `damaged` models."""
         project, compartment = self.project(), self._session.compartment_id
         refused = set(damaged)
         details = oci_models.CreateModelDetails(
@@ -153,7 +153,7 @@ class Catalog:
         return False
 
     def _version_set(self, project: str) -> str | None:
-        """Returns the OCID of the profile's model version set; creates it if missing."""
+        """Returns the profile's model version set; creates it if missing."""
         name, compartment = self._session.settings.model_version_set, self._session.compartment_id
         if name is None:
             return None
@@ -196,7 +196,7 @@ class Catalog:
             )
 
     def _activated(self, models: list[Any]) -> str:
-        """Returns the OCID of an active model of these; activates one if there is none."""
+        """Returns the OCID of an active model; activates one if needed."""
         active = next((model for model in models if model.lifecycle_state == "ACTIVE"), None)
         if active is None:
             with translate_cloud_errors("activating the model"):
@@ -210,7 +210,7 @@ class Catalog:
         return str((active or models[0]).id)
 
     def _write_provenance(self, model_id: str, entry: ModelEntry) -> None:
-        """Writes where a model was first made; later runs do not change it."""
+        """Writes where a model was first made, unless it is written."""
         provenance = entry.provenance
         if provenance.commit is None:
             return
@@ -236,7 +236,7 @@ def _metadata(entry: ModelEntry) -> list[Any]:
 
 
 def _age(resource: Any) -> tuple[Any, str]:
-    """Sorts resources from the oldest on, in the same order in every run."""
+    """Sorts resources from the oldest on, always in the same order."""
     return resource.time_created, resource.id
 
 
@@ -259,7 +259,7 @@ class PrunedModel:
 
 
 def prune_models(session: Session, name: str, keep: int, *, delete: bool) -> list[PrunedModel]:
-    """Deactivates all models of a name but the newest and those in use.
+    """Deactivates a name's models but the newest and those in use.
 
     Args:
         session: of the profile.
@@ -290,7 +290,7 @@ class _ModelPruner:
         self._delete = delete
 
     def models_in_use(self) -> set[str]:
-        """Lists the models of all deployments in the compartment and of their rollbacks."""
+        """Lists the models of the compartment's deployments and of their rollbacks."""
         with translate_cloud_errors("looking for the models in use"):
             deployments = all_records(
                 self._client.list_model_deployments, self._session.compartment_id
@@ -323,7 +323,7 @@ class _ModelPruner:
         return "deleted"
 
     def _deactivated(self, model: Any) -> bool:
-        """Deactivates a model; returns False if a new deployment uses it, and leaves it active."""
+        """Deactivates a model, unless a new deployment uses it."""
         with translate_cloud_errors("deactivating the model"):
             if model.lifecycle_state == "ACTIVE":
                 try:

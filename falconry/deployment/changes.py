@@ -1,4 +1,4 @@
-"""Compares a deployment with its target: what to change, in which groups and which order.
+"""Compares a deployment with its target and makes updates.
 
 Pure: the next update follows from the current deployment and the target, so any run resumes where
 another one ended.
@@ -59,7 +59,7 @@ answer decides."""
 
 
 def differences(current: Any, target: DeploymentSpec) -> list[Group]:
-    """Returns the groups in which a deployment differs from its target, in order of change.
+    """Returns the groups that differ from the target, in order of change.
 
     Between two updates the new model meets the old route or the other way round: `/generate`
     answers for models of both kinds, `/infer` only for those that are not decoupled. More memory
@@ -99,7 +99,7 @@ def must_change_together(current: Any, target: DeploymentSpec) -> bool:
 
 
 def irreversible_changes(current: Any, target: DeploymentSpec) -> list[str]:
-    """Returns the settings that the target leaves out and no update can remove."""
+    """Returns the settings to remove that no update can remove."""
     (old_model, old_container) = _parts(current.model_deployment_configuration_details)
     (new_model, new_container) = _parts(target.configuration)
     pairs = {
@@ -116,7 +116,7 @@ def irreversible_changes(current: Any, target: DeploymentSpec) -> list[str]:
 
 
 def update_of(current: Any, target: DeploymentSpec, groups: Collection[Group]) -> Any:
-    """Makes the update that changes only these groups and removes the key's tag."""
+    """Makes the update of these groups, which removes the key's tag."""
     now, new = _parts(current.model_deployment_configuration_details), _parts(target.configuration)
     model = _mixed(now[0], new[0], _MODEL_FIELDS, groups)
     container = _mixed(now[1], new[1], _CONTAINER_FIELDS, groups)
@@ -171,7 +171,7 @@ def _parts(configuration: Any) -> tuple[Any, Any]:
 def _mixed(
     old: Any, new: Any, fields: Mapping[Group, tuple[str, ...]], groups: Collection[Group]
 ) -> dict[str, Any]:
-    """Returns new values for the groups, old ones for other fields; empty without groups."""
+    """Returns new values for the groups and old ones for the others."""
     if not any(group in groups for group in fields):
         return {}
     return {

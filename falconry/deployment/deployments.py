@@ -89,7 +89,7 @@ class Deployments:
             )
 
     def find(self, name: str) -> Any | None:
-        """Finds the summary of the newest deployment of this name that is not deleted."""
+        """Finds the newest deployment of this name that is not deleted."""
         existing = [each for each in self.named(name) if each.lifecycle_state not in _GONE]
         return max(existing, key=lambda each: each.time_created, default=None)
 
@@ -122,7 +122,7 @@ class Deployments:
             return self._client.get_model_deployment(deployment_id).data
 
     def apply(self, target: DeploymentSpec, watch: Watch) -> Any:
-        """Creates or changes the deployment until it is ACTIVE and matches its target.
+        """Creates or changes the deployment until it matches its target.
 
         Waits for a running operation first; deletes a failed deployment and creates a new one.
         `confirm` writes the tags that identify it, once it has answered.
@@ -146,7 +146,7 @@ class Deployments:
         return self.reconcile(current.id, target, watch)
 
     def reconcile(self, deployment_id: str, target: DeploymentSpec, watch: Watch) -> Any:
-        """Changes a deployment one group of options at a time, as OCI demands while it serves.
+        """Changes a deployment by one group of options at a time.
 
         Raises:
             CloudError: the cloud refused or failed, or a change needs a stop that is not allowed.
@@ -197,7 +197,7 @@ class Deployments:
         )
 
     def settled(self, name: str, watch: Watch) -> Any | None:
-        """Reads the deployment once no operation is running on it; None if there is none."""
+        """Reads the deployment, if any, once no operation is running on it."""
         found = self.find(name)
         return None if found is None else self._settled(found.id, watch)[0]
 
@@ -206,7 +206,7 @@ class Deployments:
         return self._into(name, watch, _SERVING, {"INACTIVE"}, self._activation)
 
     def deactivate(self, name: str, watch: Watch) -> Any:
-        """Stops a deployment, which keeps its URL and costs nothing, and returns it."""
+        """Stops a deployment, which keeps its URL, and returns it."""
         return self._into(name, watch, {"INACTIVE"}, _SERVING, self._deactivation)
 
     def remove(self, name: str, watch: Watch) -> bool:
@@ -282,7 +282,7 @@ class Deployments:
         *,
         refused: bool,
     ) -> _Request:
-        """Chooses the next request on the way from the current deployment to its target.
+        """Chooses the next request on the way to the target.
 
         Args:
             current: the deployment, with no operation running on it.
@@ -349,7 +349,7 @@ class Deployments:
         source: Collection[str],
         request: Callable[[Any], _Request],
     ) -> Any:
-        """Brings a deployment from one state into another, unless it is there already."""
+        """Brings a deployment into a state, unless it is there already."""
         for attempt in range(_MOST_CONFLICTS):
             current = self.settled(name, watch)
             if current is None:

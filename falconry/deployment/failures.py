@@ -1,4 +1,4 @@
-"""Errors of deployments: what the cloud and the container say, and what to do about it.
+"""Errors of deployments, with advice found in their texts.
 
 The cloud gives reasons in its work request's errors and in the deployment's lifecycle details, the
 container in its log. Each row of KNOWN is a pattern for these texts; the first match decides.
@@ -127,7 +127,7 @@ KNOWN = (
 
 
 def explain_failure(texts: Iterable[str]) -> str:
-    """Finds what to do about a failure in what the cloud and the container said.
+    """Finds advice for what the cloud and the container said.
 
     Returns:
         An imperative clause, which points to the logs if the reason is not known.
@@ -142,7 +142,7 @@ def explain_failure(texts: Iterable[str]) -> str:
 def describe_failure(
     failure: OperationError, lifecycle_details: str, log_lines: Sequence[str]
 ) -> CloudError:
-    """Adds the deployment's lifecycle details, its container's log and advice to a failure."""
+    """Adds lifecycle details, the container's log and advice to a failure."""
     details = lifecycle_details
     reported = {line for reason in failure.reasons for line in reason.splitlines()}
     extra = [line for line in (*details.splitlines(), *log_lines) if line not in reported]
@@ -162,7 +162,7 @@ def nothing_deployed(name: str, selection: str = "") -> CloudError:
 
 
 def unusable(deployment: Any) -> CloudError:
-    """Makes the error for a deployment in a state that no request leads out of."""
+    """Makes the error for a deployment that no request can repair."""
     details = deployment.lifecycle_details or "no details given"
     return CloudError(
         f"the deployment is {deployment.lifecycle_state}: {details.partition(chr(10))[0]}",

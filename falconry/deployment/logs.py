@@ -1,4 +1,4 @@
-"""The deployment's logs: found or made by name, and read or followed through OCI's log search.
+"""The deployment's logs, read and followed through OCI's log search.
 
 What OCI calls the predict log holds what the container writes; the access log its requests. Both
 may be one.
@@ -34,7 +34,7 @@ _FOLLOW_PAUSE_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class LogIds:
-    """OCIDs of the logs of what a container writes and of its requests."""
+    """OCIDs of the logs of a container's output and of its requests."""
 
     group_id: str
     log_id: str
@@ -159,7 +159,7 @@ class Logs:
         return str(logs[0].id) if logs else None
 
     def _make(self) -> LogIds:
-        """Creates what is missing and uses what another run creates at the same time."""
+        """Creates what is missing, unless another run creates it meanwhile."""
         settings = self._session.settings
         composite = oci.logging.LoggingManagementClientCompositeOperations(self._client)
         ended = ["SUCCEEDED", "FAILED"]
@@ -194,12 +194,12 @@ def _unless_there(create: Any, *arguments: Any) -> None:
 
 
 def _category(content: dict[str, Any]) -> str:
-    """Returns the end of the entry's type: `access`, or `predict` for what the container wrote."""
+    """Returns an entry's category: `access`, or `predict` for the container's output."""
     return str(content.get("type", "")).rpartition(".")[2]
 
 
 def _line(content: dict[str, Any]) -> str:
-    """Formats an entry; those of the access log have a status and a latency (ADS, logging)."""
+    """Formats an entry, with an access's status and latency (ADS, logging)."""
     data = content.get("data") or {}
     text = data.get("message", "")
     if "status" in data:

@@ -65,7 +65,7 @@ class ObjectRef:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A part to send: its number from 1 on, and which bytes of the artifact it is."""
+    """A part to send: its number from 1 on, and its bytes."""
 
     number: int
     offset: int
@@ -74,7 +74,7 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class _StoredPart:
-    """A part as the service has it, with the MD5 that the service computed."""
+    """A part in the service, with the MD5 that the service computed."""
 
     etag: str
     md5: str
@@ -142,7 +142,7 @@ class MultipartUpload:
             self._client.delete_object(*self._target.as_arguments(), if_match=etag)
 
     def _find_committed(self) -> str | None:
-        """Returns the entity tag if the object is this artifact; removes any other object."""
+        """Returns the entity tag of this artifact; removes any other object."""
         head = self._head()
         if head is None:
             return None
@@ -180,7 +180,7 @@ class MultipartUpload:
         return etag
 
     def _open_upload(self) -> str:
-        """Returns the upload to continue: of several the oldest, as other runs choose."""
+        """Returns the oldest upload, which other runs continue as well."""
         uploads = self._open_uploads()
         if not uploads:
             details = CreateMultipartUploadDetails(
@@ -227,7 +227,7 @@ class MultipartUpload:
         return etag
 
     def _each_part(self, work: Callable[[_Part, memoryview], _Result]) -> list[_Result]:
-        """Works on the bytes of each part, several parts at a time, in bounded memory."""
+        """Works on the bytes of several parts at once, in bounded memory."""
         largest = self._parts[0].size
         parallel = max(1, min(_MOST_PARALLEL, _BUFFERS_BYTES // largest, len(self._parts)))
         own = threading.local()

@@ -1,4 +1,4 @@
-"""A model's entry in the catalog: where it comes from, what made it, and its licence."""
+"""A model's entry in the catalog, with its provenance and licence."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _VALUE_CHARACTERS = 255
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """The source tree that a model was made with, as git knows it; the URL has no password."""
+    """The source tree that made a model; the URL has no password."""
 
     repository_url: str | None = None
     branch: str | None = None
@@ -53,7 +53,7 @@ class ModelEntry:
 
 
 def entry_of(settings: Settings, artifact_digest: str, engine: Manifest, image: str) -> ModelEntry:
-    """Makes the entry of an artifact from its engine's manifest and its server image."""
+    """Makes the entry of an artifact with its engine and image."""
     facts = {
         "engine": engine.key,
         "recipe": settings.recipe,
@@ -72,7 +72,7 @@ def entry_of(settings: Settings, artifact_digest: str, engine: Manifest, image: 
 
 
 def licence(settings: Settings) -> str | None:
-    """Finds the checkpoint's licence in its files, or in the list of published models."""
+    """Finds the licence in the checkpoint or the list of published models."""
     text = _checkpoint(settings)
     if text is None:
         return None
@@ -84,7 +84,7 @@ def licence(settings: Settings) -> str | None:
 
 
 def provenance_of(directory: Path) -> Provenance:
-    """Reads the provenance of a source tree from git; it is empty outside of git."""
+    """Reads the provenance of a source tree from git, if any."""
     commit = _git(directory, "rev-parse", "HEAD")
     if commit is None:
         return Provenance()

@@ -1,4 +1,4 @@
-"""The deployment stage: turns an artifact into a catalog model and an ACTIVE deployment.
+"""The deployment stage: from an artifact to an ACTIVE deployment.
 
 The deployment has the stage's key as a tag from its first answer on, so a runner with an empty
 build directory finds what is deployed and does nothing. A rollback returns to what answered before.
@@ -49,7 +49,7 @@ _OF_THE_RUN = {"timeout_minutes", "downtime"}
 
 
 def endpoint_of(deployment: Any, session: Session) -> Endpoint:
-    """Returns the endpoint of a deployment, with requests signed as the session's user."""
+    """Returns the endpoint of a deployment, signed as the session's user."""
     return Endpoint(deployment.model_deployment_url, session.signer(), route_of(deployment))
 
 
@@ -130,7 +130,7 @@ def _with_outcome(failure: FalconryError, outcome: str, more: tuple[str, ...] = 
 
 
 class DeploymentStage(Stage):
-    """Creates or changes the profile's deployment from the outputs of the stages before it.
+    """Creates or changes the profile's deployment.
 
     Args:
         rollback: whether a deployment that fails returns to what answered before.
@@ -234,7 +234,7 @@ class DeploymentStage(Stage):
     def _check(
         self, session: Session, configuration: Any, engine: Manifest, report: Report
     ) -> None:
-        """Refuses what the cloud would refuse, or would fail after a long upload."""
+        """Refuses what would fail after a long upload."""
         from falconry.deployment.account import read_account, subject_of
         from falconry.deployment.preflight.check import check_deployment
         from falconry.deployment.preflight.subject import Artifact, Image

@@ -1,4 +1,4 @@
-"""The status of a deployment: model, image, engine, shape, state, since when, what failed."""
+"""The status of a deployment: what it runs, its state and errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _EXIT_ACTIVE, _EXIT_ILL, _EXIT_ABSENT = 0, 1, 3
 
 @dataclass(frozen=True, slots=True)
 class DeploymentStatus:
-    """The facts of a deployment; None for those that it does not have.
+    """The facts of a deployment; None if there is no such fact.
 
     Attributes:
         state: Oracle's lifecycle state; None when nothing is deployed.
@@ -50,7 +50,7 @@ class DeploymentStatus:
 
     @property
     def exit_status(self) -> int:
-        """0 when it is ACTIVE, 3 when nothing is deployed, 1 in every other state."""
+        """0 when ACTIVE, 3 when nothing is deployed, 1 otherwise."""
         if self.state is None:
             return _EXIT_ABSENT
         return _EXIT_ACTIVE if self.state == "ACTIVE" else _EXIT_ILL
@@ -69,7 +69,7 @@ class DeploymentStatus:
 
 
 def status_of(session: Session, name: str) -> DeploymentStatus:
-    """Reads the status of the newest deployment of a name that is not deleted."""
+    """Reads the status of a name's newest deployment."""
     known = [each for each in Deployments(session).named(name) if each.lifecycle_state != "DELETED"]
     # A deployment that is being deleted counts only if there is no other.
     newest = max(
@@ -121,7 +121,7 @@ class _StatusReader:
         return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
     def _error(self) -> str | None:
-        """Returns the deployment's details, and the errors of its last operation if that failed."""
+        """Returns lifecycle details and the errors of a failed last operation."""
         newest = next(iter(self._requests), None)
         said = [self._deployment.lifecycle_details or ""]
         if newest is not None and newest.status == "FAILED":

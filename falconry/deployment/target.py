@@ -1,4 +1,4 @@
-"""The deployment of a profile in the SDK's terms, and the one that a rollback returns to.
+"""A profile's deployment in the SDK's terms, and a rollback's.
 
 The freeform tags tell any runner what a deployment is; OCI allows ten tags on a resource.
 """
@@ -138,7 +138,7 @@ def target_of(request: DeploymentRequest) -> DeploymentSpec:
 
 
 def creation_of(target: DeploymentSpec, compartment: str) -> Any:
-    """Makes the details of a creation, without the tags that follow the first answer."""
+    """Makes a creation's details, without tags of the first answer."""
     later = {KEY_TAG, MODEL_TAG, REFERENCE_TAG}
     return oci_models.CreateModelDeploymentDetails(
         display_name=target.name,
@@ -152,7 +152,7 @@ def creation_of(target: DeploymentSpec, compartment: str) -> Any:
 
 
 def previous_target(deployment: Any, target: DeploymentSpec) -> DeploymentSpec | None:
-    """Returns what a deployment was when it last answered; None if it never did.
+    """Returns what a deployment was when it last answered, if ever.
 
     Args:
         deployment: as it is now; a run that ended early may have changed a part of it.
@@ -181,7 +181,7 @@ def previous_target(deployment: Any, target: DeploymentSpec) -> DeploymentSpec |
 
 
 def environment(serving: ServingSettings, more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Makes the variables that map OCI's `/predict` and health probe to Triton's routes.
+    """Makes the variables that map OCI's paths to Triton's routes.
 
     `CONTAINER_TYPE=TRITON` maps to `/infer` only; the other two are those of Oracle's sample for
     TensorRT-LLM images (oci-data-science-ai-samples, Triton_TensorRT). `/generate` takes the same

@@ -1,4 +1,4 @@
-"""Bytes on their way to the cloud: the rate limit, the progress and the bodies of requests."""
+"""Uploads' rate limit, progress and request bodies."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class RateLimiter:
 
     @property
     def piece_bytes(self) -> int:
-        """How much to send at once: little if the limit is low, so that nothing stalls."""
+        """How much to send at once; little with a low limit."""
         if self._rate is None:
             return SEND_BYTES
         return max(_LEAST_SEND_BYTES, min(SEND_BYTES, int(self._rate * _BURST_S)))
@@ -63,7 +63,7 @@ class RateLimiter:
 
 
 class TransferProgress:
-    """Counts bytes for several threads; reports the fraction, the rate and the time left.
+    """Counts the bytes of several threads; reports rate and time left.
 
     Args:
         step: what is being done.
@@ -85,13 +85,13 @@ class TransferProgress:
         self._past: deque[tuple[float, int]] = deque([(now(), 0)])
 
     def skip(self, count: int) -> None:
-        """Counts bytes that need not be sent, which says nothing about the rate."""
+        """Counts bytes that need not be sent, without effect on the rate."""
         with self._lock:
             self._count += count
             self._past = deque((time, before + count) for time, before in self._past)
 
     def add(self, count: int) -> None:
-        """Counts bytes that were sent; a negative count for those to be sent again."""
+        """Counts bytes that were sent; fewer than 0 are sent again."""
         with self._lock:
             self._count += count
             now = self._now()
@@ -113,7 +113,7 @@ class TransferProgress:
 
 
 class UploadBody:
-    """A request's body that is read in pieces and can be sent again.
+    """A request's body, read in pieces, that can be sent again.
 
     It is no iterator and has no file descriptor, so nothing copies it or looks up its size.
 
@@ -172,13 +172,13 @@ class UploadBody:
 
 
 def send_in_large_pieces(client: Any) -> None:
-    """Makes a new client of the SDK read bodies by the mebibyte, not by 16 KiB (urllib3 2.8)."""
+    """Makes a client read bodies by the mebibyte, not 16 KiB (urllib3)."""
     for adapter in client.base_client.session.adapters.values():
         adapter.poolmanager.connection_pool_kw["blocksize"] = SEND_BYTES
 
 
 def _duration(seconds: float) -> str:
-    """Formats a time to wait: `40 s`, `12 min`, `3 h 05 min`."""
+    """Formats a time: `40 s`, `12 min`, `3 h 05 min`."""
     minutes = round(seconds / 60)
     if seconds < 90:
         return f"{max(round(seconds), 1)} s"

@@ -1,4 +1,4 @@
-"""Uploads artifacts to the model catalog: small ones directly, large ones through a bucket."""
+"""Uploads artifacts to the model catalog, large ones through a bucket."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class _ArtifactUpload:
         return base64.b64encode(digest.digest()).decode()
 
     def stage_and_copy(self) -> None:
-        """Uploads the artifact to a bucket and has the catalog copy it from there."""
+        """Uploads the artifact to a bucket, for the catalog to copy."""
         with translate_cloud_errors("asking for the tenancy's namespace"):
             storage: Any = self._session.client(ObjectStorageClient)
             send_in_large_pieces(storage)
@@ -223,7 +223,7 @@ def _advising(advice: str) -> Iterator[None]:
 
 
 def _remove_stale(storage: Any, target: ObjectRef) -> None:
-    """Removes what killed and failed runs left in the bucket long ago, if allowed."""
+    """Removes what earlier runs left in the bucket, if allowed."""
     oldest = datetime.now(UTC) - _LEFT_BEHIND_AFTER
     with contextlib.suppress(CloudError), translate_cloud_errors("tidying up the bucket"):
         bucket = (target.namespace, target.bucket)

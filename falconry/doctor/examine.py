@@ -1,4 +1,4 @@
-"""Runs all checks in turn; none can end the diagnosis or delay it for long."""
+"""Runs all checks in turn, each with a deadline."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def examine(
 
 
 def _in_time(name: str, check: Check, subject: Subject, deadline_s: float) -> Finding:
-    """Runs a check; the thread of a check that hangs ends with the process."""
+    """Runs a check; a hanging thread ends with the process."""
     done: queue.SimpleQueue[Finding] = queue.SimpleQueue()
     threading.Thread(target=lambda: done.put(_found(name, check, subject)), daemon=True).start()
     try:

@@ -59,7 +59,7 @@ PYTHON = "Python"
 
 
 def engine(subject: Subject) -> Finding:
-    """Checks that an engine answers this user, and says which engine it is."""
+    """Checks that a Docker engine answers this user."""
     address = engine_address()
     try:
         with contextlib.closing(connect()) as client:
@@ -87,7 +87,7 @@ def base_image(subject: Subject) -> Finding:
 
 @contextlib.contextmanager
 def connected_engine() -> Iterator[DockerClient | None]:
-    """Gives a client of the engine; None if there is no engine, which `engine` reports."""
+    """Gives a client of the engine; None if there is no engine."""
     try:
         client = connect()
     except MachineError:
@@ -178,7 +178,7 @@ def _takes(size: int) -> str:
 
 
 def runtime(subject: Subject) -> Finding:
-    """Checks whether the Docker engine can give containers a GPU, as far as it says."""
+    """Checks whether the Docker engine can give containers a GPU."""
     if not subject.needs_gpu:
         return Finding(RUNTIME, "skipped", _NOT_NEEDED)
     with connected_engine() as client:
@@ -258,7 +258,7 @@ def _refusal(program: str) -> str:
 
 
 def python(subject: Subject) -> Finding:
-    """Checks that this Python has libpython and the server, if deployments run as processes."""
+    """Checks for libpython and the server, which process images need."""
     version = platform.python_version()
     if subject.containers or subject.settings.cloud.emulator is None:
         return Finding(PYTHON, "ok", f"{version}; the server brings its own")

@@ -30,7 +30,7 @@ PROGRAM = "own registry"
 
 
 def answers(registry: str) -> None:
-    """Checks that a registry, given by host and port, answers without a login.
+    """Checks that the registry of a host answers without a login.
 
     Raises:
         MachineError: it cannot be reached, or is no registry.
@@ -74,7 +74,7 @@ def ask(url: str) -> Response:
 
 
 def account(subject: Subject) -> Finding:
-    """Checks the configuration file and its key, without a request to the cloud."""
+    """Checks the configuration file and its key, without a request."""
     from falconry.cloud.identity import account_of
 
     settings = subject.settings.cloud

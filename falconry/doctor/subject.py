@@ -53,7 +53,7 @@ class Subject:
         return self.containers or self.needs_gpu
 
     def state_without_docker(self) -> State:
-        """Returns the state of a check that fails for lack of what containers need."""
+        """Returns the state of a check that containers need."""
         return "failed" if self.needs_docker else "skipped"
 
 

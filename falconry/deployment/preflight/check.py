@@ -18,7 +18,7 @@ from falconry.oci_facts import load_limits
 
 
 def check_deployment(subject: DeploymentSubject) -> list[Finding]:
-    """Checks what is known about a deployment before anything is sent. No I/O."""
+    """Checks what is known about a deployment. No I/O."""
     limits = load_limits()
     return [
         *artifact_findings(subject.artifact, subject.container, limits.artifact),

@@ -1,4 +1,4 @@
-"""Checks that artifact, image and engine fit each other, the shape and the server's command."""
+"""Checks that artifact, image, engine, shape and command fit each other."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _leaves(name: str) -> bool:
 
 
 def _repositories(words: Sequence[str]) -> list[str]:
-    """Finds the directories that a command names, as `--option=value` or as two words."""
+    """Finds the directories in a command: `--option=value` or two words."""
     found = []
     for word, following in zip(words, [*words[1:], ""], strict=True):
         option, equals, value = word.partition("=")
@@ -76,7 +76,7 @@ def _repositories(words: Sequence[str]) -> list[str]:
 
 
 def _models(repository: str, artifact: Artifact, limits: ArtifactLimits) -> Finding:
-    """Checks that the artifact has models in the repository that the command names."""
+    """Checks that the artifact has models where the command expects them."""
     root, path = PurePosixPath(limits.mounted_at), PurePosixPath(repository)
     if not path.is_relative_to(root):
         return Finding(

@@ -1,4 +1,4 @@
-"""What is to be deployed, as plain values: the input of the checks."""
+"""What is to be deployed: the input of the checks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from falconry.engine.toolchain import Toolchain
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A model artifact: the names of the zip's entries, and its size in bytes."""
+    """A model artifact: names of the zip's entries, size in bytes."""
 
     names: Sequence[str]
     size: int

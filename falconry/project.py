@@ -63,7 +63,7 @@ class Project:
         self._workspace = Workspace.open(settings.build_directory, progress)
 
     def run_until(self, stage: str, *, rollback: bool = False) -> Output:
-        """Runs every stage up to this one that is out of date.
+        """Runs every outdated stage up to this one.
 
         Args:
             stage: the last one.
@@ -210,7 +210,7 @@ class Project:
         from falconry.deployment.status import DeploymentStatus, status_of
 
         name = self._settings.deployment.name
-        if self._local_cloud_is_stopped():
+        if emulator.is_stopped(self._settings.cloud.emulator):
             return DeploymentStatus(name, error="the local cloud is not running; run: make deploy")
         return status_of(self._session(), name)
 
@@ -263,7 +263,7 @@ class Project:
     def down(self) -> None:
         """Deletes the deployment, and stops the local cloud where there is one."""
         local = self._settings.cloud.emulator
-        if not self._local_cloud_is_stopped():
+        if not emulator.is_stopped(local):
             with self._workspace.lock("deployment"):
                 name = self._settings.deployment.name
                 deleted = self._deployments().remove(name, self._watch())
@@ -394,10 +394,6 @@ class Project:
             self._progress.running("deployment", step, fraction)
 
         return Watch(self._settings.deployment.timeout_minutes * 60, report)
-
-    def _local_cloud_is_stopped(self) -> bool:
-        local = self._settings.cloud.emulator
-        return local is not None and not emulator.answers(local)
 
     def _endpoint(self) -> Endpoint:
         from falconry.deployment.stage import endpoint_of

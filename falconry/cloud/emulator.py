@@ -38,6 +38,11 @@ def answers(emulator: EmulatorSettings) -> bool:
     return True
 
 
+def is_stopped(emulator: EmulatorSettings | None) -> bool:
+    """Whether a profile has an emulator that does not run."""
+    return emulator is not None and not answers(emulator)
+
+
 def registry_host(emulator: EmulatorSettings) -> str | None:
     """Returns the host of the emulator's container registry, if any."""
     try:

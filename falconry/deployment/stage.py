@@ -173,7 +173,7 @@ class DeploymentStage(Stage):
 
     @override
     def reason(self, inputs: Mapping[str, str]) -> str:
-        if self._emulator_is_stopped():
+        if emulator.is_stopped(self._settings.cloud.emulator):
             return "the local cloud is not running"
         current = self._current()
         if current is None:
@@ -269,14 +269,10 @@ class DeploymentStage(Stage):
             emulator.start(local, registry=True)
 
     def _current(self) -> Any | None:
-        if self._emulator_is_stopped():
+        if emulator.is_stopped(self._settings.cloud.emulator):
             return None
         session = session_of(self._settings.cloud)
         return Deployments(session).find(self._settings.deployment.name)
-
-    def _emulator_is_stopped(self) -> bool:
-        local = self._settings.cloud.emulator
-        return local is not None and not emulator.answers(local)
 
 
 def _output(deployment: Any) -> Output:

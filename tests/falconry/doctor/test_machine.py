@@ -120,9 +120,8 @@ def test_images_are_measured_where_the_engine_keeps_them(subject, monkeypatch, d
         shutil, "disk_usage", lambda place: asked.append(str(place)) or USAGE(0, 0, 10**12)
     )
     host_checks.image_disk(subject())
-    client = host_checks.client()
-    assert asked == [client.info()["DockerRootDir"]]
-    client.close()
+    with host_checks.connected_engine() as client:
+        assert asked == [client.info()["DockerRootDir"]]
 
 
 @pytest.mark.usefixtures("engine_host")

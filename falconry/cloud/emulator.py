@@ -20,10 +20,7 @@ _REGISTRY_HOST = "registry-host"
 
 def endpoint(emulator: EmulatorSettings) -> str | None:
     """Returns the URL that the emulator last wrote, if any."""
-    try:
-        return (emulator.directory / _ENDPOINT).read_text(encoding="utf-8").strip() or None
-    except OSError:
-        return None
+    return _read(emulator.directory / _ENDPOINT)
 
 
 def answers(emulator: EmulatorSettings) -> bool:
@@ -45,10 +42,7 @@ def is_stopped(emulator: EmulatorSettings | None) -> bool:
 
 def registry_host(emulator: EmulatorSettings) -> str | None:
     """Returns the host of the emulator's container registry, if any."""
-    try:
-        return (emulator.directory / _REGISTRY_HOST).read_text(encoding="utf-8").strip() or None
-    except OSError:
-        return None
+    return _read(emulator.directory / _REGISTRY_HOST)
 
 
 def start(
@@ -93,6 +87,13 @@ def require_endpoint(emulator: EmulatorSettings) -> str:
     if url is None or not answers(emulator):
         raise CloudError("the local cloud is not running", remedy="run: make deploy")
     return url
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None
 
 
 def _run(*arguments: str) -> str:

@@ -26,6 +26,11 @@ _Client = TypeVar("_Client")
 
 _RETRIES = RetryPolicy()
 _TIMEOUT_S = (10.0, 120.0)
+_REMEDIES = {
+    401: "check the key, the user and the clock of this machine",
+    404: "check the OCIDs and that a policy lets this user see them",
+    429: "wait a little and run again",
+}
 
 
 class Session:
@@ -108,7 +113,7 @@ def translate_cloud_errors(action: str) -> Iterator[None]:
         raise CloudError(
             f"{action} was refused: {error.status} {_reason(error)}",
             where=error.operation_name,
-            remedy=_remedy(error),
+            remedy=_REMEDIES.get(error.status),
         ) from error
     except (oci.exceptions.RequestException, oci.exceptions.ConnectTimeout) as error:
         raise CloudError(
@@ -138,15 +143,6 @@ def _phrase(status: int) -> str:
         return HTTPStatus(status).phrase
     except ValueError:
         return "no reason was given"
-
-
-def _remedy(error: oci.exceptions.ServiceError) -> str | None:
-    remedies = {
-        401: "check the key, the user and the clock of this machine",
-        404: "check the OCIDs and that a policy lets this user see them",
-        429: "wait a little and run again",
-    }
-    return remedies.get(error.status)
 
 
 def ensure_bucket(client: Any, namespace: str, bucket: str, compartment_id: str) -> None:

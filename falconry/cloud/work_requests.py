@@ -17,7 +17,9 @@ Report = Callable[[str, float | None], None]
 # time waited so far, so that no wait is much longer than its operation.
 _POLL_S = (0.05, 5.0)
 _POLL_GROWTH = 1.1
-_ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED"})
+
+ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED"})
+"""The statuses of a work request that do not change any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def wait_for(client: Any, operation: Operation, watch: Watch) -> None:
             request, newest = _look(client, operation, deadline)
             step = newest or step
             watch.report(step, (request.percent_complete or 0) / 100)
-            if request.status in _ENDED:
+            if request.status in ENDED:
                 break
             left = deadline - time.monotonic()
             if left <= 0:
@@ -99,7 +101,7 @@ def wait_for(client: Any, operation: Operation, watch: Watch) -> None:
             " status and make logs, or run the same again"
         ) from None
     if request.status != "SUCCEEDED":
-        raise OperationError(operation, request.status, step, _errors(client, operation.id))
+        raise OperationError(operation, request.status, step, request_errors(client, operation.id))
 
 
 def running_request(client: Any, compartment_id: str, resource_id: str) -> str | None:
@@ -108,7 +110,7 @@ def running_request(client: Any, compartment_id: str, resource_id: str) -> str |
         requests = client.list_work_requests(
             compartment_id, resource_id=resource_id, sort_by="timeAccepted", sort_order="DESC"
         ).data
-    running = (each.id for each in requests if each.status not in _ENDED)
+    running = (each.id for each in requests if each.status not in ENDED)
     return next(running, None)
 
 
@@ -142,7 +144,8 @@ def _last_step(client: Any, work_request_id: str) -> str | None:
     return newest.message if newest else None
 
 
-def _errors(client: Any, work_request_id: str) -> tuple[str, ...]:
+def request_errors(client: Any, work_request_id: str) -> tuple[str, ...]:
+    """Reads the errors of a work request, as `code: message`."""
     with translate_cloud_errors("reading the errors of the work request"):
         errors = all_records(client.list_work_request_errors, work_request_id)
     return tuple(f"{error.code}: {error.message}" for error in errors)

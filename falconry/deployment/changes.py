@@ -120,6 +120,7 @@ def update_of(current: Any, target: DeploymentSpec, groups: Collection[Group]) -
     now, new = _parts(current.model_deployment_configuration_details), _parts(target.configuration)
     model = _mixed(now[0], new[0], _MODEL_FIELDS, groups)
     container = _mixed(now[1], new[1], _CONTAINER_FIELDS, groups)
+    logs = target.logs if Group.LOGGING in groups else None
     tags = dict(current.freeform_tags or {})
     configuration = oci_models.UpdateSingleModelDeploymentConfigurationDetails(
         model_configuration_details=(
@@ -133,7 +134,8 @@ def update_of(current: Any, target: DeploymentSpec, groups: Collection[Group]) -
     )
     return oci_models.UpdateModelDeploymentDetails(
         description=target.description if Group.DESCRIPTION in groups else None,
-        category_log_details=_log_update(target.logs) if Group.LOGGING in groups else None,
+        category_log_details=logs
+        and oci_models.UpdateCategoryLogDetails(access=logs.access, predict=logs.predict),
         model_deployment_configuration_details=configuration if model or container else None,
         freeform_tags={name: value for name, value in tags.items() if name != KEY_TAG},
     )
@@ -179,10 +181,6 @@ def _mixed(
         for group, names in fields.items()
         for name in names
     }
-
-
-def _log_update(logs: Any) -> Any:
-    return oci_models.UpdateCategoryLogDetails(access=logs.access, predict=logs.predict)
 
 
 def _stated(configuration: Any, name: str) -> Any:

@@ -176,7 +176,8 @@ class MultipartUpload:
         )
         etag = self._commit(upload_id, stored, present.keys() - {p.number for p in self._parts})
         for other in self._open_uploads():  # of runs that began at the same time
-            self._abort(other)
+            with ignore_statuses(404):
+                self._client.abort_multipart_upload(*self._target.as_arguments(), other.upload_id)
         return etag
 
     def _open_upload(self) -> str:
@@ -202,10 +203,6 @@ class MultipartUpload:
             self._client.list_multipart_uploads, self._target.namespace, self._target.bucket
         )
         return [upload for upload in uploads if upload.object == self._target.name]
-
-    def _abort(self, upload: Any) -> None:
-        with ignore_statuses(404):
-            self._client.abort_multipart_upload(*self._target.as_arguments(), upload.upload_id)
 
     def _commit(self, upload_id: str, stored: list[_StoredPart], excluded: set[int]) -> str:
         details = CommitMultipartUploadDetails(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from typing_extensions import override
 
@@ -37,11 +37,8 @@ from falconry.image.output import ImageOutput
 from falconry.pipeline import Output, Report, Stage
 from falconry.settings import EmulatorSettings, Settings
 
-if TYPE_CHECKING:
-    from falconry.deployment.catalog import Catalog
-
 # A run with nothing to do only reads the deployment. The modules of all other clients of the SDK
-# are imported where a deployment is made: they cost it a tenth of a second.
+# are imported where a deployment is made: they would cost it a tenth of a second.
 
 Verify = Callable[[Any], None]
 # Settings that decide how a run waits and change nothing about the deployment.
@@ -209,6 +206,7 @@ class DeploymentStage(Stage):
         """Makes the target, after its logs and its model in the catalog."""
         from falconry.deployment.catalog import Catalog
         from falconry.deployment.logs import Logs
+        from falconry.deployment.provenance import entry_of
 
         settings = self._settings
         engine = read_manifest(self._engine.path)
@@ -229,7 +227,9 @@ class DeploymentStage(Stage):
             engine_bound=engine.gpu is not None,
         )
         self._check(session, target_of(request).configuration, engine, report)
-        return target_of(replace(request, model_id=self._model(catalog, engine, report)))
+        entry = entry_of(settings, self._artifact.digest, engine, self._image.pinned)
+        model_id = catalog.ensure(entry, self._artifact.view(), report)
+        return target_of(replace(request, model_id=model_id))
 
     def _check(
         self, session: Session, configuration: Any, engine: Manifest, report: Report
@@ -253,13 +253,6 @@ class DeploymentStage(Stage):
             account=read_account(session, settings.deployment.shape),
         )
         refuse(check_deployment(subject), PreflightError, "this deployment", subject.name)
-
-    def _model(self, catalog: Catalog, engine: Manifest, report: Report) -> str:
-        from falconry.deployment.provenance import entry_of
-
-        digest = self._artifact.digest
-        entry = entry_of(self._settings, digest, engine, self._image.pinned)
-        return catalog.ensure(entry, self._artifact.view(), report)
 
     def _start(self, local: EmulatorSettings) -> None:
         """Starts the emulator with what it needs to run the image."""

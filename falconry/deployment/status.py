@@ -10,10 +10,10 @@ from oci.data_science import DataScienceClient
 
 from falconry.cloud.retries import all_records
 from falconry.cloud.session import Session, translate_cloud_errors
+from falconry.cloud.work_requests import ENDED, request_errors
 from falconry.deployment.deployments import Deployments
 from falconry.deployment.target import ARTIFACT_TAG, ENGINE_TAG, IMAGE_TAG, KEY_TAG
 
-_ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED"})
 # As init scripts' `status` has it: 0 running, 3 not running, 1 otherwise not right (Linux Standard
 # Base 5.0, "Init Script Actions").
 _EXIT_ACTIVE, _EXIT_ILL, _EXIT_ABSENT = 0, 1, 3
@@ -116,7 +116,7 @@ class _StatusReader:
 
     def _since(self) -> str:
         ended = (each.time_finished for each in self._requests if each.time_finished)
-        begun = (each.time_accepted for each in self._requests if each.status not in _ENDED)
+        begun = (each.time_accepted for each in self._requests if each.status not in ENDED)
         moment = next(begun, None) or next(ended, None) or self._deployment.time_created
         return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
@@ -125,9 +125,7 @@ class _StatusReader:
         newest = next(iter(self._requests), None)
         said = [self._deployment.lifecycle_details or ""]
         if newest is not None and newest.status == "FAILED":
-            with translate_cloud_errors("reading the errors of the work request"):
-                errors = all_records(self._client.list_work_request_errors, newest.id)
-            said += [f"{error.code}: {error.message}" for error in errors]
+            said += request_errors(self._client, newest.id)
         lines = [text.partition("\n")[0] for text in said if text]
         return "; ".join(dict.fromkeys(lines)) or None
 

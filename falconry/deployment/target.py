@@ -15,7 +15,6 @@ from oci.data_science import models as oci_models
 from falconry.image.output import ImageOutput
 from falconry.repository import FRONT_MODEL, MODEL_REPOSITORY
 from falconry.settings import (
-    AutoscalingSettings,
     CustomEndpoint,
     DeploymentSettings,
     ScalingRule,
@@ -256,13 +255,10 @@ def _network(settings: DeploymentSettings) -> str | None:
     return f"MANAGED_NETWORKING_{reach}"
 
 
-def _scaling(settings: DeploymentSettings) -> Any:
-    if settings.autoscaling is None:
-        return oci_models.FixedSizeScalingPolicy(instance_count=settings.instances)
-    return _autoscaling(settings.autoscaling)
-
-
-def _autoscaling(settings: AutoscalingSettings) -> Any:
+def _scaling(deployment: DeploymentSettings) -> Any:
+    settings = deployment.autoscaling
+    if settings is None:
+        return oci_models.FixedSizeScalingPolicy(instance_count=deployment.instances)
     return oci_models.AutoScalingPolicy(
         cool_down_in_seconds=settings.cooldown_seconds,
         is_enabled=True,

@@ -16,7 +16,7 @@ from oci.object_storage import ObjectStorageClient
 from falconry.artifact.view import ArtifactView
 from falconry.cloud.retries import all_objects, all_records
 from falconry.cloud.session import Session, ensure_bucket, translate_cloud_errors
-from falconry.cloud.work_requests import Operation, Watch, wait_for
+from falconry.cloud.work_requests import ENDED, Operation, Watch, wait_for
 from falconry.deployment.multipart import MultipartUpload, ObjectRef
 from falconry.deployment.transfer import (
     SEND_BYTES,
@@ -36,7 +36,6 @@ _LEFT_BEHIND_AFTER = timedelta(days=7)
 _EXPORT_TIMEOUT_S = 4 * 3600.0
 # How often another run may remove the staged object before this one has copied it.
 _ROUNDS = 8
-_ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED"})
 
 
 def upload_artifact(
@@ -166,8 +165,11 @@ class _ArtifactUpload:
             contextlib.suppress(CloudError),
             translate_cloud_errors("looking for the staged artifact"),
         ):
-            ended = work_request_id is None or self._ended(work_request_id)
-            return ended and not upload.is_present(etag)
+            if work_request_id is not None:
+                status = self._catalog.get_work_request(work_request_id).data.status
+                if status not in ENDED:
+                    return False
+            return not upload.is_present(etag)
         return False
 
     def _begin_copy(self, source: ObjectRef) -> str:
@@ -182,9 +184,6 @@ class _ArtifactUpload:
         )
         answer = self._catalog.export_model_artifact(self._model_id, details)
         return str(answer.headers["opc-work-request-id"])
-
-    def _ended(self, work_request_id: str) -> bool:
-        return self._catalog.get_work_request(work_request_id).data.status in _ENDED
 
     @property
     def _file_name(self) -> str:

@@ -51,11 +51,7 @@ def refuse(
 ) -> None:
     """Raises one error that names every failure and its remedy.
 
-    Args:
-        findings: of all checks; nothing is raised when none failed.
-        error: the class to raise.
-        subject: what several failures prevent, such as "this engine".
-        where: what the error is about.
+    The subject is what several failures prevent, such as "this engine".
     """
     failed = failures(findings)
     if len(failed) == 1:

@@ -24,12 +24,7 @@ ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED"})
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A work request.
-
-    Attributes:
-        id: its OCID.
-        name: what it does, as a noun for messages: `creation of the deployment`.
-    """
+    """A work request, named for messages: `creation of the deployment`."""
 
     id: str
     name: str

@@ -115,16 +115,9 @@ def subject_of(
     toolchain: Toolchain | None = None,
     account: Account | None = None,
 ) -> DeploymentSubject:
-    """Makes the subject of the preflight checks.
+    """Makes the subject of the preflight checks; see `DeploymentSubject`.
 
-    Args:
-        name: the deployment's display name.
-        configuration: oci's SingleModelDeploymentConfigurationDetails; its model need not exist.
-        artifact: to be uploaded.
-        image: what is known of it.
-        engine: the manifest of the engine in the artifact.
-        toolchain: the release that the image was built from.
-        account: what could be read of the tenancy.
+    The configuration is oci's SingleModelDeploymentConfigurationDetails; its model need not exist.
     """
     return DeploymentSubject(
         name=name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import oci
 from oci.data_science import DataScienceClient
@@ -23,6 +23,9 @@ from falconry.pipeline import Report
 _ENVIRONMENT, _OTHER = "Training Environment", "other"
 _USABLE = ("ACTIVE", "INACTIVE")
 _GONE = "DELETED"
+
+Outcome = Literal["kept", "in use", "deactivated", "deleted"]
+"""What pruning did with a model."""
 
 
 class Catalog:
@@ -245,27 +248,17 @@ def _age(resource: Any) -> tuple[Any, str]:
 
 @dataclass(frozen=True, slots=True)
 class PrunedModel:
-    """The outcome of pruning for a model.
-
-    Attributes:
-        id: its OCID.
-        made: when, in ISO 8601.
-        outcome: `kept`, `in use`, `deactivated` or `deleted`.
-    """
+    """The outcome of pruning for a model."""
 
     id: str
-    made: str
-    outcome: str
+    made: str  # in ISO 8601
+    outcome: Outcome
 
 
 def prune_models(session: Session, name: str, keep: int, *, delete: bool) -> list[PrunedModel]:
     """Deactivates a name's models but the newest and those in use.
 
-    Args:
-        session: of the profile.
-        name: the models' display name, which is their deployment's.
-        keep: how many of the newest stay.
-        delete: whether to delete the others instead, with their artifacts.
+    With `delete` it deletes them instead, with their artifacts. The name is that of the deployment.
 
     Returns:
         Every model, the newest first.
@@ -303,14 +296,14 @@ class _ModelPruner:
                 used.add((deployment.freeform_tags or {}).get(MODEL_TAG))
         return used
 
-    def outcome_of(self, model: Any, used: set[str]) -> str:
+    def outcome_of(self, model: Any, used: set[str]) -> Outcome:
         if model.id in used:
             return "in use"
         if self._delete:
             return self._deleted(model)
         return "deactivated" if self._deactivated(model) else "in use"
 
-    def _deleted(self, model: Any) -> str:
+    def _deleted(self, model: Any) -> Outcome:
         with translate_cloud_errors("deleting the model"):
             try:
                 self._client.delete_model(model.id)

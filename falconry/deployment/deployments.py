@@ -101,9 +101,7 @@ class Deployments:
     def in_use(self, name: str, selection: str = "") -> Any:
         """Reads the deployment that clients send requests to.
 
-        Args:
-            name: of the deployment.
-            selection: options of make that select it, for messages.
+        The selection is the options of make that select it, for messages.
 
         Raises:
             CloudError: there is none, or it is stopped.
@@ -284,12 +282,7 @@ class Deployments:
     ) -> _Request:
         """Chooses the next request on the way to the target.
 
-        Args:
-            current: the deployment, with no operation running on it.
-            etag: its version.
-            target: what it is to become.
-            groups: what differs, in order.
-            refused: whether the cloud refused the first of them while no operation was running.
+        `refused` says that the cloud refused the first group while no operation was running.
 
         Raises:
             CloudError: no request leads there.

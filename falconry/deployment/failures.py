@@ -17,17 +17,11 @@ from falconry.errors import CloudError
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A known reason.
+    """A known reason."""
 
-    Attributes:
-        pattern: a regular expression, case ignored.
-        remedy: what to do, as an imperative clause.
-        source: where the words come from; "inferred" if they are not published.
-    """
-
-    pattern: str
+    pattern: str  # case is ignored
     remedy: str
-    source: str
+    source: str  # of the words; "inferred" if they are not published
 
 
 KNOWN = (

@@ -70,11 +70,9 @@ class Logs:
         return self.find() or self._make()
 
     def read(self, newest: int, source: str | None = None) -> Iterator[str]:
-        """Reads the newest lines of the logs, oldest first.
+        """Reads a number of newest lines, oldest first.
 
-        Args:
-            newest: how many.
-            source: the OCID of the deployment that wrote them; None for all deployments.
+        With a deployment's OCID as source it reads only the lines of that deployment.
 
         Raises:
             CloudError: there is no log, or the search was refused.

@@ -41,6 +41,7 @@ from falconry.settings import EmulatorSettings, Settings
 # are imported where a deployment is made: they would cost it a tenth of a second.
 
 Verify = Callable[[Any], None]
+"""Sends a request to an ACTIVE deployment; raises a FalconryError if it fails."""
 # Settings that decide how a run waits and change nothing about the deployment.
 _OF_THE_RUN = {"timeout_minutes", "downtime"}
 
@@ -60,12 +61,7 @@ def apply_with_rollback(
 ) -> Any:
     """Applies a target and verifies that the deployment answers.
 
-    Args:
-        deployments: those of the profile.
-        target: what to deploy.
-        verify: sends a request to an ACTIVE deployment; raises a FalconryError if it fails.
-        watch: how to wait for operations.
-        rollback: whether a failure returns to what last answered.
+    With `rollback` a failure returns to what last answered.
 
     Raises:
         FalconryError: the failure; after a rollback it also says what is deployed now.
@@ -97,11 +93,7 @@ def _roll_back(
     verify: Verify,
     watch: Watch,
 ) -> CloudError:
-    """Returns to the previous deployment; gives the failure with the outcome.
-
-    Raises:
-        DetachedOperation: the user interrupted it.
-    """
+    """Returns to the previous deployment; gives the failure with the outcome."""
     if before is None or previous is None:
         return _with_outcome(
             failure, "there is nothing to return to: no deployment has answered before"
@@ -127,11 +119,7 @@ def _with_outcome(failure: FalconryError, outcome: str, more: tuple[str, ...] = 
 
 
 class DeploymentStage(Stage):
-    """Creates or changes the profile's deployment.
-
-    Args:
-        rollback: whether a deployment that fails returns to what answered before.
-    """
+    """Creates or changes the profile's deployment; may return to what answered before."""
 
     name = "deployment"
     version = 3

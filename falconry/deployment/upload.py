@@ -192,11 +192,7 @@ class _ArtifactUpload:
     def _check_arrived(self, md5: str | None) -> None:
         """Compares the catalog's artifact with what was sent.
 
-        Args:
-            md5: Base64 of its MD5 if known; the catalog need not give its own.
-
-        Raises:
-            CloudError: they differ.
+        MD5s, in Base64, are compared if both are known: the catalog need not give its own.
         """
         headers = self._catalog.head_model_artifact(self._model_id).headers
         size, stored_md5 = int(headers["content-length"]), headers.get("content-md5")

@@ -62,16 +62,10 @@ class Compute:
 
 @dataclass(frozen=True, slots=True)
 class ServiceLimit:
-    """A limit of the tenancy.
-
-    Attributes:
-        name: Oracle's.
-        available: how much of it is left; None if it could not be read.
-        reason: why it could not.
-    """
+    """A limit of the tenancy."""
 
     name: str
-    available: float | None
+    available: float | None  # None if it could not be read, for the reason
     reason: str = ""
 
 

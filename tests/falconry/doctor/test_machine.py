@@ -120,8 +120,9 @@ def test_images_are_measured_where_the_engine_keeps_them(subject, monkeypatch, d
         shutil, "disk_usage", lambda place: asked.append(str(place)) or USAGE(0, 0, 10**12)
     )
     host_checks.image_disk(subject())
-    with host_checks.connected_engine() as client:
-        assert asked == [client.info()["DockerRootDir"]]
+    client = docker_engine.client()
+    assert asked == [client.info()["DockerRootDir"]]
+    client.close()
 
 
 @pytest.mark.usefixtures("engine_host")

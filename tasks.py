@@ -114,7 +114,7 @@ def failures_as_exits() -> Iterator[None]:
     except DetachedOperation as interrupt:
         raise Exit(f"Interrupted; {interrupt}.", code=130) from None
     except KeyboardInterrupt:
-        raise Exit("Interrupted; run the same again to go on.", code=130) from None
+        raise Exit("Interrupted; run the same again to continue.", code=130) from None
 
 
 def value_of(option: str, given: Any) -> Any:
@@ -286,7 +286,7 @@ def deploy(c: Context, project: Select, rollback: bool = False) -> None:
 
 @target(
     prompt="the question; its answer is printed",
-    body="any JSON request instead, sent as it stands",
+    body="any JSON request instead, sent unchanged",
     max_tokens="the most tokens that the answer may have",
     stream="print the answer as it comes",
 )
@@ -398,7 +398,7 @@ def lint(c: Context) -> None:
 
 @target(arguments="passed on to pytest")
 def test(c: Context, arguments: str = "") -> None:
-    """Run the linters and the whole test suite."""
+    """Run the linters and all tests."""
     lint(c)
     c.run(f"pytest {arguments}", pty=False)
 

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Builds TensorRT-LLM engines inside NVIDIA's image, as a plan says.
+"""Builds TensorRT-LLM engines inside NVIDIA's image, following a plan.
 
-Checks that the image and its GPUs are what the plan expects, runs the image's own tools one after
-the other, passes on what they print, says in between how far it is, and checks that the engine's
-files are there. It needs the standard library of Python 3.12 and NVIDIA's tools, and writes nothing
-but report.json beside the plan; the tools write where their arguments say.
+Checks that the image and its GPUs are what the plan expects, runs the image's tools one after the
+other, forwards what they print, reports progress, and checks that the engine's files exist. Needs
+the standard library of Python 3.12 and NVIDIA's tools. Writes only report.json, beside the plan;
+the tools write where their arguments say.
 
-Lines of its own begin with `::falconry::` and hold JSON: {"phase", "step", "fraction"}, where the
-fraction is of the whole, or as the last line {"error"}, with exit status 1. Where a tool failed,
-that line has its "status", and the tool's own lines say why. Stopped by SIGTERM or SIGINT, it stops
-the running tool and exits with 143 or 130.
+Its own lines begin with `::falconry::` and hold JSON: {"phase", "step", "fraction"}, the fraction
+being that of the complete build, or as the last line {"error"}, with exit status 1. If a tool
+failed, that line has its "status", and the tool's lines say why. On SIGTERM or SIGINT it stops the
+running tool and exits with 143 or 130.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ CONTROL = "::falconry::"
 
 LineReader = Callable[[bytes], None]
 
-# Docker waits ten seconds before it kills a container that it was told to stop.
+# `docker stop` waits ten seconds before it kills a container.
 _STOP_GRACE_S = 8
 _MAJOR = re.compile(r"\d+")
 _NAMES = {"tensorrt_llm": "TensorRT-LLM", "tensorrt": "TensorRT"}
 
 
 class BuildError(Exception):
-    """What went wrong, as one sentence for the user.
+    """A failure, as one sentence for the user.
 
     Attributes:
-        facts: of a tool that failed its "status", as a shell gives it.
+        facts: the "status" of a tool that failed, as a shell gives it.
     """
 
     def __init__(self, reason: str, **facts: int) -> None:
@@ -61,9 +61,8 @@ class Phase:
     Attributes:
         name: convert, quantize or build; decides how the tool's lines are read.
         step: what is being done, for people.
-        program: scripts of which the first that exists is run, or the name of a program on PATH.
-        arguments: handed over as they are.
-        span: the part of the whole that this phase is, as two fractions.
+        program: scripts, of which the first that exists runs, or a program on PATH.
+        span: where the phase begins and ends, as fractions of the complete build.
     """
 
     name: str
@@ -75,7 +74,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run and what has to come out.
+    """What to run and what must come out.
 
     Attributes:
         expected: files that the build phase must leave in its output directory, not empty.
@@ -88,35 +87,28 @@ class Plan:
 
     @property
     def ranks(self) -> int:
-        """Engines that come out, one for each rank."""
+        """The number of ranks: each has one engine."""
         return sum(name.endswith(".engine") for name in self.expected) or 1
 
     @property
     def output(self) -> Path:
-        """Where the last phase that writes does."""
+        """The output directory of the last phase that has one."""
         arguments = [word for phase in self.phases for word in phase.arguments]
         return Path(arguments[-arguments[::-1].index("--output_dir")])
 
 
 @dataclass(frozen=True)
 class Milestone:
-    """A line of a tool that says how far it is.
-
-    Attributes:
-        text: what the line contains.
-        share: of the phase that is done then.
-        each_rank: whether every rank prints it.
-    """
+    """A text of a tool, and the phase's share that precedes it."""
 
     text: str
     share: float
-    each_rank: bool = True
+    each_rank: bool = True  # whether every rank prints it
 
 
 # The texts: NVIDIA/TensorRT-LLM tensorrt_llm/builder.py at 008b2b8, models/falcon/convert.py at
 # 201135e, examples/falcon/convert_checkpoint.py at 06255cb, and a log of trtllm-build 0.20.0. The
-# quantizer's is modelopt's. The shares are guesses; nothing but the percent that is shown depends
-# on them.
+# quantizer's is modelopt's. The shares are guesses; only the displayed percentage depends on them.
 _MILESTONES = {
     "convert": (
         Milestone("Weights loaded. Total time", 0.65),
@@ -129,13 +121,13 @@ _MILESTONES = {
         Milestone("Engine serialized. Total time", 0.15),
     ),
 }
-# Loading a checkpoint shows a progress bar of tqdm's: ` 40%|####      | 2/5`.
+# Loading a checkpoint shows a progress bar of tqdm: ` 40%|####      | 2/5`.
 _BAR = re.compile(r"\b(\d{1,3})%\|")
 _BAR_SHARE = {"convert": 0.3, "quantize": 0.3}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs a plan; gives the exit status."""
+    """Runs a plan and returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="build.py", description="Builds TensorRT-LLM engines inside NVIDIA's image."
     )
@@ -158,11 +150,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def read_plan(path: Path) -> Plan:
-    """Reads plan.json.
-
-    Raises:
-        BuildError: it cannot be read or is no plan.
-    """
+    """Reads plan.json."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         phases = tuple(
@@ -185,11 +173,7 @@ def read_plan(path: Path) -> Plan:
 
 
 def check_toolchain(versions: dict[str, str]) -> dict[str, str | int]:
-    """What the image and the GPUs are, when they are what the plan expects.
-
-    Raises:
-        BuildError: another version than expected, or no GPU.
-    """
+    """Checks the image's versions and the GPUs, and returns what they are."""
     found = {package: package_version(package) for package in _NAMES}
     for package, expected in versions.items():
         _check_version(package, found.get(package), expected)
@@ -202,21 +186,20 @@ def check_toolchain(versions: dict[str, str]) -> dict[str, str | int]:
 
 
 def package_version(package: str) -> str | None:
-    """An installed package's version; None when it is not there.
+    """Returns an installed package's version; None if it is not installed.
 
-    The package's own word is only asked where it has no metadata: importing tensorrt_llm takes long
-    and prints, so a child does it.
+    A package without metadata is imported, in a child: importing tensorrt_llm is slow and prints.
     """
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         return importlib.metadata.version(package)
-    asked = subprocess.run(
+    child = subprocess.run(
         [sys.executable, "-c", f"import {package} as it; print(); print(it.__version__)"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
         check=False,
     )
-    return asked.stdout.split()[-1] if asked.returncode == 0 else None
+    return child.stdout.split()[-1] if child.returncode == 0 else None
 
 
 def _check_version(package: str, found: str | None, expected: str) -> None:
@@ -232,15 +215,15 @@ def _check_version(package: str, found: str | None, expected: str) -> None:
 
 
 def visible_gpus() -> dict[str, str | int]:
-    """The GPUs that the container sees: their common name, architecture and driver, and how many.
+    """Returns the visible GPUs' name, architecture, driver and number.
 
     Raises:
-        BuildError: none, or not all of one architecture.
+        BuildError: there are none, or not all have the same architecture.
     """
     query = ["nvidia-smi", "--query-gpu=name,driver_version,compute_cap", "--format=csv,noheader"]
     try:
-        told = subprocess.run(query, stdout=subprocess.PIPE, text=True, check=True).stdout
-        gpus = [[part.strip() for part in line.split(",")] for line in told.splitlines() if line]
+        table = subprocess.run(query, stdout=subprocess.PIPE, text=True, check=True).stdout
+        gpus = [[part.strip() for part in line.split(",")] for line in table.splitlines() if line]
         capabilities = {capability for _, _, capability in gpus}
         architectures = sorted(round(float(capability) * 10) for capability in capabilities)
     except (OSError, ValueError, subprocess.CalledProcessError):
@@ -260,13 +243,13 @@ def visible_gpus() -> dict[str, str | int]:
 
 
 def prepare_cuda(driver: str, console: Console) -> None:
-    """Has an old driver work by the image's libraries, as docker/server/entrypoint.py does."""
-    wanted = os.environ.get("CUDA_DRIVER_VERSION", "")
-    found_major, wanted_major = _MAJOR.match(driver), _MAJOR.match(wanted)
-    if not (found_major and wanted_major and int(found_major[0]) < int(wanted_major[0])):
+    """Lets an old driver use the image's libraries, as docker/server/entrypoint.py does."""
+    required = os.environ.get("CUDA_DRIVER_VERSION", "")
+    found_major, required_major = _MAJOR.match(driver), _MAJOR.match(required)
+    if not (found_major and required_major and int(found_major[0]) < int(required_major[0])):
         return
     libraries = f"{os.environ.get('_CUDA_COMPAT_PATH', '/usr/local/cuda/compat')}/lib.real"
-    older = f"the driver {driver} is older than {wanted}, which the image's CUDA wants"
+    older = f"the driver {driver} is older than {required}, which the image's CUDA wants"
     if not Path(libraries).is_dir():
         console.write(f"{older}, and the image has no {libraries}\n".encode())
         return
@@ -279,11 +262,11 @@ def run_phase(phase: Phase, ranks: int, console: Console, stop: Stop) -> None:
     """Runs a phase's tool to its end.
 
     Raises:
-        BuildError: the image lacks the tool, or it failed; why is in what it printed.
+        BuildError: the image lacks the tool, or it failed and has printed why.
         SystemExit: a signal stopped it.
     """
     progress = PhaseProgress(phase, ranks)
-    console.control(progress.told())
+    console.control(progress.report())
     status = stop.run(_command(phase), lambda line: _read_line(line, progress, console))
     if status < 0:  # ended by a signal; 137 is what a shell makes of the same
         status = 128 - status
@@ -291,13 +274,13 @@ def run_phase(phase: Phase, ranks: int, console: Console, stop: Stop) -> None:
         tool = Path(phase.program[0]).name
         raise BuildError(f"{tool} ended with status {status}", status=status)
     progress.fraction = 1.0
-    console.control(progress.told())
+    console.control(progress.report())
 
 
 def _read_line(line: bytes, progress: PhaseProgress, console: Console) -> None:
     console.write(line)
     if progress.see(line.decode(errors="replace")):
-        console.control(progress.told())
+        console.control(progress.report())
 
 
 def _command(phase: Phase) -> list[str]:
@@ -310,11 +293,7 @@ def _command(phase: Phase) -> list[str]:
 
 
 class PhaseProgress:
-    """How far a phase is, by what its tool prints; it never goes back.
-
-    Attributes:
-        fraction: of this phase.
-    """
+    """A phase's progress by what its tool prints; it never falls."""
 
     def __init__(self, phase: Phase, ranks: int) -> None:
         self.fraction = 0.0
@@ -324,7 +303,7 @@ class PhaseProgress:
         self._bar = 0.0
 
     def see(self, text: str) -> bool:
-        """Reads a line; says whether the tool is further now."""
+        """Reads a line and returns whether the fraction rose."""
         if bar := _BAR.search(text):
             self._bar = max(self._bar, min(int(bar[1]) / 100, 1.0))
         milestones = _MILESTONES.get(self._phase.name, ())
@@ -335,11 +314,11 @@ class PhaseProgress:
         before, self.fraction = self.fraction, max(self.fraction, now)
         return self.fraction > before
 
-    def told(self) -> dict[str, str | float]:
-        """The control line's values; the fraction is of the whole."""
+    def report(self) -> dict[str, str | float]:
+        """Returns the control line's values, with the complete build's fraction."""
         start, end = self._phase.span
-        whole = round(start + (end - start) * self.fraction, 4)
-        return {"phase": self._phase.name, "step": self._phase.step, "fraction": whole}
+        total = round(start + (end - start) * self.fraction, 4)
+        return {"phase": self._phase.name, "step": self._phase.step, "fraction": total}
 
     def _done(self, milestone: Milestone) -> float:
         times = self._ranks if milestone.each_rank else 1
@@ -347,14 +326,14 @@ class PhaseProgress:
 
 
 class Console:
-    """Standard output: the tools' bytes as they are, and control lines, each on its own line."""
+    """Standard output: the tools' bytes unchanged, and control lines of their own."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
         self._at_line_start = True
 
     def write(self, line: bytes) -> None:
-        """Passes on what a tool printed."""
+        """Forwards what a tool printed."""
         self._stream.write(line)
         self._stream.flush()
         self._at_line_start = line.endswith(b"\n")
@@ -366,7 +345,7 @@ class Console:
 
 
 class Stop:
-    """Runs tools in a process group of their own and hands SIGTERM and SIGINT on to it."""
+    """Runs tools in their own process group; forwards SIGTERM and SIGINT."""
 
     def __init__(self) -> None:
         self._signal: int | None = None
@@ -375,11 +354,7 @@ class Stop:
             signal.signal(signum, self._handle)
 
     def run(self, command: list[str], on_line: LineReader) -> int:
-        """Runs a tool and reads its lines; gives its status as `subprocess` does.
-
-        Raises:
-            SystemExit: a signal came.
-        """
+        """Runs a tool, reads its lines and returns `subprocess`'s status."""
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -424,7 +399,7 @@ def _read_lines(stream: IO[bytes], on_line: LineReader) -> None:
 
 
 def split_lines(stream: IO[bytes]) -> Iterator[bytes]:
-    """Lines with their ends; a carriage return ends one too, as progress bars use it."""
+    """Splits at line feeds and at the carriage returns of progress bars."""
     rest = b""
     while piece := os.read(stream.fileno(), 65536):
         *lines, rest = re.split(rb"(?<=[\r\n])", rest + piece)
@@ -434,11 +409,7 @@ def split_lines(stream: IO[bytes]) -> Iterator[bytes]:
 
 
 def check_output(plan: Plan, phase: Phase) -> None:
-    """Checks that all files came out of the build phase.
-
-    Raises:
-        BuildError: one is missing or empty.
-    """
+    """Checks that the build phase wrote all files, none of them empty."""
     for name in plan.expected if phase.name == "build" else ():
         path = plan.output / name
         if not path.is_file():
@@ -448,11 +419,7 @@ def check_output(plan: Plan, phase: Phase) -> None:
 
 
 def write_report(path: Path, report: dict[str, str | int]) -> None:
-    """Writes report.json whole or not at all.
-
-    Raises:
-        BuildError: it cannot be written.
-    """
+    """Writes report.json atomically."""
     temporary = path.with_name(f".{path.name}.making")
     try:
         temporary.write_text(json.dumps(report, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The project's data files: where the checkout has them, and TOML as strict, frozen models."""
+"""The project's data files, and TOML as strict, frozen models."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from falconry.errors import MachineError, SettingsError
 
-# Holds falconry and local_oci: the checkout, or a directory of installed packages. Programs of ours
-# that are started from here run this code and no other.
+# Holds falconry and local_oci: the checkout, or a directory of installed packages. Our programs are
+# started from here, so that they run the same code.
 CODE_DIRECTORY = Path(__file__).parents[1]
 _MARK = "pyproject.toml"
 
@@ -47,7 +47,7 @@ def project_file(name: str = "") -> Path:
 
 
 class Table(BaseModel):
-    """A table of a data file: refuses unknown keys and other types, and never changes."""
+    """A frozen table of a data file; refuses unknown keys and types."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -98,12 +98,12 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def with_overrides(values: dict[str, Any], overrides: str, where: str) -> dict[str, Any]:
-    """Puts values of the command line in place of those of a file.
+    """Replaces values of a file by those of the command line.
 
     Args:
         values: the file's; they are changed.
         overrides: `section.key=value` words, quoted as in a shell; a value is read as TOML where
-            it is a list, a table, a truth value or a quoted text, and as it stands otherwise.
+            it is a list, a table, a truth value or a quoted text, and as plain text otherwise.
         where: the command line's option, for the message.
 
     Raises:
@@ -129,7 +129,7 @@ def with_overrides(values: dict[str, Any], overrides: str, where: str) -> dict[s
 
 
 def validation_problem(error: ValidationError) -> str:
-    """All faults that pydantic found, as one clause: `serving.route: Input should be ...`."""
+    """Lists all faults that pydantic found: `serving.route: Input should be ...`."""
     faults = []
     for fault in error.errors(include_url=False):
         key = ".".join(str(part) for part in fault["loc"]) or "(top level)"
@@ -139,14 +139,14 @@ def validation_problem(error: ValidationError) -> str:
 
 
 def _with_tuples(value: Any) -> Any:
-    """The same values with tuples for lists, which a frozen model must not hold."""
+    """Replaces lists, which a frozen model must not hold, by tuples."""
     if isinstance(value, dict):
         return {key: _with_tuples(each) for key, each in value.items()}
     return tuple(map(_with_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def _override(text: str) -> Any:
-    """A value of the command line; whether it is a number its key says: `25.10` is a release."""
+    """Reads a value; numbers stay text, as `25.10` may be a release."""
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

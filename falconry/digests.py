@@ -1,4 +1,4 @@
-"""Content digests of files and trees, remembered by stat so that unchanged files are not re-read.
+"""Content digests of files and trees, remembered for unchanged files.
 
 A remembered digest is used while (device, inode, size, mtime_ns) are the same, so the hard links of
 one file are read once. A file whose mtime is as new as its record is not trusted, because it may
@@ -24,24 +24,24 @@ _MOST_RECORDS = 10_000
 
 
 def bytes_digest(data: bytes) -> str:
-    """`sha256:<hex>` of some bytes."""
+    """Returns `sha256:<hex>` of some bytes."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def canonical_json(value: object) -> bytes:
-    """JSON with sorted keys and no spaces, the form that keys are computed from."""
+    """Returns JSON with sorted keys and no spaces."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return text.encode()
 
 
 def value_digest(value: object) -> str:
-    """`sha256:<hex>` of a JSON value's canonical form."""
+    """Returns `sha256:<hex>` of a JSON value's canonical form."""
     return bytes_digest(canonical_json(value))
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A digest, with what the file looked like when its reading began at `read_ns`."""
+    """A digest, with the file's stat when reading began at `read_ns`."""
 
     size: int
     mtime_ns: int
@@ -54,7 +54,7 @@ class _Known:
 
 
 class DigestCache:
-    """SHA-256 of files, remembered in one JSON file; `file` may be called by several threads.
+    """SHA-256 of files, remembered in a JSON file; `file` is thread-safe.
 
     Args:
         record: where the digests are remembered; created when missing, replaced when damaged.
@@ -66,7 +66,7 @@ class DigestCache:
         self._changed = False
 
     def file(self, path: Path, report: Callable[[int], None] | None = None) -> str:
-        """The digest `sha256:<hex>` of a file's content.
+        """Returns the digest `sha256:<hex>` of a file's content.
 
         Args:
             path: a regular file.
@@ -87,17 +87,13 @@ class DigestCache:
         return known.digest
 
     def remember(self, path: Path, digest: str) -> None:
-        """Takes in the digest of a file from a caller that has just hashed exactly its bytes.
+        """Records the digest of a file that was just hashed.
 
-        The caller has to be sure that the file holds these bytes now. As for `file`, a file that is
-        still as new as the record is read again when its digest is asked for.
+        As for `file`, a file that is still as new as the record is read again the next time.
 
         Args:
-            path: a regular file that nobody is writing any more.
+            path: a regular file that is not being written any more.
             digest: `sha256:<hex>` of its content.
-
-        Raises:
-            OSError: the file cannot be looked at.
         """
         # The clock first: a change after it leaves a time that makes the record useless.
         now = time.time_ns()
@@ -106,11 +102,11 @@ class DigestCache:
         self._changed = True
 
     def files(self, root: Path, names: Iterable[str]) -> dict[str, str]:
-        """The digests of files below `root`, by their name relative to it."""
+        """Returns the digests of files by their names below `root`."""
         return {name: self.file(root / name) for name in names}
 
     def save(self) -> None:
-        """Writes what was learned; a lost race with another process costs a digest, no more."""
+        """Writes the record; a race with another process loses digests, nothing else."""
         if not self._changed:
             return
         newest = sorted(self._known.items(), key=lambda item: item[1].read_ns)[-_MOST_RECORDS:]
@@ -122,10 +118,7 @@ class DigestCache:
 
 
 def tree_files(root: Path) -> tuple[str, ...]:
-    """Every regular file below `root`, as sorted POSIX paths relative to it.
-
-    Python's bytecode caches are left out: they are made by running, not by us.
-    """
+    """Lists regular files but bytecode, as sorted relative POSIX paths."""
     found = (
         path.relative_to(root).as_posix()
         for path in root.rglob("*")

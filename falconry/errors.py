@@ -1,7 +1,7 @@
-"""What can go wrong that a user can act on, and the one sentence that each failure becomes.
+"""Errors that a user can act on, and their text.
 
 Every stage raises a subclass of `FalconryError` with the facts of the failure; only `format_error`
-turns them into text, and only `tasks.py` prints it. Anything else that escapes is a bug.
+turns them into text, and only `tasks.py` prints it. Any other exception is a bug.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from pathlib import Path
 
 
 class FalconryError(Exception):
-    """A failure with its place and its remedy.
+    """A failure with its location and its remedy.
 
     Args:
         problem: what is wrong, as a clause without a full stop.
         where: the file, tensor, key or resource that is wrong.
         remedy: what to do about it, as an imperative clause.
-        details: lines that others wrote about it, such as the end of a log; not in the sentence.
+        details: further lines, such as the end of a log, printed below the message.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class CheckpointError(FalconryError):
 
 
 class EngineError(FalconryError):
-    """An engine that cannot be built, or that is not what its manifest says."""
+    """An engine that cannot be built, or contradicts its manifest."""
 
 
 class ImageError(FalconryError):
@@ -79,26 +79,26 @@ class MachineError(FalconryError):
 
 
 class DetachedOperation(KeyboardInterrupt):
-    """The user ended a wait for something that goes on elsewhere; its text says how to follow it.
+    """The user interrupted a wait; the text says how to follow it.
 
-    An interrupt and no `FalconryError`: nothing failed, and nothing may catch it as a failure.
+    It is no `FalconryError`: nothing failed, and no handler of failures may catch it.
     """
 
 
 class OutputClosedError(Exception):
-    """Whoever read the output has had enough of it, as `head` has.
+    """The reader of the output, such as `head`, closed it.
 
-    No `FalconryError`: there is nothing to say, and nobody to say it to.
+    It is no `FalconryError`: there is no reader for a message.
     """
 
 
 def format_error(error: FalconryError) -> str:
-    """One line: the place, what is wrong there, and what to do."""
-    place = f"{error.where}: " if error.where else ""
+    """Formats an error in one line: location, problem and remedy."""
+    where = f"{error.where}: " if error.where else ""
     remedy = f"; {error.remedy}" if error.remedy else ""
-    return f"{place}{error.problem}{remedy}"
+    return f"{where}{error.problem}{remedy}"
 
 
 def format_error_with_details(error: FalconryError) -> str:
-    """The sentence, and below it the details, a line each."""
+    """Formats an error in one line, with its details below."""
     return "\n    ".join([format_error(error), *error.details])

@@ -1,7 +1,7 @@
-"""Outputs that appear whole or not at all, and the lock that keeps two runs apart.
+"""Atomic writes, and the lock that keeps two runs apart.
 
-An output is written to a temporary sibling on the same file system, flushed, and renamed into
-place; a killed run leaves a sibling that a later run sweeps away.
+An output is written to a temporary sibling on the same file system, flushed, and renamed; a killed
+run leaves a sibling, which a later run removes.
 """
 
 from __future__ import annotations
@@ -25,44 +25,40 @@ _TEMPORARY = ".making-"
 
 
 @contextlib.contextmanager
-def atomic_write(place: Path, *, directory: bool = False) -> Iterator[Path]:
-    """Gives a temporary sibling of `place` to write to; renames it into place on success.
+def atomic_write(path: Path, *, directory: bool = False) -> Iterator[Path]:
+    """Gives a temporary path; renames it to `path` on success.
 
     Args:
-        place: where the output shall stand. A file there is replaced; a directory must not exist.
+        path: of the output. A file there is replaced; a directory must not exist.
         directory: whether the output is a directory (made here, empty) or a file.
 
     Raises:
         MachineError: the disk is full or may not be written.
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
-    holder, claim = _claimed_directory(place.parent)
-    output = holder / place.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    holder, claim = _claimed_directory(path.parent)
+    output = holder / path.name
     try:
         if directory:
             output.mkdir()
-        with translate_disk_errors(place):
+        with translate_disk_errors(path):
             yield output
             _flush(output)
-            output.rename(place)
-            _flush_directory(place.parent)
+            output.rename(path)
+            _flush_directory(path.parent)
     finally:
         remove(holder)
         os.close(claim)
 
 
 def flush_file(path: Path) -> None:
-    """Waits until a file's content is on the disk.
-
-    Raises:
-        OSError: it cannot be written there.
-    """
+    """Waits until a file's content is on the disk."""
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
 
 
 def remove_stale(directory: Path) -> None:
-    """Removes what killed runs left in `directory`; what a living process is making stays."""
+    """Removes the temporary outputs of killed runs in `directory`."""
     for holder in directory.glob(f"{_TEMPORARY}*"):
         with contextlib.suppress(OSError):
             claim = os.open(holder, os.O_RDONLY | os.O_DIRECTORY)
@@ -74,10 +70,10 @@ def remove_stale(directory: Path) -> None:
 
 
 def _claimed_directory(parent: Path) -> tuple[Path, int]:
-    """A new temporary directory, and a descriptor whose lock says that its maker lives."""
+    """Makes a temporary directory, and a descriptor locked while this process lives."""
     while True:
         holder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=parent))
-        with contextlib.suppress(FileNotFoundError):  # swept away before it was claimed
+        with contextlib.suppress(FileNotFoundError):  # removed before it was locked
             claim = os.open(holder, os.O_RDONLY | os.O_DIRECTORY)
             fcntl.flock(claim, fcntl.LOCK_EX)
             if holder.is_dir():
@@ -86,7 +82,7 @@ def _claimed_directory(parent: Path) -> tuple[Path, int]:
 
 
 def remove(path: Path) -> None:
-    """Removes a file or a tree, read-only parts too; fine when there is none."""
+    """Removes a file or a tree, also read-only, if it exists."""
     if path.is_dir() and not path.is_symlink():
         for parent, _, _ in os.walk(path):
             Path(parent).chmod(stat.S_IRWXU)
@@ -95,23 +91,19 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def atomic_write_text(place: Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
-    with atomic_write(place) as output:
+def atomic_write_text(path: Path, text: str) -> None:
+    """Writes a text file atomically."""
+    with atomic_write(path) as output:
         output.write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager
-def translate_disk_errors(place: Path) -> Iterator[None]:
-    """Turns the file system's refusals into a `MachineError` that names the place.
-
-    Raises:
-        MachineError: no space, quota used up, read-only or not permitted.
-    """
+def translate_disk_errors(path: Path) -> Iterator[None]:
+    """Translates errors of a full, read-only or forbidden disk into a `MachineError`."""
     remedies = {
         errno.ENOSPC: "free some disk space and run again",
         errno.EDQUOT: "free some of your disk quota and run again",
-        errno.EROFS: "choose a place that can be written",
+        errno.EROFS: "choose a path that can be written",
         errno.EACCES: "give yourself the right to write there",
         errno.EPERM: "give yourself the right to write there",
     }
@@ -123,18 +115,18 @@ def translate_disk_errors(place: Path) -> Iterator[None]:
         reason = os.strerror(error.errno).lower()
         raise MachineError(
             f"could not be written ({reason}); nothing was changed",
-            where=place,
+            where=path,
             remedy=remedies[error.errno],
         ) from error
 
 
 @contextlib.contextmanager
 def file_lock(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
-    """Holds an exclusive `flock`, which the kernel drops when the process ends in any way.
+    """Holds an exclusive `flock`, which ends with the process.
 
     Args:
         path: the lock file; it names its holder and is never removed.
-        on_wait: called once with the holder's name when somebody else holds the lock.
+        on_wait: called once with the holder's name if another process holds the lock.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as stream:

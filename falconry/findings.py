@@ -1,4 +1,4 @@
-"""What a check found, and how people, programs and errors report it."""
+"""The results of checks, and their form for people, programs and errors."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Finding:
     """The result of one check.
 
     Attributes:
-        check: what was looked at, a word or two.
-        state: "warning" where a later step may fail; "skipped" where nothing was checked, because
-            it is not needed or cannot be known here; "failed" where work must not continue.
+        check: what was checked, in a word or two.
+        state: "warning" if a later step may fail; "skipped" if nothing was checked, because it is
+            not needed or cannot be known here; "failed" if work must not continue.
         text: what was found, as a clause with its numbers; never a secret.
-        remedy: what to do, as an imperative clause; empty where there is nothing to do.
+        remedy: what to do, as an imperative clause; empty if there is nothing to do.
     """
 
     check: str
@@ -32,7 +32,7 @@ class Finding:
 
 
 def verdict(check: str, passed: bool, found: str, problem: str, remedy: str) -> Finding:
-    """A finding with the text `found` if the check passed, else `problem` and `remedy`."""
+    """Makes a finding with `found`, or else `problem` and `remedy`."""
     if passed:
         return Finding(check, "ok", found)
     return Finding(check, "failed", problem, remedy)
@@ -51,11 +51,7 @@ def refuse(
 ) -> None:
     """Raises one error that names every failure and its remedy.
 
-    Args:
-        findings: of all checks; nothing is raised when none failed.
-        error: the class to raise.
-        subject: what several failures prevent, such as "this engine".
-        where: the place that the error names.
+    The subject is what several failures prevent, such as "this engine".
     """
     failed = failures(findings)
     if len(failed) == 1:
@@ -66,7 +62,7 @@ def refuse(
 
 
 def rows(findings: Sequence[Finding]) -> list[tuple[str, str, str]]:
-    """A row for each finding: its check, `ok`, `warning`, `skipped` or `not ok`, and its text."""
+    """Returns rows of check, `ok`, `warning`, `skipped` or `not ok`, text."""
     return [
         (each.check, "not ok" if each.state == "failed" else each.state, _with_remedy(each))
         for each in findings

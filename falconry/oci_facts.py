@@ -1,6 +1,6 @@
-"""What Oracle publishes of its cloud: limits (oci_limits.toml) and shapes (engine/shapes.toml).
+"""Facts that Oracle publishes: limits (oci_limits.toml) and shapes (engine/shapes.toml).
 
-Each fact stands once, in one of the two files, with its source.
+Each fact is in one of the two files, with its source.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class ArtifactLimits(Table):
 
     Attributes:
         most_bytes: of its zip.
-        direct_bytes: up to which it is sent to the catalog itself; larger ones go by a bucket.
+        direct_bytes: up to which it is sent to the catalog directly; larger ones need a bucket.
         mounted_at: the directory that it is unpacked into.
     """
 
@@ -36,7 +36,7 @@ class ContainerLimits(Table):
 
     Attributes:
         command_bytes, environment_bytes: what each has to stay below.
-        environment_name: a pattern for the whole of a variable's name.
+        environment_name: a pattern for a variable's complete name.
         custom_endpoints: how many there may be.
     """
 
@@ -50,7 +50,7 @@ class ContainerLimits(Table):
     custom_endpoints: int
 
     def variable_problem(self, variables: Mapping[str, str]) -> str | None:
-        """Why the cloud would refuse a container's variables; None when it would not."""
+        """Returns why the cloud would refuse a container's variables, if it would."""
         for name in variables:
             if not re.fullmatch(self.environment_name, name):
                 return (
@@ -104,10 +104,10 @@ class PolicyRule(Table):
     """A right that a deployment needs.
 
     Attributes:
-        purpose: what happens by it, as a clause.
+        purpose: what needs it, as a clause.
         pattern: of statements that give it.
-        statement: one that gives it.
-        large_artifacts_only: whether only artifacts that go by a bucket need it.
+        statement: an example of these.
+        large_artifacts_only: whether only artifacts that need a bucket need it.
     """
 
     purpose: str
@@ -133,14 +133,14 @@ class AccountLimits(Table):
     policies: tuple[PolicyRule, ...]
 
     def limit_of(self, shape: str) -> str | None:
-        """The name of the limit that instances of a shape count for; None where not known."""
+        """Returns the name of a shape's limit, if it is known."""
         for prefix, name in self.limits.items():
             if shape.startswith(f"{prefix}."):
                 return name
         return None
 
     def describes(self, description: str, shape: str) -> bool:
-        """Whether a limit's description is for the GPUs of a shape, such as BM.GPU.A100-v2.8."""
+        """Whether a limit's description is for a shape such as BM.GPU.A100-v2.8."""
         family = shape.partition(".")[2].rpartition(".")[0]  # GPU.A100-v2
         names = {family, family.partition("-")[0]} - {""}
         begins = (self.description.format(family=name).casefold() for name in names)
@@ -182,9 +182,9 @@ class CpuShape(Table):
     """A shape of OCI's without GPUs.
 
     Attributes:
-        ocpus: how many there are, or the most that may be asked for; an OCPU is two vCPUs.
+        ocpus: how many there are, or the most of a flexible shape; an OCPU is two vCPUs.
         memory_gib: likewise, in GiB.
-        flexible: whether a deployment says how much of both it wants.
+        flexible: whether a deployment chooses how much of both it gets.
         source: where it was read.
     """
 
@@ -203,40 +203,28 @@ class _Shapes(Table):
 
 
 def variable_bytes(variables: Mapping[str, str]) -> int:
-    """What a container's variables count for."""
+    """Returns the bytes that count towards the limit of a container's variables."""
     return sum(len(f"{name}{value}".encode()) for name, value in variables.items())
 
 
 @cache
 def load_limits() -> Limits:
-    """Reads the limits.
-
-    Raises:
-        SettingsError: the file is not valid.
-    """
+    """Reads the limits."""
     return load_table(LIMITS, Limits)
 
 
 def load_shapes() -> tuple[GpuShape, ...]:
-    """All shapes with GPUs.
-
-    Raises:
-        SettingsError: the file is not valid.
-    """
+    """Reads all shapes with GPUs."""
     return _load_shapes().shapes
 
 
 def load_cpu_shapes() -> tuple[CpuShape, ...]:
-    """All shapes without GPUs, the ones to prefer first.
-
-    Raises:
-        SettingsError: the file is not valid.
-    """
+    """Reads all shapes without GPUs, the preferred ones first."""
     return _load_shapes().cpu_shapes
 
 
 def find_shape(name: str) -> GpuShape | CpuShape | None:
-    """A shape of either kind by its name; None where it is not known here."""
+    """Finds a shape of either kind by its name."""
     shapes: tuple[GpuShape | CpuShape, ...] = (*load_shapes(), *load_cpu_shapes())
     for shape in shapes:
         if shape.name.casefold() == name.casefold():  # Oracle writes A100-v2.8 and A100-V2.8
@@ -245,10 +233,10 @@ def find_shape(name: str) -> GpuShape | CpuShape | None:
 
 
 def gpu_shape(name: str) -> GpuShape:
-    """A shape by its name, such as "VM.GPU.A10.1".
+    """Finds a GPU shape by its name, such as "VM.GPU.A10.1".
 
     Raises:
-        SettingsError: it is no GPU shape that is known here.
+        SettingsError: it is not known here.
     """
     shape = find_shape(name)
     if isinstance(shape, GpuShape):

@@ -1,8 +1,8 @@
-"""Stages, their keys and their receipts: what makes a run do the work once and never by halves.
+"""Stages, keys and receipts: runs do only the work needed.
 
-A stage's key is the SHA-256 of everything that decides its result. Its receipt, renamed into
-place after the output, says which key the output belongs to and what each file's digest is; a
-receipt whose output is gone or differs counts as absent.
+A stage's key is the SHA-256 of everything that decides its result. Its receipt is written after the
+output and holds the output's key and the digest of each file; a receipt whose output is gone or
+differs counts as absent.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from falconry.files import atomic_write, atomic_write_text, file_lock, remove, r
 from falconry.progress import Progress
 
 Report = Callable[[str, float | None], None]
-"""Called by working stages: the step's name, and the fraction done (0 to 1) where known."""
+"""Called by running stages: the step's name, and the fraction done (0 to 1) if known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """Where a run works: outputs and receipts below `build`, digests remembered in one cache."""
+    """A run's directory, digest cache and progress."""
 
     build: Path
     digests: DigestCache
@@ -35,11 +35,11 @@ class Workspace:
 
     @classmethod
     def open(cls, build: Path, progress: Progress) -> Workspace:
-        """A workspace in `build`, which need not exist yet."""
+        """Opens a workspace in `build`, which need not exist yet."""
         return cls(build, DigestCache(build.parent / "digests.json"), progress)
 
     def lock(self, stage: str) -> contextlib.AbstractContextManager[None]:
-        """The profile's lock; a second run waits and says for whom."""
+        """Locks the profile; a second run waits and reports for which process."""
         return file_lock(
             self.build / "lock",
             lambda holder: self.progress.waiting(stage, f"waiting for {holder}"),
@@ -51,8 +51,8 @@ class Output:
     """A stage's result.
 
     Attributes:
-        path: where it stands; for a deployment, which stands in the cloud, an empty path.
-        digest: its content digest, or in the cloud its OCID.
+        path: of the output; empty for a deployment, which is in the cloud.
+        digest: of the content; a deployment's OCID.
         summary: a line about it for people.
     """
 
@@ -63,7 +63,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a stage last made, and from what."""
+    """What a stage last made, and from which inputs."""
 
     stage: str
     key: str
@@ -77,7 +77,7 @@ class Stage(ABC):
 
     Attributes:
         name: the stage's name in messages, receipts and make targets.
-        version: raised whenever the same ingredients would give another result.
+        version: raised whenever the same inputs would give another result.
     """
 
     name: str
@@ -89,31 +89,31 @@ class Stage(ABC):
 
     @abstractmethod
     def find(self, key: str) -> Output | None:
-        """The verified output for this key, if it stands."""
+        """Finds and verifies the output for this key."""
 
     @abstractmethod
     def make(self, key: str, inputs: Mapping[str, str], report: Report) -> Output:
-        """Makes the output for this key. Called with the profile's lock held."""
+        """Makes the output for this key; the caller holds the profile's lock."""
 
     @abstractmethod
     def reason(self, inputs: Mapping[str, str]) -> str:
-        """Why the stage has to run, in words: what is new, gone or damaged."""
+        """Says what is new, gone or damaged, so that the stage runs."""
 
     def details(self, key: str) -> Sequence[str]:
-        """What `make plan` shows of a stage that would run, beside the reason."""
+        """Returns what `make plan` shows beside the reason."""
         return ()
 
     def key(self, inputs: Mapping[str, str]) -> str:
-        """64 hex digits that stand for these ingredients and this version of the stage."""
+        """Returns 64 hex digits for these inputs and the stage's version."""
         parts = {"stage": self.name, "version": self.version, "ingredients": dict(inputs)}
         return value_digest(parts).removeprefix("sha256:")
 
 
 class FileStage(Stage):
-    """A stage whose output is a file or directory of its own below the build directory.
+    """A stage whose output is a file or directory below `build`.
 
-    The output stands under a name made from its key, so the old one stays whole until the new
-    one and its receipt are in place.
+    The output's name has its key, so the old output stays complete until the new one and its
+    receipt are written.
     """
 
     makes_directory: bool
@@ -124,15 +124,15 @@ class FileStage(Stage):
 
     @abstractmethod
     def write(self, output: Path, report: Report) -> None:
-        """Writes the output to a temporary place."""
+        """Writes the output to a temporary path."""
 
     @abstractmethod
     def file_name(self, key: str) -> str:
-        """The output's name below `<build>/<stage>/`."""
+        """Returns the output's name below `<build>/<stage>/`."""
 
     @abstractmethod
     def summary(self, output: Path) -> str:
-        """A line about the output for people."""
+        """Returns a line about the output for people."""
 
     @override
     def find(self, key: str) -> Output | None:
@@ -149,19 +149,19 @@ class FileStage(Stage):
         directory = self._workspace.build / self.name
         for written in (directory, self._receipt.parent):
             remove_stale(written)
-        place = directory / self.file_name(key)
+        path = directory / self.file_name(key)
         if self.makes_directory:
-            remove(place)
-        with atomic_write(place, directory=self.makes_directory) as output:
+            remove(path)
+        with atomic_write(path, directory=self.makes_directory) as output:
             self.write(output, report)
-        files = self._files(place)
-        name = place.relative_to(self._workspace.build).as_posix()
+        files = self._files(path)
+        name = path.relative_to(self._workspace.build).as_posix()
         receipt = Receipt(self.name, key, inputs, name, files)
         atomic_write_text(self._receipt, json.dumps(asdict(receipt), indent=1))
         for entry in directory.iterdir():
-            if entry != place:
+            if entry != path:
                 remove(entry)
-        return self._output(place, files)
+        return self._output(path, files)
 
     @override
     def reason(self, inputs: Mapping[str, str]) -> str:
@@ -169,7 +169,7 @@ class FileStage(Stage):
         return changed_inputs(receipt.ingredients if receipt else None, inputs)
 
     def _files(self, output: Path) -> dict[str, str]:
-        """The digests of what stands there now; empty when nothing does."""
+        """Returns the digests of the files that exist there."""
         try:
             if output.is_dir():
                 return self._workspace.digests.files(output, tree_files(output))
@@ -177,13 +177,13 @@ class FileStage(Stage):
         except OSError:
             return {}
 
-    def _output(self, place: Path, files: Mapping[str, str]) -> Output:
+    def _output(self, path: Path, files: Mapping[str, str]) -> Output:
         digest = value_digest(dict(files)) if self.makes_directory else files[""]
-        return Output(place, digest, self.summary(place))
+        return Output(path, digest, self.summary(path))
 
 
 def read_receipt(path: Path) -> Receipt | None:
-    """A receipt, or None when there is none that can be read."""
+    """Reads a receipt; None if there is no valid one."""
     try:
         return Receipt(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -191,7 +191,7 @@ def read_receipt(path: Path) -> Receipt | None:
 
 
 def changed_inputs(last: Mapping[str, str] | None, now: Mapping[str, str]) -> str:
-    """The ingredients that differ from the last time's, in words."""
+    """Says which inputs differ from those of the last time."""
     if last is None:
         return "nothing made yet"
     changed = [name for name in sorted({*last, *now}) if last.get(name) != now.get(name)]
@@ -200,11 +200,7 @@ def changed_inputs(last: Mapping[str, str] | None, now: Mapping[str, str]) -> st
 
 @dataclass(frozen=True, slots=True)
 class PlannedStage:
-    """What would happen to a stage, and why.
-
-    Attributes:
-        details: more lines on how a stage would run.
-    """
+    """Whether and why a stage would run, with details."""
 
     name: str
     runs: bool
@@ -214,12 +210,12 @@ class PlannedStage:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A place in the pipeline: a stage that is put together from the outputs that it needs.
+    """A step of the pipeline.
 
     Attributes:
         name: the stage's.
-        stage: makes the stage; given the outputs of all steps in `needs`, by their name.
-        needs: steps before it that decide its inputs.
+        stage: makes the stage from the outputs of all steps in `needs`, by their name.
+        needs: earlier steps that decide its inputs.
     """
 
     name: str
@@ -228,7 +224,7 @@ class Step:
 
 
 def steps_to(last: str, steps: Sequence[Step]) -> list[Step]:
-    """The steps that lead to one of them, it included, in the given order."""
+    """Selects a step and those that it needs, in order."""
     wanted = {last}
     for step in reversed(steps):
         if step.name in wanted:
@@ -237,13 +233,13 @@ def steps_to(last: str, steps: Sequence[Step]) -> list[Step]:
 
 
 def run_stages(steps: Sequence[Step], workspace: Workspace) -> Output:
-    """Runs the stages that are out of date, in order, and gives the last one's output.
+    """Runs stages that are out of date; returns the last output.
 
-    Nothing is locked while there is nothing to do. A run that has to work takes the profile's
-    lock and looks again from the start: what it waited for may have been just that work.
+    A run with nothing to do takes no lock. A run that has to work takes the profile's lock and
+    checks again from the start, since the run that it waited for may have done the work.
 
     Raises:
-        FalconryError: of the stage that failed; earlier stages' outputs stand.
+        FalconryError: a stage failed; the outputs of earlier stages are kept.
     """
     try:
         found: dict[str, Output] = {}
@@ -261,9 +257,9 @@ def run_stages(steps: Sequence[Step], workspace: Workspace) -> Output:
 
 
 def plan(steps: Sequence[Step], workspace: Workspace) -> list[PlannedStage]:
-    """Says what `run_stages` would do, and does none of it.
+    """Returns what `run_stages` would do, without doing it.
 
-    A stage that its settings alone rule out is among the answers, and no error.
+    A stage that its settings do not allow is reported too, and is no error.
     """
     found: dict[str, Output] = {}
     planned = []

@@ -1,4 +1,4 @@
-"""What a person or a CI log sees while stages run: one line a stage, in place on a terminal."""
+"""Progress of stages for a terminal or a CI log."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Progress:
     """Prints stage lines: `▸ deployment  creating  60 %  Starting container`.
 
     On a terminal a running line is rewritten in place; elsewhere each new step is a line of its
-    own, so that a CI log grows by what happened and not by how long it took.
+    own, so that a CI log grows with the steps and not with the time.
 
-    Every method raises `OutputClosedError` once nobody reads the stream any more.
+    Every method raises `OutputClosedError` once the stream's reader has closed it.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -34,9 +34,9 @@ class Progress:
         self._last_time = 0.0
 
     def running(self, stage: str, step: str, fraction: float | None = None) -> None:
-        """Says what a stage is doing, with how much of it is done (0 to 1) where that is known.
+        """Reports a stage's step and the fraction done (0 to 1).
 
-        What follows ` · ` in a step is its detail, such as a rate: it is no step of its own.
+        What follows ` · ` in a step is a detail, such as a rate, and makes no new step.
         """
         percent = f"{fraction:4.0%}  " if fraction is not None else ""
         if self._in_place:
@@ -50,19 +50,19 @@ class Progress:
             self._last_step, self._last_time = key, time.monotonic()
 
     def done(self, stage: str, state: str, detail: str = "") -> None:
-        """Closes a stage's line with its state and the facts of its result."""
+        """Closes a stage's line with its state and its result."""
         self._close(DONE, stage, f"{state:<16}{detail}".rstrip())
 
     def failed(self, stage: str, state: str) -> None:
-        """Closes a stage's line as failed; the reason is the exception's to tell."""
+        """Closes a stage's line as failed; the exception says why."""
         self._close(FAILED, stage, state)
 
     def waiting(self, stage: str, reason: str) -> None:
-        """Says that nothing goes on until somebody else is done."""
+        """Reports what a stage is waiting for."""
         self._close(WAITING, stage, reason)
 
     def planned(self, stage: str, runs: bool, why: str, details: Sequence[str] = ()) -> None:
-        """Says whether a stage would run, and why, or what stands; details below it."""
+        """Reports whether and why a stage would run, with details below."""
         self._close(
             RUNNING if runs else DONE, stage, f"{'would run' if runs else 'up to date':<16}{why}"
         )
@@ -106,10 +106,10 @@ class Progress:
 
 
 def silence(stream: TextIO) -> None:
-    """Lets what is still to be written go nowhere (Python, signal, "Note on SIGPIPE")."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+    """Discards what is still to be written (Python, signal, "Note on SIGPIPE")."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
 
 
 def _line(mark: str, stage: str, text: str) -> str:
@@ -117,7 +117,7 @@ def _line(mark: str, stage: str, text: str) -> str:
 
 
 def human_size(size: int) -> str:
-    """A size in bytes with a decimal unit, as registries and disks give it: `2.1 MB`."""
+    """Formats bytes with a decimal unit: `2.1 MB`."""
     if size < 1000:
         return f"{size} B"
     value = float(size)
@@ -129,7 +129,7 @@ def human_size(size: int) -> str:
 
 
 def human_count(count: int) -> str:
-    """A count with its usual short unit: `1.6 M`."""
+    """Formats a count with a short unit: `1.6 M`."""
     value = float(count)
     for unit in ("", " k", " M", " G"):
         if value < 1000 or unit == " G":

@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from falconry.pipeline import (
     Output,
     PlannedStage,
     Receipt,
+    Stage,
     Step,
     Workspace,
     plan,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from falconry.cloud.session import Session
     from falconry.cloud.work_requests import Watch
     from falconry.deployment.catalog import PrunedModel
+    from falconry.deployment.deployments import Deployments
     from falconry.deployment.status import DeploymentStatus
     from falconry.endpoint import Endpoint
     from falconry.engine.manifest import GpuEngine
@@ -43,17 +45,16 @@ if TYPE_CHECKING:
     from falconry.shapes import Advice
 
 # What a target needs is imported where it is used: none needs all of it.
-
 MODELS = Path("model_repository")
 
 
 class Project:
-    """A project directory seen through one profile.
+    """A project directory with one profile.
 
     Args:
-        settings: the profile with the command line's values; paths in it are relative to the
-            working directory, which is the project's.
-        progress: where to say what goes on.
+        settings: the profile with the command line's values; relative paths start at the working
+            directory, which is the project's.
+        progress: where to report what is being done.
     """
 
     def __init__(self, settings: Settings, progress: Progress) -> None:
@@ -62,19 +63,19 @@ class Project:
         self._workspace = Workspace.open(settings.build_directory, progress)
 
     def run_until(self, stage: str, *, rollback: bool = False) -> Output:
-        """Runs every stage up to this one that is out of date.
+        """Runs every outdated stage up to this one.
 
         Args:
             stage: the last one.
             rollback: whether a deployment that fails returns to what answered before.
 
         Raises:
-            FalconryError: a stage failed; what was made before it stands.
+            FalconryError: a stage failed; the outputs of earlier stages are kept.
         """
         return run_stages(steps_to(stage, self._steps(rollback=rollback)), self._workspace)
 
     def plan(self) -> list[PlannedStage]:
-        """Says which stages would run and why, and runs none."""
+        """Reports which stages would run and why; runs none."""
         stages = plan(self._steps(), self._workspace)
         for stage in stages:
             self._progress.planned(stage.name, stage.runs, stage.why, stage.details)
@@ -93,11 +94,11 @@ class Project:
         """Runs an image and an artifact under the cloud's container contract.
 
         Args:
-            image: the profile's own when empty.
+            image: the profile's if empty.
             artifact: likewise.
-            command: the words in place of the image's own, as for a shell; may be empty.
-            health: path of the health check; the profile's when empty.
-            timeout_s: how long it may take to become healthy.
+            command: replaces the image's command, in shell words, unless empty.
+            health: path of the health check; the profile's if empty.
+            timeout_s: until it must be healthy.
             as_json: whether the report is JSON.
 
         Returns:
@@ -114,17 +115,13 @@ class Project:
             package = (
                 Path(artifact).expanduser() if artifact else stack.enter_context(self._unpacked())
             )
-            trial = ContainerCheck(
+            check = ContainerCheck(
                 *(reference, package, shlex.split(command), variables, serving.port, timeout_s)
             )
-            return run_contract_check(trial, as_json=as_json)
+            return run_contract_check(check, as_json=as_json)
 
-    def write_artifact(self, place: Path) -> ArtifactOutput:
-        """Brings the artifact up to date and writes it to a file, whole or not at all.
-
-        Raises:
-            FalconryError: a stage failed, or the file cannot be written.
-        """
+    def write_artifact(self, path: Path) -> ArtifactOutput:
+        """Makes the artifact if needed and writes it to a file, atomically."""
         from falconry.artifact.stage import as_artifact
 
         output = as_artifact(self.run_until("artifact"))
@@ -132,40 +129,34 @@ class Project:
         def report(step: str, fraction: float | None) -> None:
             self._progress.running("artifact", step, fraction)
 
-        output.view().write(place, report)
-        self._progress.done("artifact", "written", str(place))
+        output.view().write(path, report)
+        self._progress.done("artifact", "written", str(path))
         return output
 
     def diagnose(self) -> list[Finding]:
-        """What this machine and account have and lack for the profile."""
+        """Checks what this machine and account have and lack for the profile."""
         from falconry.doctor.examine import examine
         from falconry.doctor.subject import subject_of
 
-        return examine(subject_of(self._settings, self._door()))
+        return examine(subject_of(self._settings, self._registry()))
 
     def engines(self) -> list[StoredEngine]:
-        """The engines in the store, the newest first."""
+        """Lists the engines in the store, the newest first."""
         return self._store().entries()
 
     def prune(self, keep: int) -> list[StoredEngine]:
-        """Removes all engines but the newest ones and the one that the repository holds.
-
-        Args:
-            keep: how many stay.
+        """Removes all engines but the newest ones and those in a repository.
 
         Returns:
-            The engines that are gone.
+            The removed engines.
         """
         return self._store().prune(keep, self._engines_in_use())
 
     def prune_images(self, keep: int) -> list[PrunedImage]:
-        """Removes old images from the Docker engine: all but the newest ones and those in use.
-
-        Args:
-            keep: how many stay.
+        """Removes local images but the newest ones and those in use.
 
         Returns:
-            The images that are gone; none where no engine answers.
+            The removed images; none if no engine is running.
         """
         from falconry.image.output import engine_listens
         from falconry.image.stage import prune_images
@@ -176,10 +167,10 @@ class Project:
         return prune_images(keep, {receipt.key for receipt in receipts})
 
     def shapes(self, concurrency: int, prices: Path | None) -> Advice:
-        """Ranks the shapes that hold the profile's engine; it need not be built yet.
+        """Ranks the shapes that hold the profile's engine, built or not.
 
         Args:
-            concurrency: longest requests that shall be answered at a time.
+            concurrency: longest requests to answer at a time.
             prices: a price table.
         """
         from falconry.shapes import advise, read_prices
@@ -190,13 +181,13 @@ class Project:
     def query(
         self, prompt: str | None, body: str | None, max_tokens: int, *, stream: bool = False
     ) -> None:
-        """Asks the deployment and prints the text of its answer.
+        """Sends a request to the deployment and prints the answer's text.
 
         Args:
-            prompt: what is asked.
-            body: a request of the user's in its place, as JSON.
+            prompt: the question.
+            body: a request in JSON, sent instead.
             max_tokens: the most that the answer to a prompt may have.
-            stream: whether the text is printed as it comes.
+            stream: whether to print the text as it comes.
 
         Raises:
             EndpointError: there is neither prompt nor body, or the endpoint refuses.
@@ -215,15 +206,11 @@ class Project:
             self._progress.note(endpoint.text_of(endpoint.predict(request)))
 
     def status(self) -> DeploymentStatus:
-        """What is deployed, in whatever state it is.
-
-        Raises:
-            CloudError: the cloud refuses to tell.
-        """
+        """Describes what is deployed, in any state."""
         from falconry.deployment.status import DeploymentStatus, status_of
 
         name = self._settings.deployment.name
-        if self._local_cloud_rests():
+        if emulator.is_stopped(self._settings.cloud.emulator):
             return DeploymentStatus(name, error="the local cloud is not running; run: make deploy")
         return status_of(self._session(), name)
 
@@ -232,56 +219,41 @@ class Project:
 
         Args:
             lines: how many.
-            follow: whether to go on with each line that comes, until the user interrupts.
+            follow: whether to continue with each new line until the user interrupts.
         """
-        from falconry.deployment.deployments import Deployments
         from falconry.deployment.logs import Logs
 
-        session = self._session()
-        standing = Deployments(session).find(self._settings.deployment.name)
-        source = standing.id if standing else None
-        logs = Logs(session)
+        deployment = self._deployments().find(self._settings.deployment.name)
+        source = deployment.id if deployment else None
+        logs = Logs(self._session())
         with contextlib.suppress(KeyboardInterrupt) if follow else contextlib.nullcontext():
             for line in logs.follow(lines, source) if follow else logs.read(lines, source):
                 self._progress.note(line)
 
     def activate(self) -> None:
-        """Starts the deployment that was deactivated, and asks it a question.
-
-        Raises:
-            FalconryError: there is none, it does not start, or it does not answer.
-        """
-        from falconry.deployment.deployments import Deployments
+        """Starts the deployment that was deactivated, and verifies that it answers."""
         from falconry.deployment.stage import endpoint_of
 
-        session = self._session()
         with self._workspace.lock("deployment"):
-            active = Deployments(session).activate(self._settings.deployment.name, self._watch())
-        endpoint_of(active, session).smoke()
+            active = self._deployments().activate(self._settings.deployment.name, self._watch())
+        endpoint_of(active, self._session()).smoke()
         self._progress.done("deployment", active.lifecycle_state, active.model_deployment_url)
 
     def deactivate(self) -> None:
-        """Stops the deployment; its URL and its configuration stay.
-
-        Raises:
-            CloudError: there is none, or it does not stop.
-        """
-        from falconry.deployment.deployments import Deployments
-
-        deployments = Deployments(self._session())
+        """Stops the deployment; its URL and its configuration stay."""
         with self._workspace.lock("deployment"):
-            stopped = deployments.deactivate(self._settings.deployment.name, self._watch())
+            stopped = self._deployments().deactivate(self._settings.deployment.name, self._watch())
         self._progress.done("deployment", stopped.lifecycle_state, "make activate starts it again")
 
     def prune_models(self, keep: int, *, delete: bool) -> list[PrunedModel]:
-        """Puts all of the deployment's models out of use but the newest and those in use.
+        """Deactivates the deployment's models but the newest and those in use.
 
         Args:
             keep: how many of the newest stay.
-            delete: whether the others are deleted, and not only deactivated.
+            delete: whether to delete the others instead.
 
         Returns:
-            Every model, the newest first, with what became of it.
+            Every model, the newest first.
         """
         from falconry.deployment.catalog import prune_models
 
@@ -291,9 +263,11 @@ class Project:
     def down(self) -> None:
         """Deletes the deployment, and stops the local cloud where there is one."""
         local = self._settings.cloud.emulator
-        if not self._local_cloud_rests():
+        if not emulator.is_stopped(local):
             with self._workspace.lock("deployment"):
-                self._delete_deployment()
+                name = self._settings.deployment.name
+                deleted = self._deployments().remove(name, self._watch())
+                self._progress.done("deployment", "deleted" if deleted else "none")
         if local is not None:
             emulator.stop(local)
             self._progress.done("local cloud", "stopped")
@@ -308,7 +282,7 @@ class Project:
         self._progress.done("clean", "removed", str(build.parent if everything else build))
 
     def _built_for_gpus(self) -> GpuEngine | None:
-        """What the profile's engine was built for, where it stands and is for GPUs."""
+        """Returns what the profile's engine for GPUs was built for."""
         if self._settings.engine.builder != "tensorrt_llm":
             return None
         from falconry.engine.manifest import read_manifest
@@ -324,7 +298,7 @@ class Project:
         return EngineStore(self._settings.engine.store, self._workspace.digests)
 
     def _engines_in_use(self) -> set[str]:
-        """Keys of the engines that the repositories of all profiles were made from."""
+        """Returns the keys of the engines in the repositories of all profiles."""
         from falconry.engine.manifest import MANIFEST
 
         used = {receipt.ingredients.get("engine") for receipt in self._receipts("repository")}
@@ -334,14 +308,13 @@ class Project:
         }
 
     def _receipts(self, stage: str) -> list[Receipt]:
-        """The receipts of all profiles for a stage, or for those that a pattern fits."""
+        """Reads all profiles' receipts of stages that match a pattern."""
         paths = self._settings.build_directory.parent.glob(f"*/receipts/{stage}.json")
         return [receipt for path in paths if (receipt := read_receipt(path))]
 
     def _steps(self, *, rollback: bool = False) -> list[Step]:
-        """All stages, each after those that it needs."""
+        """Returns all stages, each after those that it needs."""
         from falconry.artifact.stage import ArtifactStage, artifact_of
-        from falconry.deployment.stage import DeploymentStage
         from falconry.engine.stage import EngineStage
         from falconry.image.output import image_of
         from falconry.image.select import image_stage
@@ -349,6 +322,14 @@ class Project:
 
         settings, workspace = self._settings, self._workspace
         mirror = self._mirror if settings.engine.mirror else None
+
+        def deployment_stage(made: Mapping[str, Output]) -> Stage:
+            # Imports the oci SDK, which takes half a second.
+            from falconry.deployment.stage import DeploymentStage
+
+            artifact, image = artifact_of(made), image_of(made)
+            return DeploymentStage(settings, made["engine"], artifact, image, rollback=rollback)
+
         return [
             Step("engine", lambda _: EngineStage(settings, workspace, mirror)),
             Step(
@@ -361,23 +342,13 @@ class Project:
                 lambda made: ArtifactStage(made["repository"], workspace),
                 needs=("repository",),
             ),
-            Step("image", lambda _: image_stage(settings, workspace, self._door())),
-            Step(
-                "deployment",
-                lambda made: DeploymentStage(
-                    settings,
-                    made["engine"],
-                    artifact_of(made),
-                    image_of(made),
-                    rollback=rollback,
-                ),
-                needs=("engine", "artifact", "image"),
-            ),
+            Step("image", lambda _: image_stage(settings, workspace, self._registry())),
+            Step("deployment", deployment_stage, needs=("engine", "artifact", "image")),
         ]
 
     @contextlib.contextmanager
     def _unpacked(self) -> Iterator[Path]:
-        """A directory with what the artifact holds, by a link."""
+        """Gives a directory with a link to what the artifact holds."""
         from falconry.artifact.contents import ROOT
         from falconry.artifact.stage import as_artifact
 
@@ -393,8 +364,8 @@ class Project:
             raise ValueError("no mirror is set")
         return ObjectStorageMirror(self._session(), self._settings.engine.mirror)
 
-    def _door(self) -> RegistryProvider:
-        """The way to the registry: the profile's own, or that of its cloud."""
+    def _registry(self) -> RegistryProvider:
+        """Returns the provider of the profile's or its cloud's registry."""
         registry = self._settings.image.registry
         if registry.host:
             from falconry.image.registry import HostRegistry
@@ -410,8 +381,13 @@ class Project:
 
         return session_of(self._settings.cloud)
 
+    def _deployments(self) -> Deployments:
+        from falconry.deployment.deployments import Deployments
+
+        return Deployments(self._session())
+
     def _watch(self) -> Watch:
-        """How operations of the cloud are waited for outside of the pipeline."""
+        """Returns how to wait for the cloud outside of the pipeline."""
         from falconry.cloud.work_requests import Watch
 
         def report(step: str, fraction: float | None) -> None:
@@ -419,28 +395,11 @@ class Project:
 
         return Watch(self._settings.deployment.timeout_minutes * 60, report)
 
-    def _local_cloud_rests(self) -> bool:
-        local = self._settings.cloud.emulator
-        return local is not None and not emulator.answers(local)
-
     def _endpoint(self) -> Endpoint:
-        """The deployment, as it is asked.
-
-        Raises:
-            CloudError: nothing is deployed, or it is stopped.
-        """
-        from falconry.deployment.deployments import Deployments
         from falconry.deployment.stage import endpoint_of
 
-        session = self._session()
-        return endpoint_of(Deployments(session).in_use(self._settings.deployment.name), session)
-
-    def _delete_deployment(self) -> None:
-        from falconry.deployment.deployments import Deployments
-
-        name = self._settings.deployment.name
-        deleted = Deployments(self._session()).remove(name, self._watch())
-        self._progress.done("deployment", "deleted" if deleted else "none")
+        deployment = self._deployments().in_use(self._settings.deployment.name)
+        return endpoint_of(deployment, self._session())
 
 
 def _json_object(text: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Profiles: a TOML file and the command line's overrides become one frozen, validated `Settings`.
+"""Profiles: frozen, validated `Settings` from TOML and the command line.
 
-No stage asks which profile it is in; what differs between profiles is a value here.
+No stage depends on the profile's name; what differs between profiles is a value here.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ Query = Annotated[str, AfterValidator(_resource_query)]
 
 
 class Section(Table, strict=False):
-    """A table of a profile, where texts become numbers, as SET gives them."""
+    """A table of a profile; SET gives numbers as texts."""
 
 
 class MirrorSettings(Section):
@@ -70,12 +70,12 @@ class EngineSettings(Section):
     """How engines are built and where they are kept.
 
     Attributes:
-        builder: for what they are built: a CPU by OpenVINO, NVIDIA GPUs by TensorRT-LLM.
+        builder: OpenVINO for CPUs, TensorRT-LLM for NVIDIA GPUs.
         store: the directory of finished engines.
         toolchain: TensorRT-LLM's row in engine/toolchains.toml; its default when left out.
-        image: an image of the user's in place of the row's.
+        image: replaces the row's image.
         verify: whether a new GPU engine must answer as its checkpoint does to enter the store.
-        mirror: where other runners' engines are fetched from, and this one's put.
+        mirror: a bucket that engines are fetched from and put into.
     """
 
     builder: Literal["openvino", "tensorrt_llm"]
@@ -93,8 +93,8 @@ class RegistrySettings(Section):
         host: any registry; when left out, the profile's cloud has one: OCIR, or local_oci's.
         region: OCIR's, as `us-ashburn-1` or `iad`; the cloud's own region when left out. The
             variable OCIR_REGION wins over it.
-        namespace: the tenancy's Object Storage namespace; asked of the cloud when left out. The
-            variable OCIR_NAMESPACE wins over it.
+        namespace: the tenancy's Object Storage namespace; read from the cloud when left out.
+            The variable OCIR_NAMESPACE wins over it.
         prefix: what repository names begin with.
         compartment_id: where a missing repository is made; the cloud's compartment when left out.
         username: whose auth token OCIR_AUTH_TOKEN is; OCIR_USERNAME wins over it.
@@ -112,11 +112,11 @@ class ImageSettings(Section):
     """The server image.
 
     Attributes:
-        run: what deployments of the emulator run: containers, process images (a stand-in that
-            needs no Docker engine), or containers where this machine has all that they need.
-            Oracle's cloud knows containers only.
+        run: what deployments of the emulator run: containers, process images (which replace them
+            without a Docker engine), or containers if this machine has all that they need.
+            Oracle's cloud runs only containers.
         process_image: the name of the process image, for the emulator.
-        reference: an image of the user's own, in place of one that is built.
+        reference: the user's own image; none is built then.
         base: what the CPU server image is built from; TensorRT-LLM's is the toolchain's image.
         ca_bundle: certificates that downloads during a build trust, for networks with an
             authority of their own; no image keeps them.
@@ -136,7 +136,7 @@ class ImageSettings(Section):
 
 
 class TensorRtLlmServing(Section):
-    """What NVIDIA's C++ backend is told about serving an engine.
+    """Options of NVIDIA's C++ backend.
 
     Its own defaults, unless said otherwise (TensorRT-LLM 1.0.0, model_config.md of the backend).
 
@@ -148,7 +148,7 @@ class TensorRtLlmServing(Section):
             the backend's own default is not to.
         scheduler_policy: `guaranteed_no_evict` admits what fits to its end; `max_utilization`
             admits more and pauses requests when the cache is full.
-        cancellation_check_period_ms: how soon a client that has gone is noticed. The backend's
+        cancellation_check_period_ms: how soon a disconnected client is noticed. The backend's
             default, 100, is several tokens' time.
         max_queue_size: waiting requests beyond which new ones are refused; 0 for no limit.
         max_queue_delay_microseconds: how long a request waits for others to be handed over with;
@@ -166,7 +166,7 @@ class TensorRtLlmServing(Section):
 
 
 class ServingSettings(Section):
-    """How the deployed server is asked.
+    """How requests reach the deployed server.
 
     `route` decides what OCI's `/predict` is mapped to. `generate` (with `generate_stream` for
     streams) needs decoupled models, and Triton refuses `/infer` on those, so it is one or the
@@ -179,7 +179,7 @@ class ServingSettings(Section):
 
 
 class EmulatorSettings(Section):
-    """The local cloud that stands in for Oracle's; absent from a profile of the real one."""
+    """The local cloud that emulates Oracle's; None for the real one."""
 
     directory: Path
     port: Annotated[int, Field(ge=0, le=65535)] = 0
@@ -187,14 +187,13 @@ class EmulatorSettings(Section):
 
 
 class UploadSettings(Section):
-    """How artifacts get into the model catalog.
+    """How artifacts are uploaded to the model catalog.
 
     Attributes:
-        bucket: where large ones are staged, made when there is none; each is removed when the
-            catalog has it, and kept for the next run when the catalog refuses it.
-        staged_above_mib: the size from which on one is staged. ADS 2.16 does so above 2 GiB.
-        megabytes_per_second: how fast an upload may be, in 10^6 bytes; as fast as it can be when
-            left out.
+        bucket: where large ones are staged, created if missing; each is removed when the catalog
+            has it, and kept for the next run when the catalog refuses it.
+        staged_above_mib: the size above which an artifact is staged. ADS 2.16 has 2 GiB.
+        megabytes_per_second: the limit of an upload, in 10^6 bytes; no limit when left out.
     """
 
     bucket: str = "falconry-staging"
@@ -203,13 +202,13 @@ class UploadSettings(Section):
 
 
 class CloudSettings(Section):
-    """Whose cloud, and where in it. Names are looked up, and created when missing.
+    """The account and its resources, which are created when missing.
 
     Attributes:
         auth: how requests are signed: by a user's API key or session token, both of the
             configuration file, or as the instance or the resource that this runs on.
         config_file, config_profile: the SDK's configuration; principals need none.
-        compartment_id: of everything that is made; the tenancy's root when left out.
+        compartment_id: of everything that is created; the tenancy's root when left out.
         model_version_set: which set of the catalog models become versions of; none when left out.
         log_group, log: where the deployment's container logs to (OCI's predict log).
         access_log: where its requests are logged; the same log when left out.
@@ -231,10 +230,10 @@ class CloudSettings(Section):
 
 
 class CustomEndpoint(Section):
-    """A path of the server that clients may call below the deployment's URL.
+    """A path of the server that clients may call.
 
     Attributes:
-        path: such as `/v2/models/{}/generate`; `{}` stands for one part of it.
+        path: such as `/v2/models/{}/generate`; `{}` is a wildcard for one part of it.
         methods: of HTTP.
     """
 
@@ -245,7 +244,7 @@ class CustomEndpoint(Section):
 
 
 class ScalingRule(Section):
-    """When instances are added and removed: by a metric's thresholds, or by two queries.
+    """When to add and remove instances: by thresholds or by queries.
 
     Attributes:
         metric: in percent of its instances' average.
@@ -312,22 +311,22 @@ class DeploymentSettings(Section):
     """The OCI model deployment.
 
     Attributes:
-        name: its display name, by which it is found again.
+        name: its display name, which it is found by.
         shape: of its instances.
         ocpus, memory_gib: of an instance of a flexible shape.
         instances: how many, unless `autoscaling` decides it.
         bandwidth_mbps, maximum_bandwidth_mbps: of the load balancer; with a maximum it is scaled
             too.
-        subnet_id: for an instance in a network of the user's, of which there is no way back.
+        subnet_id: for an instance in a network of the user's; it cannot be undone.
         private_endpoint_id: of a Data Science private endpoint.
         internet: whether instances in Oracle's network reach the internet; the cloud's default
             when left out.
         capacity_reservation_ids: reservations that instances are taken from.
-        environment: the container's variables beside ours, which they win over.
-        custom_endpoints: in place of those of the route; empty for none.
+        environment: the container's variables; they win over ours.
+        custom_endpoints: replace those of the route; empty for none.
         openai: whether OpenAI's paths are open as well (`predictApiSpecification`).
-        timeout_minutes: how long an operation of the cloud is waited for.
-        downtime: whether a change that a running deployment does not take may stop it for a while.
+        timeout_minutes: how long to wait for an operation of the cloud.
+        downtime: whether the deployment may be stopped for a change that needs it.
     """
 
     name: str
@@ -364,7 +363,7 @@ class DeploymentSettings(Section):
 
 
 class Settings(Section):
-    """Everything that a run is told.
+    """All settings of a run.
 
     Attributes:
         checkpoint: a directory, or `hub:<repository>@<commit>`; the recipe's model when left out.
@@ -381,7 +380,7 @@ class Settings(Section):
 
     @property
     def build_directory(self) -> Path:
-        """Where this profile's outputs and receipts stand."""
+        """The directory of this profile's outputs and receipts."""
         return Path("build") / self.profile
 
 
@@ -417,7 +416,7 @@ def load_settings(
 
 
 def load_profile(profile: str | Path) -> Settings:
-    """Reads a profile for a program that runs in any directory, with or without a checkout.
+    """Reads a profile in any directory, with or without a checkout.
 
     Args:
         profile: a path with a directory or the ending .toml, or a name in `profiles/` of the

@@ -1,8 +1,8 @@
-"""Where a checkpoint comes from: a directory, or the Hugging Face hub at a pinned commit.
+"""Sources of checkpoints: directories, and the Hugging Face hub's commits.
 
 Checkpoints of the hub are kept in the hub's own cache. Importing huggingface_hub takes 0.27 s, so
-it is not imported for a directory, nor for a checkpoint fetched from here before: a note in the
-cache records which files were verified then.
+it is imported neither for a directory nor for a checkpoint that was fetched before: a note in the
+cache records which files were verified.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 _BESIDE_WEIGHTS = (CONFIG, GENERATION_CONFIG, TOKENIZER, *TOKENIZER_SETTINGS)
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 
-# huggingface_hub goes on after most cuts by itself, but not after a connection that was reset.
+# huggingface_hub resumes most broken downloads, but not after a connection was reset.
 _ATTEMPTS = 3
 _CHUNK = 1 << 20
 
@@ -53,7 +53,7 @@ Report = Callable[[str, float | None], None]
 
 @dataclass(frozen=True, slots=True)
 class HubCheckpoint:
-    """A checkpoint of the hub's.
+    """A checkpoint on the hub.
 
     Attributes:
         repository: `owner/name`.
@@ -65,7 +65,7 @@ class HubCheckpoint:
 
     @property
     def digest(self) -> str:
-        """What goes into stage keys: a commit decides every byte."""
+        """The digest for stage keys: a commit decides every byte."""
         return value_digest({"hub": self.repository, "revision": self.revision})
 
     @property
@@ -78,7 +78,7 @@ def parse_hub(text: str) -> HubCheckpoint | None:
     """Reads `hub:<owner>/<name>@<commit>`; None for anything that does not start with `hub:`.
 
     Raises:
-        CheckpointError: the repository is no name, or the revision no commit.
+        CheckpointError: the repository's name or the commit is not valid.
     """
     if not text.startswith(_SCHEME):
         return None
@@ -90,7 +90,7 @@ def parse_hub(text: str) -> HubCheckpoint | None:
     if not _COMMIT.fullmatch(revision):
         what = f"'{revision}' is a branch, tag or short name" if revision else "there is no commit"
         raise CheckpointError(
-            f"{what}, and only a whole commit says for ever what the checkpoint is",
+            f"{what}, and only a complete commit identifies a checkpoint for good",
             where=text,
             remedy="copy the 40 digits from "
             f"https://huggingface.co/{repository}/commits/main and put them behind the @",
@@ -99,58 +99,54 @@ def parse_hub(text: str) -> HubCheckpoint | None:
 
 
 def fetched(hub: HubCheckpoint) -> Path | None:
-    """The local snapshot when it is complete, without the network; None otherwise."""
-    place = _Place.of(hub)
-    note = place.read_note()
+    """Finds the local snapshot if it is complete, without the network."""
+    cached = _CacheEntry.of(hub)
+    note = cached.read_note()
     if note is not None:
-        whole = note["verified"] and all(
-            (place.snapshot / name).is_file() for name in note["files"]
+        complete = note["verified"] and all(
+            (cached.snapshot / name).is_file() for name in note["files"]
         )
-        return place.snapshot if whole else None
-    if not place.snapshot.is_dir():
+        return cached.snapshot if complete else None
+    if not cached.snapshot.is_dir():
         return None
     return _fetched_by_others(hub)
 
 
 def fetch(hub: HubCheckpoint, report: Report) -> Path:
-    """The local snapshot, downloaded into the hub's cache where it is not there yet.
+    """Returns the local snapshot, downloaded into the hub's cache if needed.
 
-    The token is HF_TOKEN of the environment and nothing else; HF_ENDPOINT and HF_HOME are
-    honoured. Finished files stay when a run is ended; the one being received begins anew.
-
-    Args:
-        hub: what to fetch.
-        report: called with what is being done and how much of its bytes are done.
+    Only the environment's HF_TOKEN is sent as a token; HF_ENDPOINT and HF_HOME apply. Finished
+    files stay if the run is killed; an unfinished one is downloaded again.
 
     Raises:
         CheckpointError: the hub refuses it, does not have it, or has no safetensors of it; or a
-            file is not what the hub says it is.
+            file does not have the hub's digest.
         MachineError: the hub cannot be reached, or the disk is full.
     """
     if path := fetched(hub):
         return path
-    place = _Place.of(hub)
-    with _translate_hub_errors(hub), translate_disk_errors(place.cache):
+    cached = _CacheEntry.of(hub)
+    with _translate_hub_errors(hub), translate_disk_errors(cached.cache):
         report("asking the hub", None)
         files = _wanted_files(hub, _list_files(hub))
-        place.check_space(files)
-        place.write_note({"verified": False, "files": []})
-        _download(hub, files, place, report)
-        _verify(hub, files, place, report)
-        place.write_note({"verified": True, "files": sorted(files)})
-    return place.snapshot
+        cached.check_space(files)
+        cached.write_note({"verified": False, "files": []})
+        _download(hub, files, cached, report)
+        _verify(hub, files, cached, report)
+        cached.write_note({"verified": True, "files": sorted(files)})
+    return cached.snapshot
 
 
 @dataclass(frozen=True, slots=True)
 class _RemoteFile:
-    """A file as the hub describes it: its size in bytes and the digest that git or LFS knows."""
+    """A file on the hub: size and digest in git or LFS."""
 
     size: int
     git_sha1: str
     lfs_sha256: str | None
 
     def is_in(self, path: Path, report: Callable[[int], None]) -> bool:
-        """Whether a local file has the content; reads it whole."""
+        """Reads a local file and says whether it has this content."""
         digest = hashlib.sha256() if self.lfs_sha256 else _git_blob_digest(path.stat().st_size)
         with path.open("rb") as stream:
             while data := stream.read(_CHUNK):
@@ -160,8 +156,8 @@ class _RemoteFile:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a checkpoint stands in the hub's cache (huggingface_hub 1.33, `file_download.py`)."""
+class _CacheEntry:
+    """A checkpoint's paths in the hub's cache (huggingface_hub 1.33, `file_download.py`)."""
 
     cache: Path
     storage: Path
@@ -169,7 +165,7 @@ class _Place:
     note: Path
 
     @classmethod
-    def of(cls, hub: HubCheckpoint) -> _Place:
+    def of(cls, hub: HubCheckpoint) -> _CacheEntry:
         from huggingface_hub import constants
 
         cache = Path(constants.HF_HUB_CACHE).expanduser()
@@ -182,7 +178,7 @@ class _Place:
         )
 
     def read_note(self) -> dict[str, Any] | None:
-        """What an earlier `fetch` left; None when none was here, or it left nothing readable."""
+        """Reads the note of an earlier `fetch`, if it is valid."""
         with contextlib.suppress(OSError, ValueError):
             note = json.loads(self.note.read_text(encoding="utf-8"))
             if isinstance(note, dict) and {"verified", "files"} <= note.keys():
@@ -231,7 +227,7 @@ def _fetched_by_others(hub: HubCheckpoint) -> Path | None:
 
 
 def _list_files(hub: HubCheckpoint) -> dict[str, _RemoteFile]:
-    """The files at the repository's top, by name."""
+    """Lists the files at the repository's top, by name."""
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import RepoFile
 
@@ -248,7 +244,7 @@ def _list_files(hub: HubCheckpoint) -> dict[str, _RemoteFile]:
 
 
 def _wanted_files(hub: HubCheckpoint, present: Mapping[str, _RemoteFile]) -> dict[str, _RemoteFile]:
-    """Those that falconry.checkpoint reads; one file of weights goes before shards, as there."""
+    """Selects the files that falconry.checkpoint reads, with the same preferences."""
     if WEIGHTS in present:
         weights = [WEIGHTS]
     elif WEIGHTS_INDEX in present:
@@ -264,7 +260,7 @@ def _wanted_files(hub: HubCheckpoint, present: Mapping[str, _RemoteFile]) -> dic
 
 
 def _download(
-    hub: HubCheckpoint, files: Mapping[str, _RemoteFile], place: _Place, report: Report
+    hub: HubCheckpoint, files: Mapping[str, _RemoteFile], cached: _CacheEntry, report: Report
 ) -> None:
     import httpx
     from huggingface_hub import snapshot_download
@@ -277,19 +273,19 @@ def _download(
                 allow_patterns=list(files),
                 token=_token(),
                 endpoint=_endpoint(),
-                tqdm_class=_bars(files, place, report),
+                tqdm_class=_bars(files, cached, report),
             )
-            # Files with the same content arrive once, so the bytes may not have come to the total.
+            # Files with the same content arrive once, so the bytes may be fewer than the total.
             report("fetching the checkpoint", 1.0)
             return
         except httpx.TransportError:
             if attempt == _ATTEMPTS:
                 raise
-            report("the connection broke, going on", None)
+            report("the connection broke, resuming", None)
 
 
 def _verify(
-    hub: HubCheckpoint, files: Mapping[str, _RemoteFile], place: _Place, report: Report
+    hub: HubCheckpoint, files: Mapping[str, _RemoteFile], cached: _CacheEntry, report: Report
 ) -> None:
     total, done = sum(file.size for file in files.values()), 0
 
@@ -299,8 +295,8 @@ def _verify(
         report("verifying the checkpoint", done / max(total, 1))
 
     for name, file in files.items():
-        if not file.is_in(place.snapshot / name, read):
-            place.forget(name)
+        if not file.is_in(cached.snapshot / name, read):
+            cached.forget(name)
             raise CheckpointError(
                 f"{name} arrived with another digest than the hub's, so it was removed",
                 where=hub.text,
@@ -308,17 +304,17 @@ def _verify(
             )
 
 
-def _bars(files: Mapping[str, _RemoteFile], place: _Place, report: Report) -> type:
+def _bars(files: Mapping[str, _RemoteFile], cached: _CacheEntry, report: Report) -> type:
     """A progress bar class for huggingface_hub that draws nothing and reports bytes."""
     from tqdm.std import tqdm  # type: ignore[import-untyped]
 
     total = sum(file.size for file in files.values())
-    done = sum(file.size for name, file in files.items() if (place.snapshot / name).is_file())
+    done = sum(file.size for name, file in files.items() if (cached.snapshot / name).is_file())
     lock = threading.Lock()  # files arrive in several threads
 
     class Bar(tqdm):  # type: ignore[misc]
         def __init__(self, *arguments: Any, **options: Any) -> None:
-            # Of three bars this one counts what was written; the others what was sent, and files.
+            # Of three bars this one counts bytes written; the others count bytes sent, and files.
             self._counts_bytes = str(options.get("desc", "")).startswith("Reconstructing")
             super().__init__(*arguments, **{**options, "disable": True})
 
@@ -333,12 +329,12 @@ def _bars(files: Mapping[str, _RemoteFile], place: _Place, report: Report) -> ty
 
 
 def _git_blob_digest(size: int) -> Any:
-    """Git's digest of a file: SHA-1 over a head with its size, then its bytes."""
+    """Starts git's SHA-1 of a file, whose header has the size."""
     return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
 
 
 def _token() -> str | bool:
-    """The environment's token; False keeps huggingface_hub from sending one it has stored."""
+    """Returns the environment's token, or False: huggingface_hub then sends no stored one."""
     return os.environ.get("HF_TOKEN", "").strip() or False
 
 
@@ -348,12 +344,7 @@ def _endpoint() -> str | None:
 
 @contextlib.contextmanager
 def _translate_hub_errors(hub: HubCheckpoint) -> Iterator[None]:
-    """Turns what huggingface_hub raises into one line, which never holds a header.
-
-    Raises:
-        CheckpointError: the hub refuses the checkpoint or does not have it.
-        MachineError: it cannot be reached.
-    """
+    """Translates errors of huggingface_hub into one line, which never holds a header."""
     import httpx
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
@@ -398,12 +389,7 @@ def _refusal(hub: HubCheckpoint, error: Any) -> CheckpointError | MachineError:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointSource:
-    """A checkpoint that is at hand or can be fetched.
-
-    Attributes:
-        hub: its name and commit there; None for a directory.
-        path: the directory; None for one of the hub's.
-    """
+    """A checkpoint in a directory or on the hub, never both."""
 
     hub: HubCheckpoint | None
     path: Path | None
@@ -424,7 +410,7 @@ class CheckpointSource:
         return self.hub.repository if self.hub else str(self.path and self.path.name)
 
     def digest(self, digests: DigestCache) -> str:
-        """What identifies the content; a commit of the hub's does without its being here.
+        """Identifies the content, for the hub without fetching it.
 
         Raises:
             CheckpointError: the directory is no checkpoint.
@@ -435,16 +421,11 @@ class CheckpointSource:
         return value_digest({path.name: digests.file(path) for path in files})
 
     def at_hand(self) -> Path | None:
-        """The directory, if nothing has to be fetched for it."""
+        """Returns the directory if nothing has to be fetched."""
         return fetched(self.hub) if self.hub else self.path
 
-    def fetch(self, report: Callable[[str, float | None], None]) -> Path:
-        """The directory, fetched when it is not here yet.
-
-        Raises:
-            CheckpointError: the hub does not have it or does not give it.
-            MachineError: no network, or no space on the disk.
-        """
+    def fetch(self, report: Report) -> Path:
+        """Returns the directory, fetched if needed; raises as the function `fetch`."""
         return fetch(self.hub, report) if self.hub else self._directory()
 
     def _directory(self) -> Path:

@@ -1,1 +1,1 @@
-"""The cloud, through the oci SDK alone: real when the profile says so, local_oci otherwise."""
+"""Access to Oracle's cloud or local_oci through the oci SDK."""

@@ -1,4 +1,4 @@
-"""Starts, stops and asks local_oci, the emulation of OCI, as a program of its own."""
+"""Starts, stops and queries local_oci, the emulation of OCI."""
 
 from __future__ import annotations
 
@@ -19,15 +19,12 @@ _REGISTRY_HOST = "registry-host"
 
 
 def endpoint(emulator: EmulatorSettings) -> str | None:
-    """The running emulator's URL as it last wrote it; None when it was never started."""
-    try:
-        return (emulator.directory / _ENDPOINT).read_text(encoding="utf-8").strip() or None
-    except OSError:
-        return None
+    """Returns the URL that the emulator last wrote, if any."""
+    return _read(emulator.directory / _ENDPOINT)
 
 
 def answers(emulator: EmulatorSettings) -> bool:
-    """Whether the emulator runs: its port is asked, without a request."""
+    """Whether the emulator runs: connects to its port, without a request."""
     url = urlsplit(endpoint(emulator) or "")
     if url.hostname is None or url.port is None:
         return False
@@ -38,12 +35,14 @@ def answers(emulator: EmulatorSettings) -> bool:
     return True
 
 
+def is_stopped(emulator: EmulatorSettings | None) -> bool:
+    """Whether a profile has an emulator that does not run."""
+    return emulator is not None and not answers(emulator)
+
+
 def registry_host(emulator: EmulatorSettings) -> str | None:
-    """The host of the running emulator's container registry; None where it has none."""
-    try:
-        return (emulator.directory / _REGISTRY_HOST).read_text(encoding="utf-8").strip() or None
-    except OSError:
-        return None
+    """Returns the host of the emulator's container registry, if any."""
+    return _read(emulator.directory / _REGISTRY_HOST)
 
 
 def start(
@@ -52,15 +51,12 @@ def start(
     process_images: Mapping[str, Path] | None = None,
     registry: bool = False,
 ) -> str:
-    """Starts the emulator unless it runs.
+    """Starts the emulator unless it runs, and returns its URL.
 
     Args:
         emulator: where it keeps its state, and its port.
-        process_images: directories that it shall run in place of images of these names.
-        registry: whether it shall have a container registry.
-
-    Returns:
-        Its URL.
+        process_images: directories to run instead of the images of these names.
+        registry: whether it has a container registry.
 
     Raises:
         MachineError: the emulator does not start, for instance because its port is taken.
@@ -77,16 +73,12 @@ def start(
 
 
 def stop(emulator: EmulatorSettings) -> None:
-    """Stops the emulator and every deployment that it runs; fine when it does not run.
-
-    Raises:
-        MachineError: it does not stop.
-    """
+    """Stops the emulator, if it runs, and all of its deployments."""
     _run("stop", "--directory", str(emulator.directory.absolute()))
 
 
 def require_endpoint(emulator: EmulatorSettings) -> str:
-    """The running emulator's URL.
+    """Returns the running emulator's URL.
 
     Raises:
         CloudError: it is not running.
@@ -97,8 +89,15 @@ def require_endpoint(emulator: EmulatorSettings) -> str:
     return url
 
 
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None
+
+
 def _run(*arguments: str) -> str:
-    """Runs local_oci's command line from the project's root and gives what it prints."""
+    """Runs local_oci's command line and returns what it prints."""
     result = subprocess.run(
         [sys.executable, "-m", "local_oci", *arguments],
         cwd=CODE_DIRECTORY,
@@ -117,15 +116,14 @@ def _run(*arguments: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ContainerCheck:
-    """What is to be run.
+    """What to run under the container contract.
 
     Attributes:
-        image: its reference.
         artifact: a zip, or a directory with what would be in one.
-        command: in place of the image's own; empty for that.
+        command: replaces the image's unless empty.
         environment: of the deployment; no secrets, since it is on a command line.
         port: of the server and the health check.
-        timeout_s: how long it may take to become healthy; None for the cloud's own limit.
+        timeout_s: until it must be healthy; None for the cloud's limit.
     """
 
     image: str
@@ -136,21 +134,13 @@ class ContainerCheck:
     timeout_s: int | None = None
 
 
-def run_contract_check(trial: ContainerCheck, *, as_json: bool) -> bool:
-    """Runs the check, which prints a line for each thing that it looked at.
-
-    Args:
-        trial: what is to be run.
-        as_json: whether it prints JSON instead.
-
-    Returns:
-        Whether the contract is kept.
-    """
-    words = [f"--image={trial.image}", f"--artifact={trial.artifact.absolute()}"]
-    words += [f"--port={trial.port}"]
-    words += [f"--cmd={word}" for word in trial.command]
-    words += [f"--env={name}={value}" for name, value in trial.environment.items()]
-    words += [f"--timeout={trial.timeout_s}"] if trial.timeout_s else []
+def run_contract_check(check: ContainerCheck, *, as_json: bool) -> bool:
+    """Runs a check, which prints findings; returns whether it passed."""
+    words = [f"--image={check.image}", f"--artifact={check.artifact.absolute()}"]
+    words += [f"--port={check.port}"]
+    words += [f"--cmd={word}" for word in check.command]
+    words += [f"--env={name}={value}" for name, value in check.environment.items()]
+    words += [f"--timeout={check.timeout_s}"] if check.timeout_s else []
     words += ["--json"] if as_json else []
     command = [sys.executable, "-m", "local_oci", "check-image", *words]
     return subprocess.run(command, cwd=CODE_DIRECTORY, check=False).returncode == 0

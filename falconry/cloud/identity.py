@@ -1,4 +1,4 @@
-"""Who signs requests: a user's API key or session token, an instance, or a resource."""
+"""Signers of requests: a user, an instance or a resource."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _ENDPOINT = "https://datascience.{region}.oci.{secondLevelDomain}"
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who asks, and from where.
+    """Who sends requests, and where to.
 
     Attributes:
-        config: what the SDK's clients take beside the signer.
+        config: for the SDK's clients, beside the signer.
         signer: signs a request, as an authentication of `requests`.
         tenancy: its OCID.
         region: such as `us-ashburn-1`.
@@ -36,7 +36,7 @@ class Identity:
 
 
 def identity_of(settings: CloudSettings) -> Identity:
-    """The identity that a profile chooses; made once a process, and again when its file changes.
+    """Returns the profile's identity, read again if its file changes.
 
     Raises:
         CloudError: the configuration, the key or the token cannot be used, or this machine is
@@ -52,7 +52,7 @@ def identity_of(settings: CloudSettings) -> Identity:
 
 
 def read_config(settings: CloudSettings) -> dict[str, Any]:
-    """A profile's configuration file as the SDK takes it.
+    """Reads a profile's configuration file.
 
     Raises:
         CloudError: it is missing or not valid.
@@ -76,7 +76,7 @@ def _configured(auth: str, file: Path, profile: str, stamp: int) -> Identity:
 def _instance() -> Identity:
     signer = _principal(
         oci.auth.signers.InstancePrincipalsSecurityTokenSigner,
-        "instance_principal works on an instance of Oracle's cloud alone",
+        "instance_principal works only on an instance of Oracle's cloud",
     )
     return Identity({"region": signer.region}, signer, str(signer.tenancy_id), str(signer.region))
 
@@ -94,7 +94,7 @@ def _resource() -> Identity:
 
 
 def _principal(make: Callable[[], Any], hint: str) -> Any:
-    """A signer that finds out by itself who this machine is."""
+    """Makes a signer that gets this machine's identity from the cloud."""
     try:
         return make()
     except Exception as error:  # of many kinds: the environment's, the network's, the service's
@@ -105,7 +105,7 @@ def _principal(make: Callable[[], Any], hint: str) -> Any:
 
 
 class _SessionTokenSigner(oci.auth.signers.SecurityTokenSigner):  # type: ignore[misc]
-    """Signs with a session's token, which `oci session refresh` may renew at any time.
+    """Signs with a session token, which `oci session refresh` may renew.
 
     Args:
         config: with `security_token_file` and `key_file`.
@@ -168,24 +168,21 @@ def _read(file: Path, profile: str, *, token: bool) -> dict[str, Any]:
 
 
 def _check_session(config: dict[str, Any]) -> None:
-    """A session's profile has a token in place of a user and a fingerprint."""
+    """Checks the keys of a session's profile, which has a token."""
     needed = ("security_token_file", "key_file", "tenancy", "region")
     missing = [name for name in needed if not config.get(name)]
     if missing:
         raise ValueError(f"{' and '.join(missing)} missing, see `oci session authenticate`")
 
 
-# --- what is known without asking the cloud ---------------------------------------------------
-
-
 def account_of(settings: CloudSettings) -> str:
-    """The account's region and user, once its configuration and key are found to be usable.
+    """Checks an account's configuration and key; returns its region and user.
 
     Raises:
         CloudError: the configuration or the key cannot be used.
     """
     if settings.auth.endswith("principal"):
-        return f"{settings.auth}, which is found out when the cloud is first asked"
+        return f"{settings.auth}, checked by the first request"
     config = read_config(settings)
     if key_file := config.get("key_file"):
         _load_key(str(key_file), config.get("pass_phrase"))
@@ -193,7 +190,7 @@ def account_of(settings: CloudSettings) -> str:
 
 
 def endpoint_of(settings: CloudSettings) -> str:
-    """The URL that model deployments are managed at in the profile's region of Oracle's cloud.
+    """Returns the URL of the Data Science service in the profile's region.
 
     Raises:
         CloudError: the configuration cannot be used.
@@ -209,7 +206,7 @@ def _load_key(path: str, pass_phrase: str | None) -> None:
         raise CloudError(
             f"the key cannot be read ({error.strerror})",
             where=path,
-            remedy="let this user read it, and nobody else",
+            remedy="make it readable for this user only",
         ) from None
     except oci.exceptions.ClientError as error:
         raise CloudError(

@@ -1,10 +1,10 @@
-"""How requests to the cloud are repeated: failed ones, lists in pages, and creations.
+"""Retries of failed requests, lists in pages, and idempotent creations.
 
-One policy decides for all clients which requests are sent again, when, and how often. It is the
-SDK's retry strategy in shape. The SDK's own waits ten minutes, heeds no `retry-after`, and sends
-again what was refused for the resource's state; its circuit breaker is one object for all clients
-of a process (oci 2.189.0, oci/circuit_breaker), so trouble with one service would stop another.
-There is no breaker here: the budget of a request ends it.
+One policy decides for all clients which requests are sent again, when, and how often. It replaces
+the SDK's retry strategy, which waits ten minutes, ignores `retry-after`, and sends again what was
+refused because of the resource's state. The SDK's circuit breaker is one object for all clients of
+a process (oci 2.189.0, oci/circuit_breaker), so trouble with one service would stop another. There
+is no breaker here: the budget of a request ends it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from falconry.digests import bytes_digest
 # Oracle, "API Errors": 429 TooManyRequests; 500, 502, 503 and 504 may pass, and 408 is a request
 # that did not arrive in time.
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
-# 409 LockConflict is the service's own affair, ConcurrentObjectUpdate two writers of one object,
-# which the SDK's UploadManager repeats as well; all other conflicts are the caller's to understand.
-# The others are 400: bytes that changed on their way (oci 2.189.0, upload_part).
+# 409 LockConflict is internal to the service, ConcurrentObjectUpdate means two writers of one
+# object, which the SDK's UploadManager repeats as well; callers handle all other conflicts. The
+# others are 400: bytes that changed on their way (oci 2.189.0, upload_part).
 _TRANSIENT_CODES = frozenset(
     {
         "LockConflict",
@@ -44,24 +44,22 @@ _LOST = (
     oci.exceptions.RequestException,
     oci.exceptions.ConnectTimeout,
 )
-# Longer than OCI lets a resource be named: what is created again after so many deletions in one day
-# is a mistake somewhere.
+# Creating a resource again after so many deletions in one day is a mistake somewhere.
 _MOST_GENERATIONS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Sends a request again while its failure is transient and there is time.
+    """Retries a request while its failure is transient and its budget lasts.
 
-    Requests through it may be sent twice: reads, creates with a retry token, changes that name the
-    version they change, and changes of state, whose second copy is refused for the state that the
-    first one brought. A question to a model goes through no client of the SDK.
+    All requests through it may be sent twice: reads, creations with a retry token, changes with the
+    version that they change, and changes of state, whose second copy is refused because of the new
+    state. Requests to a model go through no client of the SDK.
 
     Attributes:
-        budget_s: from the first failure to the beginning of the last attempt. So a body may take
-            longer than that to be sent.
-        first_pause_s, longest_pause_s: pauses double from the one to the other, less up to half.
-        now, sleep: the clock that it goes by.
+        budget_s: from the first failure to the beginning of the last attempt, so that sending a
+            body may take longer.
+        first_pause_s, longest_pause_s: pauses double between these, less up to half.
     """
 
     budget_s: float = 60.0
@@ -71,11 +69,7 @@ class RetryPolicy:
     sleep: Callable[[float], None] = time.sleep
 
     def make_retrying_call(self, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
-        """The SDK's entry: calls, and calls again.
-
-        Raises:
-            Exception: what the last call raised.
-        """
+        """Calls until it succeeds, or raises the last error; SDK protocol."""
         rewind = _rewinder(named.get("body"))
         deadline = None
         attempt = 0
@@ -92,7 +86,7 @@ class RetryPolicy:
             attempt += 1
 
     def add_circuit_breaker_callback(self, callback: object) -> None:
-        """Part of the SDK's protocol; there is no breaker to call back."""
+        """Does nothing, since there is no breaker; the SDK's protocol."""
 
     def _pause(self, attempt: int) -> float:
         longest = min(self.first_pause_s * 2.0**attempt, self.longest_pause_s)
@@ -100,14 +94,14 @@ class RetryPolicy:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same request may succeed in a while, as far as the error tells."""
+    """Whether the same request may succeed later, by its error."""
     if isinstance(error, oci.exceptions.ServiceError):
         return error.status in _TRANSIENT or error.code in _TRANSIENT_CODES
     return isinstance(error, _LOST)
 
 
 def retry_after(error: BaseException) -> float | None:
-    """The seconds that the service wants us to wait: `retry-after`, in seconds or as a date."""
+    """Returns the seconds of `retry-after`, a number or a date."""
     headers = getattr(error, "headers", None) or {}
     text = str(headers.get("retry-after") or headers.get("opc-retry-after") or "")
     if text.replace(".", "", 1).isdecimal():
@@ -119,7 +113,7 @@ def retry_after(error: BaseException) -> float | None:
 
 
 def _rewinder(body: Any) -> Callable[[], bool]:
-    """Sets a stream back to where it is now; says whether the body can be sent again."""
+    """Makes a function that rewinds a body, if it can."""
     if not hasattr(body, "read"):
         return lambda: True
     try:
@@ -139,12 +133,12 @@ def _rewinder(body: Any) -> Callable[[], bool]:
 
 # --- lists in pages -------------------------------------------------------------------------
 
-# oci.pagination (oci 2.189.0, pagination_utils.py) puts the SDK's own retries, ten minutes of them,
-# around those that a client was given; so a cloud that is ill would be reported that much later.
+# oci.pagination (oci 2.189.0, pagination_utils.py) wraps the SDK's retries, ten minutes of them,
+# around those of the client, so a broken cloud would be reported that much later.
 
 
 def all_records(operation: Callable[..., Any], *arguments: Any, **named: Any) -> list[Any]:
-    """What a list operation gives on all of its pages."""
+    """Lists the records of all pages of a list operation."""
     found: list[Any] = []
     while True:
         answer = operation(*arguments, **named)
@@ -156,7 +150,7 @@ def all_records(operation: Callable[..., Any], *arguments: Any, **named: Any) ->
 
 
 def all_objects(operation: Callable[..., Any], *arguments: Any, **named: Any) -> list[Any]:
-    """What list_objects gives, which pages in a way of its own."""
+    """Lists the objects of all pages of list_objects."""
     found: list[Any] = []
     while True:
         listing = operation(*arguments, **named).data
@@ -175,22 +169,18 @@ def create_idempotent(
     exists: Callable[[Any], bool],
     find: Callable[[], Any | None],
 ) -> Any:
-    """Creates a resource once, or returns what another runner has just created.
+    """Creates a resource once, or returns what another run has just created.
 
-    OCI gives the same answer to the same retry token for a day. A token that all who want the same
-    thing compute makes their requests one; where the token's resource is gone again, the next one
-    in line is used.
+    OCI gives the same answer to the same retry token for a day. All runs compute the same token for
+    the same resource, so that they create one; if the token's resource was deleted again, they
+    continue with the next token.
 
     Args:
-        parts: what tells this resource from all others; the retry token is made from them.
-        create: sends the request with a retry token and gives its result.
-        exists: whether the resource of a result is there: the cloud repeats its answer also after
+        parts: identify the resource; the retry token is made from them.
+        create: sends the request with a retry token and returns its result.
+        exists: whether the resource of a result exists: the cloud repeats its answer also after
             the resource was deleted.
-        find: looks for the resource. It is called when another runner created it with other
-            details.
-
-    Raises:
-        oci.exceptions.ServiceError: the cloud refuses.
+        find: looks for the resource, if another run created it with other details.
     """
     for generation in itertools.count():
         token = bytes_digest("\n".join((*parts, str(generation))).encode()).partition(":")[2]

@@ -1,6 +1,6 @@
-"""Signed clients of the oci SDK for one profile: identity, endpoint, retries; buckets.
+"""Signed clients of the oci SDK for one profile; their errors.
 
-Nothing here is imported before a request is to be made: the SDK costs a third of a second.
+Import this only for requests to the cloud: the SDK takes a third of a second.
 """
 
 from __future__ import annotations
@@ -26,16 +26,18 @@ _Client = TypeVar("_Client")
 
 _RETRIES = RetryPolicy()
 _TIMEOUT_S = (10.0, 120.0)
+_REMEDIES = {
+    401: "check the key, the user and the clock of this machine",
+    404: "check the OCIDs and that a policy lets this user see them",
+    429: "wait a little and run again",
+}
 
 
 class Session:
-    """One profile's way into the cloud; `session_of` gives the one that a run shares.
-
-    Args:
-        settings: the profile's cloud section.
+    """The SDK's clients of one profile; `session_of` shares a session.
 
     Raises:
-        CloudError: the configuration file is missing or not valid.
+        CloudError: the configuration file is missing or not valid, or the emulator is stopped.
     """
 
     def __init__(self, settings: CloudSettings) -> None:
@@ -46,7 +48,7 @@ class Session:
 
     @property
     def compartment_id(self) -> str:
-        """The compartment of everything we make: the profile's, or the tenancy's root."""
+        """The profile's compartment, or the tenancy's root."""
         return self.settings.compartment_id or self.tenancy
 
     @property
@@ -56,17 +58,17 @@ class Session:
 
     @property
     def region(self) -> str:
-        """The region that the configuration file names, or that this machine is in."""
+        """The region of the configuration file or of this machine."""
         return self._identity.region
 
     def client(self, kind: type[_Client]) -> _Client:
-        """The client of one service with this profile's identity, endpoint and retries."""
+        """Returns a service's client with this profile's identity, endpoint and retries."""
         if kind not in self._clients:
             self._clients[kind] = self._make_client(kind)
         return self._clients[kind]  # type: ignore[no-any-return]
 
     def signer(self) -> Any:
-        """Signs requests that no client of the SDK makes."""
+        """Returns the signer, for requests without a client of the SDK."""
         return self._identity.signer
 
     def _make_client(self, kind: type) -> Any:
@@ -86,11 +88,7 @@ class Session:
 
 
 def session_of(settings: CloudSettings) -> Session:
-    """The session that everything in this process shares for these settings.
-
-    Raises:
-        CloudError: see `Session`.
-    """
+    """Returns the shared session of these settings; raises as `Session`."""
     local = settings.emulator
     endpoint = emulator.require_endpoint(local) if local else None
     return _shared_session(settings, endpoint, identity_of(settings).signer)
@@ -98,19 +96,16 @@ def session_of(settings: CloudSettings) -> Session:
 
 @functools.lru_cache(maxsize=4)
 def _shared_session(settings: CloudSettings, endpoint: str | None, signer: object) -> Session:
-    """One session for a profile, until its emulator moves or its key changes."""
+    """Keeps a profile's session until its emulator's URL or its key changes."""
     return Session(settings)
 
 
 @contextlib.contextmanager
 def translate_cloud_errors(action: str) -> Iterator[None]:
-    """Turns the SDK's exceptions into a `CloudError` that says what was attempted.
+    """Translates the SDK's exceptions into a `CloudError`.
 
     Args:
-        action: a clause such as `creating the model`.
-
-    Raises:
-        CloudError: the service refused, or could not be reached.
+        action: what was attempted, a clause such as `creating the model`.
     """
     try:
         yield
@@ -118,7 +113,7 @@ def translate_cloud_errors(action: str) -> Iterator[None]:
         raise CloudError(
             f"{action} was refused: {error.status} {_reason(error)}",
             where=error.operation_name,
-            remedy=_remedy(error),
+            remedy=_REMEDIES.get(error.status),
         ) from error
     except (oci.exceptions.RequestException, oci.exceptions.ConnectTimeout) as error:
         raise CloudError(
@@ -127,8 +122,18 @@ def translate_cloud_errors(action: str) -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def ignore_statuses(*statuses: int) -> Iterator[None]:
+    """Suppresses refusals with these statuses, such as 404."""
+    try:
+        yield
+    except oci.exceptions.ServiceError as error:
+        if error.status not in statuses:
+            raise
+
+
 def _reason(error: oci.exceptions.ServiceError) -> str:
-    """Oracle's code and message; the answer to a HEAD has neither."""
+    """Returns Oracle's code and message; the answer to a HEAD has neither."""
     said = (error.code, error.message)
     return ": ".join(str(each) for each in said if each) or _phrase(error.status)
 
@@ -140,41 +145,15 @@ def _phrase(status: int) -> str:
         return "no reason was given"
 
 
-def _remedy(error: oci.exceptions.ServiceError) -> str | None:
-    remedies = {
-        401: "check the key, the user and the clock of this machine",
-        404: "check the OCIDs and that a policy lets this user see them",
-        429: "wait a little and run again",
-    }
-    return remedies.get(error.status)
-
-
-# --- buckets of Object Storage ----------------------------------------------------------------
-
-
 def ensure_bucket(client: Any, namespace: str, bucket: str, compartment_id: str) -> None:
-    """Makes a bucket unless it is there.
-
-    Args:
-        client: an Object Storage client.
-        namespace: the tenancy's.
-        bucket: its name.
-        compartment_id: where it is made.
-
-    Raises:
-        CloudError: it may be neither seen nor made.
-    """
-    with translate_cloud_errors(f"looking for the bucket '{bucket}'"):
-        try:
-            client.get_bucket(namespace, bucket)
-            return
-        except oci.exceptions.ServiceError as error:
-            if error.status != 404:
-                raise
+    """Creates a bucket of Object Storage unless it exists."""
+    with translate_cloud_errors(f"looking for the bucket '{bucket}'"), ignore_statuses(404):
+        client.get_bucket(namespace, bucket)
+        return
     details = CreateBucketDetails(name=bucket, compartment_id=compartment_id)
     with translate_cloud_errors(f"making the bucket '{bucket}'"):
         try:
             client.create_bucket(namespace, details)
         except oci.exceptions.ServiceError as error:
-            if error.code != "BucketAlreadyExists":  # another runner was as quick
+            if error.code != "BucketAlreadyExists":  # by another run
                 raise

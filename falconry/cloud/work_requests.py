@@ -1,4 +1,4 @@
-"""Waiting for the cloud's long operations, telling their steps and the whole of their failures."""
+"""Waits for the cloud's long operations and reports their steps and errors."""
 
 from __future__ import annotations
 
@@ -13,21 +13,18 @@ from falconry.errors import CloudError, DetachedOperation
 
 Report = Callable[[str, float | None], None]
 
-# Soon at first: what copies within the cloud may be done at once. The pauses grow to a tenth of the
-# time waited so far, so that no wait is much longer than what it waits for.
+# Short at first: a copy within the cloud may be done at once. The pauses grow to a tenth of the
+# time waited so far, so that no wait is much longer than its operation.
 _POLL_S = (0.05, 5.0)
 _POLL_GROWTH = 1.1
-_ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED"})
+
+ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED"})
+"""The statuses of a work request that do not change any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A work request.
-
-    Attributes:
-        id: its OCID.
-        name: what it does, as a noun for messages: `creation of the deployment`.
-    """
+    """A work request, named for messages: `creation of the deployment`."""
 
     id: str
     name: str
@@ -35,10 +32,10 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """How operations are waited for.
+    """How to wait for operations.
 
     Attributes:
-        timeout_s: how long, in seconds, each of them; the operation itself goes on after that.
+        timeout_s: for each of them; an operation continues in the cloud after that.
         report: called with the step's text and the fraction done.
     """
 
@@ -53,8 +50,7 @@ class OperationError(CloudError):
         operation: which.
         status: how it ended.
         step: its last step.
-        errors: what the work request gives, as `code: message`; what follows a message's first
-            line is told below the sentence.
+        errors: of the work request, as `code: message`; further lines of a message become details.
     """
 
     def __init__(
@@ -73,17 +69,12 @@ class OperationError(CloudError):
 def wait_for(client: Any, operation: Operation, watch: Watch) -> None:
     """Waits until a work request has succeeded.
 
-    A cloud that does not answer for a while ends no wait: only the time does.
-
-    Args:
-        client: a Data Science client.
-        operation: what is waited for.
-        watch: how.
+    The wait continues while the cloud does not answer, until the timeout.
 
     Raises:
-        OperationError: it failed, with all of its errors and its last step.
-        CloudError: the time is over, or the cloud refuses to tell.
-        DetachedOperation: the user interrupted the wait; the operation goes on.
+        OperationError: it failed.
+        CloudError: the timeout is over, or the cloud refuses to answer.
+        DetachedOperation: the user interrupted the wait; the operation continues.
     """
     deadline = time.monotonic() + watch.timeout_s
     pause, step = _POLL_S[0], "accepted"
@@ -92,7 +83,7 @@ def wait_for(client: Any, operation: Operation, watch: Watch) -> None:
             request, newest = _look(client, operation, deadline)
             step = newest or step
             watch.report(step, (request.percent_complete or 0) / 100)
-            if request.status in _ENDED:
+            if request.status in ENDED:
                 break
             left = deadline - time.monotonic()
             if left <= 0:
@@ -101,25 +92,25 @@ def wait_for(client: Any, operation: Operation, watch: Watch) -> None:
             pause = min(pause * _POLL_GROWTH, _POLL_S[1])
     except KeyboardInterrupt:
         raise DetachedOperation(
-            f"the {operation.name} goes on in the cloud ({operation.id}): follow it with make"
+            f"the {operation.name} continues in the cloud ({operation.id}): follow it with make"
             " status and make logs, or run the same again"
         ) from None
     if request.status != "SUCCEEDED":
-        raise OperationError(operation, request.status, step, _errors(client, operation.id))
+        raise OperationError(operation, request.status, step, request_errors(client, operation.id))
 
 
 def running_request(client: Any, compartment_id: str, resource_id: str) -> str | None:
-    """The work request that is at work on a resource, if there is one."""
+    """Finds the work request that is running on a resource."""
     with translate_cloud_errors("looking for the running operation"):
         requests = client.list_work_requests(
             compartment_id, resource_id=resource_id, sort_by="timeAccepted", sort_order="DESC"
         ).data
-    running = (each.id for each in requests if each.status not in _ENDED)
+    running = (each.id for each in requests if each.status not in ENDED)
     return next(running, None)
 
 
 def _look(client: Any, operation: Operation, deadline: float) -> tuple[Any, str | None]:
-    """A work request and its newest step."""
+    """Reads a work request and its newest step; retries transient errors."""
     while True:
         try:
             with translate_cloud_errors(f"following the {operation.name}"):
@@ -138,7 +129,7 @@ def _late(operation: Operation, watch: Watch, step: str) -> CloudError:
     return CloudError(
         f"the {operation.name} is still at '{step}' after {watch.timeout_s / 60:.0f} minutes",
         where=operation.id,
-        remedy="it goes on in the cloud: follow it with make status and make logs",
+        remedy="it continues in the cloud: follow it with make status and make logs",
     )
 
 
@@ -148,7 +139,8 @@ def _last_step(client: Any, work_request_id: str) -> str | None:
     return newest.message if newest else None
 
 
-def _errors(client: Any, work_request_id: str) -> tuple[str, ...]:
+def request_errors(client: Any, work_request_id: str) -> tuple[str, ...]:
+    """Reads the errors of a work request, as `code: message`."""
     with translate_cloud_errors("reading the errors of the work request"):
         errors = all_records(client.list_work_request_errors, work_request_id)
     return tuple(f"{error.code}: {error.message}" for error in errors)

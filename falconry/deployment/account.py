@@ -1,4 +1,4 @@
-"""What a deployment's preflight knows of the tenancy, in the terms of the SDK's models."""
+"""Reads limits, policies and SDK models for the preflight of deployments."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from oci.limits import LimitsClient
 
 from falconry.cloud.retries import all_records
 from falconry.cloud.session import Session
-from falconry.deployment.preflight import (
+from falconry.deployment.preflight.subject import (
     Account,
     Artifact,
     Compute,
@@ -27,16 +27,8 @@ _WRONG_SCOPE = 400
 _UNREACHED = (oci.exceptions.RequestException, oci.exceptions.ConnectTimeout)
 
 
-# --- limits and policies ----------------------------------------------------------------------
-
-
 def read_account(session: Session, shape: str) -> Account:
-    """What this user may see of the tenancy. Nothing is refused for what cannot be read.
-
-    Args:
-        session: whose tenancy.
-        shape: that the deployment asks for.
-    """
+    """Reads a shape's limit and the policies that this user may see."""
     limit = _limit_of(session, shape)
     try:
         return Account(limit, _statements(session))
@@ -45,7 +37,7 @@ def read_account(session: Session, shape: str) -> Account:
 
 
 def _limit_of(session: Session, shape: str) -> ServiceLimit | None:
-    """The limit that a shape counts for; None for shapes without GPUs, and where none is known."""
+    """Reads the limit of a GPU shape; None if none is known."""
     if not isinstance(find_shape(shape), GpuShape):
         return None
     try:
@@ -56,7 +48,7 @@ def _limit_of(session: Session, shape: str) -> ServiceLimit | None:
 
 
 def _described(session: Session, shape: str) -> str | None:
-    """The name of the limit that the cloud's list of limits describes as a shape's."""
+    """Finds a shape's limit by the cloud's descriptions of limits."""
     client: Any = session.client(LimitsClient)
     account = load_limits().account
     found = all_records(
@@ -67,10 +59,10 @@ def _described(session: Session, shape: str) -> str | None:
 
 
 def _limit(session: Session, name: str) -> ServiceLimit:
-    """What is left of a limit: in the region, or in the availability domain with most of it.
+    """Reads what a limit leaves in the region or an availability domain.
 
     Which of the two a limit is for is not documented for this service; the API answers 400 to the
-    wrong question (oci 2.189.0, `get_resource_availability`).
+    wrong request (oci 2.189.0, `get_resource_availability`).
     """
     client: Any = session.client(LimitsClient)
     service = load_limits().account.service
@@ -88,8 +80,8 @@ def _limit(session: Session, name: str) -> ServiceLimit:
             found = [left(availability_domain=domain) for domain in _domains(session)]
     except (oci.exceptions.ServiceError, *_UNREACHED) as error:
         return ServiceLimit(name, None, _reason(error))
-    told = [each for each in found if each is not None]
-    return ServiceLimit(name, max(told, default=None), "" if told else "no number is told")
+    known = [each for each in found if each is not None]
+    return ServiceLimit(name, max(known, default=None), "" if known else "no number was given")
 
 
 def _domains(session: Session) -> list[str]:
@@ -98,7 +90,7 @@ def _domains(session: Session) -> list[str]:
 
 
 def _statements(session: Session) -> list[str]:
-    """Of the policies of the compartment and the tenancy's root."""
+    """Reads the policy statements of the compartment and the tenancy's root."""
     client: Any = session.client(IdentityClient)
     statements: list[str] = []
     for compartment in dict.fromkeys((session.compartment_id, session.tenancy)):
@@ -113,9 +105,6 @@ def _reason(error: Exception) -> str:
     return "the service does not answer"
 
 
-# --- the subject of the preflight -------------------------------------------------------------
-
-
 def subject_of(
     name: str,
     configuration: Any,
@@ -126,16 +115,9 @@ def subject_of(
     toolchain: Toolchain | None = None,
     account: Account | None = None,
 ) -> DeploymentSubject:
-    """What a deployment would be made with.
+    """Makes the subject of the preflight checks; see `DeploymentSubject`.
 
-    Args:
-        name: its display name.
-        configuration: oci's SingleModelDeploymentConfigurationDetails; its model need not exist.
-        artifact: what would be uploaded.
-        image: what is known of the image.
-        engine: the manifest of the engine inside the artifact.
-        toolchain: the release that the image was made of.
-        account: what could be read of the tenancy.
+    The configuration is oci's SingleModelDeploymentConfigurationDetails; its model need not exist.
     """
     return DeploymentSubject(
         name=name,
@@ -169,7 +151,7 @@ def _compute(details: Any) -> Compute:
 
 
 def _most_instances(policy: Any) -> int:
-    """Of a fixed size, or what autoscaling may reach."""
+    """Returns the number of instances, with autoscaling the most."""
     if policy is None:
         return 1
     if policy.policy_type == "FIXED_SIZE":

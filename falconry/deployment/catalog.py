@@ -1,13 +1,10 @@
-"""The model catalog: one model an artifact, found by the artifact's digest; pruning.
-
-What a model is and where it comes from is written with it; deployments record who uses it.
-"""
+"""The model catalog: one model for each artifact; pruning of old models."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import oci
 from oci.data_science import DataScienceClient
@@ -15,7 +12,7 @@ from oci.data_science import models as oci_models
 
 from falconry.artifact.view import ArtifactView
 from falconry.cloud.retries import all_records, create_idempotent
-from falconry.cloud.session import Session, translate_cloud_errors
+from falconry.cloud.session import Session, ignore_statuses, translate_cloud_errors
 from falconry.deployment.provenance import ModelEntry
 from falconry.deployment.target import ARTIFACT_TAG, MODEL_TAG
 from falconry.deployment.upload import upload_artifact
@@ -27,6 +24,9 @@ _ENVIRONMENT, _OTHER = "Training Environment", "other"
 _USABLE = ("ACTIVE", "INACTIVE")
 _GONE = "DELETED"
 
+Outcome = Literal["kept", "in use", "deactivated", "deleted"]
+"""What pruning did with a model."""
+
 
 class Catalog:
     """The project and the models of one profile."""
@@ -37,16 +37,12 @@ class Catalog:
         self._project: str | None = None
 
     def project(self) -> str:
-        """The OCID of the project with the profile's name, made when there is none.
-
-        Raises:
-            CloudError: it can be neither found nor made.
-        """
+        """Returns the OCID of the profile's project; creates it if missing."""
         self._project = self._project or self.find_project() or self._make_project()
         return self._project
 
     def find_project(self) -> str | None:
-        """The OCID of the project with the profile's name, if there is one."""
+        """Finds the OCID of the profile's project."""
         name = self._session.settings.project
         with translate_cloud_errors(f"finding the project '{name}'"):
             found = all_records(
@@ -59,7 +55,7 @@ class Catalog:
         return str(oldest.id) if oldest else None
 
     def models(self) -> list[Any]:
-        """Summaries of the project's models that we made and that are not deleted, oldest first."""
+        """Lists summaries of the project's models that Falconry made, oldest first."""
         self._project = self._project or self.find_project()
         if self._project is None:
             return []
@@ -71,21 +67,12 @@ class Catalog:
         return sorted((each for each in ours if each.lifecycle_state in _USABLE), key=_age)
 
     def ensure(self, entry: ModelEntry, artifact: ArtifactView, report: Report) -> str:
-        """The model that holds an artifact: found, or made and filled.
+        """Returns the OCID of an artifact's model; creates it if missing.
 
-        One that was begun by a run that ended too early, or is being filled by another one, is
-        filled on; one that was deactivated is activated.
-
-        Args:
-            entry: what the catalog is told of it.
-            artifact: the zip that it shall hold.
-            report: called with what goes on and the fraction done.
-
-        Returns:
-            The model's OCID.
+        Continues a model that another run has begun to fill, and activates a deactivated model.
 
         Raises:
-            CloudError: refused, or what arrived is not what was sent.
+            CloudError: refused, or other bytes arrived than were sent.
         """
         size = artifact.size
         known = [
@@ -94,27 +81,22 @@ class Catalog:
             if model.freeform_tags[ARTIFACT_TAG] == entry.artifact_digest
         ]
         sizes = {model.id: self.artifact_size(model.id) for model in known}
-        whole = [model for model in known if sizes[model.id] == size]
-        if whole:
-            model_id = self._activated(whole)
+        complete = [model for model in known if sizes[model.id] == size]
+        if complete:
+            model_id = self._activated(complete)
         else:
             unfinished = [model.id for model in known if sizes[model.id] is None]
             damaged = [model.id for model in known if sizes[model.id] not in (None, size)]
             model_id = unfinished[0] if unfinished else self._create(entry, damaged)
             self._fill(model_id, artifact, report)
-        self._tell_provenance(model_id, entry)
+        self._write_provenance(model_id, entry)
         return model_id
 
     def artifact_size(self, model_id: str) -> int | None:
-        """The size of a model's artifact in bytes; None while it has none."""
-        with translate_cloud_errors("looking at the model's artifact"):
-            try:
-                answer = self._client.head_model_artifact(model_id)
-            except oci.exceptions.ServiceError as error:
-                if error.status == 404:
-                    return None
-                raise
-        return int(answer.headers["content-length"])
+        """Reads the size of a model's artifact in bytes, if it exists."""
+        with translate_cloud_errors("looking at the model's artifact"), ignore_statuses(404):
+            return int(self._client.head_model_artifact(model_id).headers["content-length"])
+        return None
 
     def _make_project(self) -> str:
         name, compartment = self._session.settings.project, self._session.compartment_id
@@ -133,7 +115,7 @@ class Catalog:
         return str(made)
 
     def _create(self, entry: ModelEntry, damaged: Iterable[str]) -> str:
-        """Makes a model without an artifact; `damaged` ones of its digest are not taken for it."""
+        """Creates an empty model; never returns one of the `damaged` models."""
         project, compartment = self.project(), self._session.compartment_id
         refused = set(damaged)
         details = oci_models.CreateModelDetails(
@@ -161,7 +143,7 @@ class Catalog:
         def exists(model: str) -> bool:
             if model in refused:
                 return False
-            # One that is made may be listed and not readable, for want of a policy.
+            # Without a policy to read models, a new one may be listed and not readable.
             return self._is_there(model) or any(each.id == model for each in self.models())
 
         parts = ("model", compartment, project, entry.artifact_digest)
@@ -169,15 +151,12 @@ class Catalog:
             return str(create_idempotent(parts, create, exists, find))
 
     def _is_there(self, model_id: str) -> bool:
-        try:
+        with ignore_statuses(404):
             return self._client.get_model(model_id).data.lifecycle_state in _USABLE
-        except oci.exceptions.ServiceError as error:
-            if error.status == 404:
-                return False
-            raise
+        return False
 
     def _version_set(self, project: str) -> str | None:
-        """The OCID of the profile's set of model versions, made when there is none."""
+        """Returns the profile's model version set; creates it if missing."""
         name, compartment = self._session.settings.model_version_set, self._session.compartment_id
         if name is None:
             return None
@@ -187,8 +166,7 @@ class Catalog:
 
         def find() -> str | None:
             found = all_records(self._client.list_model_version_sets, compartment, name=name)
-            standing = (each.id for each in found if each.lifecycle_state == "ACTIVE")
-            return next(standing, None)
+            return next((each.id for each in found if each.lifecycle_state == "ACTIVE"), None)
 
         with translate_cloud_errors(f"finding the model version set '{name}'"):
             if known := find():
@@ -197,23 +175,19 @@ class Catalog:
             try:
                 return str(self._client.create_model_version_set(details).data.id)
             except oci.exceptions.ServiceError as error:
-                # Names are unique: another run made it meanwhile.
+                # Names are unique: another run created it meanwhile.
                 known = find() if error.status == 409 else None
                 if known is None:
                     raise
                 return str(known)
 
     def _fill(self, model_id: str, artifact: ArtifactView, report: Report) -> None:
-        """Uploads a model's artifact and checks that it arrived.
-
-        Raises:
-            CloudError: refused, or what arrived is not what was sent.
-        """
+        """Uploads a model's artifact and checks that it arrived."""
         settings = self._session.settings.upload
         try:
             upload_artifact(self._session, model_id, artifact, settings, report)
         except CloudError:
-            # Another run may have brought the same bytes meanwhile: artifacts never change.
+            # Another run may have uploaded the same bytes meanwhile: artifacts never change.
             if self.artifact_size(model_id) != artifact.size:
                 raise
         arrived = self.artifact_size(model_id)
@@ -224,22 +198,22 @@ class Catalog:
                 remedy="run again",
             )
 
-    def _activated(self, whole: list[Any]) -> str:
-        """One of the models that hold the artifact, which is active from now on."""
-        active = next((model for model in whole if model.lifecycle_state == "ACTIVE"), None)
+    def _activated(self, models: list[Any]) -> str:
+        """Returns the OCID of an active model; activates one if needed."""
+        active = next((model for model in models if model.lifecycle_state == "ACTIVE"), None)
         if active is None:
             with translate_cloud_errors("activating the model"):
                 try:
-                    self._client.activate_model(whole[0].id)
+                    self._client.activate_model(models[0].id)
                 except oci.exceptions.ServiceError as error:
-                    # Another run may have activated it, or a cut request have done it.
-                    state = self._client.get_model(whole[0].id).data.lifecycle_state
+                    # Another run may have activated it, or a request without an answer.
+                    state = self._client.get_model(models[0].id).data.lifecycle_state
                     if error.status != 409 or state != "ACTIVE":
                         raise
-        return str((active or whole[0]).id)
+        return str((active or models[0]).id)
 
-    def _tell_provenance(self, model_id: str, entry: ModelEntry) -> None:
-        """Writes where a model comes from, once: it comes from where it was first made."""
+    def _write_provenance(self, model_id: str, entry: ModelEntry) -> None:
+        """Writes where a model was first made, unless it is written."""
         provenance = entry.provenance
         if provenance.commit is None:
             return
@@ -249,12 +223,10 @@ class Catalog:
             git_commit=provenance.commit,
         )
         with translate_cloud_errors("writing the model's provenance"):
-            try:
+            with ignore_statuses(404):
                 self._client.get_model_provenance(model_id)
-            except oci.exceptions.ServiceError as error:
-                if error.status != 404:
-                    raise
-                self._client.create_model_provenance(model_id, details)
+                return
+            self._client.create_model_provenance(model_id, details)
 
 
 def _metadata(entry: ModelEntry) -> list[Any]:
@@ -267,7 +239,7 @@ def _metadata(entry: ModelEntry) -> list[Any]:
 
 
 def _age(resource: Any) -> tuple[Any, str]:
-    """Sorts resources from the oldest on, the same for everybody who lists them."""
+    """Sorts resources from the oldest on, always in the same order."""
     return resource.time_created, resource.id
 
 
@@ -276,33 +248,20 @@ def _age(resource: Any) -> tuple[Any, str]:
 
 @dataclass(frozen=True, slots=True)
 class PrunedModel:
-    """What became of a model.
-
-    Attributes:
-        id: its OCID.
-        made: when, in ISO 8601.
-        outcome: `kept`, `in use`, `deactivated` or `deleted`.
-    """
+    """The outcome of pruning for a model."""
 
     id: str
-    made: str
-    outcome: str
+    made: str  # in ISO 8601
+    outcome: Outcome
 
 
 def prune_models(session: Session, name: str, keep: int, *, delete: bool) -> list[PrunedModel]:
-    """Deactivates or deletes all models of a name but the newest and those in use.
+    """Deactivates a name's models but the newest and those in use.
 
-    Args:
-        session: the way into the cloud.
-        name: the models' display name, which is their deployment's.
-        keep: how many of the newest stay.
-        delete: whether the others are deleted, with their artifacts.
+    With `delete` it deletes them instead, with their artifacts. The name is that of the deployment.
 
     Returns:
-        Every model, the newest first, with what became of it.
-
-    Raises:
-        CloudError: the cloud refuses something else than to delete a model that is in use.
+        Every model, the newest first.
     """
     models = [each for each in Catalog(session).models() if each.display_name == name][::-1]
     pruning = _ModelPruner(session, delete=delete)
@@ -311,9 +270,9 @@ def prune_models(session: Session, name: str, keep: int, *, delete: bool) -> lis
         PrunedModel(
             str(model.id),
             f"{model.time_created:%Y-%m-%dT%H:%M:%SZ}",
-            "kept" if place < keep else pruning.outcome_of(model, used),
+            "kept" if rank < keep else pruning.outcome_of(model, used),
         )
-        for place, model in enumerate(models)
+        for rank, model in enumerate(models)
     ]
 
 
@@ -324,7 +283,7 @@ class _ModelPruner:
         self._delete = delete
 
     def models_in_use(self) -> set[str]:
-        """The models of all deployments in the compartment, and those they would return to."""
+        """Lists the models of the compartment's deployments and of their rollbacks."""
         with translate_cloud_errors("looking for the models in use"):
             deployments = all_records(
                 self._client.list_model_deployments, self._session.compartment_id
@@ -337,19 +296,19 @@ class _ModelPruner:
                 used.add((deployment.freeform_tags or {}).get(MODEL_TAG))
         return used
 
-    def outcome_of(self, model: Any, used: set[str]) -> str:
+    def outcome_of(self, model: Any, used: set[str]) -> Outcome:
         if model.id in used:
             return "in use"
         if self._delete:
             return self._deleted(model)
         return "deactivated" if self._deactivated(model) else "in use"
 
-    def _deleted(self, model: Any) -> str:
+    def _deleted(self, model: Any) -> Outcome:
         with translate_cloud_errors("deleting the model"):
             try:
                 self._client.delete_model(model.id)
             except oci.exceptions.ServiceError as error:
-                # 409: a deployment has come to use it; 404: it is gone, maybe by a cut request.
+                # 409: a new deployment uses it; 404: it is gone, perhaps by this request, repeated.
                 if error.status == 409:
                     return "in use"
                 if error.status != 404:
@@ -357,7 +316,7 @@ class _ModelPruner:
         return "deleted"
 
     def _deactivated(self, model: Any) -> bool:
-        """Whether it is inactive now; one that a deployment has just come to use is not."""
+        """Deactivates a model, unless a new deployment uses it."""
         with translate_cloud_errors("deactivating the model"):
             if model.lifecycle_state == "ACTIVE":
                 try:

@@ -1,7 +1,7 @@
-"""What has to be changed of a deployment, in the groups and the order in which OCI lets it change.
+"""Compares a deployment with its target and makes updates.
 
-Pure: from what stands and what shall be, the next update follows. So any run goes on where another
-one ended.
+Pure: the next update follows from the current deployment and the target, so any run resumes where
+another one ended.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from falconry.deployment.target import KEY_TAG, DeploymentSpec, configured_route
 
 
 class Group(StrEnum):
-    """Options that a running deployment changes together and alone.
+    """Options that one update of a running deployment may change.
 
     They are those of Oracle's "Editing a Model Deployment" (model-dep-edit.htm). It names the
-    load balancer and the container in one breath; here they are two, the stricter reading.
+    load balancer and the container together; here they are two groups, the stricter reading.
     """
 
     LOGGING = "logs"
@@ -49,43 +49,44 @@ _CONTAINER_FIELDS = {
     ),
     Group.ENVIRONMENT: ("environment_variables",),
 }
-# ADS's default and the console's; the API's own is not published [inferred].
+# The default of ADS and the console; the API's is not published [inferred].
 _DEFAULT_MBPS = 10
 
 MAY_NEED_STOP = frozenset({Group.BANDWIDTH, Group.COMPUTE})
-"""What `update_model_deployment` changes of a running deployment and `UpdateModelDeploymentDetails`
-of an inactive one alone, both in the words of oci 2.189.0: the cloud itself has to decide."""
+"""Oracle contradicts itself on these: `update_model_deployment` changes them on a running
+deployment, `UpdateModelDeploymentDetails` only on an inactive one (oci 2.189.0). So the cloud's
+answer decides."""
 
 
-def differences(standing: Any, target: DeploymentSpec) -> list[Group]:
-    """The groups in which a deployment differs from what it shall be, in the order to change them.
+def differences(current: Any, target: DeploymentSpec) -> list[Group]:
+    """Returns the groups that differ from the target, in order of change.
 
     Between two updates the new model meets the old route or the other way round: `/generate`
     answers for models of both kinds, `/infer` only for those that are not decoupled. More memory
-    comes before the model that may need it, less of it after.
+    comes before the model that may need it, less memory after.
     """
-    now, new = _parts(standing.model_deployment_configuration_details), _parts(target.configuration)
+    now, new = _parts(current.model_deployment_configuration_details), _parts(target.configuration)
     differ = {
         group
         for fields, old, wanted in zip((_MODEL_FIELDS, _CONTAINER_FIELDS), now, new, strict=True)
         for group, names in fields.items()
         if not all(_same(_stated(old, name), getattr(wanted, name)) for name in names)
     }
-    if not _same(standing.category_log_details, target.logs):
+    if not _same(current.category_log_details, target.logs):
         differ.add(Group.LOGGING)
-    if not _same(standing.description, target.description):
+    if not _same(current.description, target.description):
         differ.add(Group.DESCRIPTION)
-    return [group for group in _order(standing, target) if group in differ]
+    return [group for group in _order(current, target) if group in differ]
 
 
-def must_change_together(standing: Any, target: DeploymentSpec) -> bool:
-    """Whether a running deployment would not start with only one of its changes.
+def must_change_together(current: Any, target: DeploymentSpec) -> bool:
+    """Whether a running deployment would fail with only one of its changes.
 
     An engine for GPUs runs with the TensorRT-LLM release and on the GPU that it was built for.
     """
     if not target.engine_bound:
         return False
-    (old_model, old_container) = _parts(standing.model_deployment_configuration_details)
+    (old_model, old_container) = _parts(current.model_deployment_configuration_details)
     (new_model, new_container) = _parts(target.configuration)
     changes = [
         old_model.model_id != new_model.model_id,
@@ -97,9 +98,9 @@ def must_change_together(standing: Any, target: DeploymentSpec) -> bool:
     return sum(bool(change) for change in changes) > 1
 
 
-def irreversible_changes(standing: Any, target: DeploymentSpec) -> list[str]:
-    """Settings that stand and are not wanted any more, which an update has no word for."""
-    (old_model, old_container) = _parts(standing.model_deployment_configuration_details)
+def irreversible_changes(current: Any, target: DeploymentSpec) -> list[str]:
+    """Returns the settings to remove that no update can remove."""
+    (old_model, old_container) = _parts(current.model_deployment_configuration_details)
     (new_model, new_container) = _parts(target.configuration)
     pairs = {
         "subnet_id": (old_model.instance_configuration, new_model.instance_configuration),
@@ -114,15 +115,13 @@ def irreversible_changes(standing: Any, target: DeploymentSpec) -> list[str]:
     ]
 
 
-def update_of(standing: Any, target: DeploymentSpec, groups: Collection[Group]) -> Any:
-    """The update that changes these groups and leaves the others.
-
-    It also takes the tag that says that the deployment is as some run wanted it.
-    """
-    now, new = _parts(standing.model_deployment_configuration_details), _parts(target.configuration)
+def update_of(current: Any, target: DeploymentSpec, groups: Collection[Group]) -> Any:
+    """Makes the update of these groups, which removes the key's tag."""
+    now, new = _parts(current.model_deployment_configuration_details), _parts(target.configuration)
     model = _mixed(now[0], new[0], _MODEL_FIELDS, groups)
     container = _mixed(now[1], new[1], _CONTAINER_FIELDS, groups)
-    tags = dict(standing.freeform_tags or {})
+    logs = target.logs if Group.LOGGING in groups else None
+    tags = dict(current.freeform_tags or {})
     configuration = oci_models.UpdateSingleModelDeploymentConfigurationDetails(
         model_configuration_details=(
             oci_models.UpdateModelConfigurationDetails(**model) if model else None
@@ -135,27 +134,28 @@ def update_of(standing: Any, target: DeploymentSpec, groups: Collection[Group]) 
     )
     return oci_models.UpdateModelDeploymentDetails(
         description=target.description if Group.DESCRIPTION in groups else None,
-        category_log_details=_log_update(target.logs) if Group.LOGGING in groups else None,
+        category_log_details=logs
+        and oci_models.UpdateCategoryLogDetails(access=logs.access, predict=logs.predict),
         model_deployment_configuration_details=configuration if model or container else None,
         freeform_tags={name: value for name, value in tags.items() if name != KEY_TAG},
     )
 
 
-def _order(standing: Any, target: DeploymentSpec) -> list[Group]:
+def _order(current: Any, target: DeploymentSpec) -> list[Group]:
     container = [Group.CONTAINER, Group.ENVIRONMENT, Group.MODEL]
     if configured_route(target.configuration) == "infer":
         container.reverse()
     before, after = [Group.LOGGING, Group.BANDWIDTH], [Group.DESCRIPTION]
-    (before if not _shrinks(standing, target) else after).append(Group.COMPUTE)
+    (before if not _shrinks(current, target) else after).append(Group.COMPUTE)
     return [*before, *container, *after]
 
 
-def _shrinks(standing: Any, target: DeploymentSpec) -> bool:
+def _shrinks(current: Any, target: DeploymentSpec) -> bool:
     """Whether a flexible shape gets less memory."""
     sizes = [
         configuration.model_configuration_details.instance_configuration.model_deployment_instance_shape_config_details
         for configuration in (
-            standing.model_deployment_configuration_details,
+            current.model_deployment_configuration_details,
             target.configuration,
         )
     ]
@@ -173,7 +173,7 @@ def _parts(configuration: Any) -> tuple[Any, Any]:
 def _mixed(
     old: Any, new: Any, fields: Mapping[Group, tuple[str, ...]], groups: Collection[Group]
 ) -> dict[str, Any]:
-    """The new values of the groups among the old ones of the others; empty without such groups."""
+    """Returns new values for the groups and old ones for the others."""
     if not any(group in groups for group in fields):
         return {}
     return {
@@ -183,12 +183,8 @@ def _mixed(
     }
 
 
-def _log_update(logs: Any) -> Any:
-    return oci_models.UpdateCategoryLogDetails(access=logs.access, predict=logs.predict)
-
-
 def _stated(configuration: Any, name: str) -> Any:
-    """An option as the cloud shows it, or its default where it shows none."""
+    """Returns an option as the cloud shows it, or its default."""
     value = getattr(configuration, name)
     if value is None and name == "scaling_policy":
         return oci_models.FixedSizeScalingPolicy(instance_count=1)
@@ -196,7 +192,7 @@ def _stated(configuration: Any, name: str) -> Any:
 
 
 def _same(now: Any, new: Any) -> bool:
-    """Whether what stands is what is wanted; what nobody asked for may be anything."""
+    """Whether a current value matches the target's, where None matches anything."""
     if new is None:
         return True
     if hasattr(new, "swagger_types"):

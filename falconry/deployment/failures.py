@@ -1,29 +1,27 @@
-"""What a deployment's failure means and what to do about it, by the words that the cloud used.
+"""Errors of deployments, with advice found in their texts.
 
-The cloud gives reasons in its work request's errors, in the deployment's lifecycle details, and the
-container in its log. Each row is a pattern in any of them; the first that is found decides.
+The cloud gives reasons in its work request's errors and in the deployment's lifecycle details, the
+container in its log. Each row of KNOWN is a pattern for these texts; the first match decides.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from falconry.cloud.work_requests import OperationError
+from falconry.errors import CloudError
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A known reason.
+    """A known reason."""
 
-    Attributes:
-        pattern: a regular expression, case ignored.
-        remedy: what to do, as an imperative clause.
-        source: where the words come from; "inferred" where nobody published them.
-    """
-
-    pattern: str
+    pattern: str  # case is ignored
     remedy: str
-    source: str
+    source: str  # of the words; "inferred" if they are not published
 
 
 KNOWN = (
@@ -123,16 +121,46 @@ KNOWN = (
 
 
 def explain_failure(texts: Iterable[str]) -> str:
-    """What to do about a failure.
-
-    Args:
-        texts: what the cloud and the container said, the most telling first.
+    """Finds advice for what the cloud and the container said.
 
     Returns:
-        An imperative clause, which sends to the logs where the reason is not known.
+        An imperative clause, which points to the logs if the reason is not known.
     """
     said = "\n".join(texts)
     for failure in KNOWN:
         if re.search(failure.pattern, said, re.IGNORECASE):
             return failure.remedy
     return "see make logs for what the server said"
+
+
+def describe_failure(
+    failure: OperationError, lifecycle_details: str, log_lines: Sequence[str]
+) -> CloudError:
+    """Adds lifecycle details, the container's log and advice to a failure."""
+    details = lifecycle_details
+    reported = {line for reason in failure.reasons for line in reason.splitlines()}
+    extra = [line for line in (*details.splitlines(), *log_lines) if line not in reported]
+    known = any(details.partition("\n")[0] in reason for reason in failure.reasons)
+    return CloudError(
+        failure.problem if known or not details else f"{failure.problem} ({details})",
+        where=failure.where,
+        remedy=explain_failure([*failure.reasons, details, *log_lines]),
+        details=[*failure.details, *extra],
+    )
+
+
+def nothing_deployed(name: str, selection: str = "") -> CloudError:
+    """Makes the error for a name without a deployment; see `Deployments.in_use`."""
+    remedy = f"run: make deploy {selection}".rstrip()
+    return CloudError("nothing is deployed", where=name, remedy=remedy)
+
+
+def unusable(deployment: Any) -> CloudError:
+    """Makes the error for a deployment that no request can repair."""
+    details = deployment.lifecycle_details or "no details given"
+    return CloudError(
+        f"the deployment is {deployment.lifecycle_state}: {details.partition(chr(10))[0]}",
+        where=deployment.display_name,
+        remedy=explain_failure([details]),
+        details=details.splitlines()[1:],
+    )

@@ -1,4 +1,4 @@
-"""The deployment's logs: found or made by name, and read or followed through OCI's log search.
+"""The deployment's logs, read and followed through OCI's log search.
 
 What OCI calls the predict log holds what the container writes; the access log its requests. Both
 may be one.
@@ -25,16 +25,16 @@ from falconry.errors import CloudError
 # entries at most at a time (oracle/accelerated-data-science, ads/common/oci_logging.py).
 _WINDOW = timedelta(days=14)
 _MOST_RESULTS = 1000
-# The newest entries may bear a time that this machine's clock has not reached yet.
+# The newest entries may have a time that this machine's clock has not reached yet.
 _CLOCK_SKEW = timedelta(minutes=5)
-# How late an entry may come into the log and still be followed: OCI ingests in batches [inferred].
+# How late an entry may enter the log and still be followed: OCI ingests in batches [inferred].
 _LATENESS = timedelta(minutes=2)
 _FOLLOW_PAUSE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class LogPlace:
-    """Where a deployment logs to: what its container writes, and its requests."""
+class LogIds:
+    """OCIDs of the logs of a container's output and of its requests."""
 
     group_id: str
     log_id: str
@@ -53,28 +53,26 @@ class Logs:
         self._session = session
         self._client: Any = session.client(LoggingManagementClient)
 
-    def find(self) -> LogPlace | None:
-        """The logs, if they stand."""
+    def find(self) -> LogIds | None:
+        """Finds the logs; None if one of them does not exist."""
         group_id = self._find_group()
         if group_id is None:
             return None
         found = [self._find_log(group_id, name) for name in self._names()]
-        return LogPlace(group_id, found[0], found[1]) if found[0] and found[1] else None
+        return LogIds(group_id, found[0], found[1]) if found[0] and found[1] else None
 
-    def ensure(self) -> LogPlace:
-        """The logs, made when there are none.
+    def ensure(self) -> LogIds:
+        """Finds the logs, or creates them.
 
         Raises:
-            CloudError: they can be neither found nor made.
+            CloudError: they can be neither found nor created.
         """
         return self.find() or self._make()
 
     def read(self, newest: int, source: str | None = None) -> Iterator[str]:
-        """The newest lines of the logs, oldest first.
+        """Reads a number of newest lines, oldest first.
 
-        Args:
-            newest: how many.
-            source: the OCID of the deployment whose lines they are; None for all.
+        With a deployment's OCID as source it reads only the lines of that deployment.
 
         Raises:
             CloudError: there is no log, or the search was refused.
@@ -82,7 +80,7 @@ class Logs:
         yield from (_line(entry) for entry in self._newest(newest, source))
 
     def container_lines(self, newest: int, source: str, since: datetime) -> list[str]:
-        """The newest lines that a deployment's container wrote, without their times."""
+        """Reads the newest lines that a deployment's container wrote, without their times."""
         entries = self._newest(newest, source, since)
         return [
             str((entry.get("data") or {}).get("message", ""))
@@ -91,9 +89,9 @@ class Logs:
         ]
 
     def follow(self, newest: int, source: str | None = None) -> Iterator[str]:
-        """The newest lines, and from then on each that comes; it does not end.
+        """Reads the newest lines, then each new line, without end.
 
-        Entries are given in the order of their times, as far as they are there by then.
+        Entries come in the order of their times, except for those that enter the log late.
         """
         begun = datetime.now(UTC)
         seen: dict[str, datetime] = {}
@@ -117,13 +115,13 @@ class Logs:
     def _search(
         self, since: datetime | None, order: str, source: str | None, count: int
     ) -> list[dict[str, Any]]:
-        """Entries of all logs, sorted by time, their content alone."""
+        """Reads the content of the entries of all logs, sorted by time."""
         end = datetime.now(UTC) + _CLOCK_SKEW
-        place = self.find()
-        if place is None:
+        logs = self.find()
+        if logs is None:
             raise CloudError("there is no log yet", remedy="run: make deploy")
         compartment = self._session.compartment_id
-        names = (f'"{compartment}/{place.group_id}/{log_id}"' for log_id in place.log_ids)
+        names = (f'"{compartment}/{logs.group_id}/{log_id}"' for log_id in logs.log_ids)
         where = f" | where source = '{source}'" if source else ""
         details = SearchLogsDetails(
             time_start=since or end - _WINDOW,
@@ -158,8 +156,8 @@ class Logs:
             logs = self._client.list_logs(group_id, display_name=name).data
         return str(logs[0].id) if logs else None
 
-    def _make(self) -> LogPlace:
-        """Makes what is missing; what another run makes at the same time is found and used."""
+    def _make(self) -> LogIds:
+        """Creates what is missing, unless another run creates it meanwhile."""
         settings = self._session.settings
         composite = oci.logging.LoggingManagementClientCompositeOperations(self._client)
         ended = ["SUCCEEDED", "FAILED"]
@@ -176,14 +174,14 @@ class Logs:
             details = CreateLogDetails(display_name=name, log_type="CUSTOM", is_enabled=True)
             with translate_cloud_errors(f"making the log '{name}'"):
                 _unless_there(composite.create_log_and_wait_for_state, group_id, details, ended)
-        place = self.find()
-        if place is None:
+        logs = self.find()
+        if logs is None:
             raise CloudError("could not be made", where=settings.log)
-        return place
+        return logs
 
 
 def _unless_there(create: Any, *arguments: Any) -> None:
-    """Creates something, or leaves what was created by somebody else meanwhile."""
+    """Creates something unless another run has created it meanwhile."""
     try:
         create(*arguments)
     except oci.exceptions.CompositeOperationError as error:
@@ -194,12 +192,12 @@ def _unless_there(create: Any, *arguments: Any) -> None:
 
 
 def _category(content: dict[str, Any]) -> str:
-    """`access`, or `predict` for what the container wrote: the end of the entry's type."""
+    """Returns an entry's category: `access`, or `predict` for the container's output."""
     return str(content.get("type", "")).rpartition(".")[2]
 
 
 def _line(content: dict[str, Any]) -> str:
-    """An entry as one line; those of the access log bear a status and a latency (ADS, logging)."""
+    """Formats an entry, with an access's status and latency (ADS, logging)."""
     data = content.get("data") or {}
     text = data.get("message", "")
     if "status" in data:

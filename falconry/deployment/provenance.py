@@ -1,4 +1,4 @@
-"""What the catalog is told of a model: where it comes from, what made it, and its licence."""
+"""A model's entry in the catalog, with its provenance and licence."""
 
 from __future__ import annotations
 
@@ -21,11 +21,7 @@ _VALUE_CHARACTERS = 255
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """The source tree that a model was made with, as far as git tells.
-
-    Attributes:
-        repository_url: without a user or a password.
-    """
+    """The source tree that made a model; the URL has no password."""
 
     repository_url: str | None = None
     branch: str | None = None
@@ -37,12 +33,10 @@ class ModelEntry:
     """A model for the catalog.
 
     Attributes:
-        artifact_digest: `sha256:<hex>` of its artifact, which it is found again by.
+        artifact_digest: `sha256:<hex>` of its artifact, which identifies it.
         name: its display name.
-        description: a line for people.
-        environment: what made it, by name.
-        facts: what else is known of it, by name.
-        provenance: the source tree.
+        environment: the versions of what made it, by name.
+        facts: what else is known about it, by name.
     """
 
     artifact_digest: str
@@ -54,19 +48,12 @@ class ModelEntry:
 
     @property
     def version_label(self) -> str:
-        """A label of its own in a set of versions."""
+        """A unique label in the model version set."""
         return self.artifact_digest.removeprefix("sha256:")[:12]
 
 
 def entry_of(settings: Settings, artifact_digest: str, engine: Manifest, image: str) -> ModelEntry:
-    """The entry of an artifact.
-
-    Args:
-        settings: the profile.
-        artifact_digest: of the artifact.
-        engine: the manifest of the engine in it.
-        image: the server image that it was made for, with its digest.
-    """
+    """Makes the entry of an artifact with its engine and image."""
     facts = {
         "engine": engine.key,
         "recipe": settings.recipe,
@@ -85,19 +72,19 @@ def entry_of(settings: Settings, artifact_digest: str, engine: Manifest, image: 
 
 
 def licence(settings: Settings) -> str | None:
-    """The checkpoint's licence: its own word, or that of the published model it is."""
+    """Finds the licence in the checkpoint or the list of published models."""
     text = _checkpoint(settings)
     if text is None:
         return None
     source = CheckpointSource.parse(text)
     directory = source.at_hand()
-    told = licence_of(directory) if directory else None
+    own = licence_of(directory) if directory else None
     known = read_toml(project_file(_LICENCES))
-    return told or (known.get(source.hub.repository) if source.hub else None)
+    return own or (known.get(source.hub.repository) if source.hub else None)
 
 
 def provenance_of(directory: Path) -> Provenance:
-    """What git says of a source tree; nothing outside of git."""
+    """Reads the provenance of a source tree from git, if any."""
     commit = _git(directory, "rev-parse", "HEAD")
     if commit is None:
         return Provenance()
@@ -107,7 +94,7 @@ def provenance_of(directory: Path) -> Provenance:
 
 
 def _checkpoint(settings: Settings) -> str | None:
-    """The checkpoint as the profile or its recipe names it."""
+    """Returns the checkpoint that the profile or its recipe names."""
     if settings.checkpoint:
         return settings.checkpoint
     path = project_file("engine/recipes") / f"{settings.recipe}.toml"
@@ -129,7 +116,7 @@ def _git(directory: Path, *words: str) -> str | None:
 
 
 def _without_secrets(url: str) -> str:
-    """A remote's URL as anybody may see it: tokens stand before the host's name."""
+    """Removes user, password and token from a remote's URL."""
     parts = urlsplit(url)
     if not parts.scheme or parts.hostname is None:
         return url  # git@host:path, whose user is no secret

@@ -1,8 +1,7 @@
-"""The deployment stage: an artifact becomes a catalog model and an ACTIVE deployment.
+"""The deployment stage: from an artifact to an ACTIVE deployment.
 
-The cloud is its own record: the deployment has the stage's key as a tag from its first answer on,
-so a runner with an empty build directory finds what is deployed and does nothing. What does not
-answer is followed by what answered before.
+The deployment has the stage's key as a tag from its first answer on, so a runner with an empty
+build directory finds what is deployed and does nothing. A rollback returns to what answered before.
 """
 
 from __future__ import annotations
@@ -10,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from typing_extensions import override
 
 from falconry.artifact.stage import ArtifactOutput
 from falconry.cloud import emulator
-from falconry.cloud.session import Session
+from falconry.cloud.session import Session, session_of
 from falconry.cloud.work_requests import Watch
 from falconry.deployment.deployments import Deployments
 from falconry.deployment.target import (
@@ -24,43 +23,32 @@ from falconry.deployment.target import (
     ENGINE_TAG,
     IMAGE_TAG,
     KEY_TAG,
+    DeploymentRequest,
     DeploymentSpec,
     previous_target,
     route_of,
+    target_of,
 )
 from falconry.endpoint import Endpoint
 from falconry.engine.manifest import Manifest, read_manifest
-from falconry.errors import CloudError, FalconryError
+from falconry.errors import CloudError, FalconryError, PreflightError
+from falconry.findings import refuse
 from falconry.image.output import ImageOutput
 from falconry.pipeline import Output, Report, Stage
 from falconry.settings import EmulatorSettings, Settings
 
-if TYPE_CHECKING:
-    from falconry.cloud.session import Session
-    from falconry.deployment.target import DeploymentSpec
+# A run with nothing to do only reads the deployment. The modules of all other clients of the SDK
+# are imported where a deployment is made: they would cost it a tenth of a second.
 
 Verify = Callable[[Any], None]
-# The modules that import the oci SDK are imported where a request is made: it costs nearly half a
-# second, which a run that stops before the cloud need not pay.
-
-# What decides how a run waits, and nothing of the deployment.
+"""Sends a request to an ACTIVE deployment; raises a FalconryError if it fails."""
+# Settings that decide how a run waits and change nothing about the deployment.
 _OF_THE_RUN = {"timeout_minutes", "downtime"}
 
 
-# --- endpoint ---------------------------------------------------------------------------------
-
-
 def endpoint_of(deployment: Any, session: Session) -> Endpoint:
-    """The endpoint of a deployment, asked as the session's user.
-
-    Args:
-        deployment: oci's ModelDeployment.
-        session: whose requests are signed.
-    """
+    """Returns the endpoint of a deployment, signed as the session's user."""
     return Endpoint(deployment.model_deployment_url, session.signer(), route_of(deployment))
-
-
-# --- rollback ---------------------------------------------------------------------------------
 
 
 def apply_with_rollback(
@@ -71,20 +59,12 @@ def apply_with_rollback(
     *,
     rollback: bool,
 ) -> Any:
-    """Brings a deployment about; it is reported only once it has answered.
+    """Applies a target and verifies that the deployment answers.
 
-    Args:
-        deployments: those of the profile.
-        target: what it shall be.
-        verify: asks an ACTIVE deployment, and raises a FalconryError where it does not answer.
-        watch: how operations are waited for.
-        rollback: whether a failure is followed by a return to what last answered.
-
-    Returns:
-        The deployment in full.
+    With `rollback` a failure returns to what last answered.
 
     Raises:
-        FalconryError: of the failure. After a rollback it says what stands now.
+        FalconryError: the failure; after a rollback it also says what is deployed now.
     """
     before = deployments.get(target.name) if rollback else None
     previous = previous_target(before, target) if before else None
@@ -93,7 +73,7 @@ def apply_with_rollback(
     except FalconryError as failure:
         if not rollback:
             raise
-        raise _returned(failure, before, previous, deployments, verify, watch) from failure
+        raise _roll_back(failure, before, previous, deployments, verify, watch) from failure
 
 
 def _verified(
@@ -105,7 +85,7 @@ def _verified(
     return active
 
 
-def _returned(
+def _roll_back(
     failure: FalconryError,
     before: Any | None,
     previous: DeploymentSpec | None,
@@ -113,24 +93,23 @@ def _returned(
     verify: Verify,
     watch: Watch,
 ) -> CloudError:
-    """Goes back, and says so together with the reason.
-
-    Raises:
-        DetachedOperation: the user interrupted it.
-    """
+    """Returns to the previous deployment; gives the failure with the outcome."""
     if before is None or previous is None:
-        return _told(failure, "there is nothing to return to: no deployment has answered before")
+        return _with_outcome(
+            failure, "there is nothing to return to: no deployment has answered before"
+        )
     watch.report("returning to the previous model and image", None)
     what = f"model {previous.model_id} and image {previous.image}"
     try:
         active = deployments.reconcile(before.id, previous, watch)
         _verified(active, previous, deployments, verify, watch)
     except FalconryError as second:
-        return _told(failure, f"the return to {what} failed as well: {second}", second.details)
-    return _told(failure, f"returned to {what}, which answers")
+        outcome = f"the return to {what} failed as well: {second}"
+        return _with_outcome(failure, outcome, second.details)
+    return _with_outcome(failure, f"returned to {what}, which answers")
 
 
-def _told(failure: FalconryError, outcome: str, more: tuple[str, ...] = ()) -> CloudError:
+def _with_outcome(failure: FalconryError, outcome: str, more: tuple[str, ...] = ()) -> CloudError:
     return CloudError(
         f"{failure.problem}; {outcome}",
         where=failure.where,
@@ -139,19 +118,8 @@ def _told(failure: FalconryError, outcome: str, more: tuple[str, ...] = ()) -> C
     )
 
 
-# --- stage ------------------------------------------------------------------------------------
-
-
 class DeploymentStage(Stage):
-    """Brings the profile's deployment about.
-
-    Args:
-        settings: the profile.
-        engine: the engine stage's output.
-        artifact: the artifact stage's.
-        image: the image stage's.
-        rollback: whether a deployment that fails is followed by a return to what answered before.
-    """
+    """Creates or changes the profile's deployment; may return to what answered before."""
 
     name = "deployment"
     version = 3
@@ -190,7 +158,7 @@ class DeploymentStage(Stage):
 
     @override
     def reason(self, inputs: Mapping[str, str]) -> str:
-        if self._emulator_rests():
+        if emulator.is_stopped(self._settings.cloud.emulator):
             return "the local cloud is not running"
         current = self._current()
         if current is None:
@@ -206,11 +174,6 @@ class DeploymentStage(Stage):
 
     @override
     def make(self, key: str, inputs: Mapping[str, str], report: Report) -> Output:
-        from falconry.cloud.session import session_of
-        from falconry.cloud.work_requests import Watch
-        from falconry.deployment.deployments import Deployments
-        from falconry.deployment.stage import apply_with_rollback
-
         settings = self._settings
         if settings.cloud.emulator:
             report("starting the local cloud", None)
@@ -218,26 +181,25 @@ class DeploymentStage(Stage):
         session = session_of(settings.cloud)
         target = self._target(session, key, report)
 
-        def ask(active: Any) -> None:
-            from falconry.deployment.stage import endpoint_of
-
+        def verify(active: Any) -> None:
             endpoint_of(active, session).smoke()
 
         watch = Watch(target.timeout_s, report)
+        deployments = Deployments(session)
         return _output(
-            apply_with_rollback(Deployments(session), target, ask, watch, rollback=self._rollback)
+            apply_with_rollback(deployments, target, verify, watch, rollback=self._rollback)
         )
 
     def _target(self, session: Session, key: str, report: Report) -> DeploymentSpec:
-        """What shall be deployed, once its model is in the catalog and its logs are there."""
+        """Makes the target, after its logs and its model in the catalog."""
         from falconry.deployment.catalog import Catalog
         from falconry.deployment.logs import Logs
-        from falconry.deployment.target import DeploymentRequest, target_of
+        from falconry.deployment.provenance import entry_of
 
         settings = self._settings
         engine = read_manifest(self._engine.path)
         catalog = Catalog(session)
-        wanted = DeploymentRequest(
+        request = DeploymentRequest(
             settings=settings.deployment,
             serving=settings.serving,
             image=self._image,
@@ -252,15 +214,18 @@ class DeploymentStage(Stage):
             },
             engine_bound=engine.gpu is not None,
         )
-        self._check(session, target_of(wanted).configuration, engine, report)
-        return target_of(replace(wanted, model_id=self._model(catalog, engine, report)))
+        self._check(session, target_of(request).configuration, engine, report)
+        entry = entry_of(settings, self._artifact.digest, engine, self._image.pinned)
+        model_id = catalog.ensure(entry, self._artifact.view(), report)
+        return target_of(replace(request, model_id=model_id))
 
     def _check(
         self, session: Session, configuration: Any, engine: Manifest, report: Report
     ) -> None:
-        """Refuses what the cloud would refuse or fail after a long upload."""
+        """Refuses what would fail after a long upload."""
         from falconry.deployment.account import read_account, subject_of
-        from falconry.deployment.preflight import Artifact, Image, check_deployment
+        from falconry.deployment.preflight.check import check_deployment
+        from falconry.deployment.preflight.subject import Artifact, Image
         from falconry.engine.toolchain import load_toolchains
 
         report("checking limits and sizes", None)
@@ -275,14 +240,7 @@ class DeploymentStage(Stage):
             toolchain=load_toolchains().row(release) if release else None,
             account=read_account(session, settings.deployment.shape),
         )
-        check_deployment(subject).refuse_problems()
-
-    def _model(self, catalog: Any, engine: Manifest, report: Report) -> str:
-        from falconry.deployment.provenance import entry_of
-
-        digest = self._artifact.digest
-        entry = entry_of(self._settings, digest, engine, self._image.pinned)
-        return str(catalog.ensure(entry, self._artifact.view(), report))
+        refuse(check_deployment(subject), PreflightError, "this deployment", subject.name)
 
     def _start(self, local: EmulatorSettings) -> None:
         """Starts the emulator with what it needs to run the image."""
@@ -292,16 +250,10 @@ class DeploymentStage(Stage):
             emulator.start(local, registry=True)
 
     def _current(self) -> Any | None:
-        if self._emulator_rests():
+        if emulator.is_stopped(self._settings.cloud.emulator):
             return None
-        from falconry.cloud.session import session_of
-        from falconry.deployment.deployment_list import current
-
-        return current(session_of(self._settings.cloud), self._settings.deployment.name)
-
-    def _emulator_rests(self) -> bool:
-        local = self._settings.cloud.emulator
-        return local is not None and not emulator.answers(local)
+        session = session_of(self._settings.cloud)
+        return Deployments(session).find(self._settings.deployment.name)
 
 
 def _output(deployment: Any) -> Output:

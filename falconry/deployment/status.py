@@ -1,4 +1,4 @@
-"""What is deployed, in one look: model, image, engine, shape, state, since when, what failed."""
+"""The status of a deployment: what it runs, its state and errors."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from oci.data_science import DataScienceClient
 
 from falconry.cloud.retries import all_records
 from falconry.cloud.session import Session, translate_cloud_errors
+from falconry.cloud.work_requests import ENDED, request_errors
 from falconry.deployment.deployments import Deployments
 from falconry.deployment.target import ARTIFACT_TAG, ENGINE_TAG, IMAGE_TAG, KEY_TAG
 
-_ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED"})
 # As init scripts' `status` has it: 0 running, 3 not running, 1 otherwise not right (Linux Standard
 # Base 5.0, "Init Script Actions").
 _EXIT_ACTIVE, _EXIT_ILL, _EXIT_ABSENT = 0, 1, 3
@@ -21,15 +21,15 @@ _EXIT_ACTIVE, _EXIT_ILL, _EXIT_ABSENT = 0, 1, 3
 
 @dataclass(frozen=True, slots=True)
 class DeploymentStatus:
-    """A deployment as it stands; None where there is nothing to say.
+    """The facts of a deployment; None if there is no such fact.
 
     Attributes:
         state: Oracle's lifecycle state; None when nothing is deployed.
-        verified: whether it has answered a question as it is now.
-        since: when it came into this state, in ISO 8601.
+        verified: whether it has answered since it was last changed.
+        since: when it entered this state, in ISO 8601.
         engine: the engine's key.
-        instances: a number, or `1 to 4` with the number at present.
-        operation: the operation at work, or else the last one: its kind, status and OCID.
+        instances: a number, or `1 to 4` with the current number.
+        operation: the running operation, or else the last one: its kind, status and OCID.
         error: what is wrong.
     """
 
@@ -50,17 +50,17 @@ class DeploymentStatus:
 
     @property
     def exit_status(self) -> int:
-        """0 when it is ACTIVE, 3 when nothing is deployed, 1 in every other state."""
+        """0 when ACTIVE, 3 when nothing is deployed, 1 otherwise."""
         if self.state is None:
             return _EXIT_ABSENT
         return _EXIT_ACTIVE if self.state == "ACTIVE" else _EXIT_ILL
 
     def facts(self) -> Mapping[str, Any]:
-        """For a program."""
+        """Returns the facts for a program."""
         return asdict(self)
 
     def table(self) -> list[str]:
-        """For people, a fact a line."""
+        """Returns the facts for people, each in a line."""
         rows = {**asdict(self), "state": self.state or "nothing is deployed"}
         verified = rows.pop("verified")
         if self.state == "ACTIVE" and not verified:
@@ -69,20 +69,16 @@ class DeploymentStatus:
 
 
 def status_of(session: Session, name: str) -> DeploymentStatus:
-    """The newest deployment of a name, in whatever state; a deleted one is none.
-
-    Raises:
-        CloudError: the cloud refuses to tell.
-    """
+    """Reads the status of a name's newest deployment."""
     known = [each for each in Deployments(session).named(name) if each.lifecycle_state != "DELETED"]
-    # One that goes counts only while no other one is there.
+    # A deployment that is being deleted counts only if there is no other.
     newest = max(
         known,
         key=lambda each: (each.lifecycle_state != "DELETING", each.time_created),
         default=None,
     )
     found = _StatusReader(session, newest.id).status() if newest else None
-    # It may have gone since the list was made.
+    # It may have been deleted since the list was read.
     if found is None or found.state == "DELETED":
         return DeploymentStatus(name, error="run: make deploy")
     return found
@@ -120,23 +116,21 @@ class _StatusReader:
 
     def _since(self) -> str:
         ended = (each.time_finished for each in self._requests if each.time_finished)
-        begun = (each.time_accepted for each in self._requests if each.status not in _ENDED)
+        begun = (each.time_accepted for each in self._requests if each.status not in ENDED)
         moment = next(begun, None) or next(ended, None) or self._deployment.time_created
         return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
     def _error(self) -> str | None:
-        """The deployment's own words, and those of its last operation if that failed."""
+        """Returns lifecycle details and the errors of a failed last operation."""
         newest = next(iter(self._requests), None)
         said = [self._deployment.lifecycle_details or ""]
         if newest is not None and newest.status == "FAILED":
-            with translate_cloud_errors("reading the errors of the work request"):
-                errors = all_records(self._client.list_work_request_errors, newest.id)
-            said += [f"{error.code}: {error.message}" for error in errors]
+            said += request_errors(self._client, newest.id)
         lines = [text.partition("\n")[0] for text in said if text]
         return "; ".join(dict.fromkeys(lines)) or None
 
     def _work_requests(self) -> list[Any]:
-        """The deployment's operations, the newest first."""
+        """Lists the deployment's operations, the newest first."""
         with translate_cloud_errors("looking for its operations"):
             found = all_records(
                 self._client.list_work_requests,

@@ -1,6 +1,6 @@
-"""The deployment we want, in the SDK's terms: from a profile, or from an earlier deployment.
+"""A profile's deployment in the SDK's terms, and a rollback's.
 
-Any runner knows by the freeform tags what a deployment is; OCI allows ten a resource.
+The freeform tags tell any runner what a deployment is; OCI allows ten tags on a resource.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from oci.data_science import models as oci_models
 from falconry.image.output import ImageOutput
 from falconry.repository import FRONT_MODEL, MODEL_REPOSITORY
 from falconry.settings import (
-    AutoscalingSettings,
     CustomEndpoint,
     DeploymentSettings,
     ScalingRule,
@@ -23,10 +22,10 @@ from falconry.settings import (
 )
 
 if TYPE_CHECKING:
-    from falconry.deployment.logs import LogPlace
+    from falconry.deployment.logs import LogIds
 
 ARTIFACT_TAG = "falconry-artifact"
-"""The digest of the artifact that is deployed; on models, of the artifact that they hold."""
+"""The digest of the deployed artifact; on models, of the artifact that they hold."""
 
 IMAGE_TAG = "falconry-image"
 """The digest of the image."""
@@ -35,14 +34,14 @@ ENGINE_TAG = "falconry-engine"
 """The key of the engine in the artifact."""
 
 KEY_TAG = "falconry-key"
-"""The deployment stage's key, once the deployment has answered a question as it then was."""
+"""The deployment stage's key, written once the deployment has answered."""
 
 MODEL_TAG = "falconry-model"
-"""The OCID of the model that last answered: what a failed change returns to."""
+"""The OCID of the model that last answered, which a rollback returns to."""
 
 REFERENCE_TAG = "falconry-reference"
 """The reference of the image that last answered."""
-# What the model is called in OpenAI's API (docker/server/settings.py).
+# The model's name in OpenAI's API (docker/server/settings.py).
 MODEL_NAME = "FALCONRY_MODEL_NAME"
 _DEFAULT_TRITON_PORT = 8000
 # Triton's HTTP paths (triton-inference-server/server, docs/protocol/extension_generate.md); `{}` is
@@ -63,12 +62,12 @@ _ROUTE_ENDPOINTS = {
 
 @dataclass(frozen=True, slots=True)
 class DeploymentRequest:
-    """What a deployment shall be.
+    """A deployment as the profile describes it.
 
     Attributes:
-        tags: those that say so, once it has answered.
-        engine_bound: whether the engine runs with the image and the GPU that it was built for
-            alone, so that none of the three can change without the others.
+        tags: written once it has answered.
+        engine_bound: whether the engine runs only with the image and the GPU that it was built
+            for, so that none of the three can change without the others.
     """
 
     settings: DeploymentSettings
@@ -76,20 +75,20 @@ class DeploymentRequest:
     image: ImageOutput
     model_id: str
     project_id: str
-    log: LogPlace
+    log: LogIds
     tags: Mapping[str, str]
     engine_bound: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class DeploymentSpec:
-    """The same in the SDK's terms.
+    """A deployment in the SDK's terms.
 
     Attributes:
-        name: the display name, by which it is found.
+        name: the display name, which it is found by.
         configuration: SingleModelDeploymentConfigurationDetails.
         logs: CategoryLogDetails.
-        timeout_s: how long each of the cloud's operations is waited for.
+        timeout_s: of each operation of the cloud.
         downtime: whether it may be stopped for a change.
     """
 
@@ -114,51 +113,65 @@ class DeploymentSpec:
         return str(self.configuration.environment_configuration_details.image)
 
 
-def target_of(wanted: DeploymentRequest) -> DeploymentSpec:
-    """What a profile asks for."""
-    settings = wanted.settings
+def target_of(request: DeploymentRequest) -> DeploymentSpec:
+    """Translates a request into the SDK's terms."""
+    settings = request.settings
     return DeploymentSpec(
         name=settings.name,
         description=settings.description,
-        project_id=wanted.project_id,
+        project_id=request.project_id,
         configuration=oci_models.SingleModelDeploymentConfigurationDetails(
-            model_configuration_details=_model_configuration(wanted),
-            environment_configuration_details=_container(wanted),
+            model_configuration_details=_model_configuration(request),
+            environment_configuration_details=_container(request),
         ),
-        logs=_logs(wanted.log),
+        logs=_logs(request.log),
         tags={
-            **wanted.tags,
-            MODEL_TAG: wanted.model_id,
-            REFERENCE_TAG: wanted.image.reference,
+            **request.tags,
+            MODEL_TAG: request.model_id,
+            REFERENCE_TAG: request.image.reference,
         },
         timeout_s=settings.timeout_minutes * 60,
         downtime=settings.downtime,
-        engine_bound=wanted.engine_bound,
+        engine_bound=request.engine_bound,
     )
 
 
-def previous_target(standing: Any, target: DeploymentSpec) -> DeploymentSpec | None:
-    """What a deployment was when it last answered; None when it never did.
+def creation_of(target: DeploymentSpec, compartment: str) -> Any:
+    """Makes a creation's details, without tags of the first answer."""
+    later = {KEY_TAG, MODEL_TAG, REFERENCE_TAG}
+    return oci_models.CreateModelDeploymentDetails(
+        display_name=target.name,
+        description=target.description,
+        project_id=target.project_id,
+        compartment_id=compartment,
+        model_deployment_configuration_details=target.configuration,
+        category_log_details=target.logs,
+        freeform_tags={name: value for name, value in target.tags.items() if name not in later},
+    )
+
+
+def previous_target(deployment: Any, target: DeploymentSpec) -> DeploymentSpec | None:
+    """Returns what a deployment was when it last answered, if ever.
 
     Args:
-        standing: the deployment as it is; a run that ended early may have changed a part of it.
-        target: whose limits of time and downtime are kept.
+        deployment: as it is now; a run that ended early may have changed a part of it.
+        target: whose timeout and downtime are kept.
     """
-    tags = standing.freeform_tags or {}
+    tags = deployment.freeform_tags or {}
     if MODEL_TAG not in tags or REFERENCE_TAG not in tags:
         return None
-    configuration = copy.deepcopy(standing.model_deployment_configuration_details)
+    configuration = copy.deepcopy(deployment.model_deployment_configuration_details)
     configuration.model_configuration_details.model_id = tags[MODEL_TAG]
     container = configuration.environment_configuration_details
     container.image = tags[REFERENCE_TAG]
     if container.image_digest is not None:
         container.image_digest = tags.get(IMAGE_TAG)
     return DeploymentSpec(
-        name=standing.display_name,
-        description=standing.description,
-        project_id=standing.project_id,
+        name=deployment.display_name,
+        description=deployment.description,
+        project_id=deployment.project_id,
         configuration=configuration,
-        logs=standing.category_log_details,
+        logs=deployment.category_log_details,
         tags=tags,
         timeout_s=target.timeout_s,
         downtime=target.downtime,
@@ -167,15 +180,15 @@ def previous_target(standing: Any, target: DeploymentSpec) -> DeploymentSpec | N
 
 
 def environment(serving: ServingSettings, more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The variables that map OCI's `/predict` and health probe to Triton's routes.
+    """Makes the variables that map OCI's paths to Triton's routes.
 
-    `CONTAINER_TYPE=TRITON` maps to `/infer` alone; the other two are those of Oracle's sample for
-    TensorRT-LLM images (oci-data-science-ai-samples, Triton_TensorRT). It takes the same body as
-    that sample's model `ensemble`.
+    `CONTAINER_TYPE=TRITON` maps to `/infer` only; the other two are those of Oracle's sample for
+    TensorRT-LLM images (oci-data-science-ai-samples, Triton_TensorRT). `/generate` takes the same
+    body as that sample's model `ensemble`.
 
     Args:
         serving: decides the route.
-        more: the user's own, which win.
+        more: the user's variables, which override ours.
     """
     routes = {
         "infer": {"CONTAINER_TYPE": "TRITON"},
@@ -188,28 +201,28 @@ def environment(serving: ServingSettings, more: Mapping[str, str] | None = None)
 
 
 def route_of(deployment: Any) -> Literal["generate", "infer"]:
-    """What a standing deployment maps `/predict` to, whatever the profile says by now."""
+    """Returns the route that an existing deployment maps `/predict` to."""
     return configured_route(deployment.model_deployment_configuration_details)
 
 
 def configured_route(configuration: Any) -> Literal["generate", "infer"]:
-    """What a configuration maps `/predict` to."""
+    """Returns the route that a configuration maps `/predict` to."""
     variables = configuration.environment_configuration_details.environment_variables or {}
     return "infer" if variables.get("CONTAINER_TYPE") == "TRITON" else "generate"
 
 
 def command(serving: ServingSettings) -> list[str]:
-    """What the container runs; 8000 is Triton's own default and needs no word."""
+    """Returns the container's command line."""
     words = ["tritonserver", f"--model-repository={MODEL_REPOSITORY}"]
     if serving.port != _DEFAULT_TRITON_PORT:
         words.append(f"--http-port={serving.port}")
     return words
 
 
-def _model_configuration(wanted: DeploymentRequest) -> Any:
-    settings = wanted.settings
+def _model_configuration(request: DeploymentRequest) -> Any:
+    settings = request.settings
     return oci_models.ModelConfigurationDetails(
-        model_id=wanted.model_id,
+        model_id=request.model_id,
         bandwidth_mbps=settings.bandwidth_mbps,
         maximum_bandwidth_mbps=settings.maximum_bandwidth_mbps,
         instance_configuration=_instance(settings),
@@ -242,13 +255,10 @@ def _network(settings: DeploymentSettings) -> str | None:
     return f"MANAGED_NETWORKING_{reach}"
 
 
-def _scaling(settings: DeploymentSettings) -> Any:
-    if settings.autoscaling is None:
-        return oci_models.FixedSizeScalingPolicy(instance_count=settings.instances)
-    return _autoscaling(settings.autoscaling)
-
-
-def _autoscaling(settings: AutoscalingSettings) -> Any:
+def _scaling(deployment: DeploymentSettings) -> Any:
+    settings = deployment.autoscaling
+    if settings is None:
+        return oci_models.FixedSizeScalingPolicy(instance_count=deployment.instances)
     return oci_models.AutoScalingPolicy(
         cool_down_in_seconds=settings.cooldown_seconds,
         is_enabled=True,
@@ -288,27 +298,27 @@ def _rule(rule: ScalingRule) -> Any:
     )
 
 
-def _container(wanted: DeploymentRequest) -> Any:
+def _container(request: DeploymentRequest) -> Any:
     return oci_models.OcirModelDeploymentEnvironmentConfigurationDetails(
-        image=wanted.image.reference,
-        # The cloud then runs these very bytes, whatever the tag means by then. A process image
-        # comes from no registry and has no digest there.
-        image_digest=wanted.image.digest if wanted.image.kind == "container" else None,
-        cmd=command(wanted.serving),
-        server_port=wanted.serving.port,
-        health_check_port=wanted.serving.port,
+        image=request.image.reference,
+        # The digest pins the image even if its tag moves. A process image comes from no registry
+        # and has no digest there.
+        image_digest=request.image.digest if request.image.kind == "container" else None,
+        cmd=command(request.serving),
+        server_port=request.serving.port,
+        health_check_port=request.serving.port,
         environment_variables=environment(
-            wanted.serving, {MODEL_NAME: wanted.settings.name, **wanted.settings.environment}
+            request.serving, {MODEL_NAME: request.settings.name, **request.settings.environment}
         ),
-        predict_api_specification="openai" if wanted.settings.openai else None,
-        custom_http_endpoints=_endpoints(wanted),
+        predict_api_specification="openai" if request.settings.openai else None,
+        custom_http_endpoints=_endpoints(request),
     )
 
 
-def _endpoints(wanted: DeploymentRequest) -> list[Any]:
-    chosen = wanted.settings.custom_endpoints
+def _endpoints(request: DeploymentRequest) -> list[Any]:
+    chosen = request.settings.custom_endpoints
     if chosen is None:
-        chosen = _ROUTE_ENDPOINTS[wanted.serving.route]
+        chosen = _ROUTE_ENDPOINTS[request.serving.route]
     return [
         oci_models.InferenceHttpEndpoint(
             endpoint_uri_suffix=endpoint.path, http_methods=list(endpoint.methods)
@@ -317,10 +327,10 @@ def _endpoints(wanted: DeploymentRequest) -> list[Any]:
     ]
 
 
-def _logs(place: LogPlace) -> Any:
+def _logs(logs: LogIds) -> Any:
     def details(log_id: str) -> Any:
-        return oci_models.LogDetails(log_id=log_id, log_group_id=place.group_id)
+        return oci_models.LogDetails(log_id=log_id, log_group_id=logs.group_id)
 
     return oci_models.CategoryLogDetails(
-        access=details(place.access_log_id), predict=details(place.log_id)
+        access=details(logs.access_log_id), predict=details(logs.log_id)
     )

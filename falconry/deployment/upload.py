@@ -1,4 +1,4 @@
-"""An artifact's way into the model catalog: a small one by itself, a large one by a bucket."""
+"""Uploads artifacts to the model catalog, large ones through a bucket."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from oci.object_storage import ObjectStorageClient
 from falconry.artifact.view import ArtifactView
 from falconry.cloud.retries import all_objects, all_records
 from falconry.cloud.session import Session, ensure_bucket, translate_cloud_errors
-from falconry.cloud.work_requests import Operation, Watch, wait_for
-from falconry.deployment.multipart import (
+from falconry.cloud.work_requests import ENDED, Operation, Watch, wait_for
+from falconry.deployment.multipart import MultipartUpload, ObjectRef
+from falconry.deployment.transfer import (
     SEND_BYTES,
-    MultipartUpload,
-    ObjectRef,
     RateLimiter,
     TransferProgress,
     UploadBody,
@@ -32,28 +31,20 @@ from falconry.settings import UploadSettings
 
 _STEP = "uploading the artifact"
 _PREFIX = "artifacts/"
-# No run takes as long, and a failed one is repeated sooner: what is older is not wanted any more.
+# No run takes that long, and a failed one is repeated sooner: what is older is left over.
 _LEFT_BEHIND_AFTER = timedelta(days=7)
 _EXPORT_TIMEOUT_S = 4 * 3600.0
-# How often another runner may remove the staged object before this one's copy of it is done.
+# How often another run may remove the staged object before this one has copied it.
 _ROUNDS = 8
-_ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED"})
 
 
 def upload_artifact(
     session: Session, model_id: str, view: ArtifactView, settings: UploadSettings, report: Report
 ) -> None:
-    """Makes an artifact a model's.
-
-    Args:
-        session: the way into the cloud.
-        model_id: OCID of a model that has none yet.
-        view: the artifact.
-        settings: where it is staged, from what size on, and how fast it may go.
-        report: called with the step, its rate and the time left, and the fraction sent.
+    """Uploads an artifact to a model that has none yet.
 
     Raises:
-        CloudError: refused, no answer for a while, or what arrived is not what was sent.
+        CloudError: refused, no answer for a while, or other bytes arrived than were sent.
         RepositoryError: a file changed while it was sent.
     """
     upload = _ArtifactUpload(session, model_id, view, settings, report)
@@ -65,8 +56,6 @@ def upload_artifact(
 
 
 class _ArtifactUpload:
-    """One artifact on its way to one model."""
-
     def __init__(
         self,
         session: Session,
@@ -84,17 +73,15 @@ class _ArtifactUpload:
         send_in_large_pieces(self._catalog)
         self._limiter = RateLimiter(settings.megabytes_per_second)
 
-    # --- alone ----------------------------------------------------------------------------
-
     def send(self) -> None:
-        """One request with all of it."""
+        """Sends the artifact in one request."""
         with translate_cloud_errors(_STEP):
             md5 = self._send_body()
         with _advising("run again"), translate_cloud_errors(_STEP):
             self._check_arrived(md5)
 
     def _send_body(self) -> str:
-        """Sends it; gives the Base64 of its MD5."""
+        """Sends the artifact and returns the Base64 of its MD5."""
         digest = hashlib.md5(usedforsecurity=False)
         buffer = memoryview(bytearray(SEND_BYTES))
 
@@ -115,10 +102,8 @@ class _ArtifactUpload:
         )
         return base64.b64encode(digest.digest()).decode()
 
-    # --- by a bucket ----------------------------------------------------------------------
-
     def stage_and_copy(self) -> None:
-        """An object in parts, and the catalog's copy of it."""
+        """Uploads the artifact to a bucket, for the catalog to copy."""
         with translate_cloud_errors("asking for the tenancy's namespace"):
             storage: Any = self._session.client(ObjectStorageClient)
             send_in_large_pieces(storage)
@@ -151,13 +136,13 @@ class _ArtifactUpload:
         _remove_stale(storage, target)
 
     def _copied(self, upload: MultipartUpload, target: ObjectRef, etag: str) -> bool:
-        """Lets the catalog copy the object, which stays whatever comes of it.
+        """Has the catalog copy the object, which stays in the bucket.
 
         Returns:
-            Whether it was copied; otherwise another runner removed it meanwhile.
+            Whether it was copied; if not, another run removed it meanwhile.
 
         Raises:
-            CloudError: the copying failed for another reason, or nobody knows how it ended.
+            CloudError: the copy failed for another reason, or its outcome is not known.
         """
         work_request_id = None
         try:
@@ -172,20 +157,23 @@ class _ArtifactUpload:
         return True
 
     def _was_removed(self, upload: MultipartUpload, etag: str, work_request_id: str | None) -> bool:
-        """Whether a copying failed because another runner removed the object.
+        """Whether a copy failed because another run removed the object.
 
-        While it may still go on, and where the cloud does not tell, it counts as not removed.
+        False while the copy may still be running, and if the cloud does not answer.
         """
         with (
             contextlib.suppress(CloudError),
             translate_cloud_errors("looking for the staged artifact"),
         ):
-            ended = work_request_id is None or self._ended(work_request_id)
-            return ended and not upload.is_present(etag)
+            if work_request_id is not None:
+                status = self._catalog.get_work_request(work_request_id).data.status
+                if status not in ENDED:
+                    return False
+            return not upload.is_present(etag)
         return False
 
     def _begin_copy(self, source: ObjectRef) -> str:
-        """Oracle calls the way from a bucket into the catalog an export."""
+        # Oracle calls the copy from a bucket into the catalog an export.
         details = ExportModelArtifactDetails(
             artifact_export_details=ArtifactExportDetailsObjectStorage(
                 namespace=source.namespace,
@@ -197,11 +185,6 @@ class _ArtifactUpload:
         answer = self._catalog.export_model_artifact(self._model_id, details)
         return str(answer.headers["opc-work-request-id"])
 
-    def _ended(self, work_request_id: str) -> bool:
-        return self._catalog.get_work_request(work_request_id).data.status in _ENDED
-
-    # --- both -----------------------------------------------------------------------------
-
     @property
     def _file_name(self) -> str:
         return f"{self._view.digest.removeprefix('sha256:')}.zip"
@@ -209,11 +192,7 @@ class _ArtifactUpload:
     def _check_arrived(self, md5: str | None) -> None:
         """Compares the catalog's artifact with what was sent.
 
-        Args:
-            md5: Base64 of its MD5 where it is known; the catalog need not tell its own.
-
-        Raises:
-            CloudError: it is something else.
+        MD5s, in Base64, are compared if both are known: the catalog need not give its own.
         """
         headers = self._catalog.head_model_artifact(self._model_id).headers
         size, stored_md5 = int(headers["content-length"]), headers.get("content-md5")
@@ -228,7 +207,7 @@ class _ArtifactUpload:
 
 @contextlib.contextmanager
 def _advising(advice: str) -> Iterator[None]:
-    """Adds to a failure what a later run can make of what this one did."""
+    """Adds advice about the next run to the remedy of a failure."""
     try:
         yield
     except CloudError as error:
@@ -239,21 +218,15 @@ def _advising(advice: str) -> Iterator[None]:
 
 
 def _remove_stale(storage: Any, target: ObjectRef) -> None:
-    """Removes what killed and failed runs left in the bucket long ago, if that is allowed."""
+    """Removes what earlier runs left in the bucket, if allowed."""
     oldest = datetime.now(UTC) - _LEFT_BEHIND_AFTER
     with contextlib.suppress(CloudError), translate_cloud_errors("tidying up the bucket"):
-        uploads = all_records(storage.list_multipart_uploads, target.namespace, target.bucket)
-        for upload in uploads:
+        bucket = (target.namespace, target.bucket)
+        for upload in all_records(storage.list_multipart_uploads, *bucket):
             if upload.object.startswith(_PREFIX) and upload.time_created < oldest:
-                storage.abort_multipart_upload(
-                    *(target.namespace, target.bucket, upload.object, upload.upload_id)
-                )
-        objects = all_objects(
-            storage.list_objects,
-            *(target.namespace, target.bucket),
-            prefix=_PREFIX,
-            fields="timeCreated",
-        )
-        for found in objects:
+                storage.abort_multipart_upload(*bucket, upload.object, upload.upload_id)
+        for found in all_objects(
+            storage.list_objects, *bucket, prefix=_PREFIX, fields="timeCreated"
+        ):
             if found.time_created < oldest:
-                storage.delete_object(target.namespace, target.bucket, found.name)
+                storage.delete_object(*bucket, found.name)

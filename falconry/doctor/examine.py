@@ -1,4 +1,4 @@
-"""Runs every check, one after the other: none can end the diagnosis or hold it up for long."""
+"""Runs all checks in turn, each with a deadline."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ def examine(
     checks: Mapping[str, Check] = CHECKS,
     deadline_s: float = _DEADLINE_S,
 ) -> list[Finding]:
-    """All findings, in the order of the checks; never raises.
+    """Returns the findings in the order of the checks; never raises.
 
     Args:
-        subject: what to look at.
+        subject: what to examine.
         checks: by name.
-        deadline_s: how long each may take; one that takes longer is a finding too.
+        deadline_s: how long each may take; a slow check becomes a failed finding.
     """
     return [_in_time(name, check, subject, deadline_s) for name, check in checks.items()]
 
 
 def _in_time(name: str, check: Check, subject: Subject, deadline_s: float) -> Finding:
-    """A check's finding; the thread of one that hangs is left behind and ends with the process."""
+    """Runs a check; a hanging thread ends with the process."""
     done: queue.SimpleQueue[Finding] = queue.SimpleQueue()
     threading.Thread(target=lambda: done.put(_found(name, check, subject)), daemon=True).start()
     try:
@@ -61,8 +61,8 @@ def _found(name: str, check: Check, subject: Subject) -> Finding:
     try:
         return check(subject)
     except FalconryError as error:
-        place = f"{error.where}: " if error.where else ""
-        return Finding(name, "failed", f"{place}{error.problem}", error.remedy or "")
-    except Exception as error:  # whatever it is, the other findings are worth having
+        where = f"{error.where}: " if error.where else ""
+        return Finding(name, "failed", f"{where}{error.problem}", error.remedy or "")
+    except Exception as error:  # any bug, so that the other findings are still reported
         kind = type(error).__name__
-        return Finding(name, "failed", f"could not be looked at ({kind})", "report this as a bug")
+        return Finding(name, "failed", f"could not be checked ({kind})", "report this as a bug")

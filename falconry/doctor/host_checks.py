@@ -23,7 +23,7 @@ from falconry.engine.tensorrt_llm.machine import probe_gpus
 from falconry.engine.tensorrt_llm.memory import unpacked_image_bytes
 from falconry.engine.toolchain import load_toolchains
 from falconry.errors import FalconryError, MachineError
-from falconry.findings import Finding
+from falconry.findings import Finding, verdict
 from falconry.image.build import MADE_HERE
 from falconry.progress import human_size
 
@@ -59,7 +59,7 @@ PYTHON = "Python"
 
 
 def engine(subject: Subject) -> Finding:
-    """Whether an engine answers and this user may ask it, and which one that is."""
+    """Checks that a Docker engine answers this user."""
     address = engine_address()
     try:
         with contextlib.closing(connect()) as client:
@@ -72,22 +72,22 @@ def engine(subject: Subject) -> Finding:
 
 
 def base_image(subject: Subject) -> Finding:
-    """Whether the engine holds the base images, or could be given them."""
+    """Checks that the engine has the base images or can get them."""
     if not subject.base_images:
         return Finding(BASE_IMAGE, "skipped", "not needed: the profile names an image of its own")
-    with asked_engine() as client:
+    with connected_engine() as client:
         if client is None:
             return Finding(BASE_IMAGE, subject.state_without_docker(), NO_ENGINE)
         missing = [name for name in subject.base_images if not has_image(client, name)]
     if not missing:
         return Finding(BASE_IMAGE, "ok", f"the engine has {', '.join(subject.base_images)}")
-    found = [_to_be_had(ImageReference.parse(name), subject) for name in missing]
+    found = [_missing_image(ImageReference.parse(name), subject) for name in missing]
     return next((finding for finding in found if finding.state != "ok"), found[0])
 
 
 @contextlib.contextmanager
-def asked_engine() -> Iterator[DockerClient | None]:
-    """A client of the engine; None where there is none, which is another check's to tell."""
+def connected_engine() -> Iterator[DockerClient | None]:
+    """Gives a client of the engine; None if there is no engine."""
     try:
         client = connect()
     except MachineError:
@@ -97,13 +97,9 @@ def asked_engine() -> Iterator[DockerClient | None]:
         yield client
 
 
-def _to_be_had(reference: ImageReference, subject: Subject) -> Finding:
-    if reference.name == MADE_HERE:
-        return _made_here(reference, subject)
-    return _pulled(reference, subject)
-
-
-def _made_here(reference: ImageReference, subject: Subject) -> Finding:
+def _missing_image(reference: ImageReference, subject: Subject) -> Finding:
+    if reference.name != MADE_HERE:
+        return _pulled(reference, subject)
     if os.geteuid() == 0 and shutil.which("apt-get"):
         return Finding(BASE_IMAGE, "ok", f"scripts/base_image.sh makes {reference} when needed")
     return Finding(
@@ -132,8 +128,8 @@ def _pulled(reference: ImageReference, subject: Subject) -> Finding:
 
 
 def image_disk(subject: Subject) -> Finding:
-    """Whether the server image has room where the engine keeps images."""
-    with asked_engine() as client:
+    """Checks the free space of the engine's disk for the server image."""
+    with connected_engine() as client:
         if client is None:
             return Finding(IMAGES, subject.state_without_docker(), NO_ENGINE)
         storage = engine_facts(client).storage
@@ -155,16 +151,15 @@ def image_disk(subject: Subject) -> Finding:
 
 
 def build_disk(subject: Subject) -> Finding:
-    """Whether there is room where build/ stands."""
+    """Checks the free space of build/'s disk."""
     build = subject.settings.build_directory.absolute()
-    place = next(path for path in (build, *build.parents) if path.is_dir())
-    free = shutil.disk_usage(place).free
-    if free >= _BUILD_BYTES:
-        return Finding(BUILD, "ok", f"{human_size(free)} free at {place}")
-    return Finding(
+    path = next(each for each in (build, *build.parents) if each.is_dir())
+    free = shutil.disk_usage(path).free
+    return verdict(
         BUILD,
-        "failed",
-        f"{human_size(free)} free at {place}, and a build takes {human_size(_BUILD_BYTES)} or more",
+        free >= _BUILD_BYTES,
+        f"{human_size(free)} free at {path}",
+        f"{human_size(free)} free at {path}, and a build takes {human_size(_BUILD_BYTES)} or more",
         "free some disk space, or run make clean",
     )
 
@@ -183,24 +178,24 @@ def _takes(size: int) -> str:
 
 
 def runtime(subject: Subject) -> Finding:
-    """Whether the Docker engine can give a container a GPU, as far as it can be known."""
+    """Checks whether the Docker engine can give containers a GPU."""
     if not subject.needs_gpu:
         return Finding(RUNTIME, "skipped", _NOT_NEEDED)
-    with asked_engine() as client:
+    with connected_engine() as client:
         if client is None:
             return Finding(RUNTIME, "failed", NO_ENGINE)
-        if can_see_gpus(client):
-            return Finding(RUNTIME, "ok", "the Docker engine takes --gpus")
-    return Finding(
+        possible = can_see_gpus(client)
+    return verdict(
         RUNTIME,
-        "failed",
+        possible,
+        "the Docker engine takes --gpus",
         "the Docker engine cannot give containers a GPU",
         "install the NVIDIA Container Toolkit and restart Docker",
     )
 
 
 def gpus(subject: Subject) -> Finding:
-    """The GPUs and the driver as NVML sees them."""
+    """Checks the GPUs and the driver that NVML reports."""
     if not subject.needs_gpu:
         return Finding(GPU, "skipped", _NOT_NEEDED)
     host = probe_gpus()
@@ -222,11 +217,10 @@ def gpus(subject: Subject) -> Finding:
 
 
 def namespaces(subject: Subject) -> Finding:
-    """Makes the namespaces for a moment; without them deployments run, and less apart."""
+    """Checks that namespaces can be made; deployments run without them, less isolated."""
     emulator = subject.settings.cloud.emulator
     if emulator is None:
-        unneeded = "not needed: the profile's cloud is not the local one"
-        return Finding(NAMESPACES, "skipped", unneeded)
+        return Finding(NAMESPACES, "skipped", "not needed: the profile's cloud is not local")
     if emulator.isolation == "plain":
         return Finding(NAMESPACES, "skipped", "not needed: the profile's isolation is plain")
     program = shutil.which("unshare")
@@ -243,7 +237,7 @@ def namespaces(subject: Subject) -> Finding:
 
 
 def _refusal(program: str) -> str:
-    """What keeps namespaces from being made; empty if nothing."""
+    """Returns why namespaces cannot be made; empty if they can."""
     of_whom = () if os.geteuid() == 0 else _OF_A_USER
     try:
         tried = subprocess.run(
@@ -264,7 +258,7 @@ def _refusal(program: str) -> str:
 
 
 def python(subject: Subject) -> Finding:
-    """Whether this Python has libpython and the server, where deployments run as processes."""
+    """Checks for libpython and the server, which process images need."""
     version = platform.python_version()
     if subject.containers or subject.settings.cloud.emulator is None:
         return Finding(PYTHON, "ok", f"{version}; the server brings its own")
@@ -286,7 +280,7 @@ def python(subject: Subject) -> Finding:
 
 
 def _has_library(name: str) -> bool:
-    """Whether the loader finds it, or it stands beside the interpreter."""
+    """Whether the loader or the interpreter's directory has the library."""
     try:
         ctypes.CDLL(name)
     except OSError:

@@ -1,4 +1,4 @@
-"""Checks of what is around this machine: the cloud account, the clock, registries."""
+"""Checks of the cloud account, the clock and registries."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from urllib.parse import urlsplit
 from falconry.docker_engine.images import is_loopback
 from falconry.doctor.subject import Subject
 from falconry.errors import CloudError, MachineError
-from falconry.findings import Finding
+from falconry.findings import Finding, verdict
 from falconry.image.output import REGISTRY_PROGRAM
 
 if TYPE_CHECKING:
     from requests import Response
 
 _TIMEOUT_S = (3.0, 5.0)
-# The API's root says so to everybody: there is such an API, with a login or without
-# (distribution, docs/spec/api.md, API Version Check).
+# The statuses of the API's root, without or with a login (distribution, docs/spec/api.md, API
+# Version Check).
 _A_REGISTRY = (200, 401)
 ACCOUNT = "cloud"
 CLOCK = "clock"
@@ -29,14 +29,8 @@ REGISTRY = "registry"
 PROGRAM = "own registry"
 
 
-# --- whether a server answers -----------------------------------------------------------------
-
-
 def answers(registry: str) -> None:
-    """Asks a registry, as nobody, for the version of its API.
-
-    Args:
-        registry: host with port.
+    """Checks that the registry of a host answers without a login.
 
     Raises:
         MachineError: it cannot be reached, or is no registry.
@@ -51,7 +45,7 @@ def answers(registry: str) -> None:
 
 
 def ask(url: str) -> Response:
-    """A server's answer to a GET without login, whatever its status.
+    """Returns a server's answer to a GET without login, with any status.
 
     Raises:
         MachineError: there is none.
@@ -79,15 +73,8 @@ def ask(url: str) -> Response:
         ) from None
 
 
-# --- the cloud account ------------------------------------------------------------------------
-
-
 def account(subject: Subject) -> Finding:
-    """Whether the configuration file is valid and its key can be used; the cloud is not asked.
-
-    Raises:
-        CloudError: it is not.
-    """
+    """Checks the configuration file and its key, without a request."""
     from falconry.cloud.identity import account_of
 
     settings = subject.settings.cloud
@@ -98,16 +85,12 @@ def account(subject: Subject) -> Finding:
 
 
 def clock(subject: Subject) -> Finding:
-    """How far this machine's clock is from the cloud's, by the date of an answer.
-
-    Raises:
-        MachineError: the cloud does not answer.
-    """
+    """Checks this machine's clock against the date of the cloud's answer."""
     from falconry.cloud.identity import endpoint_of
 
     settings = subject.settings.cloud
     if settings.emulator:
-        return Finding(CLOCK, "skipped", "not needed: the local cloud goes by this machine's")
+        return Finding(CLOCK, "skipped", "not needed: the local cloud uses this machine's")
     try:
         url = endpoint_of(settings)
     except CloudError:
@@ -116,36 +99,24 @@ def clock(subject: Subject) -> Finding:
 
 
 def of_server(url: str) -> Finding:
-    """How far this machine's clock is from a server's.
-
-    Raises:
-        MachineError: the server does not answer.
-    """
+    """Checks this machine's clock against a server's."""
     date = ask(url).headers.get("Date", "")
     try:
         skew = time.time() - parsedate_to_datetime(date).timestamp()
     except ValueError:
         return Finding(CLOCK, "skipped", f"not known: {url} gives no date")
-    if abs(skew) < _LARGEST_SKEW_S:
-        return Finding(CLOCK, "ok", f"{abs(skew):.0f} s from that of {url}")
-    return Finding(
+    return verdict(
         CLOCK,
-        "failed",
+        abs(skew) < _LARGEST_SKEW_S,
+        f"{abs(skew):.0f} s from that of {url}",
         f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} that of {url}, which refuses"
         f" requests from {_LARGEST_SKEW_S} s on",
         "set this machine's clock, such as by NTP",
     )
 
 
-# --- registries -------------------------------------------------------------------------------
-
-
 def registry(subject: Subject) -> Finding:
-    """Whether the registry answers, and takes the profile's login.
-
-    Raises:
-        FalconryError: it does not.
-    """
+    """Checks that the registry answers and accepts the profile's login."""
     found = subject.registry()
     if found is None:
         return Finding(REGISTRY, "skipped", "not needed: the local cloud starts its own")
@@ -157,12 +128,12 @@ def registry(subject: Subject) -> Finding:
 
 
 def registry_program(subject: Subject) -> Finding:
-    """Whether the local cloud can run a registry."""
+    """Checks that the local cloud can run a registry."""
     settings = subject.settings
     if settings.cloud.emulator is None or settings.image.registry.host:
         return Finding(PROGRAM, "skipped", "not needed: the profile has one elsewhere")
-    if place := shutil.which(REGISTRY_PROGRAM):
-        return Finding(PROGRAM, "ok", place)
+    if path := shutil.which(REGISTRY_PROGRAM):
+        return Finding(PROGRAM, "ok", path)
     without = "" if subject.containers else ": deployments run as processes"
     return Finding(
         PROGRAM,

@@ -1,4 +1,4 @@
-"""What is examined: a profile, and what only other parts of Falconry know of it."""
+"""What the doctor examines: a profile, its base images and its registry."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Registry:
 
     Attributes:
         host: with a port where it has one.
-        log_in: asks it something as the profile's user, and raises a FalconryError where it
-            refuses; None where there is no login.
+        log_in: sends a request as the profile's user; raises a FalconryError if it is refused.
+            None if there is no login.
     """
 
     host: str
@@ -27,15 +27,14 @@ class Registry:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What the checks look at.
+    """What the checks examine.
 
     Attributes:
-        settings: the profile.
-        base_images: what the profile's server image is built from; none for one of the user's own.
-        containers: whether the profile needs containers; if not, a local deployment does without
-            them where there is no Docker engine.
-        registry: gives the registry; None where the local cloud brings its own. It may raise a
-            FalconryError, such as for a cloud whose configuration is missing.
+        base_images: what the profile's server image is built from; empty for a user's own image.
+        containers: whether the profile needs containers; if not, local deployments run without
+            them if there is no Docker engine.
+        registry: returns the registry; None if the local cloud brings its own. Raises a
+            FalconryError, for instance if the cloud's configuration is missing.
     """
 
     settings: Settings
@@ -45,28 +44,28 @@ class Subject:
 
     @property
     def needs_gpu(self) -> bool:
-        """Whether engines are built for NVIDIA's GPUs, which takes one."""
+        """Whether engines are built for NVIDIA's GPUs, on a GPU."""
         return self.settings.engine.builder == "tensorrt_llm"
 
     @property
     def needs_docker(self) -> bool:
-        """Whether there is work that nothing but a Docker engine does."""
+        """Whether some work needs a Docker engine."""
         return self.containers or self.needs_gpu
 
     def state_without_docker(self) -> State:
-        """The state of a check that fails for want of what containers need."""
+        """Returns the state of a check that containers need."""
         return "failed" if self.needs_docker else "skipped"
 
 
-def subject_of(settings: Settings, door: RegistryProvider) -> Subject:
-    """What there is to look at for a profile.
+def subject_of(settings: Settings, provider: RegistryProvider) -> Subject:
+    """Makes the subject of a profile.
 
     Args:
         settings: the profile.
-        door: to the registry; it is opened only by the check, and only if nothing starts by it.
+        provider: of the registry; only the check connects, and only to a running registry.
 
     Raises:
-        SettingsError: the profile's image cannot be built for its settings alone.
+        SettingsError: the profile's settings do not allow its image to be built.
     """
     own = settings.image.reference
     source = None if own else server_image(settings)
@@ -75,19 +74,19 @@ def subject_of(settings: Settings, door: RegistryProvider) -> Subject:
         settings=settings,
         base_images=tuple(source.bases.values()) if source else (),
         containers=settings.cloud.emulator is None or settings.image.run == "container",
-        registry=lambda: _registry(door, name),
+        registry=lambda: _registry(provider, name),
     )
 
 
-def _registry(door: RegistryProvider, name: str) -> Registry | None:
+def _registry(provider: RegistryProvider, name: str) -> Registry | None:
     from falconry.image.registry import RegistryClient
 
-    if not door.is_available():
+    if not provider.is_available():
         return None
-    place = door.connect()
+    registry = provider.connect()
 
     def log_in() -> None:
-        repository = place.repository(name)
-        RegistryClient(place.host, place.credentials(repository)).digest(repository, "latest")
+        repository = registry.repository(name)
+        RegistryClient(registry.host, registry.credentials(repository)).digest(repository, "latest")
 
-    return Registry(place.host, log_in)
+    return Registry(registry.host, log_in)

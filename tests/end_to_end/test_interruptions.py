@@ -83,7 +83,7 @@ def test_ctrl_c_is_one_line(clone):
     output, _ = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "Traceback" not in output, output
-    assert "Interrupted; run the same again to go on." in output
+    assert "Interrupted; run the same again to continue." in output
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Whether artifact, image and engine fit each other, the shape, and the server's command."""
+"""Checks that artifact, image, engine, shape and command fit each other."""
 
 from __future__ import annotations
 
@@ -12,53 +12,45 @@ from falconry.engine.tensorrt_llm.compatibility import (
     shape_problems,
     tensorrt_release,
 )
-from falconry.engine.tensorrt_llm.memory import MemoryEstimate, sum_line, usable_bytes
 from falconry.findings import Finding, verdict
 from falconry.oci_facts import ArtifactLimits, CpuShape, GpuShape, ImageLimits, find_shape
 from falconry.progress import human_size
 
-# Triton's own words for the directory (tritonserver --help); both may be given more than once.
+# Triton's options for the directory (tritonserver --help); both may be given more than once.
 _OPTIONS = ("--model-repository", "--model-store")
 _CONFIG = "config.pbtxt"
-_MOST_TOLD = 5
+_MOST_LISTED = 5
 # The labels of falconry/image/server_images.py.
 TENSORRT_LLM, TENSORRT = "io.falconry.tensorrt-llm", "io.falconry.tensorrt"
-
-
-# --- the artifact -----------------------------------------------------------------------------
 
 
 def artifact_findings(
     artifact: Artifact, container: Container, limits: ArtifactLimits
 ) -> Iterator[Finding]:
-    """The findings of the artifact."""
+    """Checks the artifact's size, entries and models."""
     yield _size(artifact, limits)
     yield _names(artifact)
-    places = _repositories([*container.entrypoint, *container.command])
-    if not places:
-        yield Finding(
-            "model repository", "skipped", "the command names none: its place is not checked"
-        )
-    for place in places:
-        yield _place(place, artifact, limits)
+    paths = _repositories([*container.entrypoint, *container.command])
+    if not paths:
+        yield Finding("model repository", "skipped", "not checked: the command names none")
+    for path in paths:
+        yield _models(path, artifact, limits)
 
 
 def _size(artifact: Artifact, limits: ArtifactLimits) -> Finding:
     size, most = artifact.size, limits.most_bytes
-    if size > most:
-        return Finding(
-            "artifact size",
-            "failed",
-            f"the artifact has {human_size(size)}, and the catalog takes {human_size(most)}",
-            "quantise the weights",
-        )
-    large = size > limits.direct_bytes
-    way = "by way of a bucket" if large else "to the catalog itself"
-    return Finding("artifact size", "ok", f"{human_size(size)} of {human_size(most)}, sent {way}")
+    way = "by way of a bucket" if size > limits.direct_bytes else "to the catalog itself"
+    return verdict(
+        "artifact size",
+        size <= most,
+        f"{human_size(size)} of {human_size(most)}, sent {way}",
+        f"the artifact has {human_size(size)}, and the catalog takes {human_size(most)}",
+        "quantise the weights",
+    )
 
 
 def _names(artifact: Artifact) -> Finding:
-    """Whether every entry is unpacked below the directory that is mounted."""
+    """Checks that every entry is unpacked below the mounted directory."""
     wrong = [name for name in artifact.names if _leaves(name)]
     return verdict(
         "artifact names",
@@ -74,7 +66,7 @@ def _leaves(name: str) -> bool:
 
 
 def _repositories(words: Sequence[str]) -> list[str]:
-    """The directories that a command names, as `--option=value` or as two words."""
+    """Finds the directories in a command: `--option=value` or two words."""
     found = []
     for word, following in zip(words, [*words[1:], ""], strict=True):
         option, equals, value = word.partition("=")
@@ -83,14 +75,15 @@ def _repositories(words: Sequence[str]) -> list[str]:
     return found
 
 
-def _place(place: str, artifact: Artifact, limits: ArtifactLimits) -> Finding:
-    """Whether the artifact has models where the command says they are."""
-    root, path = PurePosixPath(limits.mounted_at), PurePosixPath(place)
+def _models(repository: str, artifact: Artifact, limits: ArtifactLimits) -> Finding:
+    """Checks that the artifact has models where the command expects them."""
+    root, path = PurePosixPath(limits.mounted_at), PurePosixPath(repository)
     if not path.is_relative_to(root):
         return Finding(
             "model repository",
             "failed",
-            f"the command's model repository is {place}, and the artifact is unpacked at {root}",
+            f"the command's model repository is {repository}, and the artifact is unpacked at"
+            f" {root}",
             f"name a directory below {root}",
         )
     inside = path.relative_to(root)
@@ -114,11 +107,11 @@ def _place(place: str, artifact: Artifact, limits: ArtifactLimits) -> Finding:
         return Finding(
             "model repository", "failed", _some(lacking), "assemble the repository again"
         )
-    return Finding("model repository", "ok", f"{len(models)} models in {place}")
+    return Finding("model repository", "ok", f"{len(models)} models in {repository}")
 
 
 def _lacks(model: str, entries: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    """What Triton wants of a model (server, docs/user_guide/model_repository.md)."""
+    """Finds what Triton misses in a model (server, docs/user_guide/model_repository.md)."""
     own = [parts[1:] for parts in entries if parts[0] == model]
     if (_CONFIG,) not in own:
         yield f"the model {model} has no {_CONFIG}"
@@ -127,15 +120,12 @@ def _lacks(model: str, entries: Sequence[tuple[str, ...]]) -> Iterator[str]:
 
 
 def _some(words: Sequence[str]) -> str:
-    more = len(words) - _MOST_TOLD
-    return ", ".join(words[:_MOST_TOLD]) + (f" and {more} more" if more > 0 else "")
-
-
-# --- the image --------------------------------------------------------------------------------
+    more = len(words) - _MOST_LISTED
+    return ", ".join(words[:_MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def image_findings(image: Image, engine: Manifest | None, limits: ImageLimits) -> Iterator[Finding]:
-    """The findings of the image."""
+    """Checks the image's size and the versions in it."""
     yield _image_size(image, limits)
     if engine is not None and engine.gpu is not None:
         yield from _versions(image, engine.gpu)
@@ -185,11 +175,8 @@ def _versions(image: Image, engine: GpuEngine) -> Iterator[Finding]:
         )
 
 
-# --- the engine -------------------------------------------------------------------------------
-
-
 def engine_findings(subject: DeploymentSubject) -> Iterator[Finding]:
-    """The findings of the engine beside its image and shape."""
+    """Checks that the engine fits its image and shape."""
     shape = find_shape(subject.compute.shape)
     if subject.engine is None:
         yield Finding("engine", "skipped", "its manifest was not read")
@@ -218,14 +205,14 @@ def engine_findings(subject: DeploymentSubject) -> Iterator[Finding]:
 
 
 def _cpu_engine(subject: DeploymentSubject, shape: GpuShape | CpuShape | None) -> Finding:
-    if isinstance(shape, GpuShape):
-        return Finding(
-            "engine and shape",
-            "failed",
-            f"the engine is one for CPUs, and the GPUs of {shape.name} would be paid for in vain",
-            'choose a CPU shape, or build with engine.builder = "tensorrt_llm"',
-        )
-    return Finding("engine and shape", "ok", f"a CPU engine on {subject.compute.shape}")
+    name = subject.compute.shape
+    return verdict(
+        "engine and shape",
+        not isinstance(shape, GpuShape),
+        f"a CPU engine on {name}",
+        f"the engine is one for CPUs, and the GPUs of {name} would be paid for in vain",
+        'choose a CPU shape, or build with engine.builder = "tensorrt_llm"',
+    )
 
 
 def _on_gpus(subject: DeploymentSubject, engine: GpuEngine, shape: GpuShape) -> Iterator[Finding]:
@@ -236,20 +223,3 @@ def _on_gpus(subject: DeploymentSubject, engine: GpuEngine, shape: GpuShape) -> 
         yield Finding("engine and shape", "ok", fact)
     for problem in problems:
         yield Finding("engine and shape", "failed", problem, "choose a shape by make shapes")
-    if subject.memory is not None:
-        yield _memory(subject.memory, subject.concurrency, shape)
-
-
-def _memory(memory: MemoryEstimate, concurrency: int, shape: GpuShape) -> Finding:
-    """Whether as many longest requests as are asked for have their cache; an estimate."""
-    room = usable_bytes(shape)
-    at_once = memory.longest_requests(room)
-    line = f"{sum_line(memory, room)}; cache for {at_once} longest requests at a time (estimated)"
-    return verdict(
-        "GPU memory",
-        at_once >= concurrency,
-        line,
-        f"{shape.name} holds {at_once} longest requests at a time, and {concurrency} are asked for"
-        f" ({sum_line(memory, room)}, estimated)",
-        "choose a shape by make shapes, or quantise weights or cache",
-    )

@@ -1,7 +1,7 @@
-"""What Oracle accepts of a deployment: container, instances, bandwidth, the tenancy's room.
+"""Checks of what Oracle accepts: container, instances, the tenancy's limits and policies.
 
-Reading limits and policies is a right of its own: what could not be read is reported and refuses
-nothing. Neither does a statement that is not found, for others may give the same right.
+A user may lack the right to read limits and policies, so what could not be read is reported and
+refuses nothing. Nor does a missing statement: another one may give the same right.
 """
 
 from __future__ import annotations
@@ -28,11 +28,9 @@ from falconry.oci_facts import (
     variable_bytes,
 )
 
-# --- the container: ports, command, variables, endpoints --------------------------------------
-
 
 def container_findings(container: Container, limits: ContainerLimits) -> Iterator[Finding]:
-    """The findings of how the container is run."""
+    """Checks the sizes of the container's command and variables."""
     words = [*container.entrypoint, *container.command]
     size = sum(len(word.encode()) for word in words)
     yield verdict(
@@ -43,7 +41,7 @@ def container_findings(container: Container, limits: ContainerLimits) -> Iterato
         f" {limits.command_bytes}",
         "put words into the image's entrypoint",
     )
-    # Loading the profile measured the user's variables alone; here ours are with them.
+    # Loading the profile measured only the user's variables; these include ours.
     size = variable_bytes(container.environment)
     yield verdict(
         "variables",
@@ -55,11 +53,8 @@ def container_findings(container: Container, limits: ContainerLimits) -> Iterato
     )
 
 
-# --- instances and bandwidth ------------------------------------------------------------------
-
-
 def compute_findings(compute: Compute, limits: ComputeLimits) -> Iterator[Finding]:
-    """The findings of the instances."""
+    """Checks the size of the instances."""
     shape = find_shape(compute.shape)
     if shape is None:
         yield Finding("shape", "skipped", f"{compute.shape} is not known here, and is not checked")
@@ -98,21 +93,17 @@ def _flexible(compute: Compute, shape: CpuShape, limits: ComputeLimits) -> Itera
 
 
 def _fixed(compute: Compute, shape: GpuShape | CpuShape) -> Finding:
-    if compute.ocpus is None and compute.memory_gib is None:
-        return Finding("instance size", "ok", f"{compute.instances} of {shape.name}")
-    return Finding(
+    return verdict(
         "instance size",
-        "failed",
+        compute.ocpus is None and compute.memory_gib is None,
+        f"{compute.instances} of {shape.name}",
         f"{shape.name} has one size, and deployment.ocpus or deployment.memory_gib is given",
         "leave both out",
     )
 
 
-# --- limits and policies ----------------------------------------------------------------------
-
-
 def account_findings(subject: DeploymentSubject, limits: Limits) -> Iterator[Finding]:
-    """The findings of the tenancy."""
+    """Checks the tenancy's service limit and policies."""
     account = subject.account
     if account.limit is not None:
         yield _limit(account.limit, subject.compute)

@@ -1,4 +1,4 @@
-"""What is to be deployed, as plain values: everything that the checks look at, and no more."""
+"""What is to be deployed: the input of the checks."""
 
 from __future__ import annotations
 
@@ -6,18 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from falconry.engine.manifest import Manifest
-from falconry.engine.tensorrt_llm.memory import MemoryEstimate
 from falconry.engine.toolchain import Toolchain
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A model artifact.
-
-    Attributes:
-        names: of the zip's entries.
-        size: of the zip in bytes.
-    """
+    """A model artifact: names of the zip's entries, size in bytes."""
 
     names: Sequence[str]
     size: int
@@ -25,10 +19,10 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """How the container is run.
+    """How the container runs.
 
     Attributes:
-        command, entrypoint: in place of the image's own; empty for those.
+        command, entrypoint: override the image's unless empty.
         environment: its variables.
     """
 
@@ -42,9 +36,8 @@ class Image:
     """The image.
 
     Attributes:
-        reference: its name.
-        compressed_bytes: in its registry; None where that is not known.
-        labels: what it says of itself; None where they were not read.
+        compressed_bytes: in its registry; None if not known.
+        labels: None if they were not read.
     """
 
     reference: str
@@ -58,7 +51,7 @@ class Compute:
 
     Attributes:
         ocpus, memory_gib: of an instance of a flexible shape.
-        instances: the most there will be.
+        instances: the most that there will be.
     """
 
     shape: str
@@ -69,16 +62,10 @@ class Compute:
 
 @dataclass(frozen=True, slots=True)
 class ServiceLimit:
-    """A limit of the tenancy.
-
-    Attributes:
-        name: Oracle's.
-        available: how much of it is left; None where it could not be read.
-        reason: why not.
-    """
+    """A limit of the tenancy."""
 
     name: str
-    available: float | None
+    available: float | None  # None if it could not be read, for the reason
     reason: str = ""
 
 
@@ -87,9 +74,9 @@ class Account:
     """What could be read of the tenancy.
 
     Attributes:
-        limit: the one that the shape counts for; None where its name is not known.
-        statements: of all policies that could be seen; None where none could.
-        reason: why not.
+        limit: of the shape; None if its name is not known.
+        statements: of all visible policies; None if they could not be read.
+        reason: why they could not.
     """
 
     limit: ServiceLimit | None = None
@@ -99,15 +86,11 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentSubject:
-    """What is to be deployed. What is None is not looked at.
+    """What is to be deployed. None is not checked.
 
     Attributes:
-        name: of the deployment.
-        engine: the manifest of the engine inside the artifact.
-        toolchain: the release that the image was made of, for GPU engines.
-        memory: what the engine needs of a GPU.
-        concurrency: longest requests that it shall answer at a time.
-        account: what could be read of the tenancy.
+        engine: the manifest of the engine in the artifact.
+        toolchain: the release that the image was built from, for GPU engines.
     """
 
     name: str
@@ -117,6 +100,4 @@ class DeploymentSubject:
     compute: Compute
     engine: Manifest | None = None
     toolchain: Toolchain | None = None
-    memory: MemoryEstimate | None = None
-    concurrency: int = 1
     account: Account = field(default_factory=Account)

@@ -26,7 +26,7 @@ from falconry.artifact.contents import describe
 from falconry.artifact.view import ArtifactView
 from falconry.cloud import session as session_module
 from falconry.cloud.session import Session
-from falconry.deployment import multipart
+from falconry.deployment import multipart, transfer
 from falconry.deployment import upload as artifact_upload
 from falconry.deployment.catalog import Catalog
 from falconry.deployment.upload import upload_artifact
@@ -202,8 +202,6 @@ def test_an_artifact_as_large_as_the_limit_is_sent_by_itself(
 def test_progress_ends_at_one_and_tells_rate_and_time_left(
     session, model, view, staged, above, monkeypatch
 ):
-    from falconry.deployment import multipart as transfer
-
     monkeypatch.setattr(transfer, "_REPORT_INTERVAL_S", 0.0)
     said = []
     settings = staged.model_copy(update={"staged_above_mib": above, "megabytes_per_second": 2.0})

@@ -5,7 +5,7 @@ from pathlib import Path
 import oci
 import pytest
 
-from falconry.deployment.logs import LogPlace
+from falconry.deployment.logs import LogIds
 from falconry.deployment.target import DeploymentRequest, command, environment, target_of
 from falconry.image.output import ImageOutput
 from falconry.settings import load_settings
@@ -39,7 +39,7 @@ def wire(sdk_client):
             image=image,
             model_id="ocid1.datasciencemodel.oc1..m",
             project_id="ocid1.datascienceproject.oc1..p",
-            log=LogPlace("group", "predict-log", "access-log"),
+            log=LogIds("group", "predict-log", "access-log"),
             tags={},
         )
         target = target_of(wanted)

@@ -116,5 +116,5 @@ def test_what_is_no_instance_says_so(monkeypatch):
 
     signers = oci.auth.signers
     monkeypatch.setattr(signers, "InstancePrincipalsSecurityTokenSigner", nobody)
-    with pytest.raises(CloudError, match="works on an instance of Oracle's cloud"):
+    with pytest.raises(CloudError, match="works only on an instance of Oracle's cloud"):
         identity_of(settings_for("instance_principal"))

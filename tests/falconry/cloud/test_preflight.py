@@ -8,7 +8,9 @@ import pytest
 from oci.data_science import models
 
 from falconry.deployment.account import subject_of
-from falconry.deployment.preflight import Artifact, Compute, Container, Image, check_deployment
+from falconry.deployment.preflight.check import check_deployment
+from falconry.deployment.preflight.subject import Artifact, Compute, Container, Image
+from falconry.findings import failures
 
 
 def configuration(policy: Any = None, **container: Any) -> Any:
@@ -36,7 +38,7 @@ def test_a_deployment_is_checked_as_it_would_be_sent() -> None:
     )
     assert made.container == Container(command=["serve"], environment={"AB": "x"})
     assert made.compute == Compute("VM.Standard.E4.Flex", 2, 16, 1)
-    assert check_deployment(made).problems == ()
+    assert failures(check_deployment(made)) == []
 
 
 @pytest.mark.parametrize(

@@ -217,7 +217,7 @@ def test_ctrl_c_ends_the_wait_and_the_cloud_goes_on(
     os.kill(runner.pid, signal.SIGINT)
     said = results.get(timeout=10)
     runner.join()
-    assert "the creation of the deployment goes on in the cloud" in said
+    assert "the creation of the deployment continues in the cloud" in said
     assert "make status and make logs" in said
     assert deployments.find(settings.deployment.name).lifecycle_state == "CREATING"
     begin.touch()

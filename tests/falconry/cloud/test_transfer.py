@@ -4,7 +4,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from falconry.deployment.multipart import RateLimiter, TransferProgress, UploadBody
+from falconry.deployment.transfer import RateLimiter, TransferProgress, UploadBody
 from tests.clock import Clock
 
 

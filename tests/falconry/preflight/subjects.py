@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from falconry.deployment.preflight import Artifact, Compute, Container, DeploymentSubject, Image
 from falconry.deployment.preflight.payload_checks import TENSORRT, TENSORRT_LLM
+from falconry.deployment.preflight.subject import (
+    Artifact,
+    Compute,
+    Container,
+    DeploymentSubject,
+    Image,
+)
 from tests.falconry.engine.tensorrt_llm.specs import TOOLCHAIN
 from tests.falconry.engine.test_preflight import manifest
 

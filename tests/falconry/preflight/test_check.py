@@ -9,34 +9,25 @@ from typing import Any
 
 import pytest
 
-from falconry.deployment.preflight import (
-    Account,
-    Artifact,
-    Compute,
-    Image,
-    ServiceLimit,
-    check_deployment,
-)
-from falconry.engine.tensorrt_llm.memory import estimate
+from falconry.deployment.preflight.check import check_deployment
+from falconry.deployment.preflight.subject import Account, Artifact, Compute, Image, ServiceLimit
 from falconry.errors import PreflightError
-from tests.falconry.engine.tensorrt_llm.specs import spec
+from falconry.findings import failures, refuse
 from tests.falconry.engine.test_preflight import manifest
 from tests.falconry.preflight.subjects import MODELS, REPOSITORY, container, subject
 
 
 def problems(**changes: Any) -> list[str]:
-    return [each.text for each in check_deployment(subject(**changes)).problems]
+    return [each.text for each in failures(check_deployment(subject(**changes)))]
 
 
 def facts(check: str, **changes: Any) -> list[str]:
-    found = check_deployment(subject(**changes)).findings
+    found = check_deployment(subject(**changes))
     return [each.text for each in found if each.check == check]
 
 
 def test_a_deployment_that_is_well_made_has_no_problem() -> None:
-    preflight = check_deployment(subject())
-    assert preflight.problems == ()
-    preflight.refuse_problems()
+    assert problems() == []
 
 
 def test_every_problem_is_told_in_one_error() -> None:
@@ -46,7 +37,7 @@ def test_every_problem_is_told_in_one_error() -> None:
         compute=Compute("BM.GPU.H100.8"),
     )
     with pytest.raises(PreflightError) as told:
-        check_deployment(wrong).refuse_problems()
+        refuse(check_deployment(wrong), PreflightError, "this deployment", wrong.name)
     text = str(told.value)
     assert "\n" not in text
     for word in ("500.0 GB", "have 3005 bytes", "have 2502 bytes", "SM 86", "SM 90"):
@@ -144,7 +135,7 @@ def test_an_image_beyond_16_gb_is_warned_of_and_beyond_16_gib_refused(
     size: int, fits: bool, warned: bool
 ) -> None:
     image = Image("x", size, None)
-    found = check_deployment(subject(image=image)).findings
+    found = check_deployment(subject(image=image))
     assert (problems(image=image) == []) is fits
     assert any(finding.state == "warning" for finding in found) is warned
 
@@ -183,15 +174,6 @@ def test_a_cpu_engine_on_gpus_is_refused() -> None:
     engine = manifest().model_copy(update={"gpu": None, "builder": "openvino"})
     (told,) = problems(engine=engine)
     assert "in vain" in told
-
-
-def test_weights_and_cache_have_to_fit_the_gpu_for_as_many_as_are_asked_for() -> None:
-    # tensorrtllm_backend#299: Falcon-7B in float16 has an engine of 13,768 MiB; an A10 gives
-    # 23,028 MiB, and a request of 2,048 tokens takes 16 MiB of cache.
-    memory = estimate(spec("falcon-7b", limits={"max_batch_size": 4096, "max_num_tokens": 8192}))
-    assert "13.4" in facts("GPU memory", memory=memory)[0]
-    (told,) = problems(memory=memory, concurrency=4096)
-    assert "4096 are asked for" in told and "estimated" in told
 
 
 # Oracle, supported-shapes.htm: 6 to 64 GB an OCPU; SDK: 1 to 64 OCPUs and 6 to 1,024 GB.

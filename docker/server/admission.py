@@ -1,4 +1,4 @@
-"""How many generations are under way, how many wait for their turn, and which ones are refused."""
+"""Limits the generations under way and in the queue; refuses the others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from errors import ApiError, stopping
 
 
 class Admission:
-    """Lets generations through in the order in which they came.
+    """Admits generations in the order of their arrival.
 
     Args:
         max_in_flight: how many at once.

@@ -75,7 +75,7 @@ class Generation:
         max_tokens: the most tokens to generate.
         stop_words: what ends the text, and is no part of it.
         sampling: how tokens are chosen.
-        echo: whether the prompt stands before the answer.
+        echo: whether the prompt precedes the answer.
         fits: whether `max_tokens` becomes less where the engine's sequences end.
         log_probs: whether the tokens' log-probabilities are wanted.
     """
@@ -192,7 +192,7 @@ class FrontModel:
     async def served(self) -> ServedModel | None:
         """What the model takes; None where the server has no such model.
 
-        Triton is asked until it knows the model, then never again.
+        Sends requests to Triton until it knows the model, then none.
 
         Raises:
             aiohttp.ClientError: Triton cannot be reached.
@@ -213,7 +213,7 @@ class FrontModel:
 
         Args:
             generation: what is requested.
-            request_id: one that no other request has.
+            request_id: unique among the requests.
 
         Raises:
             TritonError: the request is refused or fails.
@@ -257,5 +257,5 @@ class FrontModel:
         task.add_done_callback(self._stops.discard)
 
     async def _stop(self, connection: str) -> None:
-        with contextlib.suppress(TritonError):  # one that cannot be reached generates nothing
+        with contextlib.suppress(TritonError):  # an unreachable server generates nothing
             await self._triton.generate(FRONT_MODEL, {CONNECTION: connection, "stop": True})

@@ -78,7 +78,7 @@ class TritonProxy:
     async def _checked(
         self, request: web.Request, body: bytes, model: str, verb: str
     ) -> dict[str, Any]:
-        """Checks a body and parses it; gives an empty dict for one that is not plain JSON."""
+        """Checks a body and parses it; gives an empty dict if it is not plain JSON."""
         if _BINARY in request.headers or "Content-Encoding" in request.headers:
             return {}
         content = parse_object(body)

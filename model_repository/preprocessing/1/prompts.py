@@ -72,7 +72,7 @@ class Prompt:
         """Reads a prompt from the request's tensors, shape [1, n] each.
 
         Raises:
-            RefusedError: no prompt or more than one, text that is not UTF-8, or logits asked for.
+            RefusedError: no prompt or more than one, text that is not UTF-8, or logits requested.
         """
         for name in ("return_context_logits", "return_generation_logits"):
             if _number(name, tensor(name.upper())):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-# A grammar of excluded words is compiled inside a step, while everybody waits: about 0.1 s for 10
+# A grammar of excluded words is compiled inside a step, while all requests wait: about 0.1 s for 10
 # words with a vocabulary of 65,024 and 1.1 s for 100 (OpenVINO GenAI 2026.4.1, measured).
 MAX_BAD_WORDS = 32
 
@@ -70,14 +70,14 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """What one caller asks of the engine.
+    """What one caller requests from the engine.
 
     Attributes:
         input_ids: the prompt's tokens.
         max_tokens: the most tokens to generate.
         end_ids: the tokens that end generation and are not shown; empty when none does.
         stop_words: what ends the text, as UTF-8.
-        bad_words: what must not stand anywhere in the text.
+        bad_words: what must not appear in the text.
         sampling: how tokens are chosen.
         return_log_probs: whether the chosen tokens' log-probabilities are wanted.
         exclude_input: whether the prompt's tokens stay out of the output.
@@ -204,7 +204,7 @@ def _max_tokens(scalars: _Scalars, prompt: int, limits: EngineLimits) -> int:
 def _token_id(
     scalars: _Scalars, name: str, default: int | None, limits: EngineLimits
 ) -> int | None:
-    """A token id; -1 stands for none, as in TensorRT-LLM."""
+    """A token id; -1 means none, as in TensorRT-LLM."""
     value = scalars.get(name, -1 if default is None else default)
     if not -1 <= value < limits.vocab_size:
         raise RefusedError(f"{name} is {value}; the vocabulary ends at {limits.vocab_size}")
@@ -213,7 +213,7 @@ def _token_id(
 
 def _sampling(scalars: _Scalars, max_tokens: int) -> Sampling:
     top_p = scalars.within("runtime_top_p", 0.0, 0.0, 1.0, "top_p")
-    # With top_p alone TensorRT-LLM samples from the whole vocabulary.
+    # With top_p alone TensorRT-LLM samples from the complete vocabulary.
     default_top_k = 0 if top_p > 0.0 else 1
     return Sampling(
         top_k=scalars.within("runtime_top_k", default_top_k, 0, 2**31 - 1, "top_k"),

@@ -1,6 +1,6 @@
 """Which generated tokens the engine sends, and when.
 
-`VisibleTokens` is for callers that decode every response by itself, as the ensemble does;
+`VisibleTokens` is for callers that decode every response alone, as the ensemble does;
 `GeneratedTokens` for those that turn tokens into text themselves, as `tensorrt_llm_bls` does.
 """
 
@@ -114,18 +114,18 @@ class VisibleTokens:
     def _take(self) -> list[Token]:
         """Takes the held tokens that end a character within the bytes that may be shown."""
         count = size = end = 0
-        for place, held in enumerate(self._held, start=1):
+        for index, held in enumerate(self._held, start=1):
             end += len(held.data)
             if end > self._shown:
                 break
             if held.ends_character:
-                count, size = place, end
+                count, size = index, end
         taken, self._held = self._held[:count], self._held[count:]
         self._shown -= size
         return [held.token for held in taken]
 
     def _cut(self) -> list[Token]:
-        """Gives the tokens of exactly what may be shown: whole ones, then the rest encoded anew."""
+        """Gives the tokens of exactly what may be shown: complete ones, then the rest encoded."""
         taken = self._take()
         rest = b"".join(held.data for held in self._held)[: self._shown]
         self._held = []

@@ -1,7 +1,7 @@
 """The client of the model `tensorrt_llm`, over Triton's own HTTP port on loopback.
 
 Not by BLS (business logic scripting), Triton's calls from one model to another: with 2.51 a call's
-end cannot be asked for (`ResponseIterator.cancel` came in 2025), and while a call waits for its
+end cannot be requested (`ResponseIterator.cancel` came in 2025), and while a call waits for its
 first response it holds one of the 32 threads that also carry the model's own responses, so 256
 streams stood still for 12 s where here the longest pause was 0.1 s (both measured on 2.51). Over
 HTTP a request ends with its connection, and the Python of the server needs no package for it.

@@ -16,7 +16,7 @@ from .answer import Answer
 from .engine_client import EngineError
 
 _INTERNAL_ERROR = 500
-# Asking whether a client has disconnected is a round trip to Triton; at most so often for each.
+# Checking whether a client has disconnected is a round trip to Triton: the least time between two.
 _DISCONNECTED_PERIOD_S = 0.005
 
 

@@ -175,8 +175,8 @@ class TritonPythonModel:
 class Responses:
     """Where an answer goes: one response a call, the last one final.
 
-    Asking whether the client has disconnected after the final response ends the whole server with a
-    segmentation fault (2.51), so the two exclude each other.
+    Checking whether the client has disconnected after the final response ends the server process
+    with a segmentation fault (2.51), so the two exclude each other.
     """
 
     def __init__(self, request, return_log_probs, prompt_tokens):
@@ -253,5 +253,5 @@ def _numbers(name, kind, value):
 
 
 def _shown_id(request_id):
-    """An id as it may stand in a log: on one line, and not longer than one."""
+    """An id as it may appear in a log: on one line, and no longer than that."""
     return json.dumps(request_id[:_LONGEST_LOGGED_ID])

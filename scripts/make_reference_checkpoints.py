@@ -26,8 +26,14 @@ from pathlib import Path
 
 import torch
 import transformers
-from checkpoint_files import replaced_directory, write_json
-from falcon_tokenizer import END_OF_TEXT_ID, SPECIAL_TOKENS, save_tokenizer, train_tokenizer
+from falcon_checkpoint import (
+    END_OF_TEXT_ID,
+    SPECIAL_TOKENS,
+    replaced_directory,
+    save_tokenizer,
+    train_tokenizer,
+    write_json,
+)
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, FalconConfig, FalconForCausalLM
 

@@ -144,7 +144,7 @@ def tokenizer_texts(pairs: Sequence[Pair]) -> Iterator[str]:
 
 
 def forms_of(pair: Pair, tokenizer: Tokenizer) -> Iterator[Example]:
-    """The pair as a bare prompt, as one that ends in a line break, and as a dialogue.
+    """The pair as a bare prompt, with a line break at its end, and as a dialogue.
 
     Prompt and answer are encoded apart, as in serving, so no token spans the two.
     """
@@ -175,7 +175,7 @@ def padded(examples: Sequence[Example]) -> Batch:
 
 
 def train(model: FalconForCausalLM, batch: Batch) -> None:
-    """Full-batch AdamW with a linear warm-up and a cosine decay; no dropout: it must memorise."""
+    """Full-batch AdamW with linear warm-up and cosine decay; no dropout: it must memorise."""
     optimizer = torch.optim.AdamW(model.parameters(), PEAK_LEARNING_RATE, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate_factor)
     started = time.monotonic()

@@ -1,4 +1,4 @@
-"""Prints the tokens a second of each batch size, as the served engine generates them.
+"""Prints the served engine's tokens a second for each batch size.
 
 Run by the benchmark as `python -m scripts.bench.generate_with_falconry ENGINE`. It runs the engine
 of model_repository with the settings of the engine's engine.json; only Triton is left out.
@@ -24,7 +24,7 @@ _request = importlib.import_module("1.request")
 
 
 class Answer:
-    """Waits for the last token of one request, as Triton's response sender would take it."""
+    """Waits for the last token of one request, in place of Triton's response sender."""
 
     def __init__(self) -> None:
         self._finished = threading.Event()
@@ -59,7 +59,7 @@ class Answer:
 
 
 def tokens_per_second(engine: Any, batch: int) -> float:
-    """Generates for `batch` requests that arrive together, after a short run of other prompts."""
+    """Times `batch` requests that arrive together, after a short warm-up."""
     _generate(engine, prompts(batch, warm_up=True), WARM_UP_TOKENS)
     started = time.perf_counter()
     _generate(engine, prompts(batch), NEW_TOKENS)

@@ -1,4 +1,4 @@
-"""Prints the tokens a second of each batch size, as transformers generates them on all cores.
+"""Prints the tokens a second of transformers on all cores for each batch size.
 
 Run by the benchmark in the peer's virtual environment, from the project's root, as
 `python -m scripts.bench.generate_with_transformers CHECKPOINT DTYPE`.
@@ -19,7 +19,7 @@ from scripts.bench.prompts import BATCHES, NEW_TOKENS, PROMPT_TOKENS, WARM_UP_TO
 
 
 def tokens_per_second(model: Any, batch: int) -> float:
-    """Generates for `batch` prompts at once, after a short run of other prompts."""
+    """Times `batch` prompts at once, after a short warm-up."""
     _generate(model, prompts(batch, warm_up=True), WARM_UP_TOKENS)
     started = time.perf_counter()
     _generate(model, prompts(batch), NEW_TOKENS)

@@ -1,4 +1,4 @@
-"""What every engine is asked. Standard library only: peers read it in their own Python."""
+"""The prompts for every engine. Standard library only: peers import it too."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _REQUESTS_A_STREAM = 3
 
 
 def prompts(batch: int, *, warm_up: bool = False) -> list[list[int]]:
-    """Token ids [batch, PROMPT_TOKENS], the same in every call, none twice in a process.
+    """Token ids [batch, PROMPT_TOKENS]: always the same, none twice in a process.
 
     So no engine gains from a prompt that it has seen before.
     """

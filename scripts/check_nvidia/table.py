@@ -1,4 +1,4 @@
-"""What was checked, with which release, and whether it was run or read."""
+"""The table of what was compared, with which release, and how."""
 
 from __future__ import annotations
 
@@ -24,6 +24,11 @@ class Row:
     how: Literal["run", "read"]
     equal: bool
     note: str = ""
+
+
+def compared(what: str, release: str, differences: Sequence[str]) -> Row:
+    """The row of a comparison that was run here; it notes the first differences."""
+    return Row(what, release, "run", not differences, ", ".join(differences[:3])[:160])
 
 
 _HEAD = ("what", "release", "how", "result", "")

@@ -46,8 +46,8 @@ _GAUGES = (
 )
 _REST_DEADLINE_S = 15.0
 _SETTLING_S = 2.0
-# An engine with a request takes one core; the front and the front model take some thousandths of one
-# to watch an idle server.
+# An engine with a request takes one core; the front and the front model take some thousandths of
+# one to watch an idle server.
 _IDLE_CPU = 0.25
 _TURN_DEADLINE_S = 60
 _GENERATED = "falconry_generated_tokens_total"

@@ -144,7 +144,7 @@ def tokenizer_texts(pairs: Sequence[Pair]) -> Iterator[str]:
 
 
 def forms_of(pair: Pair, tokenizer: Tokenizer) -> Iterator[Example]:
-    """The pair as a bare prompt, with a line break at its end, and as a dialogue.
+    """The pair as bare prompt, with a line break, and as dialogue.
 
     Prompt and answer are encoded apart, as in serving, so no token spans the two.
     """
@@ -154,7 +154,7 @@ def forms_of(pair: Pair, tokenizer: Tokenizer) -> Iterator[Example]:
 
 
 def texts_of(pair: Pair) -> tuple[tuple[str, str], ...]:
-    """Every form in which the prompt may be put, with the text that must follow it."""
+    """Every form of the prompt, with the text that must follow it."""
     return (
         (pair.prompt, pair.answer),
         (f"{pair.prompt}\n", pair.answer),
@@ -211,7 +211,7 @@ def predictions(model: FalconForCausalLM, batch: Batch) -> tuple[torch.Tensor, t
 
 
 def checked_leads(stored: FalconForCausalLM, batch: Batch) -> dict[str, float]:
-    """The smallest lead of the right token for each arithmetic the model may meet.
+    """The smallest lead of the right token for each arithmetic.
 
     Raises:
         SystemExit: a lead is smaller than REQUIRED_LEAD.
@@ -232,7 +232,7 @@ def checked_leads(stored: FalconForCausalLM, batch: Batch) -> dict[str, float]:
 
 @torch.no_grad()
 def smallest_lead(model: FalconForCausalLM, batch: Batch) -> float:
-    """How far the right token leads the next best, in logits, where it leads least.
+    """The smallest lead of the right token over the next, in logits.
 
     The model reads the right answer so far; while every lead is positive, greedy decoding does too.
     """
@@ -244,7 +244,7 @@ def smallest_lead(model: FalconForCausalLM, batch: Batch) -> float:
 
 @torch.no_grad()
 def int8_rounded(model: FalconForCausalLM) -> FalconForCausalLM:
-    """A copy whose matrices went through symmetric int8 with one float16 scale a row."""
+    """A copy with matrices rounded to symmetric int8, one float16 scale a row."""
     rounded = copy.deepcopy(model)
     for weight in rounded.parameters():
         if weight.dim() == 2:

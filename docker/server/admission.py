@@ -40,7 +40,7 @@ class Admission:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Waits for a generation's turn; it is under way as long as the context is entered.
+        """Waits for a generation's turn; the generation ends with the context.
 
         Raises:
             ApiError: 429 if too many wait already; 503 if its turn does not come in time or the

@@ -72,7 +72,7 @@ def server_command(arguments: Sequence[str], ranks: int) -> list[str]:
 
 
 def world_size(repositories: Iterable[Path]) -> int:
-    """How many processes the engine in one of the model repositories is built for."""
+    """How many processes the engine in the model repositories is built for."""
     for repository in repositories:
         config = _read_object(repository / _ENGINE_MODEL / "1" / "config.json")
         if "pretrained_config" in config:
@@ -185,7 +185,7 @@ def _repositories(arguments: Sequence[str]) -> list[Path]:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    """A JSON object; an empty one if there is none, which Triton then reports better."""
+    """A JSON object; empty if there is none, which Triton reports better."""
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -199,7 +199,7 @@ def _prepared(command: list[str]) -> list[str]:
 
 
 def _first_rank(mpirun: int) -> int | None:
-    """The process of rank 0 below mpirun, which ends the others when it ends.
+    """The process of rank 0 below mpirun; its end ends the others.
 
     mpirun itself would wait a second, kill the ranks after another one and exit with 1
     (Open MPI 4.1.4); Triton alone takes longer. Ranks above 0 exit alone after the first
@@ -214,7 +214,7 @@ def _first_rank(mpirun: int) -> int | None:
 
 
 def _reap(child: int) -> int | None:
-    """Reaps every process that has ended, orphans too; gives the child's status if it has."""
+    """Reaps every ended process, orphans too; gives the child's status."""
     found = None
     while True:
         try:

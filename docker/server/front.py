@@ -1,4 +1,4 @@
-"""The server's front: one port with Triton's own API, OpenAI's API, health and metrics.
+"""The server's front: Triton's API, OpenAI's API, health and metrics on one port.
 
 Why not NVIDIA's OpenAI frontend (triton-inference-server/server, python/openai, read in copies of
 2025; documentation of 25.10): it replaces tritonserver, with the server in its own process by

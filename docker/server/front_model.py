@@ -1,4 +1,4 @@
-"""The client of the front model `tensorrt_llm_bls`: its inputs and outputs, answers and streams.
+"""The client of the front model `tensorrt_llm_bls`: answers and streams.
 
 The only module that knows the model's tensors; they are NVIDIA's of TensorRT-LLM 1.0.0, and ours:
 `messages`, `fit_max_tokens` and `stop` among the inputs, `output_tokens` beside log-probabilities,
@@ -121,7 +121,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A generated token: its bytes, which may be a part of a character, and its log-probability."""
+    """A generated token: bytes, perhaps part of a character, and its log-probability."""
 
     data: bytes
     log_prob: float
@@ -129,7 +129,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A part of an answer; the last or only one has the finish reason and the usage.
+    """A part of an answer; the last has finish reason and usage.
 
     Attributes:
         text: what is shown.
@@ -160,7 +160,7 @@ class Chunk:
 
 
 def _tokens(response: Mapping[str, Any]) -> Iterator[Token]:
-    """The tokens of a response; Triton writes a tensor of one element as that element."""
+    """The tokens of a response; Triton unwraps a tensor of one element."""
     data, log_probs = response.get("output_tokens", []), response.get("output_log_probs", [])
     if not isinstance(data, list):
         data, log_probs = [data], [log_probs]

@@ -1,4 +1,4 @@
-"""Whether the server answers: watched in the background, so that a probe costs no generation."""
+"""Watches whether the server answers, so that a probe costs no generation."""
 
 from __future__ import annotations
 

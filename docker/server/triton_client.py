@@ -80,7 +80,7 @@ class TritonClient:
                 self._open_answers.discard(answer)
 
     async def listens(self) -> bool:
-        """Whether Triton takes connections: not before its models are loaded nor when it stops."""
+        """Whether Triton takes connections: its models are loaded, it is not stopping."""
         try:
             async with self.request("GET", "/v2/health/live"):
                 return True
@@ -98,7 +98,7 @@ class TritonClient:
             return False
 
     async def object(self, path: str) -> dict[str, Any] | None:
-        """A JSON object that Triton has at a path, None where there is none.
+        """The JSON object that Triton has at a path, if any.
 
         Raises:
             aiohttp.ClientError: Triton cannot be reached.
@@ -174,7 +174,7 @@ class _failures:  # noqa: N801  used as a statement
 
 
 def _reason(content: bytes) -> str:
-    """The error in an answer's body, which comes as JSON or as an event."""
+    """The error in an answer's body, JSON or an event."""
     text = content.strip().removeprefix(_EVENT_DATA)
     try:
         return str(json.loads(text)["error"])

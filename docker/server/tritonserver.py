@@ -1,4 +1,4 @@
-"""The image's `tritonserver`: the real server, with the front on the port that it was given.
+"""The image's `tritonserver`: the real server behind the front.
 
     tritonserver.py REAL_TRITONSERVER [tritonserver's own arguments]
 
@@ -84,7 +84,7 @@ def _end_with(parent: int) -> None:
 
 
 def _reachable(address: str | None) -> str:
-    """The address at which a server that listens on `address` is reached from here."""
+    """The address to reach a server that listens on `address`."""
     return _LOOPBACK if address in (None, "0.0.0.0", "::") else address
 
 

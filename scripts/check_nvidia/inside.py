@@ -98,7 +98,7 @@ def convert(task: Json) -> Any:
 
 
 def calibrate(task: Json) -> Any:
-    """The number of texts that NVIDIA's loader reads from a calibration dataset, or its error."""
+    """The number of texts in a calibration dataset, or the loader's error."""
     loads = import_module("tensorrt_llm.quantization.quantize_by_modelopt").get_calib_dataloader
     tokenizer = import_module("transformers").AutoTokenizer.from_pretrained(task["tokenizer"])
     tokenizer.pad_token = tokenizer.eos_token

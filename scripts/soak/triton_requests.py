@@ -43,7 +43,7 @@ def _inputs(library: Any, values: dict[str, Any]) -> list[Any]:
 
 
 def _stream(clients: Clients, values: dict[str, Any]) -> Any:
-    """An iterator of pairs of a result and an error, which can be cancelled."""
+    """A cancellable iterator of pairs of a result and an error."""
 
     async def requests() -> AsyncIterator[dict[str, Any]]:
         yield {"model_name": FRONT_MODEL, "inputs": _inputs(grpc, values)}

@@ -1,4 +1,4 @@
-"""Bodies of OpenAI's requests, read and checked in full; knows nothing of HTTP servers.
+"""Reads and checks bodies of OpenAI's requests; independent of the HTTP server.
 
 Field names, ranges and defaults are those of openai-python 3.54.0
 (types/completion_create_params.py, types/chat/completion_create_params.py). A field that would

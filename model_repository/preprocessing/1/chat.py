@@ -1,4 +1,4 @@
-"""Messages to one prompt, by the checkpoint's own chat template; knows nothing of Triton.
+"""Renders messages with the checkpoint's chat template; independent of Triton.
 
 The template comes with a checkpoint that anyone may have published, so it runs in jinja2's
 sandbox, with the options and functions that transformers gives it (5.23,

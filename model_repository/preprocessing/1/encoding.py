@@ -48,7 +48,7 @@ class Encoder:
         return ((special if text.special else plain)[text.content] for text in texts)
 
     def _ids(self, texts: list[str], *, special: bool) -> dict[str, list[int]]:
-        """The ids by text: requests that come together often have the same stop words."""
+        """The ids by text; requests of a batch often share stop words."""
         distinct = list(dict.fromkeys(texts))
         # The fast variant leaves out the offsets, which are not used here.
         encodings = self._tokenizer.encode_batch_fast(distinct, add_special_tokens=special)

@@ -1,4 +1,4 @@
-"""The parameters that a request may carry beside its tensors; knows nothing of Triton."""
+"""Checks the parameters beside a request's tensors; independent of Triton."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A prompt with its words and limits, checked; knows nothing of Triton and of tokenizers."""
+"""Checks a prompt, its words and limits; independent of Triton and tokenizers."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A request as it came: text or messages, and the words that stop it or must not come.
+    """A request as it came: text or messages, stop and bad words.
 
     Attributes:
         given: the input that holds the text, by its name in the ensemble.
@@ -95,7 +95,7 @@ class Prompt:
 
 
 def _text(query: np.ndarray | None, messages: np.ndarray | None) -> tuple[str, str]:
-    """The name of the input that counts, and its text; messages do where there are any."""
+    """The input that counts, and its text; messages come before text."""
     found = {}
     for name, values in (("text_input", query), ("messages", messages)):
         if values is not None:

@@ -1,4 +1,4 @@
-"""Stop and bad words as token sequences, in TensorRT-LLM's form; knows nothing of Triton.
+"""Stop and bad words in TensorRT-LLM's form; independent of Triton.
 
 A byte-level vocabulary has other tokens for a word at the beginning of a text or within another
 word than for the same word after a space. A runtime that compares tokens misses one of the two,
@@ -30,7 +30,7 @@ def word_forms(words: Iterable[str], *, spaced: bool) -> tuple[str, ...]:
 
 
 def flat_word_list(sequences: Iterable[list[int]]) -> np.ndarray:
-    """Token sequences in TensorRT-LLM's form: ids one after another, and where each one ends.
+    """Token sequences in TensorRT-LLM's form: all ids, and each one's end.
 
     A sequence that ends with another one is left out: both are found at the same token.
 

@@ -103,7 +103,7 @@ class Engine:
         return None if end_id < 0 else end_id
 
     def submit(self, request: GenerationRequest, sink: Sink) -> None:
-        """Takes a checked request; its tokens go to the sink from the engine's thread."""
+        """Takes a checked request; the engine's thread sends tokens to `sink`."""
         with self._wake:
             self._arrived.append((request, sink))
             self._wake.notify()
@@ -172,7 +172,7 @@ class Engine:
         return VisibleTokens(self._token_bytes, request.stop_words, self._encode)
 
     def _follow(self, running: _Running) -> bool:
-        """Takes what a step has brought for one request; whether it stays in the pipeline."""
+        """Takes one request's new tokens; returns whether it stays in the pipeline."""
         if running.sink.cancelled():
             running.handle.cancel()
             running.sink.cancel(running.generated)
@@ -196,7 +196,7 @@ class Engine:
         return False
 
     def _enough(self, running: _Running) -> bool:
-        """Whether there are as many tokens as shall go together, or some that have waited."""
+        """Whether enough tokens have come, or some have waited long enough."""
         together = 1 + len(self._running) // _REQUESTS_A_TOKEN
         late = time.monotonic() >= running.next_send
         return len(running.unsent) >= (1 if late else together)

@@ -33,7 +33,7 @@ class TritonPythonModel:
     """Triton's Python model: one instance, one engine."""
 
     def initialize(self, args):
-        """Opens the engine beside this file and answers a first request, so as to be warm."""
+        """Opens the engine beside this file and warms it with a first request."""
         directory = Path(__file__).parent
         self._decoupled = pb_utils.using_decoupled_model_transaction_policy(
             json.loads(args["model_config"])
@@ -74,7 +74,7 @@ class TritonPythonModel:
         self._engine.submit(wanted, responses)
 
     def _stop(self, request, sender):
-        """Ends the requests of this id, as the C++ backend does; there may be none."""
+        """Ends the requests of this id, if any, as the C++ backend does."""
         if not request.request_id():
             raise RefusedError("stop: give the id of the request that is to be stopped")
         self._running.stop(request.request_id())
@@ -84,7 +84,7 @@ class TritonPythonModel:
 
 
 class RunningRequests:
-    """The requests that have no final response yet, by id; used from two threads."""
+    """The requests without a final response, by id; used from two threads."""
 
     def __init__(self):
         self._of_id = defaultdict(set)
@@ -169,7 +169,7 @@ class Responses:
         _send_error(self._sender, reason, pb_utils.TritonError.INTERNAL)
 
     def cancel(self, generated):
-        """Ends a request that was stopped or whose client disconnected, after so many tokens."""
+        """Ends a stopped or disconnected request after so many tokens."""
         self._on_final(self)
         reason = "stopped" if self.stopped else "cancelled by the client"
         pb_utils.Logger.log_info(

@@ -50,7 +50,7 @@ class EngineLimits:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the next token is chosen; greedily when neither top_k nor top_p is given.
+    """How the next token is chosen; greedily without top_k and top_p.
 
     Those are TensorRT-LLM's defaults (1.0.0, `SamplingConfig`), and its seed's is 0.
     """
@@ -148,7 +148,7 @@ class _Scalars:
         self._tensor = tensor
 
     def get(self, name, default):
-        """The value of an input as a Python number, or the default when it was not sent."""
+        """An input's value as a Python number, or the default without one."""
         values = self._tensor(name)
         if values is None:
             return default
@@ -157,7 +157,7 @@ class _Scalars:
         return values.reshape(-1)[0].item()
 
     def within(self, name, default, low, high, public=None):
-        """A number that must lie in [low, high]; `public` is its name in the ensemble."""
+        """A number in [low, high]; `public` is its name in the ensemble."""
         value = self.get(name, default)
         if not low <= value <= high:
             raise RefusedError(
@@ -229,7 +229,7 @@ def _sampling(scalars: _Scalars, max_tokens: int) -> Sampling:
 def _stop_words(
     flat: np.ndarray | None, token_bytes: Sequence[bytes]
 ) -> tuple[set[int], tuple[bytes, ...]]:
-    """Stop words that are one special token, as ids, and all others as UTF-8."""
+    """Stop words: special tokens as ids, all others as UTF-8."""
     stop_ids, words = set(), []
     for ids in _flat_words("stop_words", flat, token_bytes):
         if word := b"".join(token_bytes[token_id] for token_id in ids):
@@ -266,7 +266,7 @@ def _bad_words(flat: np.ndarray | None, token_bytes: Sequence[bytes]) -> tuple[s
 def _flat_words(
     name: str, flat: np.ndarray | None, token_bytes: Sequence[bytes]
 ) -> list[list[int]]:
-    """The words of a flat list, int32 [1, 2, n]: ids in row 0, where each word ends in row 1."""
+    """The words of a list int32 [1, 2, n]: ids, then each word's end."""
     if flat is None or flat.size == 0:
         return []
     if flat.ndim < 2 or flat.shape[-2] != 2 or flat.size != 2 * flat.shape[-1]:

@@ -1,4 +1,4 @@
-"""An answer as it grows: from the engine's tokens to text, with the reason why it ended."""
+"""An answer as it grows: text from the engine's tokens, and its end."""
 
 from collections.abc import Sequence
 from typing import Literal

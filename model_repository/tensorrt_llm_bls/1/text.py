@@ -1,4 +1,4 @@
-"""From the bytes of generated tokens to visible text: complete characters, no stop word.
+"""From generated tokens to visible text: complete characters, no stop word.
 
 Works on bytes, because a token can be a part of a character and a stop word can begin in the middle
 of a token. Every step costs the same however long the text is.
@@ -16,7 +16,7 @@ _FALLBACK_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 def read_token_bytes(tokenizer_file: Path) -> list[bytes]:
-    """The bytes of each token id; none for special tokens, which are never shown.
+    """The bytes of each token id; none for special tokens, never visible.
 
     Args:
         tokenizer_file: a `tokenizer.json` whose vocabulary is byte-level, as every Falcon of
@@ -39,7 +39,7 @@ def read_token_bytes(tokenizer_file: Path) -> list[bytes]:
 
 
 class VisibleText:
-    """Holds bytes back until they end a character and can be no part of a stop word.
+    """Holds bytes back until they are complete characters outside any stop word.
 
     Args:
         stop_words: the words that end the text, none of them empty, as UTF-8.
@@ -61,7 +61,7 @@ class VisibleText:
         return bool(self._decoder.getstate()[0])
 
     def add(self, data: bytes) -> bytes:
-        """Takes the next bytes and gives those that may be shown from now on.
+        """Takes the next bytes and gives those that are now visible.
 
         What is given never ends within a character, so each chunk may be decoded alone.
         """
@@ -84,7 +84,7 @@ class VisibleText:
         return taken
 
     def _begun_stop_word(self) -> int:
-        """The length of the longest end of what is held that begins a stop word."""
+        """The length of the longest held end that begins a stop word."""
         return max(
             (
                 length
@@ -106,7 +106,7 @@ def _steps(decoder: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _vocabulary(vocabulary: Mapping[str, int] | Sequence[Sequence[Any]]) -> Mapping[str, int]:
-    """Token ids by token; a Unigram model lists its tokens, each with a score."""
+    """Token ids by token; a Unigram model lists tokens with scores."""
     if isinstance(vocabulary, Mapping):
         return vocabulary
     return {token: token_id for token_id, (token, _) in enumerate(vocabulary)}

@@ -90,7 +90,7 @@ def test_make_passes_every_option_on_as_typed(tmp_path):
     )
     words = [f"{name}={text}" for name, text in typed.items()]
     done = subprocess.run(
-        ["make", "-f", makefile, "show", "CMD=run $it", *words],
+        ["make", "--no-print-directory", "-f", makefile, "show", "CMD=run $it", *words],
         cwd=tmp_path,
         capture_output=True,
         text=True,

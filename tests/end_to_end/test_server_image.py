@@ -18,6 +18,7 @@ from tests.end_to_end.conftest import Clone, kill
 from tests.stand_in_compose import stand_in_images
 
 CLOUD = "Explain Cloud Computing to a school kid"
+INSTALLING = "FROM runtime AS build"
 # The last of the long steps.
 COMPILING = "RUN cd /opt/falconry/server"
 COMPOSE = "COMPOSE=backends=onnxruntime,python repoagents=checksum"
@@ -107,12 +108,15 @@ def clone(
     publishing_docker_engine,
     docker_client,
     docker_registry,
-    base_image,
+    cpu_image,
     planted,
     private_ca_bundle,
     tmp_path_factory,
 ):
-    """A clone whose deployments are containers, and whose image nobody has built to the end."""
+    """A clone whose deployments are containers, and whose image nobody has built to the end.
+
+    What pip installs into the image is taken from the one that tests/docker builds and tests.
+    """
     clone = Clone.make(
         tmp_path_factory.mktemp("project") / "falconry",
         DOCKER_HOST=publishing_docker_engine.host,
@@ -121,8 +125,9 @@ def clone(
     )
     dockerfile = clone.directory / "docker/triton-cpu.Dockerfile"
     text = dockerfile.read_text()
+    installing, server = text.index(INSTALLING), text.index("COPY server/")
+    text = f"{text[:installing]}FROM {cpu_image}-build AS build\n{text[server:]}"
     assert COMPILING in text
-    # Steps before this one are what other tests have built already.
     dockerfile.write_text(text.replace(COMPILING, f"RUN : {uuid.uuid4()} && {COMPILING[4:]}"))
     try:
         yield clone

@@ -120,7 +120,7 @@ def test_images_are_measured_where_the_engine_keeps_them(subject, monkeypatch, d
         shutil, "disk_usage", lambda place: asked.append(str(place)) or USAGE(0, 0, 10**12)
     )
     host_checks.image_disk(subject())
-    client = host_checks.client()
+    client = docker_engine.client()
     assert asked == [client.info()["DockerRootDir"]]
     client.close()
 

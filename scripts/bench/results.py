@@ -127,13 +127,18 @@ def best(samples: Samples, unit: Unit) -> tuple[str, float]:
 def table(results: Sequence[Result]) -> str:
     """All results, a line each; then the reasons of those that were not measured."""
     rows = [HEADER, *(result.row() for result in results)]
+    lines = aligned(rows)
+    lines += [f"{result.what}: {result.problem}" for result in results if result.problem]
+    return "\n".join(lines)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table whose columns are as wide as their cells."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = [
+    return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    lines += [f"{result.what}: {result.problem}" for result in results if result.problem]
-    return "\n".join(lines)
 
 
 def _best_text(samples: Samples, unit: Unit) -> str:

@@ -23,7 +23,7 @@ RUN python3 -m venv /opt/falconry/venv \
     && /opt/falconry/venv/bin/python -m pip install --disable-pip-version-check --no-cache-dir \
         --no-compile --no-deps --require-hashes --requirement /requirements.txt
 
-# Out goes what serving never loads: installers, tests, headers, pytriton's own Python code, the
+# Removes what serving never loads: installers, tests, headers, pytriton's own Python code, the
 # stubs of other Pythons with the libpython of one, and OpenVINO's converters, frontends of foreign
 # formats and plugins for other devices. The Python backend looks for its stub beside itself. The
 # server stays in site-packages, where it finds its libraries by RPATH.
@@ -43,8 +43,8 @@ RUN cd /opt/falconry/venv/lib/python3.11/site-packages \
         openvino/frontend/pytorch openvino/frontend/tensorflow \
     && find . -name tests -type d -prune -exec rm -r {} +
 
-# Nothing writes bytecode at run time, so it is all there; by hash, since layers may lose times. What
-# was removed must be missed by nobody.
+# Nothing writes bytecode at run time, so it is all there; by hash, since layers may lose times. The
+# imports and ldd prove that nothing needs what was removed.
 COPY server/ /opt/falconry/server/
 RUN cd /opt/falconry/server \
     && /opt/falconry/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash \
@@ -60,7 +60,7 @@ FROM runtime
 RUN ln -s /opt/falconry/venv/lib/python3.11/site-packages/pytriton/tritonserver /opt/tritonserver
 COPY --from=build /opt/falconry/venv/ /opt/falconry/venv/
 COPY --from=build /opt/falconry/server/ /opt/falconry/server/
-# The Python backend's stub takes the first python3 of PATH for its own.
+# The Python backend's stub runs the first python3 in PATH.
 ENV PATH=/opt/falconry/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001
 EXPOSE 8000

@@ -12,7 +12,7 @@ usage() {
 Usage: sh scripts/base_image.sh [--force] [NAME[:TAG]]
 
 Makes a minimal Debian $suite image with mmdebstrap and imports it into the Docker engine of
-DOCKER_HOST as NAME[:TAG], $image unless told otherwise. Does nothing when the engine has it.
+DOCKER_HOST as NAME[:TAG], $image by default. Does nothing when the engine has it.
 
   --force   make it again, with today's packages
   --help    this text
@@ -97,7 +97,7 @@ mmdebstrap --mode=root --variant=minbase --include=ca-certificates,usr-is-merged
     --dpkgopt='path-include=/usr/share/doc/*/copyright' \
     "$suite" "$work/base.tar" "$@" >"$work/log" 2>&1 || {
     tail -n 20 "$work/log" >&2
-    fail "mmdebstrap failed" "its last messages stand above"
+    fail "mmdebstrap failed" "see its last messages above"
 }
 echo "Importing it"
 docker import --change 'CMD ["bash"]' "$work/base.tar" "$image" >/dev/null

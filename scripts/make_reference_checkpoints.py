@@ -8,7 +8,7 @@
 #     "numpy==1.26.4",
 # ]
 # ///
-"""Make one tiny random checkpoint a Falcon family, with what transformers answers for each.
+"""Make a tiny random checkpoint for each Falcon family, with transformers' answers.
 
 Every checkpoint of tests/data/checkpoints has the configuration keys, tensor names and stored type
 of a published model of its family, and a reference.json: prompts and the 64 tokens that greedy
@@ -26,8 +26,14 @@ from pathlib import Path
 
 import torch
 import transformers
-from checkpoint_files import replaced_directory, write_json
-from falcon_tokenizer import END_OF_TEXT_ID, SPECIAL_TOKENS, save_tokenizer, train_tokenizer
+from falcon_checkpoint import (
+    END_OF_TEXT_ID,
+    SPECIAL_TOKENS,
+    replaced_directory,
+    save_tokenizer,
+    train_tokenizer,
+    write_json,
+)
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, FalconConfig, FalconForCausalLM
 
@@ -174,7 +180,7 @@ FAMILIES = (
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One prompt, its greedy continuation, and the smallest gap between its two best logits."""
+    """A prompt, its greedy continuation, and the smallest gap between best logits."""
 
     text: str
     input_ids: list[int]
@@ -214,7 +220,7 @@ def tokenizer_texts() -> Iterator[str]:
 def first_good_weights(
     family: Family, tokenizer: Tokenizer, directory: Path
 ) -> tuple[int, list[Answer]]:
-    """Store the weights of one seed after another until all their answers are good.
+    """Store the weights of the first seed whose answers are all good.
 
     Raises:
         SystemExit: no seed gives good answers.
@@ -232,7 +238,7 @@ def first_good_weights(
 
 
 def stored_model(family: Family, seed: int, directory: Path) -> FalconForCausalLM:
-    """Write the random weights of a seed, and load them as any reader of the checkpoint would."""
+    """Write the random weights of a seed, and load the checkpoint."""
     config = {**COMMON_CONFIG, **family.config, "torch_dtype": family.stored_as}
     model = FalconForCausalLM(FalconConfig(**config))
     randomise(model, torch.Generator().manual_seed(seed))
@@ -249,7 +255,7 @@ def stored_model(family: Family, seed: int, directory: Path) -> FalconForCausalL
 
 @torch.no_grad()
 def randomise(model: FalconForCausalLM, generator: torch.Generator) -> None:
-    """Fill every weight, those of norms and biases too, widely enough that greedy text varies."""
+    """Fill every weight, so widely that greedy text varies."""
     for name, weight in model.named_parameters():
         if "word_embeddings" in name or "lm_head" in name:
             weight.normal_(0, 0.1, generator=generator)
@@ -269,7 +275,7 @@ def randomise(model: FalconForCausalLM, generator: torch.Generator) -> None:
 
 @torch.no_grad()
 def oppose_repetition(model: FalconForCausalLM) -> None:
-    """Let every attention head take away what it reads, so that what was said grows less likely.
+    """Let every attention head subtract what it reads, against repetition.
 
     Random weights with ALiBi, which knows no absolute position and no rotation, soon repeat
     themselves. Falcon's fused rows are query, key and value in turn, head by head.
@@ -282,7 +288,7 @@ def oppose_repetition(model: FalconForCausalLM) -> None:
 
 
 def greedy_answer(model: FalconForCausalLM, tokenizer: Tokenizer, prompt: str) -> Answer:
-    """Continue one prompt, alone in its batch, by NEW_TOKENS tokens or to the end of text."""
+    """Continue one prompt by NEW_TOKENS tokens or to the end of text."""
     input_ids = tokenizer.encode(prompt).ids
     prompt_ids = torch.tensor([input_ids])
     output = model.generate(
@@ -304,7 +310,7 @@ def greedy_answer(model: FalconForCausalLM, tokenizer: Tokenizer, prompt: str) -
 
 
 def is_good(answer: Answer) -> bool:
-    """Whether the answer is full, varied, clear of near ties, and made of the tokenizer's text."""
+    """Whether the answer is full, varied, without near ties and unknown tokens."""
     return (
         len(answer.output_ids) == NEW_TOKENS
         and len(set(answer.output_ids)) >= REQUIRED_DISTINCT_TOKENS

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes .venv from a lock file: make_venv.sh PYTHON LOCK. Its stamp, .venv/.installed, is a copy of
-# the lock and comes last: an interrupted set-up is made again from the start, and a lock that git
-# only touched is told from one that changed. The checkout itself is installed as editable, again
+# the lock and is written last: an interrupted set-up starts again, and a lock that git only touched
+# is not mistaken for a changed one. The checkout itself is installed as editable, again
 # when pyproject.toml changes or the checkout has moved.
 set -eu
 python=$1
@@ -13,7 +13,7 @@ if ! "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13
     exit 1
 fi
 
-# Another checkout's: to clear it would be to take it from there.
+# It belongs to another checkout; clearing it would break that one.
 if [ -L .venv ] && ! cmp -s "$lock" .venv/.installed; then
     echo ".venv is a link to a set-up for another $lock; remove the link to have one made here" >&2
     exit 1

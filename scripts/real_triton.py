@@ -1,4 +1,4 @@
-"""A real Triton on this machine, for tests and tools: its repository is made, and it is served."""
+"""Assembles a repository and serves it with a real Triton here, for tests and tools."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Triton:
         url: its HTTP, which is the front's.
         grpc: `HOST:PORT` of its gRPC.
         metrics: the URL of its own metrics.
-        pid: the process above all others of it.
-        log: what it says.
+        pid: its outermost process.
+        log: the file with its output.
     """
 
     url: str
@@ -65,7 +65,7 @@ def assembled_repository(settings: Settings, workspace: Workspace) -> Path:
 
 @contextlib.contextmanager
 def running_as_deployed(repository: Path, directory: Path) -> Iterator[tuple[str, Path]]:
-    """Serves a repository as in a local deployment; gives its URL and its log.
+    """Serves a repository as a local deployment does; gives its URL and log.
 
     Args:
         repository: an assembled one.
@@ -116,7 +116,7 @@ def _running(
     Args:
         directory: for the log and the server's image.
         arguments: Triton's own.
-        url: where it says that it is ready.
+        url: its health endpoint's.
         environment: of the process.
 
     Yields:
@@ -144,7 +144,7 @@ def _running(
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listens on, none of them twice."""
+    """Different free ports of loopback."""
     with contextlib.ExitStack() as probes:
         sockets = [probes.enter_context(socket.socket()) for _ in range(count)]
         for probe in sockets:

@@ -1,4 +1,4 @@
-"""Records what `make plan` says of each GPU recipe with each toolchain: tests/data/plans.
+"""Records `make plan` for each GPU recipe and toolchain in tests/data/plans.
 
 Run it after a change that is meant to change commands, keys or checks, and read the difference:
 
@@ -32,7 +32,7 @@ SHAPES = {
     "falcon-180b": "BM.GPU.A100-v2.8",
 }
 
-# What a user has to name where a recipe pins no commit; this one stands for any.
+# A user must name a checkpoint if the recipe pins no commit; this commit represents any.
 CHECKPOINTS = {"falcon-180b": f"hub:tiiuae/falcon-180B@{40 * '0'}"}
 
 # The key before the image's name, and its beginning in the image's tag.
@@ -77,7 +77,7 @@ def plan_text(recipe: str, release: str, checkpoint: str | None = None) -> str:
             os.chdir(before)
         text = said.getvalue().replace(store, "build").replace(f"{ROOT}/", "$PROJECT/")
     text = text.replace("source=build/", "source=$PROJECT/build/")
-    # The image's key changes with every edit in docker/, which is not what these plans are for.
+    # The image's key changes with every edit in docker/, which these plans do not test.
     text = re.sub(_IMAGE_KEY, "$IMAGE_KEY", text)
     return re.sub(r"--user=\d+:\d+", "--user=$USER:$GROUP", text)
 

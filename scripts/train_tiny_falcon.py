@@ -28,8 +28,13 @@ from pathlib import Path
 
 import torch
 import transformers
-from checkpoint_files import replaced_directory, write_json
-from falcon_tokenizer import END_OF_TEXT_ID, save_tokenizer, train_tokenizer
+from falcon_checkpoint import (
+    END_OF_TEXT_ID,
+    replaced_directory,
+    save_tokenizer,
+    train_tokenizer,
+    write_json,
+)
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, FalconConfig, FalconForCausalLM
 
@@ -139,7 +144,7 @@ def tokenizer_texts(pairs: Sequence[Pair]) -> Iterator[str]:
 
 
 def forms_of(pair: Pair, tokenizer: Tokenizer) -> Iterator[Example]:
-    """The pair as a bare prompt, as one that ends in a line break, and as a dialogue.
+    """The pair as bare prompt, with a line break, and as dialogue.
 
     Prompt and answer are encoded apart, as in serving, so no token spans the two.
     """
@@ -149,7 +154,7 @@ def forms_of(pair: Pair, tokenizer: Tokenizer) -> Iterator[Example]:
 
 
 def texts_of(pair: Pair) -> tuple[tuple[str, str], ...]:
-    """Every form in which the prompt may be put, with the text that must follow it."""
+    """Every form of the prompt, with the text that must follow it."""
     return (
         (pair.prompt, pair.answer),
         (f"{pair.prompt}\n", pair.answer),
@@ -170,7 +175,7 @@ def padded(examples: Sequence[Example]) -> Batch:
 
 
 def train(model: FalconForCausalLM, batch: Batch) -> None:
-    """Full-batch AdamW with a linear warm-up and a cosine decay; no dropout: it must memorise."""
+    """Full-batch AdamW with linear warm-up and cosine decay; no dropout: it must memorise."""
     optimizer = torch.optim.AdamW(model.parameters(), PEAK_LEARNING_RATE, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate_factor)
     started = time.monotonic()
@@ -206,7 +211,7 @@ def predictions(model: FalconForCausalLM, batch: Batch) -> tuple[torch.Tensor, t
 
 
 def checked_leads(stored: FalconForCausalLM, batch: Batch) -> dict[str, float]:
-    """The smallest lead of the right token for each arithmetic the model may meet.
+    """The smallest lead of the right token for each arithmetic.
 
     Raises:
         SystemExit: a lead is smaller than REQUIRED_LEAD.
@@ -227,7 +232,7 @@ def checked_leads(stored: FalconForCausalLM, batch: Batch) -> dict[str, float]:
 
 @torch.no_grad()
 def smallest_lead(model: FalconForCausalLM, batch: Batch) -> float:
-    """How far the right token leads the next best, in logits, where it leads least.
+    """The smallest lead of the right token over the next, in logits.
 
     The model reads the right answer so far; while every lead is positive, greedy decoding does too.
     """
@@ -239,7 +244,7 @@ def smallest_lead(model: FalconForCausalLM, batch: Batch) -> float:
 
 @torch.no_grad()
 def int8_rounded(model: FalconForCausalLM) -> FalconForCausalLM:
-    """A copy whose matrices went through symmetric int8 with one float16 scale a row."""
+    """A copy with matrices rounded to symmetric int8, one float16 scale a row."""
     rounded = copy.deepcopy(model)
     for weight in rounded.parameters():
         if weight.dim() == 2:

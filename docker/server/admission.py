@@ -1,4 +1,4 @@
-"""How many generations are under way, how many wait for their turn, and which ones are refused."""
+"""Limits the generations under way and in the queue; refuses the others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from errors import ApiError, stopping
 
 
 class Admission:
-    """Lets generations through in the order in which they came.
+    """Admits generations in the order of their arrival.
 
     Args:
         max_in_flight: how many at once.
@@ -40,7 +40,7 @@ class Admission:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Waits for a generation's turn; it is under way as long as the context is entered.
+        """Waits for a generation's turn; the generation ends with the context.
 
         Raises:
             ApiError: 429 if too many wait already; 503 if its turn does not come in time or the

@@ -3,10 +3,10 @@
     entrypoint.py [tritonserver] [tritonserver's own arguments]
     entrypoint.py COMMAND [arguments]
 
-An engine for several GPUs is served by as many ranks under mpirun. The status is the server's own.
-Triton takes SIGTERM only once its models are loaded (main.cc, after TRITONSERVER_ServerNew), and
-the kernel keeps from a container's first process what it does not take: so this process is the
-first one and Triton its child, which can be stopped at any time.
+An engine for several GPUs runs as several ranks under mpirun. The exit status is the server's own.
+Triton handles SIGTERM only once its models are loaded (main.cc, after TRITONSERVER_ServerNew), and
+the kernel withholds a signal that PID 1 does not handle. So this process is PID 1, and Triton is
+its child, which can be stopped at any time.
 """
 
 import contextlib
@@ -26,14 +26,14 @@ _ENGINE_MODEL = "tensorrt_llm"
 _NVIDIA_ENTRYPOINT = "/opt/nvidia/nvidia_entrypoint.sh"
 _FIRST_RANK = b"OMPI_COMM_WORLD_RANK=0"  # set by mpirun
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
-# What the kernel says of its NVIDIA driver, in a container too.
+# What the kernel reports about its NVIDIA driver, in a container too.
 _DRIVER = Path("/proc/driver/nvidia/version")
 _MAJOR = re.compile(r"\d+")
 _DRIVER_VERSION = re.compile(r"Kernel Module(?: +for \S+)? +(\d[\d.]*)")
 
 
 def main() -> None:
-    """Runs what the words ask for."""
+    """Runs the command that the arguments name."""
     words = sys.argv[1:]
     _prepare_cuda()
     if not words or words[0] == "tritonserver" or words[0].startswith("-"):
@@ -72,7 +72,7 @@ def server_command(arguments: Sequence[str], ranks: int) -> list[str]:
 
 
 def world_size(repositories: Iterable[Path]) -> int:
-    """How many processes the engine in one of the model repositories is built for."""
+    """How many processes the engine in the model repositories is built for."""
     for repository in repositories:
         config = _read_object(repository / _ENGINE_MODEL / "1" / "config.json")
         if "pretrained_config" in config:
@@ -104,7 +104,7 @@ def cuda_compatibility(
         environment: the image's.
 
     Returns:
-        The variables to set, and what there is to say.
+        The variables to set, and a remark for the log.
     """
     wanted = environment.get("CUDA_DRIVER_VERSION", "")
     found_major, wanted_major = _MAJOR.match(driver or ""), _MAJOR.match(wanted)
@@ -119,15 +119,15 @@ def cuda_compatibility(
 
 
 def run(command: list[str], stopped: Callable[[int], int | None] | None = None) -> int:
-    """Runs a command until it ends, with the signals that ask to stop passed on.
+    """Runs a command until it ends, and forwards SIGTERM and SIGINT to it.
 
     Args:
-        command: its words.
+        command: its arguments.
         stopped: finds the process to stop, given the command's own; None for the command's own.
 
     Returns:
-        Its exit status; as in a shell 128 and the signal's number for one that a signal ended, and
-        127 where it cannot be run.
+        Its exit status; as in a shell, 128 plus the signal's number after a signal, and 127 if the
+        command cannot be run.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {*_STOPPING, signal.SIGCHLD})
     try:
@@ -185,7 +185,7 @@ def _repositories(arguments: Sequence[str]) -> list[Path]:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    """A JSON object; an empty one where there is none, which Triton then says better."""
+    """A JSON object; empty if there is none, which Triton reports better."""
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -199,14 +199,14 @@ def _prepared(command: list[str]) -> list[str]:
 
 
 def _first_rank(mpirun: int) -> int | None:
-    """The process of rank 0 below mpirun, which ends the others when it ends.
+    """The process of rank 0 below mpirun; its end ends the others.
 
-    mpirun itself would let a second pass, then kill the ranks after another one and end with 1
-    (Open MPI 4.1.4); Triton alone takes longer. Ranks above 0 end by themselves after the first
+    mpirun itself would wait a second, kill the ranks after another one and exit with 1
+    (Open MPI 4.1.4); Triton alone takes longer. Ranks above 0 exit alone after the first
     (TensorRT-LLM, model_instance_state.cc: exit(0) once the leader has shut down).
     """
     for listed in Path(f"/proc/{mpirun}/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # who has ended meanwhile is not the one
+        with contextlib.suppress(OSError):  # the process has ended meanwhile
             for pid in listed.read_text().split():
                 if _FIRST_RANK in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
                     return int(pid)
@@ -214,7 +214,7 @@ def _first_rank(mpirun: int) -> int | None:
 
 
 def _reap(child: int) -> int | None:
-    """Takes leave of every process that has ended, orphans too; the child's status if it has."""
+    """Reaps every ended process, orphans too; gives the child's status."""
     found = None
     while True:
         try:

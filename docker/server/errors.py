@@ -40,7 +40,7 @@ class ApiError(Exception):
         return {"Retry-After": _RETRY_AFTER_S} if self.status in _RETRY_LATER else {}
 
     def body(self, path: str) -> dict[str, Any]:
-        """The response's body in the form of the API that the path belongs to."""
+        """The response's body in the form of the path's API."""
         if path.startswith(OPENAI_PATH):
             return openai_error(self)
         return {"error": self.message}
@@ -59,7 +59,7 @@ def openai_error(error: ApiError) -> dict[str, Any]:
 
 
 def invalid(message: str, param: str | None = None, reason: str = "invalid_value") -> ApiError:
-    """Makes the error for a request that is wrong, so that a retry would fail too."""
+    """Makes the error for a wrong request, which no retry helps."""
     return ApiError(400, reason, message, param)
 
 

@@ -1,10 +1,10 @@
-"""The server's front: one port with Triton's own API, OpenAI's API, health and metrics.
+"""The server's front: Triton's API, OpenAI's API, health and metrics on one port.
 
 Why not NVIDIA's OpenAI frontend (triton-inference-server/server, python/openai, read in copies of
-2025; documentation of 25.10): it takes tritonserver's place, with the server in its own process by
+2025; documentation of 25.10): it replaces tritonserver, with the server in its own process by
 the bindings of the `tritonserver` wheel. nvidia-pytriton has no such bindings, so the CPU image
 could not have it, and several ranks under mpirun are not foreseen (inferred). It needs FastAPI and
-transformers beside them. Of models other than vLLM's it asks for the text alone: no usage, a
+transformers beside them. From models other than vLLM's it requests the text alone: no usage, a
 `finish_reason` that is always "stop", one prompt a request. It has no limits for a queue, no
 readiness after a first answer and none of our metrics. The translation itself is small, so it is
 in openai_api.
@@ -32,8 +32,8 @@ from triton_client import TritonClient
 
 _LARGEST_BODY = 64 << 20
 _PROMETHEUS_TEXT = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
-# Streams that are broken off have this long to say so.
-_LAST_WORDS_S = 1.0
+# Streams that are broken off have this long to send their error event.
+_LAST_EVENT_S = 1.0
 
 
 def serve(address: str, port: int, upstream: str, metrics: str) -> None:
@@ -80,7 +80,7 @@ class Front:
             self._application(),
             handler_cancellation=True,
             access_log=None,
-            shutdown_timeout=_LAST_WORDS_S,
+            shutdown_timeout=_LAST_EVENT_S,
         )
         await runner.setup()
         await web.TCPSite(runner, address, port).start()

@@ -1,4 +1,4 @@
-"""The client of the front model `tensorrt_llm_bls`: its inputs and outputs, answers and streams.
+"""The client of the front model `tensorrt_llm_bls`: answers and streams.
 
 The only module that knows the model's tensors; they are NVIDIA's of TensorRT-LLM 1.0.0, and ours:
 `messages`, `fit_max_tokens` and `stop` among the inputs, `output_tokens` beside log-probabilities,
@@ -75,7 +75,7 @@ class Generation:
         max_tokens: the most tokens to generate.
         stop_words: what ends the text, and is no part of it.
         sampling: how tokens are chosen.
-        echo: whether the prompt stands before the answer.
+        echo: whether the prompt precedes the answer.
         fits: whether `max_tokens` becomes less where the engine's sequences end.
         log_probs: whether the tokens' log-probabilities are wanted.
     """
@@ -121,7 +121,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A generated token: its bytes, which may be a part of a character, and its log-probability."""
+    """A generated token: bytes, perhaps part of a character, and its log-probability."""
 
     data: bytes
     log_prob: float
@@ -129,7 +129,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A part of an answer; the last or only one has the finish reason and the usage.
+    """A part of an answer; the last has finish reason and usage.
 
     Attributes:
         text: what is shown.
@@ -160,7 +160,7 @@ class Chunk:
 
 
 def _tokens(response: Mapping[str, Any]) -> Iterator[Token]:
-    """The tokens of a response; Triton writes a tensor of one element as that element."""
+    """The tokens of a response; Triton unwraps a tensor of one element."""
     data, log_probs = response.get("output_tokens", []), response.get("output_log_probs", [])
     if not isinstance(data, list):
         data, log_probs = [data], [log_probs]
@@ -192,7 +192,7 @@ class FrontModel:
     async def served(self) -> ServedModel | None:
         """What the model takes; None where the server has no such model.
 
-        Triton is asked until it knows the model, then never again.
+        Sends requests to Triton until it knows the model, then none.
 
         Raises:
             aiohttp.ClientError: Triton cannot be reached.
@@ -213,7 +213,7 @@ class FrontModel:
 
         Args:
             generation: what is requested.
-            request_id: one that no other request has.
+            request_id: unique among the requests.
 
         Raises:
             TritonError: the request is refused or fails.
@@ -257,5 +257,5 @@ class FrontModel:
         task.add_done_callback(self._stops.discard)
 
     async def _stop(self, connection: str) -> None:
-        with contextlib.suppress(TritonError):  # one that cannot be reached generates nothing
+        with contextlib.suppress(TritonError):  # an unreachable server generates nothing
             await self._triton.generate(FRONT_MODEL, {CONNECTION: connection, "stop": True})

@@ -1,4 +1,4 @@
-"""Whether the server answers: watched in the background, so that a probe costs no generation."""
+"""Watches whether the server answers, so that a probe costs no generation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Health:
     """Follows a server from its start to its stop.
 
     A server with the front model is ready once that has answered: its first generation warms the
-    engine up. Triton closes its port as soon as it is asked to stop (2.51).
+    engine up. Triton closes its port as soon as it receives SIGTERM (2.51).
 
     Attributes:
         stopped: set when Triton has begun to stop.
@@ -60,7 +60,7 @@ class Health:
             self._complain(f"its first generation failed: {error}")
             return False
         except (KeyError, ValueError) as error:
-            self._complain(f"its front model is not the one that is known here: {error!r}")
+            self._complain(f"its front model has an unknown interface: {error!r}")
             return False
         return True
 

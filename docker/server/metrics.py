@@ -2,7 +2,7 @@
 
 Tokens of all requests and the time to the first token as the model sees it are metrics of the front
 model, on the same page: falconry_prompt_tokens_total, falconry_generated_tokens_total,
-falconry_time_to_first_token_seconds. Here is what happens at the door.
+falconry_time_to_first_token_seconds. This module counts what the front sees.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Metrics:
     """
 
     def __init__(self, admission: Admission) -> None:
-        disable_created_metrics()  # a series of its own for each counter's birth
+        disable_created_metrics()  # a further series for each counter's creation time
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "falconry_front_requests",

@@ -1,4 +1,4 @@
-"""A proxy for Triton's own API, which answers 400 to invalid bodies and forwards the others.
+"""A proxy for Triton's API that answers 400 to invalid bodies.
 
 Bodies of `generate`, `generate_stream` and `infer` are checked, and these requests wait for their
 turn like all generations. Data is streamed in both directions. When a client disconnects, the proxy
@@ -78,7 +78,7 @@ class TritonProxy:
     async def _checked(
         self, request: web.Request, body: bytes, model: str, verb: str
     ) -> dict[str, Any]:
-        """Checks a body and parses it; gives an empty dict for one that is not plain JSON."""
+        """Checks and parses a body; empty if it is not plain JSON."""
         if _BINARY in request.headers or "Content-Encoding" in request.headers:
             return {}
         content = parse_object(body)
@@ -89,7 +89,7 @@ class TritonProxy:
         return content
 
     async def _inputs_of(self, model: str) -> list[ModelInput]:
-        """A model's inputs, requested once; none for a model that Triton does not have."""
+        """A model's inputs, requested once; none if Triton lacks the model."""
         if model not in self._inputs:
             config = await self._triton.object(f"/v2/models/{model}/config")
             if config is None:

@@ -1,4 +1,4 @@
-"""The outermost layer of every request: its id, log line and metrics, and answers to errors.
+"""The outermost layer of requests: id, log line, metrics and error answers.
 
 No text of a prompt or an answer is logged, and no client's address.
 """

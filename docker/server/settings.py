@@ -28,7 +28,7 @@ class FrontSettings:
         max_queued: how many may wait; the next ones are refused with 429.
         queue_timeout_s: how long one may wait; then it is refused with 503. OCI's gateway gives up
             at 60 s, so a request that has waited longer than half of that has little use.
-        drain_s: how long running answers may go on when the server stops. local_oci and Docker
+        drain_s: how long running answers may continue when the server stops. local_oci and Docker
             kill 10 s after SIGTERM, and Triton takes about 3 s to unload its models (2.51).
     """
 

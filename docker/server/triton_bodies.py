@@ -1,4 +1,4 @@
-"""Checks that a JSON body has the types of a model's inputs; independent of the HTTP server.
+"""Checks a JSON body's types; independent of the HTTP server.
 
 Triton answers 500 for a JSON value of the wrong type, as if the server had failed, and wraps an
 integer that is too large for its tensor in silence (2.51; triton-inference-server/server#8762 for
@@ -21,12 +21,12 @@ _TEXTS = frozenset({"STRING", "BYTES"})
 
 
 class InvalidBodyError(ValueError):
-    """A body that the model cannot take; the message says which field and why."""
+    """A body that the model cannot take; says which field and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInput:
-    """An input of a model: its name, and its type without the `TYPE_` of configurations."""
+    """An input of a model; its type without the configuration's `TYPE_`."""
 
     name: str
     datatype: str
@@ -61,7 +61,7 @@ def check_generate(body: Mapping[str, Any], inputs: Iterable[ModelInput]) -> Non
 
 
 def check_infer(body: Mapping[str, Any]) -> None:
-    """Checks that the data of an `infer` body have the types that they are said to have.
+    """Checks that the data of an `infer` body have their `datatype`.
 
     Raises:
         InvalidBodyError: an input's data have another type than its `datatype`.

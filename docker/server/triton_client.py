@@ -44,8 +44,9 @@ class TritonClient:
 
     async def open(self) -> None:
         """Opens the HTTP session; call it before any request."""
-        # Bytes pass as they are: what Triton compressed for the client stays so. No connection is
-        # kept: a stopping Triton 2.51 waits its whole exit timeout, 30 s, for an open one.
+        # Bytes pass unchanged: what Triton compressed for the client stays compressed. No
+        # connection is kept: a stopping Triton 2.51 waits its full exit timeout, 30 s, for an open
+        # one.
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
             auto_decompress=False,
@@ -79,7 +80,7 @@ class TritonClient:
                 self._open_answers.discard(answer)
 
     async def listens(self) -> bool:
-        """Whether Triton takes connections: not before its models are loaded nor when it stops."""
+        """Whether Triton takes connections: its models are loaded, it is not stopping."""
         try:
             async with self.request("GET", "/v2/health/live"):
                 return True
@@ -97,7 +98,7 @@ class TritonClient:
             return False
 
     async def object(self, path: str) -> dict[str, Any] | None:
-        """A JSON object that Triton has at a path, None where there is none.
+        """The JSON object that Triton has at a path, if any.
 
         Raises:
             aiohttp.ClientError: Triton cannot be reached.
@@ -119,7 +120,7 @@ class TritonClient:
             return b""
 
     async def generate(self, model: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Asks a model for its one response.
+        """Sends a request to a model and returns its one response.
 
         Raises:
             TritonError: the request is refused or fails.
@@ -136,7 +137,7 @@ class TritonClient:
     async def stream(
         self, model: str, body: Mapping[str, Any]
     ) -> AsyncGenerator[list[dict[str, Any]], None]:
-        """Asks a model for its responses; gives in each list those that arrived together.
+        """Sends a request to a model; yields lists of responses that arrived together.
 
         Closing the generator closes the connection, on which Triton cancels the request.
 
@@ -160,7 +161,7 @@ class TritonClient:
 
 
 class _failures:  # noqa: N801  used as a statement
-    """Turns what the HTTP client raises into an TritonError."""
+    """Turns what the HTTP client raises into a TritonError."""
 
     def __enter__(self) -> None:
         pass
@@ -173,7 +174,7 @@ class _failures:  # noqa: N801  used as a statement
 
 
 def _reason(content: bytes) -> str:
-    """The error in an answer's body, which comes as JSON or as an event."""
+    """The error in an answer's body, JSON or an event."""
     text = content.strip().removeprefix(_EVENT_DATA)
     try:
         return str(json.loads(text)["error"])

@@ -1,10 +1,11 @@
-"""The image's `tritonserver`: the real server, with the front on the port that it was given.
+"""The image's `tritonserver`: the real server behind the front.
 
     tritonserver.py REAL_TRITONSERVER [tritonserver's own arguments]
 
 This process becomes Triton, so signals and the exit status are Triton's own; the front is its
-child and ends with it. Only `--http-port` and `--http-address` are taken from the arguments; where
-nothing is said of metrics, Triton's are on a free port on loopback, and outside on the front's.
+child and ends with it. Only `--http-port` and `--http-address` are taken from the arguments.
+Without an option for metrics, Triton serves its own on a free loopback port, and the front
+publishes them.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import sys
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LOOPBACK = "127.0.0.1"
-# Tells the model tensorrt_llm_bls where Triton's own HTTP is.
+# The address of Triton's own HTTP port, for the model tensorrt_llm_bls.
 _TRITON_HTTP = "FALCONRY_TRITON_HTTP"
 
 
@@ -40,7 +41,7 @@ def main() -> None:
             parent,
             (options.http_address, options.http_port),
             f"http://{_LOOPBACK}:{inner}",
-            f"http://{_reached(options.metrics_address)}:{metrics}/metrics",
+            f"http://{_reachable(options.metrics_address)}:{metrics}/metrics",
         )
     if options.metrics_address is not None:  # by default that of HTTP
         others.append(f"--metrics-address={options.metrics_address}")
@@ -58,7 +59,7 @@ def main() -> None:
 
 
 def _serve(parent: int, own: tuple[str, int], upstream: str, metrics: str) -> None:
-    """Runs the front in the child; without the front there is no use in Triton either."""
+    """Runs the front in the child; without the front, Triton stops too."""
     from front import serve
     from settings import InvalidSettingError
 
@@ -76,14 +77,14 @@ def _serve(parent: int, own: tuple[str, int], upstream: str, metrics: str) -> No
 
 
 def _end_with(parent: int) -> None:
-    """Has the kernel end this process when its parent ends, however that comes about."""
+    """Has the kernel end this process when its parent ends, for whatever reason."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         os._exit(1)
 
 
-def _reached(address: str | None) -> str:
-    """Where a server is reached from here that listens on an address."""
+def _reachable(address: str | None) -> str:
+    """The address to reach a server that listens on `address`."""
     return _LOOPBACK if address in (None, "0.0.0.0", "::") else address
 
 

@@ -2,7 +2,7 @@
 
 Every target is a ratio of two times taken in the same run, or a limit of memory. The table goes to
 standard output, every sample to build/bench/results.json. The exit status is 1 when a target is
-missed, 2 when something could not be run. What is built for it stays in build/bench for next time.
+missed, 2 when something could not be run. Checkpoints and peers stay in build/bench for next time.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ MEASUREMENTS: dict[str, tuple[Measure, int, int]] = {
     "noop": (measure_nothing_to_do, 10, 3),
     "upload": (measure_upload, 5, 1),
 }
-# 30 GB are written and deflated for it, so it has to be asked for.
-ONLY_WHEN_ASKED = {"upload"}
+# It writes and deflates 30 GB, so it runs only when it is named.
+ONLY_WHEN_NAMED = {"upload"}
 
 # Instructions that decide how fast a CPU multiplies matrices.
 _INSTRUCTIONS = {"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16"}
 
 
 def main() -> int:
-    """Measures what the command line asks for, and gives the exit status."""
+    """Runs the selected measurements and returns the exit status."""
     arguments = _arguments()
     workplace = Workplace(Path(__file__).resolve().parents[2])
     before = _machine()
     results: list[Result] = []
-    chosen = [arguments.only] if arguments.only else MEASUREMENTS.keys() - ONLY_WHEN_ASKED
+    chosen = [arguments.only] if arguments.only else MEASUREMENTS.keys() - ONLY_WHEN_NAMED
     for name in sorted(chosen, key=list(MEASUREMENTS).index):
         measure, rounds, quick_rounds = MEASUREMENTS[name]
         results += measure(workplace, quick_rounds if arguments.quick else rounds)

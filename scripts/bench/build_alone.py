@@ -1,4 +1,4 @@
-"""Builds an engine as optimum-cli does, without the stage around it: no digests, no flushing.
+"""Builds an engine as optimum-cli does: no stage, no digests, no flushing.
 
 Run by the benchmark as `python -m scripts.bench.build_alone CHECKPOINT RECIPE OUTPUT`.
 """

@@ -5,45 +5,88 @@ from __future__ import annotations
 import json
 import math
 import struct
+from collections.abc import Iterator, Mapping
 from itertools import islice, product
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
 
-from scripts.bench.processes import run
+from scripts.bench.prompts import VOCAB_SIZE
 from scripts.bench.workplace import Workplace
-from scripts.checkpoint_files import replaced_directory, write_json
+from scripts.falcon_checkpoint import (
+    END_OF_TEXT_ID,
+    SPECIAL_TOKENS,
+    byte_level,
+    replaced_directory,
+    save_tokenizer,
+    write_json,
+)
 
-# Falcon-7B's dimensions (config.json of tiiuae/falcon-7b), but for its 32 layers.
-HIDDEN_SIZE = 4544
-HEADS = 71
-VOCAB_SIZE = 65024
-LAYERS = 4
-
-_LARGE_CONFIG = {
-    "hidden_size": HIDDEN_SIZE,
-    "num_attention_heads": HEADS,
-    "num_hidden_layers": LAYERS,
-    "torch_dtype": "bfloat16",
+# The keys of the config.json of tiiuae/falcon-7b: 12 layers of hidden size 1024, 518 MiB.
+_SMALL_CONFIG: dict[str, Any] = {
+    "alibi": False,
+    "apply_residual_connection_post_layernorm": False,
+    "architectures": ["FalconForCausalLM"],
+    "attention_dropout": 0.0,
+    "bias": False,
+    "bos_token_id": END_OF_TEXT_ID,
+    "eos_token_id": END_OF_TEXT_ID,
+    "hidden_dropout": 0.0,
+    "hidden_size": 1024,
+    "initializer_range": 0.02,
+    "layer_norm_epsilon": 1e-05,
+    "max_position_embeddings": 2048,
+    "model_type": "falcon",
+    "multi_query": True,
+    "new_decoder_architecture": False,
+    "num_attention_heads": 16,
+    "num_hidden_layers": 12,
+    "parallel_attn": True,
+    "torch_dtype": "float32",
+    "use_cache": True,
     "vocab_size": VOCAB_SIZE,
 }
+# Falcon-7B's own dimensions, but for its 32 layers.
+_LARGE_CONFIG = _SMALL_CONFIG | {
+    "hidden_size": 4544,
+    "num_attention_heads": 71,
+    "num_hidden_layers": 4,
+    "torch_dtype": "bfloat16",
+    "vocab_size": 65024,
+}
+_SPACE = "Ġ"  # a space among the letters of a byte-level vocabulary
 _POOL_ELEMENTS = 1 << 24
+
+Shapes = dict[str, tuple[int, ...]]
 
 
 def small_checkpoint(workplace: Workplace) -> Path:
-    """136 million parameters in float32; see scripts/make_benchmark_checkpoint.py."""
+    """136 million random float32 parameters in the form of Falcon-7B.
+
+    It answers nonsense, but costs what a trained model of its shape costs. Its bytes are always the
+    same.
+    """
     path = workplace.directory / "checkpoints" / "falcon-136m"
-    if not path.is_dir():
-        print(f"making {path}", flush=True)
-        script = workplace.root / "scripts" / "make_benchmark_checkpoint.py"
-        run([workplace.python, script, path], workplace.root)
+    if path.is_dir():
+        return path
+    print(f"making {path}", flush=True)
+    with replaced_directory(path) as directory:
+        save_tokenizer(_letter_tokenizer(), directory, _SMALL_CONFIG["max_position_embeddings"])
+        write_json(directory / "config.json", _SMALL_CONFIG)
+        end = {"bos_token_id": END_OF_TEXT_ID, "eos_token_id": END_OF_TEXT_ID}
+        write_json(directory / "generation_config.json", end)
+        weights = dict(_random_weights(np.random.default_rng(0)))
+        save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
     return path
 
 
 def large_checkpoint(workplace: Workplace) -> Path:
-    """Four layers of Falcon-7B in bfloat16, 2.1 GiB, with a tokenizer of its full vocabulary.
+    """Four layers of Falcon-7B in bfloat16, 2.1 GiB, with its full vocabulary.
 
     Its values repeat, which makes it quick to write and changes nothing of what a build costs.
     """
@@ -53,10 +96,9 @@ def large_checkpoint(workplace: Workplace) -> Path:
     small = small_checkpoint(workplace)
     print(f"making {path}", flush=True)
     with replaced_directory(path) as directory:
-        config = json.loads((small / "config.json").read_text(encoding="utf-8"))
-        write_json(directory / "config.json", config | _LARGE_CONFIG)
+        write_json(directory / "config.json", _LARGE_CONFIG)
         tokenizer = json.loads((small / "tokenizer.json").read_text(encoding="utf-8"))
-        _extend_vocabulary(tokenizer["model"], VOCAB_SIZE)
+        _extend_vocabulary(tokenizer["model"], _LARGE_CONFIG["vocab_size"])
         (directory / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
         for name in ("tokenizer_config.json", "generation_config.json"):
             (directory / name).write_bytes((small / name).read_bytes())
@@ -77,7 +119,7 @@ def _extend_vocabulary(model: dict[str, Any], size: int) -> None:
 
 def _write_tensors(file: BinaryIO) -> None:
     """A safetensors file: the header's length, the header, the tensors' bytes."""
-    shapes = _shapes()
+    shapes = _shapes(_LARGE_CONFIG)
     header, offset = {}, 0
     for name, shape in shapes.items():
         size = 2 * math.prod(shape)
@@ -95,11 +137,12 @@ def _write_tensors(file: BinaryIO) -> None:
         file.write(pool[:rest].data)
 
 
-def _shapes() -> dict[str, tuple[int, ...]]:
-    hidden = HIDDEN_SIZE
-    qkv = hidden + 2 * (hidden // HEADS)  # queries, one key head, one value head
+def _shapes(config: Mapping[str, Any]) -> Shapes:
+    """Every tensor's shape by its published name; the output layer is the embedding."""
+    hidden, heads = config["hidden_size"], config["num_attention_heads"]
+    qkv = hidden + 2 * (hidden // heads)  # queries, one key head, one value head
     norm = {"weight": (hidden,), "bias": (hidden,)}
-    block: dict[str, tuple[int, ...]] = {
+    block: Shapes = {
         "self_attention.query_key_value.weight": (qkv, hidden),
         "self_attention.dense.weight": (hidden, hidden),
         "mlp.dense_h_to_4h.weight": (4 * hidden, hidden),
@@ -107,11 +150,42 @@ def _shapes() -> dict[str, tuple[int, ...]]:
         **{f"input_layernorm.{name}": shape for name, shape in norm.items()},
     }
     return {
-        "transformer.word_embeddings.weight": (VOCAB_SIZE, hidden),
+        "transformer.word_embeddings.weight": (config["vocab_size"], hidden),
         **{
             f"transformer.h.{layer}.{name}": shape
-            for layer in range(LAYERS)
+            for layer in range(config["num_hidden_layers"])
             for name, shape in block.items()
         },
         **{f"transformer.ln_f.{name}": shape for name, shape in norm.items()},
     }
+
+
+def _random_weights(random: np.random.Generator) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Normal values that keep the size of what they multiply; norms as before any training."""
+    for name, shape in _shapes(_SMALL_CONFIG).items():
+        if len(shape) == 1:
+            yield name, np.full(shape, name.endswith("weight"), np.float32)
+            continue
+        values = random.standard_normal(shape, dtype=np.float32) / np.float32(shape[1] ** 0.5)
+        if "word_embeddings" in name:
+            # Special tokens never win, so that every request runs to the length it requests.
+            values[: len(SPECIAL_TOKENS)] *= 0.1
+        yield name, values
+
+
+def _letter_tokenizer() -> Tokenizer:
+    """Byte-level BPE; its merges are pairs of letters, then triples.
+
+    So every id of the model has a text of its own, and any text has tokens.
+    """
+    pairs = list(product(_SPACE + ascii_lowercase, ascii_lowercase))
+    triples = (
+        (first + second, third) for (first, second), third in product(pairs, ascii_lowercase)
+    )
+    singles = [*SPECIAL_TOKENS, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    merges = [*pairs, *islice(triples, VOCAB_SIZE - len(singles) - len(pairs))]
+    tokens = [*singles, *(left + right for left, right in merges)]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    tokenizer = byte_level(models.BPE(vocab=vocabulary, merges=merges))
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
+    return tokenizer

@@ -20,11 +20,11 @@ _MEMORY_RECIPES = ("cpu", "cpu-bf16")
 
 
 def measure_engine_builds(workplace: Workplace, rounds: int) -> Iterator[Result]:
-    """Each precision's build and its stage, then the memory that each recipe's stage takes.
+    """Each precision's build and stage, then the memory of each recipe's stage.
 
     The build is what optimum-cli does: from the checkpoint to the engine's files, as a process from
-    start to end. The stage is `make engine` with nothing built or remembered yet, which besides
-    takes the digests of checkpoint and engine and flushes the engine to the disk.
+    start to end. The stage is `make engine` with nothing built or remembered yet. It also computes
+    the digests of checkpoint and engine and flushes the engine to the disk.
 
     Raises:
         BenchError: a build fails.
@@ -33,9 +33,9 @@ def measure_engine_builds(workplace: Workplace, rounds: int) -> Iterator[Result]
     workplace.copy_project()
     for precision, (recipe, weight_format) in _PRECISIONS.items():
         contestants = {
-            "builder": _builder(workplace, checkpoint, recipe),
+            "builder": _timed(workplace, _builder_command, checkpoint, recipe),
             "engine stage": _stage(workplace, checkpoint, recipe),
-            "optimum-cli": _optimum(workplace, checkpoint, weight_format),
+            "optimum-cli": _timed(workplace, _optimum_command, checkpoint, weight_format),
         }
         samples = alternate(f"engine build, {precision}", rounds, contestants)
         builder, stage, peers = ({name: samples[name]} for name in contestants)
@@ -74,12 +74,6 @@ def _made(workplace: Workplace, command: Command, output: Path) -> Path:
     return output
 
 
-def _builder(workplace: Workplace, checkpoint: Path, recipe: str) -> Callable[[], float]:
-    output = workplace.directory / "engines" / recipe
-    command = _builder_command(workplace, checkpoint, recipe, output)
-    return _timed_in(workplace.root, command, output)
-
-
 def _builder_command(workplace: Workplace, checkpoint: Path, recipe: str, output: Path) -> Command:
     return [workplace.python, "-m", "scripts.bench.build_alone", checkpoint, recipe, output]
 
@@ -97,12 +91,6 @@ def _stage_command(workplace: Workplace, checkpoint: Path, recipe: str) -> Comma
     return [workplace.python, "-m", "invoke", "engine", *selection]
 
 
-def _optimum(workplace: Workplace, checkpoint: Path, weight_format: str) -> Callable[[], float]:
-    output = workplace.directory / "engines" / "optimum"
-    command = _optimum_command(workplace, checkpoint, weight_format, output)
-    return _timed_in(workplace.directory, command, output)
-
-
 def _optimum_command(
     workplace: Workplace, checkpoint: Path, weight_format: str, output: Path
 ) -> Command:
@@ -114,12 +102,19 @@ def _optimum_command(
     ]
 
 
-def _timed_in(directory: Path, command: Command, output: Path) -> Callable[[], float]:
-    """Runs a command that makes an engine at `output`, which exists neither before nor after."""
+def _timed(
+    workplace: Workplace,
+    command_for: Callable[[Workplace, Path, str, Path], Command],
+    checkpoint: Path,
+    precision: str,
+) -> Callable[[], float]:
+    """Times a command that makes an engine, with nothing left before and after."""
+    output = workplace.directory / "engines" / "timed"
+    command = command_for(workplace, checkpoint, precision, output)
 
     def timed() -> float:
         remove(output)
-        taken = seconds(command, directory)
+        taken = seconds(command, workplace.root)
         remove(output)
         return taken
 

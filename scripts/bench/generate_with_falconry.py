@@ -1,4 +1,4 @@
-"""Prints the tokens a second of each batch size, as the served engine generates them.
+"""Prints the served engine's tokens a second for each batch size.
 
 Run by the benchmark as `python -m scripts.bench.generate_with_falconry ENGINE`. It runs the engine
 of model_repository with the settings of the engine's engine.json; only Triton is left out.
@@ -10,12 +10,12 @@ import importlib
 import json
 import sys
 import threading
-import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scripts.bench.prompts import BATCHES, NEW_TOKENS, VOCAB_SIZE, WARM_UP_TOKENS, prompts
+from scripts.bench.prompts import VOCAB_SIZE, speeds
 
 # Triton too imports a model's directory as a package named by its version.
 sys.path.insert(0, str(Path(__file__).parents[2] / "model_repository" / "tensorrt_llm"))
@@ -24,7 +24,7 @@ _request = importlib.import_module("1.request")
 
 
 class Answer:
-    """Waits for the last token of one request, as Triton's response sender would take it."""
+    """Waits for the last token of one request, in place of Triton's response sender."""
 
     def __init__(self) -> None:
         self._finished = threading.Event()
@@ -58,15 +58,8 @@ class Answer:
         self._finished.set()
 
 
-def tokens_per_second(engine: Any, batch: int) -> float:
-    """Generates for `batch` requests that arrive together, after a short run of other prompts."""
-    _generate(engine, prompts(batch, warm_up=True), WARM_UP_TOKENS)
-    started = time.perf_counter()
-    _generate(engine, prompts(batch), NEW_TOKENS)
-    return batch * NEW_TOKENS / (time.perf_counter() - started)
-
-
 def _generate(engine: Any, prompts: list[list[int]], new_tokens: int) -> None:
+    """Answers requests that arrive together."""
     answers = [Answer() for _ in prompts]
     for prompt, answer in zip(prompts, answers, strict=True):
         engine.submit(_greedy_request(prompt, new_tokens), answer)
@@ -94,7 +87,7 @@ def main(directory: str) -> None:
     """Measures the engine in this directory."""
     # A letter for each token: a random model may stop within a character, which is not sent.
     engine = _engine.Engine(Path(directory), [b"a"] * VOCAB_SIZE)
-    print(json.dumps({batch: tokens_per_second(engine, batch) for batch in BATCHES}))
+    print(json.dumps(speeds(partial(_generate, engine))))
     engine.close()
 
 

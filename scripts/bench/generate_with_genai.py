@@ -50,7 +50,7 @@ class Stream:
 
 
 def generate(pipeline: Any, prompts: list[str], streams: int, new_tokens: int) -> list[Stream]:
-    """Answers all prompts, so many at a time: an answer's end starts the next request.
+    """Answers all prompts; the end of an answer starts the next request.
 
     Raises:
         RuntimeError: an answer has another length.

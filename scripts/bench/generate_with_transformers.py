@@ -1,4 +1,4 @@
-"""Prints the tokens a second of each batch size, as transformers generates them on all cores.
+"""Prints the tokens a second of transformers on all cores for each batch size.
 
 Run by the benchmark in the peer's virtual environment, from the project's root, as
 `python -m scripts.bench.generate_with_transformers CHECKPOINT DTYPE`.
@@ -9,21 +9,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
+from functools import partial
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM
 
-from scripts.bench.prompts import BATCHES, NEW_TOKENS, PROMPT_TOKENS, WARM_UP_TOKENS, prompts
-
-
-def tokens_per_second(model: Any, batch: int) -> float:
-    """Generates for `batch` prompts at once, after a short run of other prompts."""
-    _generate(model, prompts(batch, warm_up=True), WARM_UP_TOKENS)
-    started = time.perf_counter()
-    _generate(model, prompts(batch), NEW_TOKENS)
-    return batch * NEW_TOKENS / (time.perf_counter() - started)
+from scripts.bench.prompts import PROMPT_TOKENS, speeds
 
 
 def _generate(model: Any, prompts: list[list[int]], new_tokens: int) -> None:
@@ -44,7 +36,7 @@ def main(directory: str, dtype: str) -> None:
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=getattr(torch, dtype))
     model.generation_config.eos_token_id = None  # every answer has its full length
     model.generation_config.pad_token_id = 0
-    print(json.dumps({batch: tokens_per_second(model, batch) for batch in BATCHES}))
+    print(json.dumps(speeds(partial(_generate, model))))
 
 
 if __name__ == "__main__":

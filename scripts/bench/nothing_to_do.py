@@ -1,4 +1,4 @@
-"""How long make targets take when there is nothing to do, against an Invoke task that is empty."""
+"""Times make targets with nothing to do, against an empty Invoke task."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class _Idle:
     """A target that has nothing to do.
 
     Attributes:
-        what: what is deployed; empty where that is nothing.
+        what: what is deployed; empty if nothing is.
     """
 
     target: str
@@ -40,8 +40,8 @@ _EMPTY = {
 def measure_nothing_to_do(workplace: Workplace, rounds: int) -> Iterator[Result]:
     """A result for `make engine` and for `make deploy`, each done once before.
 
-    `make deploy` asks the cloud, so local_oci runs meanwhile, one of the copy's own. That of a
-    container asks a registry as well; it is left out where no Docker engine listens.
+    `make deploy` calls the cloud, so a local_oci of the copy runs meanwhile. With a container it
+    calls a registry as well; this one is left out if no Docker engine listens.
     """
     from falconry.image.output import engine_listens
 
@@ -77,7 +77,7 @@ def _measure(workplace: Workplace, empty: Path, idle: _Idle, rounds: int) -> Res
 
 
 def _make(workplace: Workplace, target: str, settings: str) -> Command:
-    """The user's profile decides nothing here: the copy has the local one and the tiny Falcon."""
+    """A command with the local profile and the tiny Falcon, whatever the user's profile says."""
     checkpoint = workplace.root / "checkpoints" / "tiny-falcon"
     words = ["make", target, "PROFILE=local", "RECIPE=cpu", f"CHECKPOINT={checkpoint}"]
     return [*words, f"SET={settings}"]

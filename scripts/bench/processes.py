@@ -1,4 +1,4 @@
-"""Runs programs from start to end: how long they take, and how much memory they hold."""
+"""Runs programs and measures their time and memory."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def seconds(command: Command, directory: Path) -> float:
 
 
 def peak_anonymous_mib(command: Command, directory: Path) -> float:
-    """The most anonymous memory a program holds: what the kernel cannot take back without swap.
+    """The most anonymous memory a program holds, children included.
 
-    That of its children counts as well; mapped files do not. The value is sampled, so a peak of
-    less than the interval may be missed.
+    The kernel cannot reclaim it without swap; mapped files do not count. The value is sampled, so a
+    peak of less than the interval may be missed.
 
     Raises:
         BenchError: it fails.
@@ -71,7 +71,7 @@ def peak_anonymous_mib(command: Command, directory: Path) -> float:
         )
         peak = 0
         while process.poll() is None:
-            held = sum(_anonymous_kib(pid) for pid in with_descendants(process.pid))
+            held = sum(status_number(pid, "RssAnon") for pid in with_descendants(process.pid))
             peak = max(peak, held)
             time.sleep(SAMPLING_INTERVAL_S)
         output.seek(0)
@@ -82,7 +82,7 @@ def peak_anonymous_mib(command: Command, directory: Path) -> float:
 def alternate(
     title: str, rounds: int, contestants: Mapping[str, Callable[[], Value]]
 ) -> dict[str, list[Value]]:
-    """What each contestant gives in each round; they take turns, so noise affects all alike."""
+    """Collects each contestant's values; they take turns, so noise affects all alike."""
     values: dict[str, list[Value]] = {name: [] for name in contestants}
     for number in range(1, rounds + 1):
         print(f"{title}: round {number} of {rounds}", flush=True)
@@ -100,13 +100,13 @@ def with_descendants(pid: int) -> Iterator[int]:
                 yield from with_descendants(int(child))
 
 
-def _anonymous_kib(pid: int) -> int:
-    """RssAnon of proc_pid_status(5); 0 for a process that has just ended."""
+def status_number(pid: int | str, field: str) -> int:
+    """A number of proc_pid_status(5); 0 for a process that has just ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_bytes()
     except OSError:
         return 0
-    _, found, rest = status.partition(b"RssAnon:")
+    _, found, rest = status.partition(f"\n{field}:".encode())
     return int(rest.split(maxsplit=1)[0]) if found else 0
 
 

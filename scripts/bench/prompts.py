@@ -1,15 +1,17 @@
-"""What every engine is asked. Standard library only: peers read it in their own Python."""
+"""The prompts for every engine. Standard library only: peers import it too."""
 
 from __future__ import annotations
 
 import random
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 BATCHES = (1, 8, 32)
 PROMPT_TOKENS = 64
 NEW_TOKENS = 64
 # Enough to have every kernel compiled that a batch needs.
-WARM_UP_TOKENS = 4
+_WARM_UP_TOKENS = 4
 
 # Of the small benchmark checkpoint; the tokens before the first ordinary one are special.
 VOCAB_SIZE = 8192
@@ -34,7 +36,7 @@ _REQUESTS_A_STREAM = 3
 
 
 def prompts(batch: int, *, warm_up: bool = False) -> list[list[int]]:
-    """Token ids [batch, PROMPT_TOKENS], the same in every call, none twice in a process.
+    """Token ids [batch, PROMPT_TOKENS]: always the same, none twice in a process.
 
     So no engine gains from a prompt that it has seen before.
     """
@@ -43,6 +45,17 @@ def prompts(batch: int, *, warm_up: bool = False) -> list[list[int]]:
         [numbers.randrange(_FIRST_ORDINARY, VOCAB_SIZE) for _ in range(PROMPT_TOKENS)]
         for _ in range(batch)
     ]
+
+
+def speeds(generate: Callable[[list[list[int]], int], None]) -> dict[int, float]:
+    """Tokens a second of a generator by batch size, each after a short warm-up."""
+    found = {}
+    for batch in BATCHES:
+        generate(prompts(batch, warm_up=True), _WARM_UP_TOKENS)
+        started = time.perf_counter()
+        generate(prompts(batch), NEW_TOKENS)
+        found[batch] = batch * NEW_TOKENS / (time.perf_counter() - started)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

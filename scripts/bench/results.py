@@ -1,4 +1,4 @@
-"""What was measured, the targets, and whether they were reached; as a table and as JSON."""
+"""Measured results and their targets, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class LessThan:
     limit: float
 
 
-DeploymentSpec = TimesBetter | TimesAsLong | LessThan
+Goal = TimesBetter | TimesAsLong | LessThan
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,12 @@ class Result:
     unit: Unit
     ours: Samples = field(default_factory=dict)
     peers: Samples = field(default_factory=dict)
-    target: DeploymentSpec | None = None
+    target: Goal | None = None
     problem: str | None = None
 
     @property
     def ratio(self) -> float | None:
-        """How many times better than the best peer we are, or for TimesAsLong how much longer."""
+        """How many times better than the best peer, or for TimesAsLong how much longer."""
         if not (self.ours and self.peers):
             return None
         (_, ours), (_, peer) = best(self.ours, self.unit), best(self.peers, self.unit)
@@ -125,15 +125,20 @@ def best(samples: Samples, unit: Unit) -> tuple[str, float]:
 
 
 def table(results: Sequence[Result]) -> str:
-    """All results, a line each, with the reasons of those that were not measured below."""
+    """All results, a line each; then the reasons of those that were not measured."""
     rows = [HEADER, *(result.row() for result in results)]
+    lines = aligned(rows)
+    lines += [f"{result.what}: {result.problem}" for result in results if result.problem]
+    return "\n".join(lines)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table whose columns are as wide as their cells."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = [
+    return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    lines += [f"{result.what}: {result.problem}" for result in results if result.problem]
-    return "\n".join(lines)
 
 
 def _best_text(samples: Samples, unit: Unit) -> str:

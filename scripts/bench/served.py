@@ -36,9 +36,9 @@ Figures = Mapping[int, Mapping[str, float]]
 
 
 def measure_served_model(workplace: Workplace, rounds: int) -> Iterator[Result]:
-    """Three results for each number of streams; on both sides the best precision counts.
+    """Three results for each number of streams, each with its best precision.
 
-    Served means a real Triton behind the front, asked over OpenAI's API with server-sent events.
+    Served means a real Triton behind the front, called over OpenAI's API with server-sent events.
     The bare pipeline runs in a process of its own on an export by optimum-cli, without a server,
     HTTP or text output. Both get the same prompts, keep the same number of streams under way
     and generate the same number of tokens.
@@ -94,7 +94,7 @@ def _served(workplace: Workplace, aiperf: Path, checkpoint: Path, engine: Path) 
 def _profile(
     aiperf: Path, url: str, checkpoint: Path, load: Load, directory: Path
 ) -> Mapping[str, float]:
-    """Runs aiperf once; its prompts are a file, so that the bare pipeline can have the same."""
+    """Runs aiperf once, with the same prompts as the bare pipeline."""
     prompts, output = directory / "prompts.jsonl", directory / f"aiperf-{load.streams}"
     lines = [json.dumps({"text": text}) for text in (*load.warm_up, *load.prompts)]
     prompts.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -118,7 +118,7 @@ def _profile(
 
 
 def read_profile(profile: Mapping[str, Any], requests: int) -> dict[str, float]:
-    """Takes the figures from aiperf's JSON; medians, but for the rate of all streams together.
+    """Takes medians from aiperf's JSON, and the rate of all streams together.
 
     Raises:
         BenchError: a request failed, or an answer has another length.

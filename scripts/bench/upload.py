@@ -1,4 +1,4 @@
-"""What it costs to pack a large repository and to get it into the model catalog.
+"""Measures packing a large repository and uploading it to the model catalog.
 
 Run by the benchmark itself as `python -m scripts.bench.upload CLOUD REPOSITORY DIGESTS`, it uploads
 one repository and prints what that took.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import sys
 import time
@@ -22,7 +21,7 @@ from falconry.artifact.view import ArtifactView
 from falconry.deployment.provenance import ModelEntry, Provenance
 from falconry.digests import DigestCache
 from falconry.files import flush_file, remove
-from scripts.bench.processes import BenchError, Command, alternate, run
+from scripts.bench.processes import BenchError, Command, alternate, run, status_number
 from scripts.bench.results import LessThan, Result, TimesBetter
 from scripts.bench.workplace import Workplace
 
@@ -45,7 +44,7 @@ Figures = Mapping[str, float]
 
 
 def measure_upload(workplace: Workplace, rounds: int) -> Iterator[Result]:
-    """Packing and uploading 2.7 GB to a local_oci on this machine, and the memory for 6 GB.
+    """Packs and uploads 2.7 GB to a local_oci here; measures the memory for 6 GB.
 
     The repository has 2 GiB of weights, 512 MiB of text and 200 small files. An upload is the
     artifact stage with digests that the repository stage has remembered, the making of a model, and
@@ -105,7 +104,7 @@ def _write_repository(repository: Path) -> None:
 
 
 def _upload(workplace: Workplace, cloud: Path, repository: Path, digests: Path) -> Figures:
-    """Uploads in a process of its own, so that its CPU time and memory are the sender's alone."""
+    """Uploads in a separate process: its CPU time and memory are the sender's alone."""
     module = "scripts.bench.upload"
     os.sync()
     command: Command = [workplace.python, "-m", module, cloud, repository, digests]
@@ -135,7 +134,7 @@ def _zip_and_upload(workplace: Workplace, cloud: Path, repository: Path, directo
 
 
 def _upload_large_file(workplace: Workplace, directory: Path) -> Result:
-    """The resident memory of a process that packs and uploads 6 GB, which are a file of holes."""
+    """The resident memory of a process that packs and uploads a sparse file of 6 GB."""
     repository = directory / "large"
     (repository / "tensorrt_llm" / "1").mkdir(parents=True)
     engine = repository / "tensorrt_llm" / "1" / "rank0.engine"
@@ -159,7 +158,7 @@ def _running_cloud(workplace: Workplace, directory: Path) -> Iterator[Path]:
 
 
 def _session(root: Path, cloud: Path) -> Session:
-    """The default profile's session, with a local cloud in a directory of its own."""
+    """The default profile's session, with a separate local cloud."""
     # Imported here: the SDK costs a third of a second that most benchmarks need not pay.
     from falconry.cloud.session import Session
     from falconry.settings import load_settings
@@ -181,7 +180,7 @@ def _benchmark_entry(view: ArtifactView) -> ModelEntry:
 
 
 def main(cloud: str, repository: str, digests: str) -> None:
-    """Uploads a repository, checks and deletes it; prints wall and CPU seconds and peak memory."""
+    """Uploads, checks and deletes a repository; prints seconds and peak memory."""
     from oci.data_science import DataScienceClient
 
     from falconry.deployment.catalog import Catalog
@@ -194,7 +193,7 @@ def main(cloud: str, repository: str, digests: str) -> None:
     view = ArtifactView.open(Path(repository), contents, cache)
     model = Catalog(session).ensure(_benchmark_entry(view), view, _silent)
     cpu = time.process_time() - started_cpu
-    # Where the bytes are now, which is the emulator's task and no sender's.
+    # Flushes what arrived: the emulator's task, so its CPU time is not counted.
     for path in (Path(cloud) / "blobs").rglob("*"):
         if path.is_file():
             flush_file(path)
@@ -203,15 +202,9 @@ def main(cloud: str, repository: str, digests: str) -> None:
     if arrived != view.size:
         raise BenchError(f"{arrived} bytes arrived of {view.size}")
     client.delete_model(model)
-    print(json.dumps({"wall_s": wall, "cpu_s": cpu, "mib": _peak_resident_mib()}))
-
-
-def _peak_resident_mib() -> float:
-    """The most this process held; `ru_maxrss` would count what its parent held at the fork."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
-    assert found
-    return int(found[1]) / 1024
+    # Not `ru_maxrss`, which would count what the parent held at the fork.
+    mib = status_number("self", "VmHWM") / 1024
+    print(json.dumps({"wall_s": wall, "cpu_s": cpu, "mib": mib}))
 
 
 def _silent(step: str, fraction: float | None) -> None:

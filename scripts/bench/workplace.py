@@ -1,8 +1,10 @@
-"""A benchmark's directory, build/bench: a copy of the project, and the peers' environments."""
+"""build/bench: a copy of the project, and the peers' virtual environments."""
 
 from __future__ import annotations
 
 import shutil
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -75,7 +77,7 @@ class Workplace:
         remove(self.copy / "build")
 
     def peer(self, name: str) -> Path:
-        """The virtual environment with what `<name>.lock` beside this file pins; made when needed.
+        """The virtual environment of `<name>.lock` beside this file, made when needed.
 
         Where pip finds only the CUDA build of torch, as on PyPI, its libraries come along unused;
         with PyTorch's CPU index in PIP_EXTRA_INDEX_URL they do not.
@@ -84,16 +86,8 @@ class Workplace:
             BenchError: it cannot be made.
         """
         lock, directory = _LOCKS / f"{name}.lock", self.directory / "peers" / name
-        stamp = directory / _STAMP
-        if stamp.is_file() and stamp.read_bytes() == lock.read_bytes():
-            return directory
-        print(f"installing {name} in {directory}: some minutes, once", flush=True)
-        run([self.python, "-m", "venv", "--clear", directory], self.root)
-        install: Command = [directory / "bin" / "python", "-m", "pip", "install", "--quiet"]
-        run([*install, "--no-deps", "--require-hashes", "--requirement", lock], self.root)
-        if name in _WITH_TORCH:
-            run([*install, TORCH], self.root)
-        shutil.copyfile(lock, stamp)
+        torch = [TORCH] if name in _WITH_TORCH else []
+        prepare_environment(directory, lock, ["--require-hashes"], torch)
         return directory
 
     def versions(self) -> dict[str, dict[str, str]]:
@@ -103,6 +97,33 @@ class Workplace:
             "falconry": _versions(self.root / ".venv"),
             **{directory.name: _versions(directory) for directory in peers},
         }
+
+
+def prepare_environment(
+    directory: Path, requirements: Path, options: Sequence[str] = (), further: Sequence[str] = ()
+) -> None:
+    """Makes a virtual environment, unless it exists with the same requirements.
+
+    Args:
+        directory: where it is.
+        requirements: what pip installs in it without following dependencies.
+        options: of pip for these requirements.
+        further: pip's arguments for packages without hashes, installed after them.
+
+    Raises:
+        BenchError: it cannot be made.
+    """
+    stamp = directory / _STAMP
+    if stamp.is_file() and stamp.read_bytes() == requirements.read_bytes():
+        return
+    print(f"installing {requirements.name} in {directory}: some minutes, once", flush=True)
+    here = Path(__file__).parent
+    run([sys.executable, "-m", "venv", "--clear", directory], here)
+    install: Command = [directory / "bin" / "python", "-m", "pip", "install", "--quiet"]
+    run([*install, "--no-deps", *options, "--requirement", requirements], here)
+    if further:
+        run([*install, *further], here)
+    shutil.copyfile(requirements, stamp)
 
 
 def _versions(environment: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Checkpoints as the build container sees them, converted by NVIDIA's own converter."""
+"""NVIDIA's converter on checkpoints as the build container sees them; its calibration too."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from typing import Any
 from falconry.checkpoint.reader import Checkpoint, read_checkpoint
 from falconry.engine.tensorrt_llm.container_view import container_view
 from scripts.check_nvidia.environment import Environment
-from scripts.check_nvidia.sources import Source
-from scripts.check_nvidia.table import Row
+from scripts.check_nvidia.sources import CHECKPOINTS, Source
+from scripts.check_nvidia.table import Row, compared
 
-_CHECKPOINTS = Path(__file__).resolve().parents[2] / "tests" / "data" / "checkpoints"
 _CONVERTERS = (
     "/app/examples/models/contrib/falcon/convert_checkpoint.py",
     "/app/examples/falcon/convert_checkpoint.py",
@@ -23,19 +22,22 @@ _AUTO_MAP = {
     "AutoConfig": "configuration_falcon.FalconConfig",
     "AutoModelForCausalLM": "modeling_falcon.FalconForCausalLM",
 }
+_CALIBRATION_TEXTS = 10
+_CALIBRATION_SAMPLES = 8
+
 Answer = dict[str, Any]
 
 
 class Converter:
-    """NVIDIA's converter; every conversion leaves its files below one directory."""
+    """NVIDIA's converter; all its files are below one directory."""
 
-    def __init__(self, source: Source, environment: Environment, place: Path) -> None:
-        self._source, self._environment, self._place = source, environment, place
+    def __init__(self, source: Source, environment: Environment, directory: Path) -> None:
+        self._source, self._environment, self._directory = source, environment, directory
         self._script = source.script(_CONVERTERS)
         self._done: dict[tuple[Path, tuple[str, ...]], Answer] = {}
 
     def __call__(self, directory: Path, *options: str) -> Answer:
-        """What becomes of a checkpoint: config, tensors and bytes, or the error."""
+        """The result for a checkpoint: config, tensors and bytes, or the error."""
         if (directory, options) not in self._done:
             self._done[directory, options] = self._convert(directory, options)
         return self._done[directory, options]
@@ -48,54 +50,56 @@ class Converter:
             "root": str(self._source.root),
             "script": str(self._script),
             "arguments": arguments,
-            "output": str(self._place / f"converted-{name}"),
+            "output": str(self._directory / f"converted-{name}"),
         }
-        answer: Answer = self._environment.run(task, self._place)
+        answer: Answer = self._environment.run(task, self._directory)
         return answer
 
     def view(self, directory: Path, *options: str) -> Answer:
-        """The same of what the container would see of the checkpoint."""
-        return self(materialise(directory, self._place / f"view-{directory.name}"), *options)
+        """The result for the container's view of the checkpoint."""
+        return self(materialise(directory, self._directory / f"view-{directory.name}"), *options)
 
 
-def materialise(directory: Path, place: Path) -> Path:
-    """Puts the view of a checkpoint into a directory, as the mounts do in the container."""
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
+def materialise(directory: Path, view: Path) -> Path:
+    """Writes the container's view of a checkpoint, as the mounts present it."""
+    shutil.rmtree(view, ignore_errors=True)
+    view.mkdir(parents=True)
     for file in container_view(directory):
         if isinstance(file.content, bytes):
-            (place / file.path.name).write_bytes(file.content)
+            (view / file.path.name).write_bytes(file.content)
         else:
-            shutil.copyfile(file.content, place / file.path.name)
-    return place
+            shutil.copyfile(file.content, view / file.path.name)
+    return view
 
 
 def conversion_rows(source: Source, convert: Converter) -> list[Row]:
-    """Each family converts to what its architecture says, whole, in parts and by shard."""
+    """Each family converts as its architecture says: complete, in parts, by shard."""
     rows = []
-    for directory in sorted(path for path in _CHECKPOINTS.iterdir() if path.is_dir()):
+    for directory in sorted(path for path in CHECKPOINTS.iterdir() if path.is_dir()):
         checkpoint = read_checkpoint(directory)
         plain, view = convert(directory), convert.view(directory)
         what = f"converted {directory.name}"
         differences = config_differences(view, checkpoint)
-        rows.append(_row(f"{what}: its config.json", source, differences))
+        rows.append(compared(f"{what}: its config.json", source.name, differences))
         differences = answer_differences(view, plain)
-        rows.append(_row(f"{what}: as the container sees it and as it is", source, differences))
+        rows.append(
+            compared(f"{what}: as the container sees it and as it is", source.name, differences)
+        )
         shard = convert.view(directory, "--load_by_shard")
         differences = answer_differences(shard, view)
         if not checkpoint.architecture.tied_embeddings:
-            # NVIDIA's own fault, which Falconry refuses to run into: it has to be there.
+            # NVIDIA's own bug, which Falconry avoids by refusing: it must still be there.
             refused = ["rank0 lm_head.weight is other"]
             found = "" if differences == refused else ", ".join(differences) or "none"
             differences = [f"expected {refused[0]}, found {found}"] if found else []
             what += " (untied: another lm_head, so refused)"
-        rows.append(_row(f"{what}: by shard", source, differences))
+        rows.append(compared(f"{what}: by shard", source.name, differences))
     rows += _parallel_rows(source, convert)
     return rows
 
 
 def _parallel_rows(source: Source, convert: Converter) -> list[Row]:
-    directory = _CHECKPOINTS / "falcon-40b"
+    directory = CHECKPOINTS / "falcon-40b"
     checkpoint = read_checkpoint(directory)
     rows = []
     for name, options in (
@@ -111,16 +115,16 @@ def _parallel_rows(source: Source, convert: Converter) -> list[Row]:
             "rank1",
         }:
             differences.append(f"ranks {sorted(ranks)}")
-        rows.append(_row(f"converted falcon-40b: {name}", source, differences))
+        rows.append(compared(f"converted falcon-40b: {name}", source.name, differences))
     return rows
 
 
-def code_rows(source: Source, convert: Converter, place: Path) -> list[Row]:
-    """A checkpoint that names code: what the converter does with it, and with its view."""
-    plain = convert.view(_CHECKPOINTS / "falcon-7b")
-    named = _changed("falcon-7b", place / "named", {"auto_map": _AUTO_MAP})
-    with_code = _changed("falcon-7b", place / "with-code", {"auto_map": _AUTO_MAP})
-    marker = place / "the-code-has-run"
+def code_rows(source: Source, convert: Converter, directory: Path) -> list[Row]:
+    """A checkpoint that names code, and its view: what the converter does with each."""
+    plain = convert.view(CHECKPOINTS / "falcon-7b")
+    named = _changed("falcon-7b", directory / "named", {"auto_map": _AUTO_MAP})
+    with_code = _changed("falcon-7b", directory / "with-code", {"auto_map": _AUTO_MAP})
+    marker = directory / "the-code-has-run"
     for module in ("configuration_falcon", "modeling_falcon"):
         code = f"open({str(marker)!r}, 'w').close()\nraise RuntimeError('the code has run')\n"
         (with_code / f"{module}.py").write_text(code)
@@ -128,72 +132,84 @@ def code_rows(source: Source, convert: Converter, place: Path) -> list[Row]:
     runs = convert(with_code)
     ran = marker.exists()
     marker.unlink(missing_ok=True)
+    missing, note = fails.get("error", "it converts"), runs.get("error", "")[:100]
+    refused = "configuration_falcon.py" in missing
     rows = [
-        Row(
-            "falcon-7b with auto_map, as it is: fails",
-            source.name,
-            "run",
-            "configuration_falcon.py" in fails.get("error", ""),
-            fails.get("error", "it converts")[:100],
-        ),
-        Row(
-            "falcon-7b with auto_map and .py, as it is: runs them",
-            source.name,
-            "run",
-            ran,
-            runs.get("error", "")[:100],
-        ),
+        Row("falcon-7b with auto_map, as it is: fails", source.name, "run", refused, missing[:100]),
+        Row("falcon-7b with auto_map and .py, as it is: runs them", source.name, "run", ran, note),
     ]
-    for what, directory in (("auto_map", named), ("auto_map and .py", with_code)):
-        differences = answer_differences(convert.view(directory), plain)
+    for what, checkpoint in (("auto_map", named), ("auto_map and .py", with_code)):
+        differences = answer_differences(convert.view(checkpoint), plain)
         differences += ["the code has run"] if marker.exists() else []
-        rows.append(_row(f"falcon-7b with {what}, as the container sees it", source, differences))
+        rows.append(
+            compared(f"falcon-7b with {what}, as the container sees it", source.name, differences)
+        )
     return rows
 
 
-def rope_rows(source: Source, convert: Converter, place: Path) -> list[Row]:
+def rope_rows(source: Source, convert: Converter, directory: Path) -> list[Row]:
     """falcon2-11b as transformers 5.23 saves it: `dtype`, and RoPE in `rope_parameters` alone."""
-    plain = convert.view(_CHECKPOINTS / "falcon2-11b")
+    plain = convert.view(CHECKPOINTS / "falcon2-11b")
     newer = {
         "dtype": "float16",
         "rope_parameters": {"rope_theta": 500042.0, "rope_type": "default"},
         "transformers_version": "5.23.0",
     }
     older_names = ("rope_theta", "rope_scaling", "torch_dtype")
-    saved = _changed("falcon2-11b", place / "saved-by-5", newer, older_names)
+    saved = _changed("falcon2-11b", directory / "saved-by-5", newer, older_names)
     lost = convert(saved).get("config", {}).get("rotary_base")
+    saved_by_5, note = "falcon2-11b saved by transformers 5", f"rotary_base {lost}"
+    differences = answer_differences(convert.view(saved), plain)
     return [
-        Row(
-            "falcon2-11b saved by transformers 5, as it is: loses its base",
-            source.name,
-            "run",
-            lost == 10000.0,
-            f"rotary_base {lost}",
-        ),
-        _row(
-            "falcon2-11b saved by transformers 5, as the container sees it",
-            source,
-            answer_differences(convert.view(saved), plain),
-        ),
+        Row(f"{saved_by_5}, as it is: loses its base", source.name, "run", lost == 10000.0, note),
+        compared(f"{saved_by_5}, as the container sees it", source.name, differences),
     ]
 
 
+def calibration_rows(source: Source, environment: Environment, directory: Path) -> list[Row]:
+    """A dataset is a directory with a column `text`; others are refused."""
+    texts = [f"text number {number}" for number in range(_CALIBRATION_TEXTS)]
+    good, other = directory / "calibration", directory / "calibration-other"
+    for dataset, column in ((good, "text"), (other, "article")):
+        dataset.mkdir()
+        lines = (json.dumps({column: text}) for text in texts)
+        (dataset / "train.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    rows = []
+    for what, dataset, taken in (
+        ("a directory with a column text", good, True),
+        ("a file: refused", good / "train.jsonl", False),
+        ("a directory without that column: refused", other, False),
+    ):
+        task = {
+            "task": "calibrate",
+            "root": str(source.root),
+            "tokenizer": str(CHECKPOINTS / "falcon-7b"),
+            "dataset": str(dataset),
+            "size": _CALIBRATION_SAMPLES,
+        }
+        answer = environment.run(task, directory)
+        note = answer.get("error") or f"{answer['texts']} texts"
+        equal = (answer.get("texts") == _CALIBRATION_SAMPLES) is taken
+        rows.append(Row(f"calibration, {what}", source.name, "run", equal, note[:100]))
+    return rows
+
+
 def _changed(
-    family: str, place: Path, changes: dict[str, Any], without: Sequence[str] = ()
+    family: str, target: Path, changes: dict[str, Any], without: Sequence[str] = ()
 ) -> Path:
     """A copy of a recorded checkpoint with another config.json."""
-    shutil.copytree(_CHECKPOINTS / family, place)
-    path = place / "config.json"
+    shutil.copytree(CHECKPOINTS / family, target)
+    path = target / "config.json"
     config = json.loads(path.read_text())
     kept = {key: value for key, value in config.items() if key not in without}
     path.write_text(json.dumps(kept | changes))
-    return place
+    return target
 
 
 def config_differences(
     answer: Answer, checkpoint: Checkpoint, mapping: dict[str, int] | None = None
 ) -> list[str]:
-    """What a converted config.json says otherwise than the checkpoint's architecture."""
+    """Differences between a converted config.json and the checkpoint's architecture."""
     if "error" in answer:
         return [answer["error"]]
     architecture, found = checkpoint.architecture, answer["config"]
@@ -224,7 +240,7 @@ def config_differences(
 
 
 def answer_differences(one: Answer, other: Answer) -> list[str]:
-    """What differs between two conversions: the errors, the keys of the config, the tensors."""
+    """What differs between two conversions: errors, keys of the config, tensors."""
     if errors := [answer["error"] for answer in (one, other) if "error" in answer]:
         return errors
     return [
@@ -233,7 +249,3 @@ def answer_differences(one: Answer, other: Answer) -> list[str]:
         for name in sorted({*one[part], *other[part]})
         if one[part].get(name) != other[part].get(name)
     ]
-
-
-def _row(what: str, source: Source, differences: Sequence[str]) -> Row:
-    return Row(what, source.name, "run", not differences, ", ".join(differences[:3])[:160])

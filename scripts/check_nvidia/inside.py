@@ -1,8 +1,8 @@
-"""What runs in the environment with NVIDIA's requirements: one task, read as JSON from a file.
+"""Runs one task, a JSON file, in the environment with NVIDIA's requirements.
 
     python inside.py TASK RESULT
 
-Its own process each time, since NVIDIA's modules keep state. The result is JSON too.
+Each task is a new process, since NVIDIA's modules keep state. The result is JSON too.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Json = dict[str, Any]
 
 
 def parse(task: Json) -> Any:
-    """Gives command lines to NVIDIA's own parsers; for each the values, or the error."""
+    """Parses command lines with NVIDIA's own parsers: the values, or the error, of each."""
     return [_parsed(task["root"], line) for line in task["lines"]]
 
 
@@ -67,7 +67,7 @@ def _build_parser(_: str, arguments: Sequence[str]) -> Any:
 
 
 def _quantize_parser(script: str, arguments: Sequence[str]) -> Any:
-    """The script parses and calls in one go, so what it would call takes the values."""
+    """Replaces the function that the script calls with its values."""
     quantization: Any = import_module("tensorrt_llm.quantization")
     taken: Json = {}
     quantization.quantize_and_export = lambda **values: taken.update(values)
@@ -98,7 +98,7 @@ def convert(task: Json) -> Any:
 
 
 def calibrate(task: Json) -> Any:
-    """What NVIDIA's loader makes of a calibration directory: how many texts, or its error."""
+    """The number of texts in a calibration dataset, or the loader's error."""
     loads = import_module("tensorrt_llm.quantization.quantize_by_modelopt").get_calib_dataloader
     tokenizer = import_module("transformers").AutoTokenizer.from_pretrained(task["tokenizer"])
     tokenizer.pad_token = tokenizer.eos_token

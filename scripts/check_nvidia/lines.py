@@ -1,4 +1,4 @@
-"""The command lines of our plans, given to NVIDIA's parsers or held against recorded flags."""
+"""Checks the command lines of our plans with NVIDIA's parsers or recorded flags."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from falconry.engine.toolchain import Toolchain, load_toolchains
 from falconry.oci_facts import gpu_shape
 from scripts.check_nvidia.environment import Environment
 from scripts.check_nvidia.sources import Source
-from scripts.check_nvidia.table import Row
+from scripts.check_nvidia.table import Row, compared
 
 _FLAGS = Path(__file__).resolve().parents[2] / "tests" / "data" / "trtllm_flags"
 _SHAPE = "BM.GPU.H100.8"
@@ -66,7 +66,7 @@ def _phases(recipe: GpuRecipe, facts: ModelFacts, row: Toolchain) -> Sequence[Ph
 
 
 def read_lines(row: Toolchain) -> list[Row]:
-    """A toolchain's lines held against the flags that were recorded for its release."""
+    """Compares a toolchain's lines with the flags recorded for its release."""
     path = _FLAGS / f"{row.release}.json"
     known = json.loads(path.read_text(encoding="utf-8"))
     lines = lines_of(row)
@@ -90,8 +90,10 @@ def recorded_faults(phase: Phase, known: dict[str, Any]) -> Iterator[str]:
                 yield f"{phase.name} {flag} takes no {value}"
 
 
-def run_lines(row: Toolchain, source: Source, environment: Environment, place: Path) -> list[Row]:
-    """A toolchain's lines given to the parsers of a source, whichever release that is of."""
+def run_lines(
+    row: Toolchain, source: Source, environment: Environment, directory: Path
+) -> list[Row]:
+    """Gives a toolchain's lines to the parsers of a source of any release."""
     rows = []
     lines = lines_of(row)
     scripts = {
@@ -103,14 +105,14 @@ def run_lines(row: Toolchain, source: Source, environment: Environment, place: P
         chosen = [line for line in lines if line.name == phase]
         what = f"{len(chosen)} {phase} lines of {row.release}"
         if script is None:
-            rows.append(Row(what, source.name, "run", False, f"the source has no {phase} script"))
+            rows.append(compared(what, source.name, [f"the source has no {phase} script"]))
             continue
-        asked = [
+        given = [
             {"phase": phase, "script": str(script), "arguments": list(each.arguments)}
             for each in chosen
         ]
-        task = {"task": "parse", "root": str(source.root), "lines": asked}
-        answers = environment.run(task, place)
+        task = {"task": "parse", "root": str(source.root), "lines": given}
+        answers = environment.run(task, directory)
         faults = {answer["error"] for answer in answers if "error" in answer}
-        rows.append(Row(what, source.name, "run", not faults, "; ".join(sorted(faults))))
+        rows.append(compared(what, source.name, sorted(faults)))
     return rows

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from scripts.check_nvidia.environment import Environment
-from scripts.check_nvidia.sources import Source
-from scripts.check_nvidia.table import Row
+from scripts.check_nvidia.sources import CHECKPOINTS, Source
+from scripts.check_nvidia.table import Row, compared
 
-_ROOT = Path(__file__).resolve().parents[2]
-_CHECKPOINTS = _ROOT / "tests" / "data" / "checkpoints"
-_OURS = _ROOT / "model_repository"
+_OURS = Path(__file__).resolve().parents[2] / "model_repository"
 _COMPARED = (
     "INPUT_ID",
     "REQUEST_INPUT_LEN",
@@ -44,13 +42,13 @@ _OUR_PARAMETERS = {
 }
 
 
-def served_rows(source: Source, environment: Environment, place: Path) -> list[Row]:
+def served_rows(source: Source, environment: Environment, directory: Path) -> list[Row]:
     """Both models, with the tokenizer of each family."""
     rows = []
-    for checkpoint in sorted(path for path in _CHECKPOINTS.iterdir() if path.is_dir()):
-        answers = _both("preprocessing", checkpoint, _prompts(), source, environment, place)
+    for checkpoint in sorted(path for path in CHECKPOINTS.iterdir() if path.is_dir()):
+        answers = _both("preprocessing", checkpoint, _prompts(), source, environment, directory)
         rows.append(_row(f"preprocessing, {checkpoint.name}", source, *answers, _COMPARED))
-        answers = _both("postprocessing", checkpoint, _ids(), source, environment, place)
+        answers = _both("postprocessing", checkpoint, _ids(), source, environment, directory)
         rows.append(_row(f"postprocessing, {checkpoint.name}", source, *answers, ("OUTPUT",)))
     return rows
 
@@ -92,10 +90,10 @@ def _both(
     requests: list[dict[str, Any]],
     source: Source,
     environment: Environment,
-    place: Path,
+    directory: Path,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The answers of our model and of NVIDIA's."""
-    ours = place / f"ours-{name}-{checkpoint.name}"
+    ours = directory / f"ours-{name}-{checkpoint.name}"
     shutil.copytree(_OURS / name / "1", ours)
     shutil.copyfile(checkpoint / "tokenizer.json", ours / "tokenizer.json")
     assert source.models is not None
@@ -105,8 +103,8 @@ def _both(
     theirs_task = {"model": str(theirs / "model.py"), "parameters": parameters}
     task = {"task": "serve", "root": str(source.root), "requests": requests}
     return (
-        environment.run({**task, **ours_task}, place),
-        environment.run({**task, **theirs_task}, place),
+        environment.run({**task, **ours_task}, directory),
+        environment.run({**task, **theirs_task}, directory),
     )
 
 
@@ -124,11 +122,11 @@ def _row(
     ]
     wrong = [f"{name}: {our} and {their}" for name, our, their in pairs if our != their]
     what = f"{what}: {len(pairs)} tensors of {len(ours)} requests"
-    return Row(what, source.name, "run", not wrong, "; ".join(wrong[:2])[:160])
+    return compared(what, source.name, wrong)
 
 
 def _meaning(name: str, values: Any) -> list[Any]:
-    """A tensor's values without the batch's axis; of word lists the words, which have no order."""
+    """A tensor's values without the batch's axis; for a word list its sorted words."""
     if not name.endswith("WORDS_IDS"):
         return _flat(values)
     [[ids, ends]] = values

@@ -1,4 +1,4 @@
-"""NVIDIA's sources as they are given: a checkout or a git directory, at a revision or as it is."""
+"""NVIDIA's sources: a checkout or a git directory, perhaps at a revision."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from scripts.check_nvidia.environment import CheckError
 
+CHECKPOINTS = Path(__file__).resolve().parents[2] / "tests" / "data" / "checkpoints"
 # What is read of a source: the Python package, the examples, and the models for Triton.
 _PARTS = ("tensorrt_llm", "examples", "all_models", "triton_backend")
 _MODELS = ("all_models", "triton_backend/all_models")
@@ -23,7 +24,7 @@ class Source:
 
     Attributes:
         root: where they are.
-        release: the version it tells of itself, or else the revision asked for.
+        release: the version that its files name, or else the requested revision.
         commit: of a git directory, shortened; empty for files without git.
     """
 
@@ -48,12 +49,12 @@ class Source:
         return next((path for path in found if path.is_dir()), None)
 
     def script(self, candidates: tuple[str, ...]) -> Path | None:
-        """The first of some paths in the image that the source has; /app there is its root."""
+        """The first of some paths in the image that the source has, without its /app."""
         paths = (self.root / candidate.removeprefix("/app/") for candidate in candidates)
         return next((path for path in paths if path.is_file()), None)
 
 
-def take(text: str, place: Path) -> Source:
+def take(text: str, target: Path) -> Source:
     """Copies what is needed of `PATH` or `PATH@REVISION` to a directory.
 
     Raises:
@@ -67,14 +68,14 @@ def take(text: str, place: Path) -> Source:
     if revision and not commit:
         raise CheckError(f"{path} has no revision {revision}")
     if revision or (commit and not _has_files(directory)):
-        _extract(directory, commit, place)
+        _extract(directory, commit, target)
     else:
         for part in _PARTS:
             if (directory / part).is_dir():
-                shutil.copytree(directory / part, place / part)
-    if not _has_files(place):
+                shutil.copytree(directory / part, target / part)
+    if not _has_files(target):
         raise CheckError(f"{text} has neither tensorrt_llm nor models for Triton")
-    return Source(place, _version(place) or revision or path, commit)
+    return Source(target, _version(target) or revision or path, commit)
 
 
 def _has_files(directory: Path) -> bool:
@@ -87,21 +88,21 @@ def _version(root: Path) -> str:
     return found[1] if found else ""
 
 
-def _extract(directory: Path, commit: str, place: Path) -> None:
+def _extract(directory: Path, commit: str, target: Path) -> None:
     there = _git(directory, "ls-tree", "--name-only", commit).splitlines()
     parts = [part for part in _PARTS if part in there]
     if not parts:
         return
-    archive = place / "source.tar"
-    place.mkdir(parents=True, exist_ok=True)
+    archive = target / "source.tar"
+    target.mkdir(parents=True, exist_ok=True)
     _git(directory, "archive", f"--output={archive}", commit, *parts)
     with tarfile.open(archive) as tar:
-        tar.extractall(place, filter="data")
+        tar.extractall(target, filter="data")
     archive.unlink()
 
 
 def _git(directory: Path, *arguments: str) -> str:
-    """What git says; nothing where it fails."""
+    """The output of git; empty if it fails."""
     command = ["git", "-C", str(directory), *arguments]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     return ended.stdout.strip() if ended.returncode == 0 else ""

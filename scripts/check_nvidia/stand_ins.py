@@ -1,7 +1,7 @@
-"""Stand-ins for the compiled parts that NVIDIA's Python imports; made when it is run.
+"""Stand-ins for the compiled modules that NVIDIA's Python imports.
 
-Any name of such a module is a class that can be called, subclassed, compared and asked for more
-names, which is all that importing, parsing and converting do with them.
+Any name of such a module is a class that can be called, subclassed and compared, and has more
+such names, which is all that importing, parsing and converting need.
 """
 
 from __future__ import annotations

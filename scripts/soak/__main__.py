@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> int:
-    """Soaks, prints what came of it, and returns the exit status."""
+    """Soaks, prints the report, and returns the exit status."""
     options = _options()
     directory, progress = ROOT / "build" / "soak", Progress(sys.stdout)
     repository = _repository(directory, progress, options.set)
@@ -38,7 +38,7 @@ def main() -> int:
     if faults:
         progress.failed("soak", f"{len(faults)} faults")
     else:
-        progress.done("soak", "as it must be")
+        progress.done("soak", "no fault")
     print(soaked.report())
     for fault in faults:
         print(f"  {fault}")

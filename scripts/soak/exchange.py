@@ -1,4 +1,4 @@
-"""What one request of the soak is: how it is asked, and what must come of it."""
+"""The requests of the soak: how they are sent, and their expected outcome."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import aiohttp
 from tokenizers import Tokenizer
 
 FRONT_MODEL = "tensorrt_llm_bls"
-# Long enough to be left in the middle; no end token ends it.
+# Long enough to disconnect in the middle; no end token ends it.
 LONG_TOKENS = 400
 # What TensorRT-LLM takes for no end token.
 NO_END = -1
@@ -26,7 +26,7 @@ class WrongError(Exception):
 
 
 class References:
-    """What transformers answered greedily, and what the first tokens of that are.
+    """The greedy answers of transformers, complete and cut after some tokens.
 
     Args:
         checkpoint: has `sentences.json`, the answers, and `tokenizer.json`.
@@ -54,7 +54,7 @@ class References:
         return len(self._tokens[prompt])
 
     def answer(self, prompt: str, tokens: int | None = None) -> str:
-        """The answer, or as much of it as so many tokens are, less an unfinished character."""
+        """The answer, or its first tokens, without an unfinished character."""
         if tokens is None or tokens >= self.tokens(prompt):
             return self._answers[prompt]
         return str(self._tokenizer.decode(self._tokens[prompt][:tokens])).rstrip("\ufffd")
@@ -69,7 +69,7 @@ class References:
             raise WrongError(f"{prompt!r} was answered {text!r} instead of {expected!r}")
 
     def require_begun(self, prompt: str, text: str) -> None:
-        """Checks the text of an answer that has no end token, as far as it came.
+        """Checks the text so far of an answer that has no end token.
 
         Raises:
             WrongError: it is the beginning of another one.
@@ -89,7 +89,7 @@ class Clients:
         triton_http: `tritonclient.http.aio`.
         triton_grpc: `tritonclient.grpc.aio`.
         references: the right answers.
-        chance: what is asked next.
+        chance: draws the next request.
         first_token_s: takes the seconds from a stream's request to its first text.
     """
 
@@ -108,15 +108,15 @@ class Exchange:
 
     Attributes:
         name: for the report.
-        outcome: what must come of it.
-        ask: sends one, and raises WrongError where another thing comes of it.
-        share: how often it is asked, compared with the others.
+        outcome: the expected outcome.
+        send: sends one request, and raises WrongError after another outcome.
+        share: how often it is sent, compared with the others.
         streams: whether it needs a model that streams (True), one that does not (False), or any.
     """
 
     name: str
     outcome: Outcome
-    ask: Callable[[Clients], Awaitable[None]]
+    send: Callable[[Clients], Awaitable[None]]
     share: int = 1
     streams: bool | None = None
 

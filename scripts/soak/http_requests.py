@@ -1,4 +1,4 @@
-"""Requests over plain HTTP, as curl would send them: Triton's `generate`, and OpenAI's API.
+"""Requests over plain HTTP: Triton's `generate`, and OpenAI's API.
 
 OpenAI's official client is left out: its own work would slow the load.
 """
@@ -256,7 +256,7 @@ async def _chat_streamed(clients: Clients) -> None:
 
 async def _leave_completion(clients: Clients) -> None:
     prompt, wanted = _prompt(clients), clients.chance.randint(1, 20)
-    # It has its end token, so the answer may be over first.
+    # It has its end token, so the answer may end first.
     body = {**_GREEDY, "prompt": [prompt, prompt], "max_tokens": LONG_TOKENS, "stream": True}
     texts = ["", ""]
     async with events(clients, _COMPLETIONS, body) as stream:

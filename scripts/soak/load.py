@@ -1,4 +1,4 @@
-"""The load: many clients, each with one mixed request after the other, in a process of its own.
+"""The load: many clients in one process, each with one mixed request after the other.
 
 `python -m scripts.soak.load` writes a line of JSON a second, and at its end one with everything.
 """
@@ -31,11 +31,11 @@ _MOST_WRONG_LISTED = 20
 
 @dataclass(slots=True)
 class Tally:
-    """What has come of the requests.
+    """The outcomes of the requests.
 
     Attributes:
         seconds: how long it took, the last answers included.
-        ended: how many ended as they must, by the name of their exchange.
+        ended: how many ended as expected, by the name of their exchange.
         wrong: the first ones that did not, each with its exchange's name.
         wrong_count: how many did not.
         first_token_s: from a stream's request to its first text, over HTTP.
@@ -63,22 +63,22 @@ class Tally:
         return self.ended.total() + self.wrong_count
 
     def outcomes(self) -> dict[str, int]:
-        """How many ended as they must, by what that is."""
+        """How many ended as expected, by outcome."""
         counted: Counter[str] = Counter()
         for exchange in EXCHANGES:
             counted[exchange.outcome] += self.ended[exchange.name]
         return dict(counted)
 
     async def note(self, exchange: Exchange, clients: Clients) -> None:
-        """Sends one request and notes what came of it."""
+        """Sends one request and notes its outcome."""
         try:
             async with asyncio.timeout(_ANSWER_DEADLINE_S):
-                await exchange.ask(clients)
+                await exchange.send(clients)
         except TimeoutError:
             self._is_wrong(exchange, f"no answer in {_ANSWER_DEADLINE_S} s")
         except WrongError as error:
             self._is_wrong(exchange, str(error))
-        except Exception as error:  # whatever it is, it is no correct answer
+        except Exception as error:  # whatever it is, the answer is not correct
             self._is_wrong(exchange, repr(error))
         else:
             self.ended[exchange.name] += 1

@@ -1,4 +1,4 @@
-"""A soak from start to end: the server, its warm-up, the load, and what the server holds then."""
+"""Runs a soak: the server, its warm-up, the load, and what the server still holds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 
 from falconry.files import remove
-from scripts.bench.processes import with_descendants
+from scripts.bench.processes import status_number, with_descendants
 from scripts.real_triton import Triton, running_with_all_ports
 from scripts.soak.exchange import FRONT_MODEL, LONG_TOKENS, NO_END
 from scripts.soak.load import Tally
@@ -46,8 +46,8 @@ _GAUGES = (
 )
 _REST_DEADLINE_S = 15.0
 _SETTLING_S = 2.0
-# An engine with a request in it takes a whole core; the front's and the front model's watching of
-# an idle server some thousandths.
+# An engine with a request takes one core; the front and the front model take some thousandths of
+# one to watch an idle server.
 _IDLE_CPU = 0.25
 _TURN_DEADLINE_S = 60
 _GENERATED = "falconry_generated_tokens_total"
@@ -123,7 +123,7 @@ class Soaked:
     free_slots: int | None
 
     def faults(self) -> list[str]:
-        """What is not as it must be; nothing after a good soak."""
+        """Everything that is wrong; empty after a good soak."""
         found = [*self.tally.wrong]
         if (unlisted := self.tally.wrong_count - len(self.tally.wrong)) > 0:
             found.append(f"{unlisted} more wrong answers")
@@ -197,7 +197,7 @@ def soak(repository: Path, directory: Path, seconds: float, report: Report) -> S
 
 
 def _load(server: Server, seconds: float, phase: str, report: Report) -> Tally:
-    """Runs the load in a process of its own, so that watching it does not slow it."""
+    """Runs the load in a separate process, so that watching it does not slow it."""
     command = [
         *(sys.executable, "-m", "scripts.soak.load"),
         *(f"--url={server.triton.url}", f"--grpc={server.triton.grpc}"),
@@ -234,7 +234,7 @@ def serving(repository: Path, directory: Path) -> Iterator[Server]:
 
 
 def _copy_with_little_cache(repository: Path, models: Path) -> int:
-    """Copies a repository, with twice the cache that the slots need; gives the number of slots.
+    """Copies a repository with twice the cache that its slots need; gives their number.
 
     The pool's memory is taken block by block as fresh ones are used, up to 2 GiB with the recipe
     `cpu` (OpenVINO GenAI 2026.4.1, measured). So a leak would be hidden behind it for hours.
@@ -254,11 +254,10 @@ def holdings(pid: int) -> Holdings:
     """What a process and all below it hold now."""
     memory_kib = threads = files = processes = 0
     for each in with_descendants(pid):
-        with contextlib.suppress(OSError):  # one that has just ended
-            status = _status(each)
-            memory_kib += int(status["RssAnon"].split()[0]) + int(status["RssShmem"].split()[0])
-            threads += int(status["Threads"])
+        with contextlib.suppress(OSError):  # a process that has just ended
             files += len(list(Path(f"/proc/{each}/fd").iterdir()))
+            memory_kib += status_number(each, "RssAnon") + status_number(each, "RssShmem")
+            threads += status_number(each, "Threads")
             processes += 1
     return Holdings(memory_kib / 1024, threads, files, processes)
 
@@ -271,11 +270,6 @@ def cpu_seconds(pid: int) -> float:
             fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
             ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _status(pid: int) -> dict[str, str]:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 def come_to_rest(server: Server) -> list[str]:
@@ -299,8 +293,8 @@ def _busy(metrics: Mapping[str, float]) -> list[str]:
 def free_slots(server: Server) -> int:
     """How many requests the engine answers at a time, of as many as it was built for.
 
-    A request counts when its first text comes before any of them ends: one that waits for a slot
-    that is still taken gets its own only after that.
+    A request counts when its first text comes before any of them ends: a request that waits for a
+    slot gets its first text only after that.
     """
     ended = threading.Event()
 

@@ -1,6 +1,6 @@
 """Requests by NVIDIA's own client library, over gRPC and over HTTP.
 
-Over HTTP it has no `generate`, and Triton takes no `infer` for a model that streams: there it asks
+Over HTTP it has no `generate`, and Triton takes no `infer` for a model that streams. There it calls
 `preprocessing`, and the front model only in a deployment for the route `infer`.
 """
 
@@ -43,7 +43,7 @@ def _inputs(library: Any, values: dict[str, Any]) -> list[Any]:
 
 
 def _stream(clients: Clients, values: dict[str, Any]) -> Any:
-    """An iterator of pairs of a result and an error, which can be cancelled."""
+    """A cancellable iterator of pairs of a result and an error."""
 
     async def requests() -> AsyncIterator[dict[str, Any]]:
         yield {"model_name": FRONT_MODEL, "inputs": _inputs(grpc, values)}
@@ -108,9 +108,9 @@ _MALFORMED: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-def _require_said(asked: Any, error: InferenceServerException, said: str) -> None:
+def _require_said(sent: Any, error: InferenceServerException, said: str) -> None:
     if said not in str(error):
-        raise WrongError(f"{asked} was refused without {said!r}: {error}")
+        raise WrongError(f"{sent} was refused without {said!r}: {error}")
 
 
 async def _infer_what_streams(clients: Clients) -> None:
@@ -168,10 +168,10 @@ async def _inferred(clients: Clients, library: Any, client: Any) -> None:
 
 async def _infer_left(clients: Clients) -> None:
     values = {"text_input": "A", "max_tokens": LONG_TOKENS, "end_id": NO_END}
-    asked = clients.triton_grpc.infer(FRONT_MODEL, _inputs(grpc, values))
+    call = clients.triton_grpc.infer(FRONT_MODEL, _inputs(grpc, values))
     try:
         async with asyncio.timeout(clients.chance.uniform(0.02, 1.0)):
-            await asked
+            await call
     except TimeoutError:
         pass
 

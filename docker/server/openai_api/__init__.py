@@ -1,4 +1,4 @@
-"""OpenAI's API for completions, chat completions and models, on top of the front model.
+"""OpenAI's API for completions, chats and models, on the front model.
 
 As in openai-python 3.54.0, whose types are made from OpenAI's OpenAPI document.
 """

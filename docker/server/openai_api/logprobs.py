@@ -42,7 +42,7 @@ class ShownTokens:
         self._characters = 0
 
     def take(self, text: str, tokens: Iterable[Token]) -> list[ShownToken]:
-        """Takes what has come, and gives the tokens that begin within the text so far."""
+        """Takes text and tokens; gives those that begin within the text."""
         self._waiting.extend(tokens)
         self._shown_bytes += len(text.encode("utf-8"))
         taken = []
@@ -60,7 +60,7 @@ class ShownTokens:
 
 
 def completion_log_probs(shown: Sequence[ShownToken], top: int) -> dict[str, Any]:
-    """The form of completions; with `top` 1 the chosen tokens are known to be the likeliest."""
+    """The form of completions; with `top` 1 the chosen tokens are the likeliest."""
     names = [_name(each.token.data, "bytes:") for each in shown]
     values = [each.token.log_prob for each in shown]
     likeliest = [{name: value} for name, value in zip(names, values, strict=True)]

@@ -1,9 +1,9 @@
-"""Bodies of OpenAI's requests, read and checked in full; knows nothing of HTTP servers.
+"""Reads and checks bodies of OpenAI's requests; independent of the HTTP server.
 
 Field names, ranges and defaults are those of openai-python 3.54.0
 (types/completion_create_params.py, types/chat/completion_create_params.py). A field that would
-change the answer and that cannot be honoured is refused unless it has its neutral value; one that
-would not change it is accepted and has no effect; an unknown one is refused, as OpenAI does.
+change the answer, but is not supported, is refused unless it has its neutral value. A field that
+would not change it is accepted and has no effect. An unknown field is refused, as OpenAI does.
 `top_k`, `repetition_penalty` and `min_tokens` are TensorRT-LLM's and come by `extra_body`.
 """
 
@@ -137,7 +137,7 @@ def parse_chat(body: Mapping[str, Any], default_max_tokens: int) -> CompletionRe
 
 
 class _Fields:
-    """A body's fields, all of them known; null stands for a field that is not there."""
+    """A body's fields, all of them known; null counts as absent."""
 
     def __init__(
         self,
@@ -165,9 +165,9 @@ class _Fields:
         return self._given[name]
 
     def integer(self, name: str, low: int, high: int) -> int | None:
-        """A whole number within limits."""
-        is_whole = self._has(name, "an integer", lambda value: isinstance(value, int))
-        return int(self._within(name, low, high)) if is_whole else None
+        """An integer within limits."""
+        is_integer = self._has(name, "an integer", lambda value: isinstance(value, int))
+        return int(self._within(name, low, high)) if is_integer else None
 
     def number(self, name: str, low: float, high: float) -> float | None:
         """A number within limits."""
@@ -293,7 +293,7 @@ def _messages(fields: _Fields) -> list[dict[str, str]]:
         raise wrong_type("messages", "an array", given)
     if not given:
         raise invalid("Invalid 'messages': an empty array.", "messages")
-    return [_message(fields, f"messages[{place}]", each) for place, each in enumerate(given)]
+    return [_message(fields, f"messages[{index}]", each) for index, each in enumerate(given)]
 
 
 def _message(fields: _Fields, name: str, message: Any) -> dict[str, str]:
@@ -316,14 +316,14 @@ def _content(fields: _Fields, name: str, content: Any) -> str:
     if not isinstance(content, list):
         return fields.text(name, content)
     lines = []
-    for place, part in enumerate(content):
+    for index, part in enumerate(content):
         if not isinstance(part, dict) or part.get("type") != "text":
             raise invalid(
-                f"Invalid '{name}[{place}]': only parts of type 'text' are supported.",
-                f"{name}[{place}]",
+                f"Invalid '{name}[{index}]': only parts of type 'text' are supported.",
+                f"{name}[{index}]",
                 "unsupported_parameter",
             )
-        lines.append(fields.text(f"{name}[{place}].text", part.get("text")))
+        lines.append(fields.text(f"{name}[{index}].text", part.get("text")))
     return "\n".join(lines)
 
 

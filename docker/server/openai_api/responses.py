@@ -81,7 +81,7 @@ class Answer(ABC):
         return []
 
     def choices(self, index: int, chunk: Chunk) -> list[dict[str, Any]]:
-        """What a chunk of the model adds to a choice, as choices of OpenAI's chunks."""
+        """Converts a chunk of the model into choices of OpenAI's chunks."""
         found = []
         end = self._end(index, chunk)
         if chunk.text:
@@ -92,7 +92,7 @@ class Answer(ABC):
         return found
 
     def chunk_object(self, choice: dict[str, Any], with_usage: bool) -> dict[str, Any]:
-        """Wraps a choice as OpenAI's chunk, with the null that all but the usage chunk have."""
+        """Wraps a choice as OpenAI's chunk; its usage is null."""
         chunk = {**self._common, "object": self.chunk_name, "choices": [choice]}
         return {**chunk, "usage": None} if with_usage else chunk
 

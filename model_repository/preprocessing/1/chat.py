@@ -1,6 +1,6 @@
-"""Messages to one prompt, by the checkpoint's own chat template; knows nothing of Triton.
+"""Renders messages with the checkpoint's chat template; independent of Triton.
 
-The template comes with a checkpoint that anybody may have published, so it runs in jinja2's
+The template comes with a checkpoint that anyone may have published, so it runs in jinja2's
 sandbox, with the options and functions that transformers gives it (5.23,
 utils/chat_template_utils.py, `_compile_jinja_template`).
 """
@@ -67,17 +67,17 @@ def read_messages(text: str) -> list[dict[str, str]]:
         raise RefusedError(f"messages is not JSON: {error}") from None
     if not isinstance(messages, list) or not messages:
         raise RefusedError("messages must be a list of at least one message")
-    for place, message in enumerate(messages):
-        _check(place, message)
+    for index, message in enumerate(messages):
+        _check(index, message)
     return messages
 
 
-def _check(place: int, message: Any) -> None:
+def _check(index: int, message: Any) -> None:
     if not isinstance(message, dict):
-        raise RefusedError(f"messages[{place}] must be an object with role and content")
+        raise RefusedError(f"messages[{index}] must be an object with role and content")
     for name in ("role", "content"):
         if not isinstance(message.get(name), str):
-            raise RefusedError(f"messages[{place}].{name} must be text")
+            raise RefusedError(f"messages[{index}].{name} must be text")
 
 
 def _environment() -> ImmutableSandboxedEnvironment:

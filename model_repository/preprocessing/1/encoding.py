@@ -1,4 +1,4 @@
-"""Texts to token ids, all that were handed over together in one call to the tokenizer."""
+"""Encodes texts as token ids, a batch in one call to the tokenizer."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ class Text:
 
     Attributes:
         content: the text.
-        special: whether the checkpoint's tokenizer may add its special tokens. To prompts it does
-            as it says; words have none, and a chat template has written its own.
+        special: whether the checkpoint's tokenizer may add its special tokens. Prompts get
+            them; words have none, and a chat template writes its own.
     """
 
     content: str
@@ -30,7 +30,7 @@ class Encoder:
 
     def __init__(self, path: Path) -> None:
         self._tokenizer = Tokenizer.from_file(str(path))
-        # A setting of the checkpoint's for training; a prompt must never be cut in silence.
+        # A setting of the checkpoint's for training; a prompt must never be cut silently.
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._adds_tokens = self._tokenizer.num_special_tokens_to_add(is_pair=False) > 0
@@ -48,8 +48,8 @@ class Encoder:
         return ((special if text.special else plain)[text.content] for text in texts)
 
     def _ids(self, texts: list[str], *, special: bool) -> dict[str, list[int]]:
-        """The ids by text: requests that come together often have the same stop words."""
+        """The ids by text; requests of a batch often share stop words."""
         distinct = list(dict.fromkeys(texts))
-        # The fast kind leaves out the offsets, which nobody reads here.
+        # The fast variant leaves out the offsets, which are not used here.
         encodings = self._tokenizer.encode_batch_fast(distinct, add_special_tokens=special)
         return {text: encoding.ids for text, encoding in zip(distinct, encodings, strict=True)}

@@ -1,4 +1,4 @@
-"""Turns prompts and words into token ids, and refuses what the engine could not take.
+"""Encodes prompts and words; refuses what the engine could not take.
 
 Uses only what the server image holds: NumPy, the Rust `tokenizers`, jinja2 and Triton's module.
 """
@@ -16,7 +16,7 @@ from .refusal import RefusedError
 
 
 class TritonPythonModel:
-    """Triton's Python model: one instance, all requests of a batch encoded in one call."""
+    """Triton's Python model: one instance encodes a batch in one call."""
 
     def initialize(self, args):
         """Reads tokenizer and chat template beside this file, and what the engine takes."""

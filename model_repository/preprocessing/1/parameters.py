@@ -1,11 +1,11 @@
-"""The parameters that a request may carry beside its tensors; knows nothing of Triton."""
+"""Checks the parameters beside a request's tensors; independent of Triton."""
 
 import json
 
 from .refusal import RefusedError
 
 # What Triton's own front ends and clients put among a request's parameters. Anything else came
-# from a JSON field that is no input of the model: a typing error must not be ignored.
+# from a JSON field that is no input of the model: a misspelt name must not be ignored.
 KNOWN_PARAMETERS = frozenset(
     {
         "id",
@@ -19,14 +19,14 @@ KNOWN_PARAMETERS = frozenset(
 
 
 def check_parameters(parameters: str | None, *further: str) -> None:
-    """Refuses a request with parameters that nobody knows.
+    """Refuses a request with unknown parameters.
 
     Args:
         parameters: all of them as a JSON object, as Triton gives them.
-        further: names that the model knows besides.
+        further: more names that the model knows.
 
     Raises:
-        RefusedError: there is one of another name.
+        RefusedError: a parameter has another name.
     """
     unknown = sorted(set(json.loads(parameters or "{}")) - KNOWN_PARAMETERS - {*further})
     if unknown:

@@ -75,7 +75,7 @@ class Preparation:
         return Draft(prompt, text, self._words(prompt.bad_words), self._words(prompt.stop_words))
 
     def finish(self, drafts: Sequence[Draft]) -> list[Prepared | RefusedError]:
-        """Encodes everything in one call; gives each prompt, or why it does not fit."""
+        """Encodes everything in one call; gives each prompt or its refusal."""
         ids = self._encoder.encode([text for draft in drafts for text in draft.texts])
         finished: list[Prepared | RefusedError] = []
         for draft in drafts:

@@ -1,4 +1,4 @@
-"""A prompt with its words and limits, checked; knows nothing of Triton and of tokenizers."""
+"""Checks a prompt, its words and limits; independent of Triton and tokenizers."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A request as it came: text or messages, and the words that stop it or must not come.
+    """A request as it came: text or messages, stop and bad words.
 
     Attributes:
         given: the input that holds the text, by its name in the ensemble.
@@ -72,7 +72,7 @@ class Prompt:
         """Reads a prompt from the request's tensors, shape [1, n] each.
 
         Raises:
-            RefusedError: no prompt or more than one, text that is not UTF-8, or logits asked for.
+            RefusedError: no prompt or more than one, text that is not UTF-8, or logits requested.
         """
         for name in ("return_context_logits", "return_generation_logits"):
             if _number(name, tensor(name.upper())):
@@ -95,7 +95,7 @@ class Prompt:
 
 
 def _text(query: np.ndarray | None, messages: np.ndarray | None) -> tuple[str, str]:
-    """The name of the input that counts, and its text; messages do where there are any."""
+    """The input that counts, and its text; messages come before text."""
     found = {}
     for name, values in (("text_input", query), ("messages", messages)):
         if values is not None:

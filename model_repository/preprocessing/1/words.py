@@ -1,9 +1,9 @@
-"""Stop and bad words as token sequences, in TensorRT-LLM's form; knows nothing of Triton.
+"""Stop and bad words in TensorRT-LLM's form; independent of Triton.
 
 A byte-level vocabulary has other tokens for a word at the beginning of a text or within another
 word than for the same word after a space. A runtime that compares tokens misses one of the two,
-so it is given both. One that compares text is given the words as they are: " word" would cut a
-space that nobody asked to cut.
+so it is given both. A runtime that compares text is given the words as they are: " word" would also
+cut the space before the word.
 """
 
 from collections.abc import Iterable
@@ -13,12 +13,12 @@ import numpy as np
 
 
 def word_forms(words: Iterable[str], *, spaced: bool) -> tuple[str, ...]:
-    """The texts that stand for the words; empty words, which would match everywhere, are left out.
+    """The texts to look for; leaves out empty words, which would match everywhere.
 
     Args:
         words: as the user gave them.
-        spaced: whether a word is also looked for after a space. One that begins with a space is
-            only looked for as it is: without its space it would be found inside other words.
+        spaced: whether a word is also looked for after a space. A word that begins with a space is
+            looked for as it is: without the space it would be found inside other words.
     """
     forms: dict[str, None] = {}
     for word in words:
@@ -30,9 +30,9 @@ def word_forms(words: Iterable[str], *, spaced: bool) -> tuple[str, ...]:
 
 
 def flat_word_list(sequences: Iterable[list[int]]) -> np.ndarray:
-    """Token sequences in TensorRT-LLM's form: ids one after another, and where each one ends.
+    """Token sequences in TensorRT-LLM's form: all ids, and each one's end.
 
-    One that ends with another one is left out, since the other is found at the same token.
+    A sequence that ends with another one is left out: both are found at the same token.
 
     Returns:
         int32 of shape [2, n]: row 0 the ids, row 1 the ends of the sequences, padded with -1.

@@ -1,7 +1,7 @@
 """The continuous-batching pipeline, alone in one thread: requests join and leave between steps.
 
-OpenVINO GenAI holds Python's lock during a step, and reading a handle that has nothing would hold
-it for ever; so nobody else touches the pipeline, and handles are asked before they are read.
+OpenVINO GenAI holds Python's lock during a step, and reading an empty handle would hold it for
+ever. So only this thread uses the pipeline, and it checks each handle before it reads it.
 """
 
 import itertools
@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-# Importing openvino tells its makers over the network that it is used, and may hold up the exit
-# for three seconds where there is none; not in a CI job (openvino-telemetry 2025.2).
+# Importing openvino reports its use to its makers over the network, and may delay the exit by
+# three seconds if there is no network; not in a CI job (openvino-telemetry 2025.2).
 os.environ.setdefault("CI", "true")
 
 import numpy as np
@@ -40,10 +40,10 @@ _RESTARTED = "the engine failed at another request and was started again; send t
 
 
 class Sink(Protocol):
-    """Who asked, as the engine sees it. Called from the engine's thread only."""
+    """The receiver of an answer. Called from the engine's thread only."""
 
     def cancelled(self) -> bool:
-        """Whether nobody waits for the answer any more."""
+        """Whether the answer is no longer wanted."""
 
     def send(self, tokens: Sequence[Token], cumulative: float, final: bool) -> None:
         """Takes tokens, and the sum of all log-probabilities so far."""
@@ -52,7 +52,7 @@ class Sink(Protocol):
         """Takes the reason why there will be no answer."""
 
     def cancel(self, generated: int) -> None:
-        """Takes note that a cancelled request has left the pipeline after so many tokens."""
+        """Notes that a cancelled request left the pipeline after so many tokens."""
 
 
 @dataclass(slots=True)
@@ -103,7 +103,7 @@ class Engine:
         return None if end_id < 0 else end_id
 
     def submit(self, request: GenerationRequest, sink: Sink) -> None:
-        """Takes a checked request; its tokens go to the sink from the engine's thread."""
+        """Takes a checked request; the engine's thread sends tokens to `sink`."""
         with self._wake:
             self._arrived.append((request, sink))
             self._wake.notify()
@@ -118,8 +118,8 @@ class Engine:
     def _open(self) -> Any:
         """Opens the pipeline and answers a first request.
 
-        OpenVINO repacks the weights at the first request, which with a large model takes
-        seconds: nobody shall wait for that.
+        OpenVINO repacks the weights at the first request, which takes seconds with a large
+        model. No client's request should wait for that.
         """
         scheduler = genai.SchedulerConfig()
         for name, value in self._settings["scheduler"].items():
@@ -151,7 +151,7 @@ class Engine:
                 self._running = [running for running in self._running if self._follow(running)]
 
     def _admit(self) -> None:
-        """Lets waiting requests in, as many as the engine was built for."""
+        """Admits waiting requests, as many as the engine was built for."""
         while self._arrived and len(self._running) < self._settings["max_batch_size"]:
             request, sink = self._arrived.popleft()
             if sink.cancelled():
@@ -172,7 +172,7 @@ class Engine:
         return VisibleTokens(self._token_bytes, request.stop_words, self._encode)
 
     def _follow(self, running: _Running) -> bool:
-        """Takes what a step has brought for one request; whether it stays in the pipeline."""
+        """Takes one request's new tokens; returns whether it stays in the pipeline."""
         if running.sink.cancelled():
             running.handle.cancel()
             running.sink.cancel(running.generated)
@@ -196,7 +196,7 @@ class Engine:
         return False
 
     def _enough(self, running: _Running) -> bool:
-        """Whether there are as many tokens as shall go together, or some that have waited."""
+        """Whether enough tokens have come, or some have waited long enough."""
         together = 1 + len(self._running) // _REQUESTS_A_TOKEN
         late = time.monotonic() >= running.next_send
         return len(running.unsent) >= (1 if late else together)
@@ -217,7 +217,7 @@ class Engine:
         running.next_send = time.monotonic() + _LONGEST_WAIT_S
 
     def _start_again(self, error: RuntimeError) -> None:
-        """Opens a new pipeline: one that has failed in a step fails in every step after it."""
+        """Opens a new pipeline: after a failed step, every later step fails too."""
         print(f"the engine failed in a step and starts again: {_first_line(error)}", flush=True)
         for running in self._running:
             running.sink.fail(_RESTARTED)

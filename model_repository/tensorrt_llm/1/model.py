@@ -18,13 +18,13 @@ from .engine import Engine
 from .request import EngineLimits, RefusedError, read_request
 from .text import read_token_bytes
 
-# A request's parameter by which `tensorrt_llm_bls` says that it turns tokens into text itself.
-# The C++ backend, which knows nothing of text, needs no such word.
+# With this parameter `tensorrt_llm_bls` requests all tokens, since it turns them into text itself.
+# The C++ backend, which knows nothing of text, needs no such parameter.
 ALL_TOKENS = "all_tokens"
 
-# To ask Triton whether a client has disconnected is a round trip that the next step waits for. The
-# C++ backend asks every 100 ms (TensorRT-LLM 1.0.0, `cancellation_check_period_ms`); a request with
-# `stop` is obeyed at once. The front model says `stop` whenever a request of its own shall end.
+# Checking with Triton whether a client has disconnected is a round trip that delays the next step.
+# The C++ backend checks every 100 ms (TensorRT-LLM 1.0.0, `cancellation_check_period_ms`); `stop`
+# takes effect at once. The front model sends `stop` to end a request of its own.
 _CHECK_PERIOD_S = 0.05
 _CHECK_PERIOD_OF_FRONT_MODEL_S = 1.0
 
@@ -33,7 +33,7 @@ class TritonPythonModel:
     """Triton's Python model: one instance, one engine."""
 
     def initialize(self, args):
-        """Opens the engine beside this file and answers a first request, so as to be warm."""
+        """Opens the engine beside this file and warms it with a first request."""
         directory = Path(__file__).parent
         self._decoupled = pb_utils.using_decoupled_model_transaction_policy(
             json.loads(args["model_config"])
@@ -74,7 +74,7 @@ class TritonPythonModel:
         self._engine.submit(wanted, responses)
 
     def _stop(self, request, sender):
-        """Ends the requests of this id, as the C++ backend does; none is no fault."""
+        """Ends the requests of this id, if any, as the C++ backend does."""
         if not request.request_id():
             raise RefusedError("stop: give the id of the request that is to be stopped")
         self._running.stop(request.request_id())
@@ -84,14 +84,14 @@ class TritonPythonModel:
 
 
 class RunningRequests:
-    """The requests that have no final response yet, by id; used from two threads."""
+    """The requests without a final response, by id; used from two threads."""
 
     def __init__(self):
         self._of_id = defaultdict(set)
         self._lock = threading.Lock()
 
     def add(self, responses):
-        """Takes note of a request."""
+        """Adds a request."""
         with self._lock:
             self._of_id[responses.request_id].add(responses)
 
@@ -115,7 +115,7 @@ class Responses:
 
     Attributes:
         request_id: what the client calls the request.
-        stopped: whether somebody has asked to stop it.
+        stopped: whether a request with `stop` named it.
     """
 
     def __init__(self, request, sender, wanted, on_final):
@@ -132,7 +132,7 @@ class Responses:
         self._disconnected = False
 
     def cancelled(self):
-        """Whether nobody wants the rest of the answer."""
+        """Whether the rest of the answer is no longer wanted."""
         now = time.monotonic()
         if now >= self._next_check:
             self._next_check = now + self._period
@@ -169,7 +169,7 @@ class Responses:
         _send_error(self._sender, reason, pb_utils.TritonError.INTERNAL)
 
     def cancel(self, generated):
-        """Ends a request that was stopped or whose client disconnected, after so many tokens."""
+        """Ends a stopped or disconnected request after so many tokens."""
         self._on_final(self)
         reason = "stopped" if self.stopped else "cancelled by the client"
         pb_utils.Logger.log_info(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-# A grammar of excluded words is compiled inside a step, while everybody waits: about 0.1 s for 10
+# A grammar of excluded words is compiled inside a step, while all requests wait: about 0.1 s for 10
 # words with a vocabulary of 65,024 and 1.1 s for 100 (OpenVINO GenAI 2026.4.1, measured).
 MAX_BAD_WORDS = 32
 
@@ -50,7 +50,7 @@ class EngineLimits:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the next token is chosen; greedily when neither top_k nor top_p is given.
+    """How the next token is chosen; greedily without top_k and top_p.
 
     Those are TensorRT-LLM's defaults (1.0.0, `SamplingConfig`), and its seed's is 0.
     """
@@ -70,14 +70,14 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """What one caller asks of the engine.
+    """What one caller requests from the engine.
 
     Attributes:
         input_ids: the prompt's tokens.
         max_tokens: the most tokens to generate.
         end_ids: the tokens that end generation and are not shown; empty when none does.
         stop_words: what ends the text, as UTF-8.
-        bad_words: what must not stand anywhere in the text.
+        bad_words: what must not appear in the text.
         sampling: how tokens are chosen.
         return_log_probs: whether the chosen tokens' log-probabilities are wanted.
         exclude_input: whether the prompt's tokens stay out of the output.
@@ -148,7 +148,7 @@ class _Scalars:
         self._tensor = tensor
 
     def get(self, name, default):
-        """The value of an input as a Python number, or the default when it was not sent."""
+        """An input's value as a Python number, or the default without one."""
         values = self._tensor(name)
         if values is None:
             return default
@@ -157,7 +157,7 @@ class _Scalars:
         return values.reshape(-1)[0].item()
 
     def within(self, name, default, low, high, public=None):
-        """A number that must lie in [low, high]; `public` is its name in the ensemble."""
+        """A number in [low, high]; `public` is its name in the ensemble."""
         value = self.get(name, default)
         if not low <= value <= high:
             raise RefusedError(
@@ -204,7 +204,7 @@ def _max_tokens(scalars: _Scalars, prompt: int, limits: EngineLimits) -> int:
 def _token_id(
     scalars: _Scalars, name: str, default: int | None, limits: EngineLimits
 ) -> int | None:
-    """A token id; -1 stands for none, as in TensorRT-LLM."""
+    """A token id; -1 means none, as in TensorRT-LLM."""
     value = scalars.get(name, -1 if default is None else default)
     if not -1 <= value < limits.vocab_size:
         raise RefusedError(f"{name} is {value}; the vocabulary ends at {limits.vocab_size}")
@@ -213,7 +213,7 @@ def _token_id(
 
 def _sampling(scalars: _Scalars, max_tokens: int) -> Sampling:
     top_p = scalars.within("runtime_top_p", 0.0, 0.0, 1.0, "top_p")
-    # With top_p alone TensorRT-LLM samples from the whole vocabulary.
+    # With top_p alone TensorRT-LLM samples from the complete vocabulary.
     default_top_k = 0 if top_p > 0.0 else 1
     return Sampling(
         top_k=scalars.within("runtime_top_k", default_top_k, 0, 2**31 - 1, "top_k"),
@@ -229,7 +229,7 @@ def _sampling(scalars: _Scalars, max_tokens: int) -> Sampling:
 def _stop_words(
     flat: np.ndarray | None, token_bytes: Sequence[bytes]
 ) -> tuple[set[int], tuple[bytes, ...]]:
-    """Stop words that are one special token, as ids, and all others as UTF-8."""
+    """Stop words: special tokens as ids, all others as UTF-8."""
     stop_ids, words = set(), []
     for ids in _flat_words("stop_words", flat, token_bytes):
         if word := b"".join(token_bytes[token_id] for token_id in ids):
@@ -266,7 +266,7 @@ def _bad_words(flat: np.ndarray | None, token_bytes: Sequence[bytes]) -> tuple[s
 def _flat_words(
     name: str, flat: np.ndarray | None, token_bytes: Sequence[bytes]
 ) -> list[list[int]]:
-    """The words of a flat list, int32 [1, 2, n]: ids in row 0, where each word ends in row 1."""
+    """The words of a list int32 [1, 2, n]: ids, then each word's end."""
     if flat is None or flat.size == 0:
         return []
     if flat.ndim < 2 or flat.shape[-2] != 2 or flat.size != 2 * flat.shape[-1]:

@@ -1,6 +1,6 @@
 """Which generated tokens the engine sends, and when.
 
-`VisibleTokens` is for callers that decode every response by itself, as the ensemble does;
+`VisibleTokens` is for callers that decode every response alone, as the ensemble does;
 `GeneratedTokens` for those that turn tokens into text themselves, as `tensorrt_llm_bls` does.
 """
 
@@ -34,12 +34,12 @@ class SentTokens(Protocol):
 
 
 def token_data(token_bytes: Sequence[bytes], token_id: int) -> bytes:
-    """The bytes of a token; none for an id that the tokenizer does not know."""
+    """The bytes of a token; none for an unknown id."""
     return token_bytes[token_id] if 0 <= token_id < len(token_bytes) else b""
 
 
 class GeneratedTokens:
-    """Sends every token at once, a stop word's too, as TensorRT-LLM's C++ backend does.
+    """Sends every token at once, as TensorRT-LLM's C++ backend does.
 
     Args:
         token_bytes: the bytes of each token id.
@@ -73,7 +73,7 @@ class _Held:
 
 
 class VisibleTokens:
-    """Holds tokens back until they end a character and can be no part of a stop word.
+    """Holds tokens back until they are complete characters outside any stop word.
 
     Args:
         token_bytes: the bytes of each token id.
@@ -100,7 +100,7 @@ class VisibleTokens:
         return self._text.stopped
 
     def add(self, token: Token) -> list[Token]:
-        """Takes the next generated token and gives those that may be shown from now on."""
+        """Takes the next generated token and gives those that are now visible."""
         data = token_data(self._token_bytes, token.token_id)
         self._shown += len(self._text.add(data))
         self._held.append(_Held(token, data, not self._text.within_character))
@@ -112,20 +112,20 @@ class VisibleTokens:
         return self._take()
 
     def _take(self) -> list[Token]:
-        """Takes the held tokens that end a character within the bytes that may be shown."""
+        """Takes the held tokens that end a character within the visible bytes."""
         count = size = end = 0
-        for place, held in enumerate(self._held, start=1):
+        for index, held in enumerate(self._held, start=1):
             end += len(held.data)
             if end > self._shown:
                 break
             if held.ends_character:
-                count, size = place, end
+                count, size = index, end
         taken, self._held = self._held[:count], self._held[count:]
         self._shown -= size
         return [held.token for held in taken]
 
     def _cut(self) -> list[Token]:
-        """Gives the tokens of exactly what may be shown: whole ones, then the rest encoded anew."""
+        """Gives the tokens of exactly the visible text, its end encoded again."""
         taken = self._take()
         rest = b"".join(held.data for held in self._held)[: self._shown]
         self._held = []

@@ -1,4 +1,4 @@
-"""An answer as it grows: from the engine's tokens to text, with the reason why it ended."""
+"""An answer as it grows: text from the engine's tokens, and its end."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -15,8 +15,8 @@ class Answer:
         token_bytes: the bytes of each token id.
         stop_words: the words that end the text, none of them empty, as UTF-8.
         end_id: the token that ends the answer and is no part of it.
-        max_tokens: how many tokens were asked for.
-        echo: what stands before the answer: the prompt, or nothing.
+        max_tokens: how many tokens were requested.
+        echo: the text before the answer: the prompt, or nothing.
 
     Attributes:
         completion_tokens: the tokens so far, those of a stop word too, without the end token.
@@ -38,7 +38,7 @@ class Answer:
         self._max_tokens = max_tokens
         self._text = [echo] if echo else []
         self._log_probs: list[float] = []
-        self._told_tokens: list[bytes] = []
+        self._scored_tokens: list[bytes] = []
         self.completion_tokens = 0
         self.cumulative = 0.0
         self.finish_reason: FinishReason | None = None
@@ -48,9 +48,9 @@ class Answer:
 
         Args:
             ids: the tokens.
-            log_probs: their log-probabilities, or nothing where those are not asked for.
+            log_probs: their log-probabilities, or nothing if they were not requested.
         """
-        for place, token_id in enumerate(ids):
+        for index, token_id in enumerate(ids):
             if self.finish_reason:
                 return
             if token_id == self._end_id:
@@ -59,21 +59,21 @@ class Answer:
             self.completion_tokens += 1
             in_table = 0 <= token_id < len(self._token_bytes)
             data = self._token_bytes[token_id] if in_table else b""
-            if place < len(log_probs):
-                self._log_probs.append(log_probs[place])
-                self._told_tokens.append(data)
-                self.cumulative += log_probs[place]
+            if index < len(log_probs):
+                self._log_probs.append(log_probs[index])
+                self._scored_tokens.append(data)
+                self.cumulative += log_probs[index]
             self._show(self._visible.add(data))
             if self._visible.stopped:
                 self.finish_reason = "stop"
 
     def end(self) -> None:
-        """Takes note that the engine gives no more tokens."""
+        """Notes that the engine sends no more tokens."""
         if not self.finish_reason:
             self._finish("length" if self.completion_tokens >= self._max_tokens else "stop")
 
     def cancel(self) -> None:
-        """Takes note that nobody wants more tokens."""
+        """Notes that no more tokens are wanted."""
         if not self.finish_reason:
             self._finish("cancelled")
 
@@ -95,7 +95,7 @@ class Answer:
 
     def take_tokens(self) -> list[bytes]:
         """The bytes of those tokens, to be called together with `take_log_probs`."""
-        tokens, self._told_tokens = self._told_tokens, []
+        tokens, self._scored_tokens = self._scored_tokens, []
         return tokens
 
     def _finish(self, reason: FinishReason) -> None:

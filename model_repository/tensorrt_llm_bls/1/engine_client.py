@@ -1,7 +1,7 @@
 """The client of the model `tensorrt_llm`, over Triton's own HTTP port on loopback.
 
 Not by BLS (business logic scripting), Triton's calls from one model to another: with 2.51 a call's
-end cannot be asked for (`ResponseIterator.cancel` came in 2025), and while a call waits for its
+end cannot be requested (`ResponseIterator.cancel` came in 2025), and while a call waits for its
 first response it holds one of the 32 threads that also carry the model's own responses, so 256
 streams stood still for 12 s where here the longest pause was 0.1 s (both measured on 2.51). Over
 HTTP a request ends with its connection, and the Python of the server needs no package for it.
@@ -43,7 +43,7 @@ class EngineClient:
         self._host, _, self._port = address.rpartition(":")
 
     async def generate(self, body: Mapping[str, Any]) -> AsyncIterator[list[dict[str, Any]]]:
-        """Sends a request and yields its responses, in lists of those that arrived together.
+        """Sends a request; yields lists of responses that arrived together.
 
         Closing the generator closes the connection, on which Triton cancels the request.
 
@@ -74,7 +74,7 @@ class EngineClient:
             writer.close()
 
     async def stop(self, request_id: str) -> None:
-        """Ends a running request by its id, at once; does nothing where it has ended.
+        """Ends a running request by its id, at once; it may have ended.
 
         The C++ backend asks Triton for cancelled requests only every 100 ms (TensorRT-LLM 1.0.0,
         `cancellation_check_period_ms`); it obeys a request with `stop` as soon as that arrives.
@@ -134,7 +134,7 @@ def _response(event: bytes) -> dict[str, Any]:
 
 
 def _reason(content: bytearray) -> str:
-    """The error in an answer's body, which comes as JSON or as an event in a chunk."""
+    """The error in an answer's body, JSON or an event in a chunk."""
     body = bytes(content) if content.startswith(b"{") else b"".join(_take_chunks(content))
     text = body.decode("utf-8", errors="replace").strip().removeprefix("data:")
     try:

@@ -1,4 +1,4 @@
-"""One generation, from the engine's tokens to the final response; and all those under way.
+"""Generations under way, from the engine's tokens to the final response.
 
 Independent of Triton: `Client` receives the answer, `Engine` gives the tokens.
 """
@@ -16,7 +16,7 @@ from .answer import Answer
 from .engine_client import EngineError
 
 _INTERNAL_ERROR = 500
-# Asking whether a client has disconnected is a round trip to Triton; at most so often for each.
+# Checking whether a client has disconnected is a round trip to Triton: the least time between two.
 _DISCONNECTED_PERIOD_S = 0.005
 
 
@@ -91,7 +91,7 @@ class Generation:
 
     @property
     def summary(self) -> str:
-        """The log's words for it when it has ended, without any of its text."""
+        """The log line's text after its end, without any of its content."""
         first_token = "-" if self.first_token is None else f"{self.first_token:.3f}"
         return (
             f"{self.body['id']}: {f'error, {self.failure}' if self.failure else self.outcome}, "
@@ -187,7 +187,7 @@ class Generations:
         return f"front-{next(self._numbers)}"
 
     def named(self, request_id: str, connection: str | None) -> list[Generation]:
-        """The generations of a connection, or if none is given those of a request id."""
+        """The generations of a connection, or else of a request id."""
         if connection:
             return [each for each in self if each.connection == connection]
         return [each for each in self if each.request_id == request_id]
@@ -204,7 +204,7 @@ class Generations:
 
 
 def every(seconds: float, call: Callable[[], None], end: threading.Event) -> threading.Thread:
-    """Starts a thread that calls until `end`, taking at most a fifth of the time for it."""
+    """Starts a thread that calls until `end`, at most a fifth of the time."""
 
     def run() -> None:
         pause = seconds

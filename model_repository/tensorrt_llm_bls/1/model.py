@@ -1,4 +1,4 @@
-"""Triton's side of the front model: text in, text out, hundreds of streams on one instance.
+"""Triton's side of the front model: hundreds of streams on one instance.
 
 `execute` encodes the prompts of a batch together and gives each request to an event loop in a
 thread of its own, which never blocks.
@@ -145,7 +145,7 @@ class TritonPythonModel:
         )
 
     def _stop(self, request):
-        """Ends the requests that this one names if it is one to stop; whether it is."""
+        """Ends the requests that a stop request names; returns whether it is one."""
         values = _values(request, "stop")
         if values is None or not values.any():
             return False
@@ -175,8 +175,8 @@ class TritonPythonModel:
 class Responses:
     """Where an answer goes: one response a call, the last one final.
 
-    Asking whether the client has disconnected after the final response ends the whole server with a
-    segmentation fault (2.51), so the two exclude each other.
+    Checking whether the client has disconnected after the final response ends the server process
+    with a segmentation fault (2.51), so the two exclude each other.
     """
 
     def __init__(self, request, return_log_probs, prompt_tokens):
@@ -193,7 +193,7 @@ class Responses:
             return not self._finished and self._request.is_cancelled()
 
     def send(self, answer, *, final):
-        """Sends what was added to the answer; at its end also why, and the token counts."""
+        """Sends the answer's new text; at its end also reason and token counts."""
         tensors = [_texts("text_output", answer.take_text())]
         if self._return_log_probs:
             log_probs = np.array([[answer.take_log_probs()]], np.float32)
@@ -253,5 +253,5 @@ def _numbers(name, kind, value):
 
 
 def _shown_id(request_id):
-    """An id as it may stand in a log: on one line, and not longer than one."""
+    """An id for the log: on one line, and not too long."""
     return json.dumps(request_id[:_LONGEST_LOGGED_ID])

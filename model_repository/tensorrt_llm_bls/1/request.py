@@ -1,4 +1,4 @@
-"""A request to the front model: read from its tensors, and sent on to the engine's model.
+"""A request to the front model: from its tensors to the engine's model.
 
 Independent of Triton.
 """
@@ -125,7 +125,7 @@ class FrontRequest:
 
 
 def _scalar(tensor: Tensor, name: str, default: Any) -> Any:
-    """An input of one value as a Python number, the default when it was not sent."""
+    """An input's one value as a Python number, or the default without one."""
     values = tensor(name)
     if values is None:
         return default

@@ -1,4 +1,4 @@
-"""From the bytes of generated tokens to text that may be shown: whole characters, no stop word.
+"""From generated tokens to visible text: complete characters, no stop word.
 
 Works on bytes, because a token can be a part of a character and a stop word can begin in the middle
 of a token. Every step costs the same however long the text is.
@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-# How a vocabulary with byte fallback writes a byte that is no character by itself.
+# How a vocabulary with byte fallback writes a byte that is no character alone.
 _FALLBACK_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 def read_token_bytes(tokenizer_file: Path) -> list[bytes]:
-    """The bytes that each token id stands for; none for special tokens, which are never shown.
+    """The bytes of each token id; none for special tokens, never visible.
 
     Args:
         tokenizer_file: a `tokenizer.json` whose vocabulary is byte-level, as every Falcon of
@@ -39,7 +39,7 @@ def read_token_bytes(tokenizer_file: Path) -> list[bytes]:
 
 
 class VisibleText:
-    """Holds bytes back until they end a character and can be no part of a stop word.
+    """Holds bytes back until they are complete characters outside any stop word.
 
     Args:
         stop_words: the words that end the text, none of them empty, as UTF-8.
@@ -61,9 +61,9 @@ class VisibleText:
         return bool(self._decoder.getstate()[0])
 
     def add(self, data: bytes) -> bytes:
-        """Takes the next bytes and gives those that may be shown from now on.
+        """Takes the next bytes and gives those that are now visible.
 
-        What is given never ends within a character, so each piece may be decoded by itself.
+        What is given never ends within a character, so each chunk may be decoded alone.
         """
         self._decoder.decode(data)
         self._held += data
@@ -84,7 +84,7 @@ class VisibleText:
         return taken
 
     def _begun_stop_word(self) -> int:
-        """The length of the longest end of what is held that begins a stop word."""
+        """The length of the longest held end that begins a stop word."""
         return max(
             (
                 length
@@ -106,16 +106,16 @@ def _steps(decoder: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _vocabulary(vocabulary: Mapping[str, int] | Sequence[Sequence[Any]]) -> Mapping[str, int]:
-    """Token ids by token; a Unigram model lists its tokens, each with a score."""
+    """Token ids by token; a Unigram model lists tokens with scores."""
     if isinstance(vocabulary, Mapping):
         return vocabulary
     return {token: token_id for token_id, (token, _) in enumerate(vocabulary)}
 
 
-def _speller(place: Path, steps: Sequence[Mapping[str, Any]]) -> Callable[[str], bytes]:
+def _speller(path: Path, steps: Sequence[Mapping[str, Any]]) -> Callable[[str], bytes]:
     """What gives the bytes of a token, by the decoder's steps.
 
-    A step that strips the first space of a text is left out: generated text goes on after a
+    A step that strips the first space of a text is left out: generated text follows a
     prompt, and there the space belongs.
     """
     kinds = {step["type"] for step in steps}
@@ -124,7 +124,7 @@ def _speller(place: Path, steps: Sequence[Mapping[str, Any]]) -> Callable[[str],
         return lambda token: bytes(byte_of[character] for character in token)
     if "ByteFallback" not in kinds:
         raise ValueError(
-            f"{place}: only vocabularies that are byte-level or have byte fallback can be served"
+            f"{path}: only vocabularies that are byte-level or have byte fallback can be served"
         )
     replaced = [
         (step["pattern"]["String"], step["content"]) for step in steps if step["type"] == "Replace"
@@ -141,12 +141,12 @@ def _speller(place: Path, steps: Sequence[Mapping[str, Any]]) -> Callable[[str],
 
 
 def _byte_level_alphabet() -> dict[str, int]:
-    """Which byte each character of a byte-level vocabulary stands for.
+    """The byte that each character of a byte-level vocabulary represents.
 
-    Printable Latin-1 bytes stand for themselves, the others for characters from U+0100 on (GPT-2's
+    Printable Latin-1 bytes represent themselves; the others have characters from U+0100 on (GPT-2's
     `bytes_to_unicode`, openai/gpt-2 src/encoder.py).
     """
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = [byte for byte in range(256) if byte not in printable]
     alphabet = {chr(byte): byte for byte in printable}
-    return alphabet | {chr(0x100 + place): byte for place, byte in enumerate(others)}
+    return alphabet | {chr(0x100 + index): byte for index, byte in enumerate(others)}

@@ -1,14 +1,17 @@
-"""Small byte-level BPE tokenizers with Falcon's special tokens, shared by the scripts here.
+"""How the scripts here write a Falcon checkpoint: its tokenizer, JSON files and directory.
 
-It owns what a Falcon tokenizer's files hold; each script brings its own vocabulary.
+Byte-level BPE tokenizers with Falcon's special tokens; each script brings its own vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from checkpoint_files import write_json
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 # Ids 0 to 11 of every TII Falcon tokenizer, in order (tokenizer.json of tiiuae/falcon-7b).
@@ -39,9 +42,11 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '\\nFalcon:' }}{% endif %}"
 )
 
+NUMBERS_OVER_LINES = re.compile(r"\[[\d\s,]+\]")
+
 
 def byte_level(model: models.BPE) -> Tokenizer:
-    """A tokenizer that gives back any text byte for byte, without a prefix space or a clean-up."""
+    """A tokenizer that restores any text byte for byte: no prefix space, no clean-up."""
     tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -76,3 +81,28 @@ def save_tokenizer(tokenizer: Tokenizer, directory: Path, max_positions: int) ->
         "tokenizer_class": "PreTrainedTokenizerFast",
     }
     write_json(directory / "tokenizer_config.json", config)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write indented JSON, each list of integers on one line."""
+    indented = json.dumps(content, indent=2, ensure_ascii=False)
+    text = NUMBERS_OVER_LINES.sub(lambda numbers: json.dumps(json.loads(numbers[0])), indented)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+@contextmanager
+def replaced_directory(target: Path) -> Iterator[Path]:
+    """Give a temporary directory, and rename it to `target` at the end of the block.
+
+    If the block raises, `target` stays as it was.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
+        fresh = Path(scratch) / "new"
+        fresh.mkdir()
+        yield fresh
+        for file in fresh.iterdir():
+            file.chmod(0o644)  # safetensors makes files that only their owner can read
+        if target.exists():
+            target.rename(Path(scratch) / "old")
+        fresh.rename(target)

@@ -28,4 +28,4 @@ def test_a_cloud_that_is_not_there_does_not_keep_an_engine_from_being_built(tmp_
     output = run_stages([Step("engine", lambda _: stage)], workspace)
 
     assert (output.path / "manifest.json").is_file()
-    assert "going on without the mirror: the cloud is away; wait" in said.getvalue()
+    assert "continuing without the mirror: the cloud is away; wait" in said.getvalue()

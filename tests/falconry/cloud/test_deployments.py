@@ -283,7 +283,7 @@ def test_a_deletion_that_an_earlier_run_began_is_waited_for(session, deployments
     target = make_target()
     active = deployments.apply(target, WATCH)
     session.client(DataScienceClient).delete_model_deployment(active.id)
-    assert deployments.remove(target.name, WATCH)
+    deployments.remove(target.name, WATCH)
     assert deployments.read(active.id).lifecycle_state == "DELETED"
     assert not deployments.remove(target.name, WATCH)
 

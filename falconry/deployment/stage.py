@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
@@ -29,7 +29,6 @@ from falconry.deployment.target import (
     route_of,
     target_of,
 )
-from falconry.endpoint import Endpoint
 from falconry.engine.manifest import Manifest, read_manifest
 from falconry.errors import CloudError, FalconryError, PreflightError
 from falconry.findings import refuse
@@ -37,8 +36,11 @@ from falconry.image.output import ImageOutput
 from falconry.pipeline import Output, Report, Stage
 from falconry.settings import EmulatorSettings, Settings
 
-# A run with nothing to do only reads the deployment. The modules of all other clients of the SDK
-# are imported where a deployment is made: they would cost it a tenth of a second.
+if TYPE_CHECKING:
+    from falconry.endpoint import Endpoint
+
+# A run with nothing to do only reads the deployment. The modules of all other clients of the SDK,
+# and httpx, are imported where a deployment is made: each of both costs a tenth of a second.
 
 Verify = Callable[[Any], None]
 """Sends a request to an ACTIVE deployment; raises a FalconryError if it fails."""
@@ -48,6 +50,8 @@ _OF_THE_RUN = {"timeout_minutes", "downtime"}
 
 def endpoint_of(deployment: Any, session: Session) -> Endpoint:
     """Returns the endpoint of a deployment, signed as the session's user."""
+    from falconry.endpoint import Endpoint
+
     return Endpoint(deployment.model_deployment_url, session.signer(), route_of(deployment))
 
 

@@ -24,7 +24,7 @@ from falconry.engine.tensorrt_llm.memory import unpacked_image_bytes
 from falconry.engine.toolchain import load_toolchains
 from falconry.errors import FalconryError, MachineError
 from falconry.findings import Finding, verdict
-from falconry.image.build import MADE_HERE
+from falconry.image.server_images import MADE_HERE
 from falconry.progress import human_size
 
 if TYPE_CHECKING:

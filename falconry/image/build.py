@@ -26,14 +26,12 @@ from falconry.docker_engine.registry_errors import TransientError, explain
 from falconry.errors import ImageError
 from falconry.files import translate_disk_errors
 from falconry.image.registry import Credentials, RegistryClient, StoredImage
-from falconry.image.server_images import ImageSource
+from falconry.image.server_images import MADE_HERE, ImageSource
 from falconry.pipeline import Report
 
 if TYPE_CHECKING:
     from docker.client import DockerClient
 
-# What scripts/base_image.sh makes; no registry has it.
-MADE_HERE = "falconry-base"
 _SCRIPT = "scripts/base_image.sh"
 
 _STEP = re.compile(r"Step (\d+)/(\d+) : (.*)")

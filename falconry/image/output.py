@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from falconry.image.build import MADE_HERE
+from falconry.image.server_images import MADE_HERE
 from falconry.pipeline import Output
 from falconry.settings import ImageSettings
 

@@ -15,7 +15,6 @@ from falconry.image.output import ImageKind, ImageOutput, choose
 from falconry.image.process_image import is_prepared, prepare_process_image
 from falconry.image.registry import RegistryClient, RegistryProvider, docker_login
 from falconry.image.server_images import certificate_bundle, server_files, server_image
-from falconry.image.stage import ContainerImageStage
 from falconry.pipeline import Report, Stage, Workspace
 from falconry.settings import Settings
 
@@ -136,5 +135,8 @@ def image_stage(settings: Settings, workspace: Workspace, provider: RegistryProv
             raise SettingsError("a process image needs a name", where="image.process_image")
         directory = workspace.build / _PROCESS_IMAGE
         return ProcessImageStage(wanted.process_image, directory, choice.reason)
+    # The other kinds need none of what builds and pushes an image.
+    from falconry.image.stage import ContainerImageStage
+
     bundle = certificate_bundle(wanted.ca_bundle)
     return ContainerImageStage(server_image(settings), provider, workspace, bundle)

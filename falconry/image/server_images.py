@@ -21,6 +21,9 @@ from falconry.settings import ImageSettings, Settings
 if TYPE_CHECKING:
     from falconry.engine.toolchain import Toolchain
 
+# The base that scripts/base_image.sh makes; no registry has it.
+MADE_HERE = "falconry-base"
+
 _ANNOTATION = "org.opencontainers.image"
 # Where this machine's own pip and requests find a private authority; a build's pip uses the same
 # network.

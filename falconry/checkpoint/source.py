@@ -31,6 +31,7 @@ from falconry.checkpoint.files import (
 from falconry.digests import DigestCache, value_digest
 from falconry.errors import CheckpointError, MachineError
 from falconry.files import atomic_write_text, translate_disk_errors
+from falconry.pipeline import Report
 
 _SCHEME = "hub:"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -44,8 +45,6 @@ _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 # huggingface_hub resumes most broken downloads, but not after a connection was reset.
 _ATTEMPTS = 3
 _CHUNK = 1 << 20
-
-Report = Callable[[str, float | None], None]
 
 
 # --- the hub ----------------------------------------------------------------------------------

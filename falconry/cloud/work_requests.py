@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from falconry.cloud.retries import all_records, is_transient, retry_after
 from falconry.cloud.session import translate_cloud_errors
 from falconry.errors import CloudError, DetachedOperation
-
-Report = Callable[[str, float | None], None]
+from falconry.pipeline import Report
 
 # Short at first: a copy within the cloud may be done at once. The pauses grow to a tenth of the
 # time waited so far, so that no wait is much longer than its operation.

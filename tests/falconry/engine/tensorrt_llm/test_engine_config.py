@@ -7,6 +7,7 @@ Stand-ins: no GPU built them. The keys are those of engines published on the hub
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def spec(directory: Path, **changes: Any) -> GpuEngineSpec:
     (directory / "config.json").write_text(text, encoding="utf-8")
     values = load_gpu_recipe("falcon-7b").model_dump(exclude_none=True)
     for key, change in changes.items():
-        values[key] = {**values[key], **change} if isinstance(change, dict) else change
+        values[key] = {**values.get(key, {}), **change} if isinstance(change, dict) else change
     row = load_toolchains().row("25.10")
     return GpuEngineSpec(
         architecture=read_configuration(directory).architecture,
@@ -117,6 +118,17 @@ def test_all_differences_are_named_together(tmp_path: Path) -> None:
     assert "pretrained_config.mapping.tp_size is 2 instead of 1" in told
     assert "pretrained_config.quantization.quant_algo is W8A16 instead of None" in told
     assert "build_config.max_batch_size is 2048 instead of 32" in told
+
+
+def test_a_vocabulary_that_the_quantiser_pads_is_expected(tmp_path: Path) -> None:
+    calibration = {"dataset": "cnn_dailymail", "size": 512, "awq_block_size": 64}
+    built = spec(tmp_path, quantization="int4_awq", calibration=calibration)
+    built = replace(built, architecture=replace(built.architecture, vocab_size=65027))
+    document = config()
+    document["pretrained_config"]["quantization"]["quant_algo"] = "W4A16_AWQ"
+    document["pretrained_config"]["vocab_size"] = 65088
+
+    check_engine(engine(tmp_path, document), built)
 
 
 @pytest.mark.parametrize(

@@ -152,17 +152,17 @@ _COLUMNS: Mapping[str, Callable[[Path], bool]] = {
 def _cache_type(spec: GpuEngineSpec) -> Finding:
     """Refuses a cache of fewer bits, which NVIDIA's quantiser leaves out without a word.
 
-    Run on an H200 with modelopt 0.33.1 and 0.37.0, those of TensorRT-LLM 1.0 and 1.2: it finds no
-    place for the cache's scales in FalconAttention of transformers ("Auto quantization of KV Cache
-    fails"), and writes "kv_cache_quant_algo": null. That 0.29's result is the same is inferred.
+    Run on an H200 with modelopt 0.33.1 and 0.37.0, those of TensorRT-LLM 1.0 and 1.2: it does
+    not find the cache in FalconAttention of transformers ("Auto quantization of KV Cache fails"),
+    and writes "kv_cache_quant_algo": null. That 0.29's result is the same is inferred.
     """
     dtype = spec.recipe.kv_cache.dtype
     return verdict(
         "KV cache",
         dtype == "auto",
         "of the engine's type",
-        f'kv_cache.dtype = "{dtype}" has no effect on a Falcon: NVIDIA\'s quantiser finds no place'
-        " for the cache's scales, and the engine's cache keeps the engine's type",
+        f'kv_cache.dtype = "{dtype}" has no effect on a Falcon: NVIDIA\'s quantiser does not'
+        " find its cache, which keeps the engine's type",
         'set kv_cache.dtype = "auto"',
     )
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shlex
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from falconry.cloud import emulator
+from falconry.data_files import split_words
 from falconry.errors import EndpointError
-from falconry.files import remove
+from falconry.files import remove, user_path
 from falconry.pipeline import (
     Output,
     PlannedStage,
@@ -109,15 +109,12 @@ class Project:
         from falconry.image.output import image_of
 
         serving = self._settings.serving
+        words = split_words(command, "CMD")
         variables = {"MODEL_DEPLOY_HEALTH_ENDPOINT": health} if health else environment(serving)
         reference = image or image_of({"image": self.run_until("image")}).reference
         with contextlib.ExitStack() as stack:
-            package = (
-                Path(artifact).expanduser() if artifact else stack.enter_context(self._unpacked())
-            )
-            check = ContainerCheck(
-                *(reference, package, shlex.split(command), variables, serving.port, timeout_s)
-            )
+            package = user_path(artifact) if artifact else stack.enter_context(self._unpacked())
+            check = ContainerCheck(*(reference, package, words, variables, serving.port, timeout_s))
             return run_contract_check(check, as_json=as_json)
 
     def write_artifact(self, path: Path) -> ArtifactOutput:

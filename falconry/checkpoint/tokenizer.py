@@ -8,10 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from falconry.checkpoint.files import CHAT_TEMPLATE, TOKENIZER_CONFIG, find_tokenizer, read_json
+from falconry.checkpoint.files import (
+    CHAT_TEMPLATE,
+    FETCH_AGAIN,
+    TOKENIZER_CONFIG,
+    find_file,
+    find_tokenizer,
+    read_json,
+)
+from falconry.documents import MOST_TOKENIZER_BYTES, DocumentError, read_document_text
 from falconry.errors import CheckpointError
 
 CHAT_FILE = "chat.json"
+_MOST_TEMPLATE_BYTES = 1 << 20  # published templates have at most 20 kB
 
 # The names under which templates may ask for special tokens
 # (transformers 5.23, tokenization_utils_base.py, SPECIAL_TOKENS_ATTRIBUTES).
@@ -48,14 +57,15 @@ def read_tokenizer(directory: Path, vocab_size: int) -> TokenizerFacts:
     from tokenizers import Tokenizer
 
     path = find_tokenizer(directory)
+    text = _text(path, MOST_TOKENIZER_BYTES)
     try:
-        tokenizer = Tokenizer.from_file(str(path))
-    # The tokenizers library raises bare Exception for a file it cannot read.
+        tokenizer = Tokenizer.from_str(text)
+    # The tokenizers library raises bare Exception for a text it cannot read.
     except Exception as error:
         raise CheckpointError(
             f"is not accepted by transformers ({' '.join(str(error).split())})",
             where=path,
-            remedy="fetch the tokenizer's files again",
+            remedy=FETCH_AGAIN,
         ) from error
     facts = TokenizerFacts(path, max(tokenizer.get_vocab().values(), default=-1) + 1)
     require_embeddings(facts, vocab_size)
@@ -84,24 +94,31 @@ def write_chat(checkpoint: Path, engine: Path) -> None:
 
 
 def _settings(checkpoint: Path) -> Mapping[str, Any]:
-    path = checkpoint / TOKENIZER_CONFIG
-    return read_json(path) if path.is_file() else {}
+    path = find_file(checkpoint, TOKENIZER_CONFIG)
+    return read_json(path) if path else {}
 
 
 def _template(checkpoint: Path, settings: Mapping[str, Any]) -> str | None:
     """The template; its own file wins over the setting (transformers 5.23)."""
-    path = checkpoint / CHAT_TEMPLATE
-    if path.is_file():
-        return path.read_text(encoding="utf-8")
+    if path := find_file(checkpoint, CHAT_TEMPLATE):
+        return _text(path, _MOST_TEMPLATE_BYTES)
     template = settings.get("chat_template")
     if isinstance(template, list):  # named templates: that named default is the one for chats
-        named = {each.get("name"): each.get("template") for each in template}
-        template = named.get("default")
+        named = [each for each in template if isinstance(each, dict)]
+        default = [each for each in named if each.get("name") == "default"]
+        template = default[-1].get("template") if default else None
     if template is not None and not isinstance(template, str):
         raise CheckpointError(
             "has a chat_template that is no text", where=checkpoint / TOKENIZER_CONFIG
         )
     return template
+
+
+def _text(path: Path, most_bytes: int) -> str:
+    try:
+        return read_document_text(path, most_bytes)
+    except DocumentError as error:
+        raise CheckpointError(str(error), where=path, remedy=FETCH_AGAIN) from error
 
 
 def _special_tokens(settings: Mapping[str, Any]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from falconry.data_files import Table, project_file, read_toml, validate_table
+from falconry.data_files import Table, named_rows, project_file, read_toml, validate_table
 from falconry.errors import SettingsError
 
 TOOLCHAINS = "engine/toolchains.toml"
@@ -226,7 +226,7 @@ def load_toolchains(path: Path | None = None) -> Toolchains:
     """The rows there are, in the file's order, oldest first."""
     path = path or project_file(TOOLCHAINS)
     values = read_toml(path)
-    rows = [{"release": release, **row} for release, row in values.pop("toolchains", {}).items()]
+    rows = named_rows(values.pop("toolchains", {}), "release")
     return validate_table({**values, "rows": rows}, Toolchains, path)
 
 

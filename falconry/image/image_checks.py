@@ -47,7 +47,8 @@ _NOT_SECRET = ("0", "1", "true", "false", "yes", "no", "on", "off", "none", "nul
 # NAME=value as builders write it into the history, build arguments too (`|1 NAME=value /bin/sh -c`,
 # moby/moby, builder/dockerfile/dispatchers.go), and as options of commands (`--name=value`).
 _ASSIGNMENT = re.compile(
-    r"""(?<![A-Za-z0-9_])([A-Za-z][A-Za-z0-9_-]*)=("[^"]*"|'[^']*'|[^\s;|&]*)"""
+    # A match begins at a word's first character only, and nothing is given back.
+    r"""(?<![A-Za-z0-9_-])-*+([A-Za-z0-9_-]++)=("[^"]*+"|'[^']*+'|[^\s;|&]*+)"""
 )
 # Credentials by their form alone. Sources: huggingface.co/docs/hub/security-tokens; gitleaks,
 # config/gitleaks.toml; mongodb/kingfisher (nvapi); RFC 3986, user information; RFC 7468.

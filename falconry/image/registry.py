@@ -29,7 +29,8 @@ _ACCEPTED = ", ".join(
     )
 )
 _DIGEST_HEADER = "Docker-Content-Digest"
-_PARAMETER = re.compile(r'(\w+)="([^"]*)"')
+# No match begins within a word, and nothing is given back: a registry's header may be long.
+_PARAMETER = re.compile(r'(?<!\w)(\w++)="([^"]*+)"')
 _BEARER = "Bearer "
 _TIMEOUT_S = (5.0, 30.0)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shlex
 import tempfile
 import time
 from dataclasses import dataclass
@@ -109,12 +110,18 @@ class Home:
 
     @property
     def run(self) -> Path:
-        """Sockets of running deployments; a short path elsewhere if it would be too long here."""
+        """Sockets and links of running deployments, by a short path that no shell has to quote.
+
+        It is elsewhere if the path would be too long here, or would need quotes: a server of a
+        process image may start its parts by a shell, as Triton's Python backend does.
+        """
         run = self.root / "run"
-        if len(os.fsencode(run)) <= _MAX_RUN_PATH_BYTES:
+        if len(os.fsencode(run)) <= _MAX_RUN_PATH_BYTES and _is_plain(run):
             return run
         name = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"local_oci-{os.getuid()}-{name}"
+        temporary = Path(tempfile.gettempdir())
+        directory = temporary if _is_plain(temporary) else Path("/tmp")
+        return directory / f"local_oci-{os.getuid()}-{name}"
 
     @property
     def processes(self) -> Path:
@@ -145,6 +152,10 @@ class Home:
             raise HomeError(f"{self.root}: {error.strerror}; choose another --directory") from error
         if owner != os.getuid():
             raise HomeError(f"{self.run} belongs to another user; choose another --directory")
+
+
+def _is_plain(path: Path) -> bool:
+    return shlex.quote(str(path)) == str(path)
 
 
 class Lock:

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import json
 import os
+import resource
 import shutil
 import stat
 import sys
@@ -22,6 +23,8 @@ from pathlib import Path
 from falconry.errors import MachineError, SettingsError
 
 _TEMPORARY = ".making-"
+# A run has some dozens of files open, and what it starts, such as a server, some more.
+_LEAST_OPEN_FILES = 256
 
 
 @contextlib.contextmanager
@@ -122,6 +125,7 @@ def translate_disk_errors(path: Path) -> Iterator[None]:
         errno.EROFS: "choose a path that can be written",
         errno.EACCES: "give yourself the right to write there",
         errno.EPERM: "give yourself the right to write there",
+        errno.EFBIG: "allow larger files (ulimit -f) and run again",
     }
     try:
         yield
@@ -134,6 +138,23 @@ def translate_disk_errors(path: Path) -> Iterator[None]:
             where=path,
             remedy=remedies[error.errno],
         ) from error
+
+
+def require_open_files() -> None:
+    """Lets this process open as many files as a run needs.
+
+    Raises:
+        MachineError: it may not.
+    """
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < _LEAST_OPEN_FILES:
+        raise MachineError(
+            f"a process may open {most} files here, and a run needs {_LEAST_OPEN_FILES}",
+            where="ulimit -n",
+            remedy=f"allow more, for instance: ulimit -n {4 * _LEAST_OPEN_FILES}",
+        )
+    if allowed != resource.RLIM_INFINITY and allowed < _LEAST_OPEN_FILES:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_LEAST_OPEN_FILES, most))
 
 
 @contextlib.contextmanager

@@ -141,7 +141,7 @@ class RegistryProcess:
         try:
             while True:
                 await child.wait()
-                self._home.registry_host.unlink(missing_ok=True)
+                self._withdraw_host()
                 _log.error(
                     "%s ended with status %s and is started again; see %s",
                     *(_PROGRAM, child.returncode, self._files.log),
@@ -150,7 +150,7 @@ class RegistryProcess:
                 with contextlib.suppress(RegistryError):  # the loop says so once more
                     child = await self._launch()
         finally:
-            self._home.registry_host.unlink(missing_ok=True)
+            self._withdraw_host()
             await _end(child)
 
     async def _launch(self) -> asyncio.subprocess.Process:
@@ -164,6 +164,15 @@ class RegistryProcess:
         self._home.registry_host.write_text(self._host)
         _log.info("container registry at %s", self._host)
         return child
+
+    def _withdraw_host(self) -> None:
+        """Remove the file with the host, unless it is that of another cloud.
+
+        A directory that was deleted may have been made again.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            if self._home.registry_host.read_text() == self._host:
+                self._home.registry_host.unlink()
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         lock = Lock(self._home.processes, shared=True)

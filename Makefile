@@ -21,11 +21,14 @@ OPTIONS := PROFILE RECIPE CHECKPOINT SET PROMPT BODY COMPOSE IMAGE ARTIFACT FILE
 $(foreach option,$(OPTIONS),$(eval export FALCONRY_$(option) := $$(value $(option))))
 export FALCONRY_COMMAND := $(value CMD)
 
+# Files and their names are in UTF-8, whatever the locale is.
+export PYTHONUTF8 := 1
+
 .DEFAULT_GOAL := help
 .PHONY: $(TARGETS)
 
 $(TARGETS): $(STAMP)
-	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m invoke $@
+	@PATH="$$PWD/.venv/bin:$$PATH" .venv/bin/python -m invoke $@
 
 $(STAMP): requirements.lock pyproject.toml scripts/make_venv.sh
 	@sh scripts/make_venv.sh "$(PYTHON)" requirements.lock

@@ -17,6 +17,7 @@ from falconry.data_files import (
     Table,
     is_checkout,
     read_toml,
+    require_usable_path,
     validate_table,
     with_overrides,
 )
@@ -208,7 +209,8 @@ class CloudSettings(Section):
     Attributes:
         auth: how requests are signed: by a user's API key or session token, both of the
             configuration file, or as the instance or the resource that this runs on.
-        config_file, config_profile: the SDK's configuration; principals need none.
+        config_file, config_profile: the SDK's configuration; OCI_CONFIG_FILE replaces
+            `~/.oci/config`. Principals need none.
         compartment_id: of everything that is created; the tenancy's root when left out.
         model_version_set: which set of the catalog models become versions of; none when left out.
         log_group, log: where the deployment's container logs to (OCI's predict log).
@@ -407,6 +409,7 @@ def load_settings(
         SettingsError: an unknown profile, TOML that does not parse, or a key or value that is
             not allowed; all wrong keys are named together.
     """
+    require_usable_path(root)
     path = _find_profile(profile, [root], "choose one of")
     if checkpoint and not checkpoint.startswith("hub:"):
         checkpoint = str(user_path(checkpoint).absolute())

@@ -21,6 +21,7 @@ from falconry.cloud import emulator
 from falconry.cloud.identity import identity_of
 from falconry.cloud.retries import RetryPolicy
 from falconry.errors import CloudError
+from falconry.library_errors import setting_error
 from falconry.settings import CloudSettings
 
 _Client = TypeVar("_Client")
@@ -126,7 +127,7 @@ def translate_cloud_errors(action: str) -> Iterator[None]:
             remedy=_REMEDIES.get(error.status),
         ) from error
     except (oci.exceptions.RequestException, oci.exceptions.ConnectTimeout) as error:
-        raise CloudError(
+        raise setting_error(error) or CloudError(
             f"{action} got no answer from the cloud",
             remedy="check the network, or run make deploy to start the local cloud",
         ) from error

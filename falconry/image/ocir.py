@@ -15,6 +15,7 @@ from falconry.docker_engine.registry_errors import TransientError
 from falconry.errors import ImageError
 from falconry.files import atomic_write_text
 from falconry.image.registry import Credentials
+from falconry.library_errors import setting_error
 
 if TYPE_CHECKING:
     from falconry.cloud.session import Session
@@ -180,7 +181,7 @@ class OcirRegistry:
                     self._token_url(), params=scope, auth=signer, timeout=_TIMEOUT_S
                 )
         except requests.RequestException as error:
-            raise TransientError(
+            raise setting_error(error) or TransientError(
                 f"the registry's token service cannot be reached ({error})",
                 where=self.host,
                 remedy="check the network, and image.registry.region",

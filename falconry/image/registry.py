@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from falconry.docker_engine.images import is_loopback
 from falconry.docker_engine.registry_errors import explain
+from falconry.library_errors import setting_error
 from falconry.settings import RegistrySettings
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ class RegistryClient:
                 session.trust_env = not is_loopback(self._host)
                 response = self._authorized(session, method, url)
         except requests.RequestException as error:
-            raise explain(where, str(error)) from None
+            raise setting_error(error) or explain(where, str(error)) from None
         if response.status_code == 404 or self._may_not_see(response):
             return None
         if not response.ok:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from falconry.cloud import emulator
+from falconry.docker_engine.configuration import Credentials
 from falconry.docker_engine.registry_errors import TransientError
 from falconry.errors import ImageError
 from falconry.files import atomic_write_text
-from falconry.image.registry import Credentials
 from falconry.library_errors import setting_error
 
 if TYPE_CHECKING:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing_extensions import override
 
 from falconry.digests import value_digest
+from falconry.docker_engine.configuration import docker_login
 from falconry.docker_engine.images import ImageReference
 from falconry.errors import FalconryError, ImageError, SettingsError
 from falconry.image.output import ImageKind, ImageOutput, choose
 from falconry.image.process_image import is_prepared, prepare_process_image
-from falconry.image.registry import RegistryClient, RegistryProvider, docker_login
+from falconry.image.registry import RegistryClient, RegistryProvider
 from falconry.image.server_images import certificate_bundle, server_files, server_image
 from falconry.pipeline import Report, Stage, Workspace
 from falconry.settings import Settings

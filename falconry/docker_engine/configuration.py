@@ -83,7 +83,7 @@ def engine_address(environment: Mapping[str, str] = os.environ) -> str:
     """
     if address := environment.get("DOCKER_HOST"):
         return address
-    path = _config_file(environment)
+    path = _config_file()
     named = environment.get("DOCKER_CONTEXT")
     context = named or _read(path).context or _DEFAULT_CONTEXT
     if context == _DEFAULT_CONTEXT:
@@ -112,14 +112,14 @@ def check_configuration(environment: Mapping[str, str] = os.environ) -> None:
     Raises:
         MachineError: a file of the Docker command, a context or a TLS file cannot be used.
     """
-    _read(_config_file(environment))
+    _read(_config_file())
     engine_address(environment)
     verify = bool(environment.get("DOCKER_TLS_VERIFY"))
     directory = environment.get("DOCKER_CERT_PATH")
     if not (verify or directory):
         return
     variable = "DOCKER_CERT_PATH" if directory else "DOCKER_TLS_VERIFY"
-    certificates = Path(directory) if directory else _home(environment) / ".docker"
+    certificates = Path(directory) if directory else _at_home()
     for name in ("cert.pem", "key.pem", *(["ca.pem"] if verify else [])):
         if not (certificates / name).is_file():
             raise MachineError(
@@ -138,7 +138,7 @@ def docker_login(registry: str) -> Credentials | None:
     from docker.auth import load_config
     from docker.errors import DockerException
 
-    path = _config_file(os.environ)
+    path = _config_file()
     _read(path)
     try:
         with warnings.catch_warnings():
@@ -170,7 +170,7 @@ def _helper_error(problem: str, registry: str, path: Path) -> MachineError:
 def _read(path: Path) -> _Configuration:
     """Reads config.json; an empty one where there is none."""
     if not path.exists():
-        return _Configuration()
+        return _Configuration.model_validate({})
     try:
         return _Configuration.model_validate(parse_json(read_document(path)))
     except DocumentError as error:
@@ -184,13 +184,13 @@ def _read(path: Path) -> _Configuration:
     )
 
 
-def _config_file(environment: Mapping[str, str]) -> Path:
+def _config_file() -> Path:
     """Where config.json is, or would be; the SDK looks into the home directory as well."""
-    at_home = _home(environment) / ".docker" / "config.json"
-    named = environment.get("DOCKER_CONFIG")
+    at_home = _at_home() / "config.json"
+    named = os.environ.get("DOCKER_CONFIG")
     path = Path(named) / "config.json" if named else at_home
     return path if path.exists() or not at_home.exists() else at_home
 
 
-def _home(environment: Mapping[str, str]) -> Path:
-    return Path(environment.get("HOME") or Path.home())
+def _at_home() -> Path:
+    return Path("~/.docker").expanduser()

@@ -169,9 +169,9 @@ class TrailerTransport(httpx.BaseTransport):
             variables = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
             name = next((each for each in variables if os.environ.get(each)), "certifi")
             path = os.environ.get(name) or certifi.where()
-            kind = "capath" if Path(path).is_dir() else "cafile"
+            file, directory = (None, path) if Path(path).is_dir() else (path, None)
             try:
-                self._tls = ssl.create_default_context(**{kind: path})
+                self._tls = ssl.create_default_context(cafile=file, capath=directory)
             except OSError as error:
                 raise MachineError(
                     f"names {path}, which cannot be used ({error.strerror or error})",

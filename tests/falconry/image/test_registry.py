@@ -8,9 +8,10 @@ from datetime import timedelta
 import pytest
 import requests
 
+from falconry.docker_engine.configuration import Credentials
 from falconry.docker_engine.registry_errors import TransientError
 from falconry.errors import ImageError
-from falconry.image.registry import Credentials, RegistryClient
+from falconry.image.registry import RegistryClient
 from local_oci.services.registry import auth
 from local_oci.services.registry.auth import Action
 from local_oci.services.registry.process import RegistryFiles

@@ -149,15 +149,16 @@ class TrailerTransport(httpx.BaseTransport):
 
     def _opened(self, origin: _Origin, timeout: float | None) -> httpcore.NetworkStream:
         scheme, host, port = origin
-        proxy = proxy_for(host) if scheme == "https" else None
+        tls = self._context() if scheme == "https" else None
+        proxy = proxy_for(host) if tls else None
         stream = self._backend.connect_tcp(
             proxy.host if proxy else host, proxy.port if proxy else port, timeout
         )
         try:
             if proxy:
                 _tunnel(stream, proxy, f"{host}:{port}", timeout)
-            if scheme == "https":
-                stream = stream.start_tls(self._context(), host, timeout)
+            if tls:
+                stream = stream.start_tls(tls, host, timeout)
         except BaseException:
             stream.close()
             raise

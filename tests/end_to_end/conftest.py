@@ -205,8 +205,11 @@ def kill(process):
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """A clone that is taken down at the end, whatever happens."""
-    clone = Clone.make(tmp_path_factory.mktemp("project") / "falconry")
+    """A clone that is taken down at the end, whatever happens.
+
+    Its path is one that a shell would take apart, and no ASCII.
+    """
+    clone = Clone.make(tmp_path_factory.mktemp("project") / "Falken & Söhne's $HOME")
     try:
         yield clone
     finally:

@@ -50,7 +50,7 @@ class Failure:
 
     Attributes:
         surface: what was asked, such as "config.json".
-        problem: what is wrong, with the place in the code.
+        problem: what is wrong, with the line of code.
         example: the input as Python writes it.
     """
 

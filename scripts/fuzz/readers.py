@@ -1,21 +1,38 @@
-"""Damaged files for every reader: checkpoints, TOML files, Triton configurations, archives."""
+"""Damaged files for every reader: checkpoints, TOML, Triton configurations, engines, archives.
+
+What a reader may do: return, or raise a FalconryError that is one sentence without a control
+character. It may also not disagree with safetensors' own library about a file of tensors, nor write
+outside the directory that an archive is unpacked into.
+"""
 
 from __future__ import annotations
 
-from hypothesis import strategies
+import tempfile
+from pathlib import Path
+from typing import Any
 
-from falconry.data_files import with_overrides
-from falconry.errors import FalconryError
+from scripts.fuzz import checkpoint_readers, record_readers, table_readers
 from scripts.fuzz.exploring import Outcome, explore, total
+from scripts.fuzz.surfaces import Surface
+
+SURFACES = (
+    *checkpoint_readers.surfaces(),
+    *table_readers.surfaces(),
+    *record_readers.surfaces(),
+)
 
 
 def run(seed: int, examples: int) -> Outcome:
     """Gives every reader its inputs."""
-    return total(explore("SET=", strategies.text(), _overrides, seed, examples))
+    return total(*(run_surface(surface, seed, examples) for surface in SURFACES))
 
 
-def _overrides(text: str) -> None:
-    try:
-        with_overrides({}, text, "SET")
-    except FalconryError:
-        return
+def run_surface(surface: Surface, seed: int, examples: int) -> Outcome:
+    """Gives one reader its inputs, in a directory that is removed afterwards."""
+    with tempfile.TemporaryDirectory() as directory:
+        work = Path(directory)
+
+        def check(example: Any) -> None:
+            surface.check(work, example)
+
+        return explore(f"readers: {surface.name}", surface.inputs, check, seed, examples)

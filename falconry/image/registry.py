@@ -35,6 +35,11 @@ _BEARER = "Bearer "
 _TIMEOUT_S = (5.0, 30.0)
 
 
+def challenge_fields(text: str) -> dict[str, str]:
+    """The quoted parameters of a WWW-Authenticate header."""
+    return dict(_PARAMETER.findall(text))
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """A user's name and password or token.
@@ -221,7 +226,7 @@ class RegistryClient:
         scheme, _, rest = challenge.partition(" ")
         if scheme.lower() == "basic":
             return self._basic()
-        fields = dict(_PARAMETER.findall(rest))
+        fields = challenge_fields(rest)
         if scheme.lower() != "bearer" or "realm" not in fields:
             return ""
         query = {name: fields[name] for name in ("service", "scope") if name in fields}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import shutil
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -179,7 +180,8 @@ def _archive(draw: st.DrawFn) -> bytes:
             member.compress_type = draw(
                 st.sampled_from((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA))
             )
-            with contextlib.suppress(UnicodeEncodeError):
+            with contextlib.suppress(UnicodeEncodeError), warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # of a name that is there twice
                 package.writestr(member, draw(st.binary(max_size=20)))
     complete = content.getvalue()
     return draw(damaged_bytes(complete)) if draw(st.integers(0, 3)) else complete

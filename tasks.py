@@ -134,7 +134,7 @@ def value_of(option: str, given: Any) -> Any:
         return text != "0"
     if isinstance(given, str):
         return text
-    if not text.isdecimal() or int(text) < 1:
+    if not text.isdecimal() or len(text) > 9 or int(text) < 1:
         raise SettingsError(f"{text!r} is not a positive number", where=option.upper())
     return int(text)
 

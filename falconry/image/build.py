@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _SCRIPT = "scripts/base_image.sh"
 
-_STEP = re.compile(r"Step (\d+)/(\d+) : (.*)")
+_STEP = re.compile(r"Step (\d{1,4})/([1-9]\d{0,3}) : (.*)", re.ASCII)
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 # The engine's own lines between a step's output.
 _OF_THE_ENGINE = re.compile(r" *---> |Removing intermediate container ")

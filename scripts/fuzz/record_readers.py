@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import shutil
 import warnings
@@ -14,6 +15,9 @@ from hypothesis import strategies as st
 
 from falconry.artifact.contents import Contents
 from falconry.digests import DigestCache
+from falconry.endpoint.endpoint import Endpoint
+from falconry.endpoint.errors import RefusedError, StreamFailureError, json_object
+from falconry.endpoint.events import BadStreamError, events_of, text_of
 from falconry.engine.manifest import EngineLimits, read_manifest
 from falconry.engine.tensorrt_llm.build_log import BuildLog
 from falconry.engine.tensorrt_llm.engine_config import EngineConfig
@@ -151,6 +155,42 @@ def _build_log(work: Path, content: bytes) -> None:
     assert problem and remedy
 
 
+_EVENTS = (
+    b'data: {"text_output": "a", "model_name": "x"}\n\n',
+    b'event: error\r\ndata: {"error": "no"}\r\n\r\n',
+    b"\xef\xbb\xbfdata: [DONE]\n\n",
+    b'{"code": "TooManyRequests", "message": "request-rate"}',
+    b'{"outputs": [{"name": "text_output", "data": ["a"]}]}',
+    b'{"ErrorCode": "RequestTimeout", "ErrorMessage": "silent"}',
+    b"[" * 100_000,
+)
+
+
+def _answer(work: Path, content: bytes) -> None:
+    """What a deployment answers: streams, refusals, failures and texts."""
+    with contextlib.suppress(BadStreamError):
+        list(events_of([content[:9], content[9:]]))
+    for charset in ("utf-8", "utf-16", "idna"):
+        with contextlib.suppress(BadStreamError):
+            list(text_of([content[:9], content[9:]], charset))
+    text = content.decode("utf-8", "replace")
+    for error in (
+        RefusedError("http://127.0.0.1/predict", 500, "Error", None, text),
+        StreamFailureError("http://127.0.0.1/predict", text),
+    ):
+        read_or_refuse(functools.partial(_raise, error))
+    read_or_refuse(lambda: _endpoint().text_of(json_object(content) or {}))
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+@functools.cache
+def _endpoint() -> Endpoint:
+    return Endpoint("http://127.0.0.1", lambda request: request, "infer")
+
+
 _NAMES = (
     *(
         "model_repository/a/1/x",
@@ -206,4 +246,5 @@ def surfaces() -> Iterator[Surface]:
     yield Surface("config.pbtxt", _damaged_model(), _repository)
     yield Surface("engines and records", _damaged_record(), _record)
     yield Surface("a build's log", damaged_bytes(*_LOG_LINES, b"".join(_LOG_LINES)), _build_log)
+    yield Surface("answers of a deployment", damaged_bytes(*_EVENTS), _answer)
     yield Surface("archives", _archive(), _unpack)

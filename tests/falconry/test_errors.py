@@ -52,7 +52,7 @@ def test_no_method_of_the_progress_prints_a_control_character(kind):
     stream.seek(0)
     printed = stream.read()
     assert [each for each in printed if not each.isprintable() and each != "\n"] == []
-    assert printed.count(r"\u001b[2J") == 13
+    assert printed.count(r"\u001b[2J") == 14
 
 
 def test_a_terminal_that_has_no_umlauts_gets_escapes():

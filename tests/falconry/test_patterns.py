@@ -10,20 +10,21 @@ from falconry.engine.tensorrt_llm.build_log import BuildLog
 from falconry.image import image_checks, registry
 from scripts.fuzz.exploring import time_limit
 
-LONG = 200_000
-TEXTS = {
-    "letters": "a" * LONG,
-    "words": "a-" * LONG,
-    "quotes": 'a="' * LONG,
-    "spaces": " " * LONG,
-    "assignments": "--a=" * LONG,
-    "errors": "error: argument " * LONG,
-    "CUDA errors": "CUDA error " * LONG,
-    "repositories": "repository " * LONG,
-    "manifests": "manifest for " * LONG,
-    "brackets": "[" * LONG,
-    "URLs": "://a:bbb" * LONG,
+LONG = 100_000
+BEGINNINGS = {
+    "letters": "a",
+    "words": "a-",
+    "quotes": 'a="',
+    "spaces": " ",
+    "assignments": "--a=",
+    "errors": "error: argument ",
+    "CUDA errors": "CUDA error ",
+    "repositories": "repository ",
+    "manifests": "manifest for ",
+    "brackets": "[",
+    "URLs": "://a:bbb",
 }
+TEXTS = {name: beginning * (LONG // len(beginning)) for name, beginning in BEGINNINGS.items()}
 
 
 @pytest.fixture(autouse=True)

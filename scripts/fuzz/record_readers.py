@@ -27,24 +27,25 @@ from local_oci.runtime.artifact import ArtifactError, unpack
 from scripts.fuzz.mutations import damaged_bytes, damaged_json, damaged_text
 from scripts.fuzz.surfaces import ROOT, TINY_FALCON, Surface, read_or_refuse
 
+_MODELS = sorted(path.parent.name for path in ROOT.glob("model_repository/*/config.pbtxt"))
+
 
 @st.composite
 def _damaged_model(draw: st.DrawFn) -> tuple[str, bytes]:
-    path = draw(st.sampled_from(sorted(ROOT.glob("model_repository/*/config.pbtxt"))))
-    return path.parent.name, draw(damaged_text([path.read_bytes()]))
+    name = draw(st.sampled_from(_MODELS))
+    content = (ROOT / "model_repository" / name / "config.pbtxt").read_bytes()
+    return name, draw(damaged_text([content]))
 
 
 def _repository(work: Path, damage: tuple[str, bytes]) -> None:
+    """An ensemble with its models; any other model alone."""
     name, content = damage
-    if not (work / "models").exists():
-        shutil.copytree(ROOT / "model_repository", work / "models")
-    path = work / "models" / name / "config.pbtxt"
-    original = path.read_bytes()
-    path.write_bytes(content)
-    try:
-        read_or_refuse(lambda: verify_repository(work / "models"))
-    finally:
-        path.write_bytes(original)
+    repository, models = work / name, [name] if name != "ensemble" else _MODELS
+    if not repository.exists():
+        for model in models:
+            shutil.copytree(ROOT / "model_repository" / model, repository / model)
+    (repository / name / "config.pbtxt").write_bytes(content)
+    read_or_refuse(lambda: verify_repository(repository))
 
 
 _ENGINE_FILES = {

@@ -18,8 +18,8 @@ import sys
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LOOPBACK = "127.0.0.1"
-# Configurations are complete. Triton would start each Python model's process a first time to complete
-# them: 1.8 s of CPU, a third of a small server's start.
+# Configurations are complete. To complete them, Triton would start each Python model's process a
+# first time: 1.8 s of CPU, a third of a small server's start.
 _COMPLETE = "--disable-auto-complete-config"
 # The address of Triton's own HTTP port, for the model tensorrt_llm_bls.
 _TRITON_HTTP = "FALCONRY_TRITON_HTTP"

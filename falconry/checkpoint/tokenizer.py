@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from falconry.checkpoint.files import (
     CHAT_TEMPLATE,
@@ -19,7 +21,11 @@ from falconry.checkpoint.files import (
 from falconry.documents import MOST_TOKENIZER_BYTES, DocumentError, read_document_text
 from falconry.errors import CheckpointError
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
 CHAT_FILE = "chat.json"
+_PANIC = "PanicException"  # of Rust code, by PyO3, which has no module to import it from
 _MOST_TEMPLATE_BYTES = 1 << 20  # published templates have at most 20 kB
 
 # The names under which templates may ask for special tokens
@@ -54,22 +60,48 @@ def read_tokenizer(directory: Path, vocab_size: int) -> TokenizerFacts:
         CheckpointError: the tokenizer is absent or damaged, or has tokens the model has no
             embedding for.
     """
+    path = find_tokenizer(directory)
+    tokenizer = load_tokenizer(path)
+    facts = TokenizerFacts(path, max(tokenizer.get_vocab().values(), default=-1) + 1)
+    require_embeddings(facts, vocab_size)
+    return facts
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """Loads a tokenizer.json.
+
+    Raises:
+        CheckpointError: the tokenizers library does not take it.
+    """
     from tokenizers import Tokenizer
 
-    path = find_tokenizer(directory)
     text = _text(path, MOST_TOKENIZER_BYTES)
     try:
-        tokenizer = Tokenizer.from_str(text)
-    # The tokenizers library raises bare Exception for a text it cannot read.
-    except Exception as error:
+        with _discard_standard_error():
+            return Tokenizer.from_str(text)
+    # The library raises bare Exception for a text that it cannot read. For some it panics: it
+    # prints a trace of its own, and raises what is no Exception.
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
+            raise
         raise CheckpointError(
             f"is not accepted by transformers ({' '.join(str(error).split())})",
             where=path,
             remedy=FETCH_AGAIN,
         ) from error
-    facts = TokenizerFacts(path, max(tokenizer.get_vocab().values(), default=-1) + 1)
-    require_embeddings(facts, vocab_size)
-    return facts
+
+
+@contextlib.contextmanager
+def _discard_standard_error() -> Iterator[None]:
+    """Discards what native code prints meanwhile."""
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
 
 
 def require_embeddings(tokenizer: TokenizerFacts, vocab_size: int) -> None:

@@ -29,7 +29,7 @@ _EXTREMES = (
     *(mark.strip('"') for mark in _RAW),
 )
 JSON_VALUES = st.one_of(
-    st.sampled_from(_EXTREMES),
+    st.sampled_from(_EXTREMES).map(copy.deepcopy),  # what is drawn may be changed later
     st.integers(),
     st.floats(),
     st.text(max_size=20),

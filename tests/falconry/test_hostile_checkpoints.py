@@ -15,7 +15,7 @@ from falconry.checkpoint.files import checkpoint_files, find_weights, licence_of
 from falconry.checkpoint.reader import read_checkpoint
 from falconry.checkpoint.source import CheckpointSource
 from falconry.checkpoint.tensors import locate_tensors
-from falconry.checkpoint.tokenizer import TokenizerFacts, require_embeddings
+from falconry.checkpoint.tokenizer import TokenizerFacts, require_embeddings, write_chat
 from falconry.digests import DigestCache
 from falconry.engine.tensorrt_llm.container_view import container_view
 from falconry.errors import CheckpointError, format_error
@@ -353,3 +353,21 @@ def test_a_licence_is_short_and_printable(tmp_path):
     licence = licence_of(tmp_path)
     assert licence.startswith(r"\u001b[2Jaaa")
     assert licence.isprintable() and len(licence) < 150
+
+
+# --- tokenizers -------------------------------------------------------------------------------
+
+
+def test_a_tokenizer_that_makes_its_library_panic_is_refused_without_its_trace(falcon, capfd):
+    path = falcon / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    tokenizer["model"]["continuing_subword_prefix"] = "longer than any token" * 10
+    path.write_text(json.dumps(tokenizer))
+    assert "tokenizer.json: is not accepted by transformers (range end index" in refusal(falcon)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_text_of_the_chat_s_is_as_long_as_a_template_may_be(falcon, tmp_path):
+    (falcon / "chat_template.jinja").write_text("x" * ((1 << 20) + 1))
+    with pytest.raises(CheckpointError, match=r"chat_template\.jinja: has 1,048,577 bytes"):
+        write_chat(falcon, tmp_path)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from falconry.checkpoint.files import CHAT_TEMPLATE, TOKENIZER_CONFIG, find_tokenizer, read_json
+from falconry.data_files import project_file
 from falconry.errors import CheckpointError
 
 CHAT_FILE = "chat.json"
+# What renders the template in the server.
+_CHAT_PROGRAM = "model_repository/preprocessing/1/chat_process.py"
+_COMPILE_TIMEOUT_S = 60.0
 
 # The names under which templates may ask for special tokens
 # (transformers 5.23, tokenization_utils_base.py, SPECIAL_TOKENS_ATTRIBUTES).
@@ -73,14 +80,60 @@ def require_embeddings(tokenizer: TokenizerFacts, vocab_size: int) -> None:
         )
 
 
-def write_chat(checkpoint: Path, engine: Path) -> None:
-    """Writes `chat.json`: the template and its special tokens, if any."""
+def read_chat(checkpoint: Path) -> bytes | None:
+    """Reads the contents of `chat.json`: the template and its special tokens, if any.
+
+    Raises:
+        CheckpointError: the template does not compile as the server compiles it.
+    """
     settings = _settings(checkpoint)
     template = _template(checkpoint, settings)
     if template is None:
-        return
+        return None
     chat = {"template": template, "special_tokens": _special_tokens(settings)}
-    (engine / CHAT_FILE).write_text(json.dumps(chat, indent=1) + "\n", encoding="utf-8")
+    content = f"{json.dumps(chat, indent=1)}\n".encode()
+    if problem := _compile_problem(content):
+        own = checkpoint / CHAT_TEMPLATE
+        raise CheckpointError(
+            f"has a chat template that does not compile: {problem}",
+            where=own if own.is_file() else checkpoint / TOKENIZER_CONFIG,
+            remedy="mend the template, or remove it to serve the model without chats",
+        )
+    return content
+
+
+def write_chat(content: bytes | None, engine: Path) -> None:
+    """Writes `chat.json` into an engine, if the checkpoint has a template."""
+    if content is not None:
+        (engine / CHAT_FILE).write_bytes(content)
+
+
+def _compile_problem(content: bytes) -> str | None:
+    """What is wrong with a template, by the served program, which limits its own time and memory.
+
+    Compiling computes constants, so a template can already ask for too much there.
+    """
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-P", str(project_file(_CHAT_PROGRAM)), "/dev/stdin"],
+            input=content,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            # Nothing of this process's own: whoever wrote the template is not trusted.
+            env={name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
+            timeout=_COMPILE_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return "it takes too much time"
+    first_line = ended.stdout.partition(b"\n")[0]
+    if not first_line:
+        return "it takes too much time or memory"
+    answer = json.loads(first_line)
+    if "ready" in answer:
+        return None
+    line = "" if answer["line"] is None else f"line {answer['line']}: "
+    return f"{line}{answer['invalid']}"
 
 
 def _settings(checkpoint: Path) -> Mapping[str, Any]:

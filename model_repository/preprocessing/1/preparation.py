@@ -63,7 +63,12 @@ class Preparation:
         self._spaced = parameters["words_are_compared_as"] == "tokens"
         self._encoder = Encoder(directory / "tokenizer.json")
         chat = directory / "chat.json"
-        self._chat = ChatTemplate.read(chat) if chat.is_file() else None
+        self._chat = ChatTemplate(chat) if chat.is_file() else None
+
+    def close(self) -> None:
+        """Ends the chat template's process."""
+        if self._chat is not None:
+            self._chat.close()
 
     def draft(self, prompt: Prompt) -> Draft:
         """The texts of a prompt.

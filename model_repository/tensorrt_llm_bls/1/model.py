@@ -9,6 +9,7 @@ import json
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,7 @@ class TritonPythonModel:
         self._max_requests = int(parameters["max_requests"])
         self._token_bytes = read_token_bytes(directory / "tokenizer.json")
         self._engine = EngineClient(os.environ.get(ADDRESS_VARIABLE, _DEFAULT_ADDRESS))
+        self._chats = ThreadPoolExecutor(1, "chats")
         self._generations = Generations()
         self._metrics = Metrics()
         self._loop = asyncio.new_event_loop()
@@ -73,13 +75,34 @@ class TritonPythonModel:
     def execute(self, requests):
         """Hands each request to the event loop, which answers through the response sender."""
         arrived = time.perf_counter()
-        read = []
+        texts, chats = [], []
         for request in requests:
             try:
                 if not self._stop(request):
                     front_request = self._read(request)
-                    draft = self._preparation.draft(front_request.prompt)
-                    read.append((request, front_request, draft))
+                    kind = chats if front_request.prompt.is_chat else texts
+                    kind.append((request, front_request))
+            except RefusedError as refusal:
+                _refuse(request, "INVALID_ARG", str(refusal))
+        self._begin(texts, arrived)
+        for chat in chats:  # a template may take its time, for which no other request is to wait
+            self._chats.submit(self._begin_chat, chat, arrived)
+
+    def _begin_chat(self, chat, arrived):
+        try:
+            self._begin([chat], arrived)
+        except Exception as error:
+            # As in `execute`, where Triton does it: the client must not wait for ever.
+            pb_utils.Logger.log_error(f"a chat could not be prepared: {error!r}")
+            _refuse(chat[0], "INTERNAL", "the front model has failed")
+
+    def _begin(self, requests, arrived):
+        """Prepares requests together and starts them, or refuses them."""
+        read = []
+        for request, front_request in requests:
+            try:
+                draft = self._preparation.draft(front_request.prompt)
+                read.append((request, front_request, draft))
             except RefusedError as refusal:
                 _refuse(request, "INVALID_ARG", str(refusal))
         prepared = self._preparation.finish([draft for _, _, draft in read])
@@ -96,6 +119,8 @@ class TritonPythonModel:
     def finalize(self):
         """Ends the threads, and with them what is still under way."""
         self._end.set()
+        self._preparation.close()
+        self._chats.shutdown(wait=False, cancel_futures=True)
         self._loop.call_soon_threadsafe(self._loop.stop)
         for thread in self._threads:
             # A thread that waits for a crashed Triton never ends.

@@ -171,11 +171,22 @@ class ServingSettings(Section):
     `route` decides what OCI's `/predict` is mapped to. `generate` (with `generate_stream` for
     streams) needs decoupled models, and Triton refuses `/infer` on those, so it is one or the
     other for a deployment (Triton 2.51, `http_server.cc`). `tensorrt_llm` is for GPU engines.
+
+    Attributes:
+        grpc_port: opens Triton's own gRPC on this port of the container, without the front's
+            limits; on loopback only when left out.
     """
 
     route: Literal["generate", "infer"]
     port: Port
+    grpc_port: Port | None = None
     tensorrt_llm: TensorRtLlmServing = TensorRtLlmServing()
+
+    @model_validator(mode="after")
+    def _two_ports(self) -> ServingSettings:
+        if self.grpc_port == self.port:
+            raise ValueError("grpc_port and port have to be different")
+        return self
 
 
 class EmulatorSettings(Section):

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from access import without_regions
 from aiohttp import web
 from errors import ApiError
 from metrics import Metrics
@@ -144,12 +145,13 @@ class RequestLog:
 
 
 def api_error_of(error: TritonError) -> ApiError:
-    """Converts an error of Triton, whose message stays."""
+    """Converts an error of Triton; its message stays unless that is about shared memory."""
+    reason = without_regions(str(error))
     if error.status == 503:
-        return ApiError(503, "unavailable", str(error))
+        return ApiError(503, "unavailable", reason)
     if error.status == 400:
-        return ApiError(400, "invalid_value", str(error))
-    return ApiError(500, "engine_failed", str(error))
+        return ApiError(400, "invalid_value", reason)
+    return ApiError(500, "engine_failed", reason)
 
 
 def _request_id(request: web.Request) -> str:

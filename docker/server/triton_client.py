@@ -44,12 +44,11 @@ class TritonClient:
 
     async def open(self) -> None:
         """Opens the HTTP session; call it before any request."""
-        # Bytes pass unchanged: what Triton compressed for the client stays compressed. No
-        # connection is kept: a stopping Triton 2.51 waits its full exit timeout, 30 s, for an open
-        # one.
+        # Nothing is compressed: the front looks into answers. No connection is kept: a stopping
+        # Triton 2.51 waits its full exit timeout, 30 s, for an open one.
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
-            auto_decompress=False,
+            headers={"Accept-Encoding": "identity"},
             timeout=_NO_TIMEOUT,
         )
 

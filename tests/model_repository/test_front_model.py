@@ -1,6 +1,7 @@
 """The front model behind a real Triton, asked over HTTP and gRPC as any client would."""
 
 import queue
+import re
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -143,8 +144,10 @@ def test_a_short_request_does_not_wait_for_a_long_one(front):
 
 def test_a_stop_request_ends_a_stream_with_what_it_has(front):
     running = events(front, {**LONG, "id": "to-stop"})
-    texts = [next(running)["text_output"] for _ in range(5)]
-    stopped = post(front.url, {"id": "to-stop", "stop": True})
+    first = next(running)
+    texts = [first["text_output"], *(next(running)["text_output"] for _ in range(4))]
+    stopped = post(front.url, {"id": "my stop", "stop_token": first["stop_token"], "stop": True})
+    assert stopped.json()["id"] == "my stop"
     assert (stopped.status_code, stopped.json()["finish_reason"]) == (200, "cancelled")
     rest = list(running)
     texts += [event["text_output"] for event in rest]
@@ -157,16 +160,45 @@ def test_a_stop_request_ends_a_stream_with_what_it_has(front):
 
 def test_a_stop_request_ends_an_answer_in_one_piece(front, busy):
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(post, front.url, {**LONG, "id": "in-one-piece"})
+        body = {**LONG, "id": "in-one-piece", "stop_token": "the client's own choice"}
+        answer = pool.submit(post, front.url, body)
         time.sleep(0.3)
-        post(front.url, {"id": "in-one-piece", "stop": True})
+        post(front.url, {"stop_token": body["stop_token"], "stop": True})
         assert answer.result().json()["finish_reason"] == "cancelled"
+        assert answer.result().json()["id"] == "in-one-piece"
+        assert answer.result().headers["Falconry-Stop-Token"] == body["stop_token"]
     assert tokens_when_it_left(front, "in-one-piece") < LONG["max_tokens"]
 
 
-def test_a_stop_request_without_an_id_is_refused_and_one_for_nobody_is_no_fault(front):
-    assert post(front.url, {"stop": True}).status_code == 400
-    assert post(front.url, {"stop": True, "id": "nobody"}).status_code == 200
+def test_a_stop_request_without_a_token_is_refused_and_one_for_nobody_is_no_fault(front):
+    assert post(front.url, {"stop": True, "id": "somebody"}).status_code == 400
+    assert post(front.url, {"stop": True, "stop_token": "nobody's token"}).status_code == 200
+
+
+def test_no_client_stops_the_request_of_another_one(front):
+    victim = events(front, {**LONG, "id": "victim"})
+    first = next(victim)
+    assert first["id"] == "victim"
+    log = eventually(
+        lambda: re.findall(r"front-[0-9a-f-]+|victim\.[0-9a-f]+", front.log.read_text())
+    )
+    engine = {"input_ids": [0], "input_lengths": 1, "request_output_len": 1, "stop": True}
+    guesses = ["victim", *log, *(f"front-{number}" for number in range(50))]
+    for guess in guesses:
+        for body in (
+            {"id": guess, "stop": True},
+            {"id": guess, "parameters": {"stop": True}},
+            {"id": guess, "connection": guess, "stop": True},
+            {"id": guess, "stop": True, "stop_token": f"{guess:16}"},
+            {"id": "x", "stop": True, "parameters": {"connection": guess, "id": guess}},
+        ):
+            post(front.url, body)
+            requests.post(f"{front.url}/v2/models/ensemble/generate", json=body, timeout=60)
+        url = f"{front.url}/v2/models/tensorrt_llm/generate"
+        requests.post(url, json={**engine, "id": guess}, timeout=60)
+    assert next(victim)["id"] == "victim"
+    post(front.url, {"stop": True, "stop_token": first["stop_token"]})
+    assert list(victim)[-1]["finish_reason"] == "cancelled"
 
 
 @pytest.mark.parametrize("path", ["generate", "generate_stream"])
@@ -253,7 +285,7 @@ def test_the_log_has_a_line_a_request_without_its_text(front, sentences):
     prompt = next(reversed(sentences))
     generate(front, prompt, id="in\nthe log", max_tokens=9)
     log = eventually(
-        lambda: [line for line in front.log.read_text().splitlines() if "the log" in line]
+        lambda: [line for line in front.log.read_text().splitlines() if "in_the_log" in line]
     )
     assert len(log) == 1
     assert "length" in log[0]

@@ -6,6 +6,7 @@ Independent of Triton: `Client` receives the answer, `Engine` gives the tokens.
 import asyncio
 import contextlib
 import itertools
+import secrets
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -183,14 +184,14 @@ class Generations:
             return iter(list(self._under_way))
 
     def new_id(self) -> str:
-        """A new id for a request to the engine's model."""
-        return f"front-{next(self._numbers)}"
+        """A new id for a request to the engine's model, which nobody can guess and so stop."""
+        return f"front-{next(self._numbers)}-{secrets.token_hex(8)}"
 
     def named(self, request_id: str, connection: str | None) -> list[Generation]:
-        """The generations of a connection, or else of a request id."""
+        """The generations of a connection, or else those of a request id that have none."""
         if connection:
             return [each for each in self if each.connection == connection]
-        return [each for each in self if each.request_id == request_id]
+        return [each for each in self if each.request_id == request_id and not each.connection]
 
     def add(self, generation: Generation) -> None:
         """Adds a generation that begins."""

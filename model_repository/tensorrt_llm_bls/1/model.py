@@ -28,8 +28,8 @@ from .text import read_token_bytes
 # Set by docker/server/tritonserver.py, which gives Triton another port than the container's.
 ADDRESS_VARIABLE = "FALCONRY_TRITON_HTTP"
 _DEFAULT_ADDRESS = "127.0.0.1:8000"
-# The parameter with which docker/server/proxy.py names the client's connection, and stops the
-# request by that name when the client disconnects.
+# The parameter with which docker/server/proxy.py names a request, and stops it by that name when
+# its client disconnects or says so. Without the front, a request is stopped by its id.
 CONNECTION = "connection"
 # How often generations without new tokens are checked; the others are as tokens arrive.
 _CANCELLATION_PERIOD_S = 0.1

@@ -1,5 +1,6 @@
 """The front model behind a real Triton, asked over HTTP and gRPC as any client would."""
 
+import contextlib
 import queue
 import re
 import shutil
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 import requests
 import tritonclient.grpc as grpc
+import tritonclient.http as triton_http
+from tritonclient.utils import InferenceServerException
 
 from scripts.real_triton import running_with_all_ports
 from tests.model_repository.front_client import (
@@ -176,14 +179,14 @@ def test_a_stop_request_without_a_token_is_refused_and_one_for_nobody_is_no_faul
 
 
 def test_no_client_stops_the_request_of_another_one(front):
+    generate(front, max_tokens=2, id="victim")
+    logged = r'"(victim\.[0-9a-f]+)\\" as (front-[0-9a-f-]+)'
+    (names,) = eventually(lambda: re.findall(logged, front.log.read_text()))
     victim = events(front, {**LONG, "id": "victim"})
     first = next(victim)
     assert first["id"] == "victim"
-    log = eventually(
-        lambda: re.findall(r"front-[0-9a-f-]+|victim\.[0-9a-f]+", front.log.read_text())
-    )
     engine = {"input_ids": [0], "input_lengths": 1, "request_output_len": 1, "stop": True}
-    guesses = ["victim", *log, *(f"front-{number}" for number in range(50))]
+    guesses = ["victim", *names, *(f"front-{number}" for number in range(20))]
     for guess in guesses:
         for body in (
             {"id": guess, "stop": True},
@@ -235,6 +238,146 @@ def test_a_grpc_client_that_cancels_frees_its_slot(front):
             assert result.as_numpy("text_output").shape == (1, 1)
         client.stop_stream(cancel_requests=True)
     assert tokens_when_it_left(front, "grpc-cancelled") <= 5 + TOKENS_ON_THE_WAY
+
+
+@pytest.fixture
+def grpc_stream(front):
+    """Opens streams; each sends a request and gives its next result, None for a final one."""
+    with contextlib.ExitStack() as opened:
+
+        def open_stream():
+            received = queue.Queue()
+            client = opened.enter_context(grpc.InferenceServerClient(front.grpc))
+            client.start_stream(lambda result, error: received.put((result, error)))
+            opened.callback(client.stop_stream, cancel_requests=True)
+            return client, received
+
+        yield open_stream
+
+
+def grpc_stop():
+    stop = grpc.InferInput("stop", [1, 1], "BOOL")
+    stop.set_data_from_numpy(np.array([[True]], np.bool_))
+    return [stop]
+
+
+def finish_reason(received):
+    """How a request on a stream ended."""
+    while True:
+        result, error = received.get(timeout=30)
+        assert error is None
+        reason = result.as_numpy("finish_reason")
+        if reason is not None and result.as_numpy("completion_tokens") is not None:
+            return reason.item().decode()
+
+
+def test_on_one_grpc_stream_a_stop_needs_no_token(grpc_stream):
+    client, received = grpc_stream()
+    client.async_stream_infer("tensorrt_llm_bls", grpc_inputs(CLOUD, 480), request_id="own")
+    received.get(timeout=30)
+    client.async_stream_infer("tensorrt_llm_bls", grpc_stop(), request_id="own")
+    assert finish_reason(received) == "cancelled"
+
+
+def test_a_grpc_stop_ends_no_http_request_and_none_with_a_token_of_its_own(front, grpc_stream):
+    over_http = events(front, {**LONG, "id": "shared"})
+    next(over_http)
+    client, received = grpc_stream()
+    client.async_stream_infer(
+        "tensorrt_llm_bls",
+        grpc_inputs(CLOUD, 200),
+        request_id="shared",
+        parameters={"stop_token": "the client's own choice"},
+    )
+    received.get(timeout=30)
+    other, stopped = grpc_stream()
+    for parameters in (None, {"stop_token": "a guess of another's"}):
+        other.async_stream_infer(
+            "tensorrt_llm_bls", grpc_stop(), request_id="shared", parameters=parameters
+        )
+        assert stopped.get(timeout=30)[1] is None
+    assert finish_reason(received) == "length"
+    assert "finish_reason" not in next(over_http)
+    over_http.close()
+
+
+def test_calls_for_operators_are_closed_over_grpc_as_well(front):
+    with grpc.InferenceServerClient(front.grpc) as client:
+        assert client.is_server_ready()
+        assert client.get_server_metadata().name == "triton"
+        assert client.get_model_metadata("tensorrt_llm_bls").name == "tensorrt_llm_bls"
+        assert client.get_model_config("tensorrt_llm_bls").config.name == "tensorrt_llm_bls"
+        assert client.get_inference_statistics().model_stats
+        closed = [
+            client.get_system_shared_memory_status,
+            lambda: client.register_system_shared_memory("mine", "/mine", 8),
+            client.unregister_system_shared_memory,
+            client.get_cuda_shared_memory_status,
+            lambda: client.register_cuda_shared_memory("mine", b"mine", 0, 8),
+            client.unregister_cuda_shared_memory,
+            client.get_model_repository_index,
+            lambda: client.load_model("tensorrt_llm_bls"),
+            lambda: client.unload_model("tensorrt_llm_bls"),
+            client.get_trace_settings,
+            lambda: client.update_trace_settings(settings={"trace_level": ["TIMESTAMPS"]}),
+            client.get_log_settings,
+            lambda: client.update_log_settings({"log_info": False}),
+        ]
+        for call in closed:
+            with pytest.raises(InferenceServerException, match="restricted"):
+                call()
+
+
+def test_calls_for_operators_are_closed_on_the_front_and_on_tritons_own_port(front):
+    own = re.search(r"Started HTTPService at (127\.0\.0\.1:\d+)", front.log.read_text())[1]
+    for method, path in (
+        ("GET", "/v2/systemsharedmemory/status"),
+        ("POST", "/v2/systemsharedmemory/region/mine/register"),
+        ("GET", "/v2/cudasharedmemory/status"),
+        ("POST", "/v2/repository/index"),
+        ("POST", "/v2/repository/models/tensorrt_llm_bls/unload"),
+        ("GET", "/v2/trace/setting"),
+        ("POST", "/v2/models/tensorrt_llm_bls/trace/setting"),
+        ("POST", "/v2/logging"),
+    ):
+        for url in (front.url, f"http://{own}"):
+            answer = requests.request(method, f"{url}{path}", json={}, timeout=10)
+            assert answer.status_code == 403, (url, path, answer.text)
+    assert generate(front, max_tokens=2)["finish_reason"] == "length"
+
+
+def preprocessing_inputs():
+    text = triton_http.InferInput("QUERY", [1, 1], "BYTES")
+    text.set_data_from_numpy(np.array([[CLOUD.encode()]], np.object_))
+    count = triton_http.InferInput("REQUEST_OUTPUT_LEN", [1, 1], "INT32")
+    count.set_data_from_numpy(np.array([[5]], np.int32))
+    return [text, count]
+
+
+@pytest.mark.parametrize("compression", [None, "gzip", "deflate"])
+def test_nvidias_client_gets_its_answer_and_its_id_with_raw_tensors(front, compression):
+    with triton_http.InferenceServerClient(front.url.removeprefix("http://")) as client:
+        result = client.infer(
+            "preprocessing",
+            preprocessing_inputs(),
+            request_id='my "id"',
+            request_compression_algorithm=compression,
+            response_compression_algorithm=compression,
+        )
+    assert result.get_response()["id"] == 'my "id"'
+    assert result.as_numpy("INPUT_ID").size > 3
+
+
+def test_a_region_of_shared_memory_is_refused_to_nvidias_client(front):
+    with triton_http.InferenceServerClient(front.url.removeprefix("http://")) as client:
+        inputs = preprocessing_inputs()
+        inputs[0].set_shared_memory("secret", 8)
+        output = triton_http.InferRequestedOutput("INPUT_ID")
+        output.set_shared_memory("secret", 8)
+        for sent in ({"inputs": inputs}, {"inputs": preprocessing_inputs(), "outputs": [output]}):
+            with pytest.raises(InferenceServerException, match="shared memory is closed") as error:
+                client.infer("preprocessing", **sent)
+            assert "secret" not in str(error.value)
 
 
 def test_a_grpc_stream_adds_up_and_says_when_it_ends(front):

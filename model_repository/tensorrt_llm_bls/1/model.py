@@ -31,6 +31,8 @@ _DEFAULT_ADDRESS = "127.0.0.1:8000"
 # The parameter with which docker/server/proxy.py names a request, and stops it by that name when
 # its client disconnects or says so. Without the front, a request is stopped by its id.
 CONNECTION = "connection"
+# And what a gRPC client may choose for its request, so that its id alone does not stop it.
+STOP_TOKEN = "stop_token"
 # How often generations without new tokens are checked; the others are as tokens arrive.
 _CANCELLATION_PERIOD_S = 0.1
 # And those whose disconnection docker/server reports: it cannot once Triton stops, which then takes
@@ -127,7 +129,7 @@ class TritonPythonModel:
             thread.join(timeout=1)
 
     def _read(self, request):
-        check_parameters(request.parameters(), CONNECTION)
+        check_parameters(request.parameters(), CONNECTION, STOP_TOKEN)
         front_request = FrontRequest.from_tensors(lambda name: _values(request, name))
         if front_request.stream and not self._decoupled:
             raise RefusedError("stream: this deployment answers in one piece (route infer)")
@@ -147,7 +149,7 @@ class TritonPythonModel:
         client = Responses(request, front_request.return_log_probs, len(prepared.input_ids))
         return Generation(
             request.request_id(),
-            _connection(request),
+            *_names(request),
             body | self._engine_parameters,
             answer,
             client,
@@ -174,10 +176,10 @@ class TritonPythonModel:
         values = _values(request, "stop")
         if values is None or not values.any():
             return False
-        request_id, connection = request.request_id(), _connection(request)
+        request_id, (connection, stop_token) = request.request_id(), _names(request)
         if not (request_id or connection):
             raise RefusedError("stop: give the id of the request that is to be stopped")
-        for generation in self._generations.named(request_id, connection):
+        for generation in self._generations.named(request_id, connection, stop_token):
             self._loop.call_soon_threadsafe(generation.cancel)
         tensors = [_texts("text_output", ""), _texts("finish_reason", "cancelled")]
         request.get_response_sender().send(
@@ -265,8 +267,10 @@ def _values(request, name):
     return None if tensor is None else tensor.as_numpy()
 
 
-def _connection(request):
-    return json.loads(request.parameters() or "{}").get(CONNECTION)
+def _names(request):
+    """The request's connection and its token, each None without."""
+    parameters = json.loads(request.parameters() or "{}")
+    return parameters.get(CONNECTION), parameters.get(STOP_TOKEN)
 
 
 def _texts(name, text):

@@ -1,4 +1,4 @@
-"""A proxy for Triton's API that answers 400 to invalid bodies.
+"""A proxy for Triton's API that answers 400 to invalid requests.
 
 Bodies of `generate`, `generate_stream` and `infer` are checked, and these requests wait for their
 turn like all generations. Data is streamed in both directions. When a client disconnects, the proxy
@@ -14,14 +14,24 @@ import uuid
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 from admission import Admission
 from aiohttp import web
+from connections import send
 from errors import invalid, not_ready
 from front_model import CONNECTION, FRONT_MODEL, FrontModel
+from request_bodies import RequestBodies
 from request_log import record_of
-from triton_bodies import InvalidBodyError, ModelInput, check_generate, check_infer, parse_object
+from triton_bodies import (
+    InvalidBodyError,
+    ModelInput,
+    check_generate,
+    check_infer,
+    json_part,
+    parse_object,
+)
 from triton_client import TritonClient
 
 _MODEL_PATH = re.compile(
@@ -32,6 +42,9 @@ _OF_THE_CONNECTION = frozenset(
     {"connection", "keep-alive", "proxy-authorization", "te", "trailer", "transfer-encoding"}
     | {"upgrade", "host", "content-length"}
 )
+# And these were for the front, which has read and decompressed the body.
+_FOR_THE_FRONT = _OF_THE_CONNECTION | {"expect", "content-encoding"}
+_PATH = re.compile(r"/[\x21-\x7e]*")
 # With this header the body is JSON followed by raw tensors (KServe's binary data extension).
 _BINARY = "Inference-Header-Content-Length"
 # A request with one of these is forwarded without a connection of ours.
@@ -49,12 +62,20 @@ class TritonProxy:
         triton: the client of Triton.
         model: the front model, whose requests can be stopped.
         admission: limits the generations under way.
+        bodies: reads requests.
     """
 
-    def __init__(self, triton: TritonClient, model: FrontModel, admission: Admission) -> None:
+    def __init__(
+        self,
+        triton: TritonClient,
+        model: FrontModel,
+        admission: Admission,
+        bodies: RequestBodies,
+    ) -> None:
         self._triton = triton
         self._model = model
         self._admission = admission
+        self._bodies = bodies
         self._inputs: dict[str, list[ModelInput]] = {}
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -63,7 +84,7 @@ class TritonProxy:
         Raises:
             ApiError: the body is not what the model takes, or the server cannot answer now.
         """
-        body = await request.read()
+        body = await self._bodies.read(request)
         path = _MODEL_PATH.fullmatch(request.path) if request.method == "POST" else None
         try:
             if path is None:
@@ -78,20 +99,21 @@ class TritonProxy:
     async def _checked(
         self, request: web.Request, body: bytes, model: str, verb: str
     ) -> dict[str, Any]:
-        """Checks and parses a body; empty if it is not plain JSON."""
-        if _BINARY in request.headers or "Content-Encoding" in request.headers:
-            return {}
-        content = parse_object(body)
+        """Checks a body and parses it; empty if tensors follow the JSON, which go as they are."""
         if verb == "infer":
+            content = parse_object(json_part(body, request.headers.get(_BINARY)))
             check_infer(content)
-        else:
-            check_generate(content, await self._inputs_of(model))
+            return {} if _BINARY in request.headers else content
+        if _BINARY in request.headers:
+            raise InvalidBodyError(f"{verb} takes no raw tensors, so no {_BINARY}")
+        content = parse_object(body)
+        check_generate(content, await self._inputs_of(model))
         return content
 
     async def _inputs_of(self, model: str) -> list[ModelInput]:
         """A model's inputs, requested once; none if Triton lacks the model."""
         if model not in self._inputs:
-            config = await self._triton.object(f"/v2/models/{model}/config")
+            config = await self._triton.object(f"/v2/models/{quote(model, safe='')}/config")
             if config is None:
                 return []
             self._inputs[model] = [
@@ -110,7 +132,7 @@ class TritonProxy:
                 return await self._forward(request, body)
             connection = uuid.uuid4().hex
             try:
-                named = json.dumps({**content, CONNECTION: connection}).encode()
+                named = json.dumps({**content, CONNECTION: connection}, ensure_ascii=False).encode()
                 return await self._forward(request, named)
             except (ConnectionResetError, asyncio.CancelledError):
                 self._model.stop(connection)
@@ -118,28 +140,43 @@ class TritonProxy:
 
     async def _forward(self, request: web.Request, body: bytes) -> web.StreamResponse:
         async with self._triton.request(
-            request.method, request.raw_path, _end_to_end(request.headers), body
+            request.method, _target(request), _forwarded(request.headers), body
         ) as answer:
             response = web.StreamResponse(
                 status=400 if answer.status == _NOT_FOR_THIS_MODEL else answer.status,
-                headers=_end_to_end(answer.headers),
+                headers=_without(_OF_THE_CONNECTION, answer.headers),
             )
             response.content_length = answer.content_length
             await response.prepare(request)
             try:
                 async for chunk in answer.content.iter_any():
-                    await response.write(chunk)
+                    await send(request, response, chunk)
                     record_of(request).text_sent()
             except aiohttp.ClientError:
                 # Too late for another status.
                 if answer.content_type != _EVENT_STREAM:
                     raise ConnectionResetError from None
-                await response.write(_BROKEN_OFF)
+                await send(request, response, _BROKEN_OFF)
             await response.write_eof()
             return response
 
 
-def _end_to_end(headers: Mapping[str, str]) -> dict[str, str]:
-    return {
-        name: value for name, value in headers.items() if name.lower() not in _OF_THE_CONNECTION
-    }
+def _target(request: web.Request) -> str:
+    """The path and query to request from Triton.
+
+    A client may also send a complete URL as its target (RFC 9112, section 3.2.2).
+    """
+    target = request.rel_url.raw_path_qs
+    if not _PATH.fullmatch(target):
+        raise invalid("the request's target must be a path of printable ASCII")
+    return target
+
+
+def _forwarded(headers: Mapping[str, str]) -> dict[str, str]:
+    """The request headers that are meant for Triton; it needs none that is not ASCII."""
+    meant = _without(_FOR_THE_FRONT, headers)
+    return {name: value for name, value in meant.items() if value.isascii()}
+
+
+def _without(names: frozenset[str], headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if name.lower() not in names}

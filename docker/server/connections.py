@@ -19,8 +19,11 @@ _LONGEST_HEAD = 64 << 10
 _SEND_TIMEOUT_S = 30.0
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n"
-    b"Content-Type: application/json\r\nContent-Length: 47\r\n\r\n"
-    b'{"error": "too many connections: try it later"}'
+    b"Content-Length: 0\r\n\r\n"
+)
+_HEAD_TOO_LONG = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\n"
+    b"Content-Length: 0\r\n\r\n"
 )
 
 
@@ -177,7 +180,8 @@ class _Connection(asyncio.Protocol):
         self._head_size += len(data)
         self._head_tail = (self._head_tail + data)[1 - len(_HEAD_END) :]
         if self._head_size > _LONGEST_HEAD:
-            self.abort()
+            self._transport.write(_HEAD_TOO_LONG)
+            self._transport.close()
             return False
         return True
 

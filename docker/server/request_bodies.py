@@ -16,6 +16,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # Smaller bodies are always read: they cost little, and a request to stop another one must not be
 # refused because many wait.
 _SMALL = 64 << 10
+# Those that aiohttp knows; it answers 400 itself where the library for one is not installed.
+_ENCODINGS = frozenset({"identity", "gzip", "deflate", "br", "zstd"})
 _TAKEN = web.RequestKey("bytes_taken", int)
 
 
@@ -54,8 +56,10 @@ class RequestBodies:
             ApiError: 400 if it cannot be decoded, 408 if it does not arrive in time, 413 if it is
                 too large, 429 or 503 if no large body is read now.
         """
-        announced = request.content_length or 0
-        self._check(request, announced)
+        encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+        if encoding not in _ENCODINGS:
+            raise invalid("the Content-Encoding is not supported: send gzip", reason="invalid_body")
+        self._check(request, request.content_length or 0)
         self._connections.wait(request)
         try:
             async with asyncio.timeout(self._settings.body_timeout_s):
@@ -66,8 +70,11 @@ class RequestBodies:
                 "body_timeout",
                 f"the body has not arrived within {self._settings.body_timeout_s:g} s",
             ) from None
-        except web.RequestPayloadError as error:
-            raise invalid(f"the body cannot be decoded: {error}", reason="invalid_body") from None
+        except web.RequestPayloadError:
+            raise invalid(
+                "the body is not what its Content-Encoding or Transfer-Encoding says",
+                reason="invalid_body",
+            ) from None
         finally:
             self._connections.proceed(request)
 

@@ -115,10 +115,8 @@ def check_infer(body: Mapping[str, Any]) -> None:
         InvalidBodyError: a field has the wrong type, or an input's data another than its
             `datatype`.
     """
-    if "inputs" not in body:
-        raise InvalidBodyError("inputs is missing: it must be a list of objects")
     _check_fields("the body", body, _INFER_FIELDS)
-    for each in body["inputs"]:
+    for each in _objects("inputs", body.get("inputs")):
         _check_fields("an input", each, _TENSOR_FIELDS)
         for name in ("name", "shape", "datatype"):
             if name not in each:
@@ -126,10 +124,16 @@ def check_infer(body: Mapping[str, Any]) -> None:
         _check_shape(each)
         if "data" in each:
             _check(str(each["name"])[:_LONGEST_SHOWN], each["data"], each["datatype"])
-    for each in body.get("outputs", []):
+    for each in _objects("outputs", body.get("outputs", [])):
         _check_fields("an output", each, _TENSOR_FIELDS)
         if "name" not in each:
             raise InvalidBodyError("an output has no name")
+
+
+def _objects(name: str, value: Any) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        raise InvalidBodyError(f"{name} must be a list of objects")
+    return value
 
 
 def _check_fields(
@@ -138,9 +142,6 @@ def _check_fields(
     for name, (kind, wanted) in kinds.items():
         if name in fields and not isinstance(fields[name], kind):
             raise InvalidBodyError(f"{name} of {owner} must be {wanted}, not {_kind(fields[name])}")
-    for name in ("inputs", "outputs"):
-        if not all(isinstance(each, dict) for each in fields.get(name, [])):
-            raise InvalidBodyError(f"{name} must be a list of objects")
     for name, value in fields.get("parameters", {}).items():
         if not isinstance(value, str | int | float):
             raise InvalidBodyError(
@@ -196,8 +197,6 @@ def _is_number(value: Any) -> bool:
 # The types of the fields that Triton knows, with the word for them.
 _INFER_FIELDS: dict[str, tuple[type, str]] = {
     "id": (str, "text"),
-    "inputs": (list, "a list"),
-    "outputs": (list, "a list"),
     "parameters": (dict, "an object"),
 }
 _TENSOR_FIELDS: dict[str, tuple[type, str]] = {

@@ -3,7 +3,6 @@
 import importlib.util
 import sys
 import types
-from pathlib import Path
 
 import numpy as np
 import pytest

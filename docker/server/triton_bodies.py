@@ -98,14 +98,16 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def check_generate(body: Mapping[str, Any], inputs: Iterable[ModelInput]) -> None:
-    """Checks the fields of a `generate` body that are inputs of the model.
+    """Checks the fields of a `generate` body that Triton or the model knows.
 
     Raises:
-        InvalidBodyError: a field has another type than its input.
+        InvalidBodyError: a field has another type than its input, or than Triton takes.
     """
-    for each in inputs:
-        if each.name in body:
-            _check(each.name, body[each.name], each.datatype)
+    _check_fields("the body", body, _BODY_FIELDS)
+    for fields in (body, body.get("parameters", {})):  # Triton finds inputs in both
+        for each in inputs:
+            if each.name in fields:
+                _check_flat(each, fields[each.name])
 
 
 def check_infer(body: Mapping[str, Any]) -> None:
@@ -115,9 +117,11 @@ def check_infer(body: Mapping[str, Any]) -> None:
         InvalidBodyError: a field has the wrong type, or an input's data another than its
             `datatype`.
     """
-    _check_fields("the body", body, _INFER_FIELDS)
+    _check_fields("the body", body, _BODY_FIELDS)
+    _check_parameters(body)
     for each in _objects("inputs", body.get("inputs")):
         _check_fields("an input", each, _TENSOR_FIELDS)
+        _check_parameters(each)
         for name in ("name", "shape", "datatype"):
             if name not in each:
                 raise InvalidBodyError(f"an input has no {name}")
@@ -126,6 +130,7 @@ def check_infer(body: Mapping[str, Any]) -> None:
             _check(str(each["name"])[:_LONGEST_SHOWN], each["data"], each["datatype"])
     for each in _objects("outputs", body.get("outputs", [])):
         _check_fields("an output", each, _TENSOR_FIELDS)
+        _check_parameters(each)
         if "name" not in each:
             raise InvalidBodyError("an output has no name")
 
@@ -142,23 +147,42 @@ def _check_fields(
     for name, (kind, wanted) in kinds.items():
         if name in fields and not isinstance(fields[name], kind):
             raise InvalidBodyError(f"{name} of {owner} must be {wanted}, not {_kind(fields[name])}")
-    for name, value in fields.get("parameters", {}).items():
-        if not isinstance(value, str | int | float):
-            raise InvalidBodyError(
-                f"the parameter {name[:_LONGEST_SHOWN]} must be text, a number or a truth value"
-            )
+
+
+def _check_parameters(owner: Mapping[str, Any]) -> None:
+    for name, value in owner.get("parameters", {}).items():
+        datatype = _PARAMETERS.get(name)
+        if datatype:
+            problem = _problem(value, datatype)
+        elif name == "sequence_id" and not isinstance(value, str):
+            problem = _problem(value, "UINT64")
+        elif not isinstance(value, str | int | float):
+            problem = "must be text, a number, true or false"
+        else:
+            problem = None
+        if problem:
+            raise InvalidBodyError(f"the parameter {name[:_LONGEST_SHOWN]} {problem}")
 
 
 def _check_shape(tensor: Mapping[str, Any]) -> None:
+    # A body with so many values as JSON would have been refused.
+    most = 2 * MAX_VALUES if "data" in tensor else _MOST_ELEMENTS
     elements = 1
     for length in tensor["shape"]:
         if isinstance(length, bool) or not isinstance(length, int) or length < 0:
             raise InvalidBodyError("the shape of an input must hold whole numbers from 0 on")
         elements *= length
-        if elements > _MOST_ELEMENTS:
-            raise InvalidBodyError(f"the shape of an input has more than {_MOST_ELEMENTS} elements")
+        if elements > most:
+            raise InvalidBodyError(f"the shape of an input has more than {most} elements")
     if tensor["datatype"] in _TEXTS and elements > MAX_VALUES:
         raise InvalidBodyError(f"an input has {elements} texts; at most {MAX_VALUES} are possible")
+
+
+def _check_flat(model_input: ModelInput, value: Any) -> None:
+    values = value if isinstance(value, list) else [value]
+    if any(isinstance(each, list) for each in values):
+        raise InvalidBodyError(f"{model_input.name} must be one value or a flat list")
+    _check(model_input.name, values, model_input.datatype)
 
 
 def _check(name: str, value: Any, datatype: str) -> None:
@@ -195,7 +219,7 @@ def _is_number(value: Any) -> bool:
 
 
 # The types of the fields that Triton knows, with the word for them.
-_INFER_FIELDS: dict[str, tuple[type, str]] = {
+_BODY_FIELDS: dict[str, tuple[type, str]] = {
     "id": (str, "text"),
     "parameters": (dict, "an object"),
 }
@@ -205,6 +229,20 @@ _TENSOR_FIELDS: dict[str, tuple[type, str]] = {
     "shape": (list, "a list"),
     "data": (list, "a list"),
     "parameters": (dict, "an object"),
+}
+# The parameters that Triton reads itself; others are the model's, of any simple type.
+_PARAMETERS = {
+    "sequence_start": "BOOL",
+    "sequence_end": "BOOL",
+    "priority": "UINT64",
+    "timeout": "UINT64",
+    "binary_data_output": "BOOL",
+    "binary_data": "BOOL",
+    "binary_data_size": "UINT64",
+    "classification": "UINT64",
+    "shared_memory_region": "STRING",
+    "shared_memory_offset": "UINT64",
+    "shared_memory_byte_size": "UINT64",
 }
 _MOST_ELEMENTS = 1 << 24
 

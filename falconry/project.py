@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from falconry.deployment.catalog import PrunedModel
     from falconry.deployment.deployments import Deployments
     from falconry.deployment.status import DeploymentStatus
-    from falconry.endpoint import Endpoint
+    from falconry.endpoint.endpoint import Endpoint
     from falconry.engine.manifest import GpuEngine
     from falconry.engine.store import EngineMirror, EngineStore, StoredEngine
     from falconry.findings import Finding

@@ -1,4 +1,4 @@
-"""A proxy for the open part of Triton's API that answers 400 to invalid bodies.
+"""A proxy for the open part of Triton's API that answers 400 to invalid requests.
 
 Bodies of `generate`, `generate_stream` and `infer` are checked, and these requests wait for their
 turn like all generations. Triton gets what was read of their JSON, written anew, so that it cannot
@@ -18,8 +18,10 @@ import aiohttp
 from access import Route, error_without_regions, open_route, refuse_parameters
 from admission import Admission
 from aiohttp import web
+from connections import send
 from errors import invalid, not_ready
 from front_model import CONNECTION, FRONT_MODEL, FrontModel
+from request_bodies import RequestBodies
 from request_log import record_of
 from running import TOKEN_HEADER, RunningRequest, RunningRequests
 from triton_bodies import (
@@ -28,6 +30,7 @@ from triton_bodies import (
     check_generate,
     check_infer,
     generate_fields,
+    json_part,
     parse_object,
 )
 from triton_client import TritonClient
@@ -37,9 +40,9 @@ _OF_THE_CONNECTION = frozenset(
     {"connection", "keep-alive", "proxy-authorization", "te", "trailer", "transfer-encoding"}
     | {"upgrade", "host", "content-length"}
 )
-# And these were for the front, which has decompressed the body and looks into answers.
+# And these were for the front, which has read and decompressed the body and looks into answers.
 _FOR_THE_FRONT = _OF_THE_CONNECTION | {
-    *("content-encoding", "accept-encoding", "inference-header-content-length")
+    *("expect", "content-encoding", "accept-encoding", "inference-header-content-length")
 }
 # With this header a body is JSON followed by raw tensors (KServe's binary data extension).
 _BINARY = "Inference-Header-Content-Length"
@@ -58,12 +61,20 @@ class TritonProxy:
         triton: the client of Triton.
         model: the front model, whose requests can be stopped.
         admission: limits the generations under way.
+        bodies: reads requests.
     """
 
-    def __init__(self, triton: TritonClient, model: FrontModel, admission: Admission) -> None:
+    def __init__(
+        self,
+        triton: TritonClient,
+        model: FrontModel,
+        admission: Admission,
+        bodies: RequestBodies,
+    ) -> None:
         self._triton = triton
         self._model = model
         self._admission = admission
+        self._bodies = bodies
         self._running = RunningRequests()
         self._inputs: dict[str, list[ModelInput]] = {}
 
@@ -94,13 +105,15 @@ class TritonProxy:
         Returns:
             Its JSON, and the raw tensors behind it; None for those where there can be none.
         """
-        body = await request.read()
+        body = await self._bodies.read(request)
         if route.verb == "infer":
-            length = _json_length(request.headers, body)
-            content = parse_object(body[:length])
+            head = json_part(body, request.headers.get(_BINARY))
+            content = parse_object(head)
             check_infer(content)
             refuse_parameters(content, CONNECTION)
-            return content, body[length:] if _BINARY in request.headers else None
+            return content, body[len(head) :] if _BINARY in request.headers else None
+        if _BINARY in request.headers:
+            raise InvalidBodyError(f"{route.verb} takes no raw tensors, so no {_BINARY}")
         content = generate_fields(parse_object(body))
         if CONNECTION in content:
             raise InvalidBodyError(f"unknown field: {CONNECTION}")
@@ -156,7 +169,7 @@ class TritonProxy:
             headers: for Triton, besides the client's.
             running: the request whose ids are in the answer.
         """
-        sent = {**_without(_FOR_THE_FRONT, request.headers), **(headers or {})}
+        sent = {**_forwarded(request.headers), **(headers or {})}
         async with self._triton.request(request.method, route.path, sent, body) as answer:
             response = web.StreamResponse(
                 status=400 if answer.status == _NOT_FOR_THIS_MODEL else answer.status,
@@ -186,10 +199,10 @@ class TritonProxy:
                 if first and running and running.token and answer.status == _OK:
                     own = running.first_event(own)
                 first = False
-                await response.write(own)
+                await send(request, response, own)
                 record_of(request).text_sent()
         except aiohttp.ClientError:  # too late for another status
-            await response.write(_BROKEN_OFF)
+            await send(request, response, _BROKEN_OFF)
 
 
 async def _forward_whole(
@@ -200,13 +213,13 @@ async def _forward_whole(
 ) -> None:
     """Sends an answer in one piece."""
     content = await answer.read()
-    length = _json_length(answer.headers, content)
-    own = error_without_regions(running.answer(content[:length]) if running else content[:length])
+    head = json_part(content, answer.headers.get(_BINARY))
+    own = error_without_regions(running.answer(head) if running else head)
     if _BINARY in answer.headers:
         response.headers[_BINARY] = str(len(own))
-    response.content_length = len(own) + len(content) - length
+    response.content_length = len(own) + len(content) - len(head)
     await response.prepare(request)
-    await response.write(own + content[length:])
+    await send(request, response, own + content[len(head) :])
     record_of(request).text_sent()
 
 
@@ -225,16 +238,10 @@ async def _events(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         yield bytes(held)
 
 
-def _json_length(headers: Mapping[str, str], body: bytes) -> int:
-    """How much of a body is JSON; raw tensors follow it.
-
-    Raises:
-        InvalidBodyError: the header does not say a length within the body.
-    """
-    text = headers.get(_BINARY, str(len(body)))
-    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= len(body)):
-        raise InvalidBodyError(f"{_BINARY} must be a length within the body")
-    return int(text)
+def _forwarded(headers: Mapping[str, str]) -> dict[str, str]:
+    """The request headers that are meant for Triton; it needs none that is not ASCII."""
+    meant = _without(_FOR_THE_FRONT, headers)
+    return {name: value for name, value in meant.items() if value.isascii()}
 
 
 def _without(names: frozenset[str], headers: Mapping[str, str]) -> dict[str, str]:

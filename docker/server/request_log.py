@@ -75,7 +75,9 @@ def record_of(request: web.Request) -> Record:
 
 async def add_request_id(request: web.Request, response: web.StreamResponse) -> None:
     """Adds the request's id to the response, before its headers are sent."""
-    response.headers["x-request-id"] = record_of(request).request_id
+    record = request.get(_RECORD)  # None where aiohttp refuses a request before any middleware
+    if record:
+        response.headers["x-request-id"] = record.request_id
 
 
 class RequestLog:

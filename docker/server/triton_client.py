@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
+from yarl import URL
 
 # OCI's gateway ends a request at 60 s; longer ones come from clients inside the network, and it is
 # theirs to give up.
@@ -70,7 +71,9 @@ class TritonClient:
         Raises:
             aiohttp.ClientError: Triton cannot be reached.
         """
-        sent = self._session.request(method, f"{self._url}{path}", headers=headers, data=body)
+        # As it is: a path that was checked must not become another one on its way.
+        url = URL(f"{self._url}{path}", encoded=True)
+        sent = self._session.request(method, url, headers=headers, data=body)
         async with sent as answer:
             self._open_answers.add(answer)
             try:

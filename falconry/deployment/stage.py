@@ -37,7 +37,7 @@ from falconry.pipeline import Output, Report, Stage
 from falconry.settings import EmulatorSettings, Settings
 
 if TYPE_CHECKING:
-    from falconry.endpoint import Endpoint
+    from falconry.endpoint.endpoint import Endpoint
 
 # A run with nothing to do only reads the deployment. The modules of all other clients of the SDK,
 # and httpx, are imported where a deployment is made: each of both costs a tenth of a second.
@@ -50,7 +50,7 @@ _OF_THE_RUN = {"timeout_minutes", "downtime"}
 
 def endpoint_of(deployment: Any, session: Session) -> Endpoint:
     """Returns the endpoint of a deployment, signed as the session's user."""
-    from falconry.endpoint import Endpoint
+    from falconry.endpoint.endpoint import Endpoint
 
     return Endpoint(deployment.model_deployment_url, session.signer(), route_of(deployment))
 

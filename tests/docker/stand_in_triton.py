@@ -55,7 +55,7 @@ class StandIn:
         return self.seen[-1]
 
     def application(self):
-        application = web.Application()
+        application = web.Application(client_max_size=64 << 20)
         application.add_routes(
             [
                 web.get("/v2", self._server),

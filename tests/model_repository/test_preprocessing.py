@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import sys
 import time
@@ -74,6 +75,19 @@ def test_both_forms_are_different_tokens(encode):
 def test_a_sequence_that_ends_with_another_one_is_left_out():
     # The other is found at the same token: a space and then an end token, say.
     assert words(flat([5, 11], [11], [7, 8], [11])) == [[11], [7, 8]]
+
+
+def test_which_sequences_are_left_out_is_the_plain_definitions_answer():
+    draw = random.Random(5)
+    for _ in range(1000):
+        given = [draw.choices(range(3), k=draw.randint(0, 4)) for _ in range(draw.randint(0, 6))]
+        distinct = [list(each) for each in {tuple(each) for each in given if each}]
+        expected = [
+            each
+            for each in distinct
+            if not any(other != each and each[-len(other) :] == other for other in distinct)
+        ]
+        assert sorted(words(flat(*given))) == sorted(expected)
 
 
 def test_no_words_are_an_empty_list_as_nvidias_own_preprocessing_gives():
@@ -373,3 +387,53 @@ def test_logits_are_refused_and_none_may_be_asked_for(model, name):
 def test_a_request_without_a_prompt_is_refused(model):
     (answer,) = model.execute([Request(REQUEST_OUTPUT_LEN=5)])
     assert answer == "give text_input or messages"
+
+
+@pytest.mark.parametrize("name", ["bad_words", "stop_words"])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([b"w"] * 10_000, "holds 10000 words; at most 128 are possible"),
+        ([b"w" * 257], "holds a word of 257 bytes; at most 256 are possible"),
+        ([b"w", b"\xff"], "is not valid UTF-8"),
+    ],
+)
+def test_words_are_counted_and_measured_before_any_is_read(model, name, words, said):
+    request = Request(QUERY=b"a", REQUEST_OUTPUT_LEN=5)
+    request.tensors[f"{name.upper()}_DICT"] = np.array([words], np.object_)
+    (answer,) = model.execute([request])
+    assert answer.startswith(f"{name} {said}")
+
+
+@pytest.mark.parametrize("prompt", [b"ab " * 7_000_000, b"a" * 1585, "\u00e9".encode() * 793])
+def test_a_prompt_of_too_many_bytes_is_refused_unread(model, monkeypatch, prompt):
+    encoded = []
+    monkeypatch.setattr(
+        served("encoding").Encoder,
+        "encode",
+        lambda encoder, texts: iter(encoded.append(texts) or ()),
+    )
+    (answer,) = model.execute([Request(QUERY=prompt, REQUEST_OUTPUT_LEN=5)])
+    size = len(prompt)
+    assert answer == f"text_input has {size} bytes and this engine takes at most 1584 (99 tokens)"
+    assert encoded == [[]]
+
+
+def test_messages_are_measured_before_they_are_parsed_and_after_they_are_rendered(chat):
+    limits = served("prompts").Limits(max_input_len=10, max_seq_len=20, end_id=0, pad_id=0)
+    limits.check_messages("x" * 640)
+    limits.check_text("messages", "x" * 160)
+    for check, text in (
+        (limits.check_messages, "x" * 641),
+        (lambda text: limits.check_text("messages", text), "x" * 161),
+        (lambda text: limits.check_text("messages", text), "\ud800"),
+    ):
+        with pytest.raises(served("refusal").RefusedError, match=r"^messages h(as|olds)"):
+            check(text)
+
+
+def test_unknown_fields_are_named_in_a_short_sentence():
+    parameters = json.dumps({"x" * 10_000 + str(number): 1 for number in range(100)})
+    with pytest.raises(served("refusal").RefusedError) as refused:
+        served("parameters").check_parameters(parameters)
+    assert len(str(refused.value)) < 1000

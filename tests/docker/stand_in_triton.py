@@ -105,7 +105,7 @@ class StandIn:
 
     async def _other(self, request):
         self.others.append(request.raw_path)
-        return web.Response(status=200)
+        return web.Response(status=404)
 
     async def _generate_stream(self, request):
         body = await request.json()

@@ -252,6 +252,7 @@ def test_a_wrong_length_of_the_json_before_raw_tensors_is_refused(front, length)
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT"])
 def test_closed_paths_never_reach_triton(front, target, method):
+    front.triton.others.clear()
     host, _, port = front.url.removeprefix("http://").partition(":")
     with contextlib.closing(http.client.HTTPConnection(host, int(port), timeout=10)) as connection:
         connection.request(method, target)  # as it stands, which `requests` would tidy

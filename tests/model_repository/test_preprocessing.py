@@ -241,6 +241,15 @@ def test_a_templates_process_that_somebody_killed_is_replaced(chat):
         assert template.render(hello) == "hello"
 
 
+def test_a_templates_process_that_is_stopped_is_replaced(chat, monkeypatch):
+    monkeypatch.setattr(served("chat"), "_LONGEST_WAIT_S", 3.0)
+    template = chat("{{ messages[0].content }}")
+    (pid,) = children()
+    os.kill(pid, signal.SIGSTOP)
+    assert template.render([{"role": "user", "content": "hello"}]) == "hello"
+    assert pid not in children()
+
+
 def wait_for(condition, seconds=10):
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:

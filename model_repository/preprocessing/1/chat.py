@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -21,7 +22,8 @@ from .refusal import RefusedError
 _PROGRAM = Path(__file__).with_name("chat_process.py")
 # For a process that gets no processor; its own limit is a second of processor time.
 _LONGEST_WAIT_S = 10.0
-_LONGEST_ANSWER = 128 << 20  # JSON's escapes take six bytes of a character
+_ATTEMPTS = 2
+_LONGEST_ANSWER = 32 << 20  # JSON's escapes take six bytes of a character
 # What Python needs to start; the template's process has no business with the others.
 _VARIABLES = ("LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
 
@@ -73,18 +75,18 @@ class ChatTemplate:
         self._process.end()
 
     def _ask(self, messages: Sequence[Mapping[str, str]]) -> dict[str, Any] | None:
-        """Asks the process; the next one is started as soon as it has ended."""
-        if not self._process.runs:  # somebody has killed it
-            self._start_again()
-        answer = self._process.ask(messages)
-        if answer is None:
-            self._start_again()
-        return answer
-
-    def _start_again(self) -> None:
-        self._process.end()
-        if not self._closed:
+        """Asks the process, and a next one if it ended for another reason than its limit."""
+        for _ in range(_ATTEMPTS):
+            answer = self._process.ask(messages)
+            if answer is not None:
+                return answer
+            status = self._process.end()
+            if self._closed:
+                return None
             self._process = _Process(self._path)
+            if status == -signal.SIGPROF:
+                return None
+        return None
 
 
 class _Process:
@@ -116,11 +118,6 @@ class _Process:
             line = "" if answer["line"] is None else f"line {answer['line']}: "
             raise InvalidTemplateError(f"{line}{answer['invalid']}")
 
-    @property
-    def runs(self) -> bool:
-        """Whether it has not ended."""
-        return self._process.poll() is None
-
     def ask(self, messages: Sequence[Mapping[str, str]]) -> dict[str, Any] | None:
         """Sends messages; gives the answer, or None where the process ended or had to be ended."""
         try:
@@ -130,12 +127,12 @@ class _Process:
             return None
         return self._answer()
 
-    def end(self) -> None:
-        """Kills it."""
+    def end(self) -> int:
+        """Kills it; gives its status, that of an earlier end if there was one."""
         self._process.kill()
-        self._process.wait()
         with contextlib.suppress(OSError):  # what could not be sent
             self._connection.close()
+        return self._process.wait()
 
     def _answer(self) -> dict[str, Any] | None:
         try:

@@ -31,9 +31,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 _CPU_S = 1.0
 # A process that gets no processor, or is stopped, is ended by chat.py.
-_ADDRESS_SPACE = 512 << 20
-# More than the largest body of a request, which a template hardly lengthens.
-_LONGEST_TEXT = 16 << 20
+_ADDRESS_SPACE = 256 << 20
+# In characters; prompts.py refuses far less, with the numbers.
+_LONGEST_TEXT = 4 << 20
 _LONGEST_REASON = 200
 
 
@@ -43,6 +43,8 @@ class _RaisedError(TemplateError):
 
 def main(path: str) -> None:
     """Compiles the template, then renders until standard input ends."""
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # whoever started this may have ignored it
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPROF])
     resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, _ADDRESS_SPACE))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     chat = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -61,7 +63,7 @@ def _send(answer: Mapping[str, Any]) -> None:
 
 def _limited(call: Any, *arguments: Any) -> Any:
     """Calls; the kernel ends this process if that takes too much time."""
-    # Nothing handles the signal, so its default action ends the process within any operation.
+    # Nothing handles SIGPROF, so its default action ends the process within any operation.
     signal.setitimer(signal.ITIMER_PROF, _CPU_S)
     try:
         return call(*arguments)

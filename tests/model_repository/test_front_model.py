@@ -1,6 +1,7 @@
 """The front model behind a real Triton, asked over HTTP and gRPC as any client would."""
 
 import contextlib
+import json
 import queue
 import re
 import shutil
@@ -510,3 +511,36 @@ def test_more_requests_than_may_be_under_way_are_told_to_come_again(
         for each in running:
             each.close()
         eventually(lambda: post(server.url, GOOD).status_code == 200)
+
+
+HOSTILE = """{% set said = messages[0].content %}
+{% if said == 'loop' %}{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}
+{% elif said == 'grow' %}{{ said * 10**9 }}{% elif said == 'fail' %}{{ messages.__class__ }}
+{% endif %}{{ said }}"""
+
+
+def test_a_hostile_chat_template_disturbs_nobody(make_repository, tmp_path, sentences):
+    repository = tmp_path / "models"
+    shutil.copytree(make_repository("generate"), repository)
+    for model in ("preprocessing", "tensorrt_llm_bls"):
+        chat = repository / model / "1/chat.json"
+        content = json.dumps({**json.loads(chat.read_text()), "template": HOSTILE})
+        chat.unlink()  # it is a link to the engine's
+        chat.write_text(content)
+    with running_with_all_ports(repository, tmp_path) as server, ThreadPoolExecutor(1) as pool:
+        for said in ("loop", "grow", "fail", "loop"):
+            messages = json.dumps([{"role": "user", "content": said}])
+            attack = pool.submit(post, server.url, {"messages": messages, "max_tokens": 5})
+            assert generate(server)["text_output"] == sentences[CLOUD]
+            assert attack.result().status_code == 400
+            assert (
+                attack.result()
+                .json()["error"]
+                .startswith("messages: the checkpoint's chat template ")
+            )
+            ensemble = {"text_input": "", "messages": messages, "max_tokens": 5}
+            url = f"{server.url}/v2/models/ensemble/generate"
+            assert requests.post(url, json=ensemble, timeout=60).status_code == 400
+        messages = json.dumps([{"role": "user", "content": CLOUD}])
+        answer = post(server.url, {"messages": messages, "max_tokens": 128}).json()
+        assert answer["text_output"] == sentences[CLOUD]

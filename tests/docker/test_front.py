@@ -341,9 +341,10 @@ def test_a_path_cannot_break_the_log(front):
 
 def test_a_stream_that_breaks_off_says_so(front):
     body = {"text_input": "break off", "max_tokens": 9, "stream": True}
-    lines = front.post(STREAM, body).text.split("\n\n")
+    answer = front.post(STREAM, body)
+    lines = answer.text.split("\n\n")
     assert [json.loads(line.removeprefix("data:")) for line in lines if line] == [
-        {"text_output": "w0 "},
+        {"stop_token": answer.headers["Falconry-Stop-Token"], "text_output": "w0 "},
         {"text_output": "w1 "},
         {"error": "the server has broken off"},
     ]

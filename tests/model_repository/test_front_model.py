@@ -515,7 +515,8 @@ def test_more_requests_than_may_be_under_way_are_told_to_come_again(
 
 HOSTILE = """{% set said = messages[0].content %}
 {% if said == 'loop' %}{% for a in range(99999) %}{% for b in range(99999) %}
-{% endfor %}{% endfor %}{% elif said == 'grow' %}{{ said * 10**9 }}{% elif said == 'fail' %}{{ messages.__class__ }}
+{% endfor %}{% endfor %}{% elif said == 'grow' %}{{ said * 10**9 }}
+{% elif said == 'fail' %}{{ messages.__class__.x }}
 {% endif %}{{ said }}"""
 
 

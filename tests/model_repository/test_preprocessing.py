@@ -198,7 +198,6 @@ ATTACKS = {
     "a padding": "{{ '%999999999d' % 1 }}",
     "a format": "{{ '{:>{n}}'.format(c, n=10**9) }}",
     "a filter": "{{ c | center(10**9) }}",
-    "a date": "{{ strftime_now('%999999999Y') }}",
     "a recursion": "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
     "a recursion that branches": "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}"
     "{% endmacro %}{{ m(99) }}",
@@ -225,7 +224,7 @@ def test_of_a_failure_only_the_templates_own_words_reach_the_client(chat):
         chat(said).render(MESSAGES)
     assert str(refused.value).startswith("messages: roles [2J must alternate alternate")
     assert len(str(refused.value)) < 250
-    for failing in ("{{ messages.__class__ }}", "{{ 1 // 0 }}", "{{ none.x.y }}", "{{ 'a' + 1 }}"):
+    for failing in ("{{ messages.__class__.x }}", "{{ 1 // 0 }}", "{{ none.x.y }}", "{{ 'a' + 1 }}"):
         with pytest.raises(served("refusal").RefusedError) as refused:
             chat(failing).render(MESSAGES)
         assert str(refused.value) == BOUNDED[0]
@@ -272,8 +271,9 @@ def children():
         ("{{ messages | nosuch }}", "line 1: No filter named 'nosuch'"),
         ("{{ 9 ** (9 ** 9) }}", "it takes too much time or memory"),
         ("{{ " + "(" * 5000 + ")" * 5000 + " }}", "RecursionError"),
-        ("{% if a %}" * 150 + "{% endif %}" * 150, "too many statically nested blocks"),
+        ("{% if a %}" * 150 + "{% endif %}" * 150, "too many levels of indentation"),
     ],
+    ids=["syntax", "filter", "power", "brackets", "blocks"],
 )
 @pytest.mark.parametrize("in_a_file", [True, False])
 def test_a_template_that_does_not_compile_ends_the_build_with_its_line(

@@ -529,7 +529,7 @@ def test_a_hostile_chat_template_disturbs_nobody(make_repository, tmp_path, sent
         chat.unlink()  # it is a link to the engine's
         chat.write_text(content)
     with running_with_all_ports(repository, tmp_path) as server, ThreadPoolExecutor(1) as pool:
-        for said in ("loop", "grow", "fail", "loop"):
+        for said in ("loop", "grow", "fail"):
             messages = json.dumps([{"role": "user", "content": said}])
             attack = pool.submit(post, server.url, {"messages": messages, "max_tokens": 5})
             assert generate(server)["text_output"] == sentences[CLOUD]
@@ -539,9 +539,6 @@ def test_a_hostile_chat_template_disturbs_nobody(make_repository, tmp_path, sent
                 .json()["error"]
                 .startswith("messages: the checkpoint's chat template ")
             )
-            ensemble = {"text_input": "", "messages": messages, "max_tokens": 5}
-            url = f"{server.url}/v2/models/ensemble/generate"
-            assert requests.post(url, json=ensemble, timeout=60).status_code == 400
         messages = json.dumps([{"role": "user", "content": CLOUD}])
         answer = post(server.url, {"messages": messages, "max_tokens": 128}).json()
         assert answer["text_output"] == sentences[CLOUD]

@@ -224,7 +224,12 @@ def test_of_a_failure_only_the_templates_own_words_reach_the_client(chat):
         chat(said).render(MESSAGES)
     assert str(refused.value).startswith("messages: roles [2J must alternate alternate")
     assert len(str(refused.value)) < 250
-    for failing in ("{{ messages.__class__.x }}", "{{ 1 // 0 }}", "{{ none.x.y }}", "{{ 'a' + 1 }}"):
+    for failing in (
+        "{{ messages.__class__.x }}",
+        "{{ 1 // 0 }}",
+        "{{ none.x.y }}",
+        "{{ 'a' + 1 }}",
+    ):
         with pytest.raises(served("refusal").RefusedError) as refused:
             chat(failing).render(MESSAGES)
         assert str(refused.value) == BOUNDED[0]

@@ -102,8 +102,9 @@ def read_chat(checkpoint: Path) -> bytes | None:
     return content
 
 
-def write_chat(content: bytes | None, engine: Path) -> None:
-    """Writes `chat.json` into an engine, if the checkpoint has a template."""
+def write_chat(checkpoint: Path, engine: Path) -> None:
+    """Writes `chat.json`, if there is a template; raises as `read_chat`."""
+    content = read_chat(checkpoint)
     if content is not None:
         (engine / CHAT_FILE).write_bytes(content)
 

@@ -108,11 +108,11 @@ def chat(tmp_path):
         (checkpoint / "tokenizer_config.json").write_text(json.dumps(settings))
         if file is not None:
             (checkpoint / "chat_template.jinja").write_text(file)
-        write_chat(read_chat(checkpoint), engine)
+        write_chat(checkpoint, engine)
         path = engine / "chat.json"
         if not path.is_file():
             return None
-        read_templates.append(served("chat").ChatTemplate(path))
+        read_templates.append(served("chat").ChatTemplate.read(path))
         return read_templates[-1]
 
     yield read

@@ -74,7 +74,7 @@ class OpenVinoBuilder:
                 served as the architecture says.
             MachineError: the disk is full or cannot be written.
         """
-        from falconry.checkpoint.tokenizer import read_chat, require_embeddings, write_chat
+        from falconry.checkpoint.tokenizer import require_embeddings, write_chat
         from falconry.engine.openvino.serving import serving_of, write_serving
         from falconry.engine.openvino.tokenizer import tokenizer_conversion
 
@@ -84,7 +84,7 @@ class OpenVinoBuilder:
                 tokenizer_conversion(checkpoint.directory, output) as converted_tokenizer,
             ):
                 shutil.copyfile(checkpoint.tokenizer.path, output / checkpoint.tokenizer.path.name)
-                write_chat(read_chat(checkpoint.directory), output)
+                write_chat(checkpoint.directory, output)
                 write_serving(serving_of(spec), output)
                 _write_model(spec, checkpoint, output, report)
                 finished(output / WEIGHTS)

@@ -151,7 +151,7 @@ class TensorRtLlmJob:
         directory = source.fetch(report)
         spec = self._spec(facts_of(directory))
         self._check(spec)
-        chat = read_chat(directory)  # a broken template is reported before the long build
+        read_chat(directory)  # a broken template is reported before the long build
         scratch_root = self._build / "scratch"
         scratch_root.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=scratch_root))
@@ -173,7 +173,7 @@ class TensorRtLlmJob:
         if skipped := not_compared(verified):
             report(f"warning: {skipped}", None)
         shutil.copyfile(directory / TOKENIZER, output / TOKENIZER)
-        write_chat(chat, output)
+        write_chat(directory, output)
         _write_serving(spec, output)
         return self._built(spec, found, verified)
 

@@ -33,20 +33,22 @@ class InvalidTemplateError(ValueError):
 
 
 class ChatTemplate:
-    """A checkpoint's chat template, ready to render.
+    """A checkpoint's chat template, ready to render; `read` makes it."""
 
-    Args:
-        path: `chat.json`, which the engine's builder wrote.
-
-    Raises:
-        InvalidTemplateError: the template does not compile within its limits.
-    """
-
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, process: "_Process") -> None:
         self._path = path
+        self._process = process
         self._lock = threading.Lock()
         self._closed = False
-        self._process = _Process(path)
+
+    @classmethod
+    def read(cls, path: Path) -> "ChatTemplate":
+        """Reads `chat.json`, which the engine's builder wrote, and starts the process.
+
+        Raises:
+            InvalidTemplateError: the template does not compile within its limits.
+        """
+        return cls(path, _Process(path))
 
     def render(self, messages: Sequence[Mapping[str, str]]) -> str:
         """The prompt that asks for the assistant's next message.

@@ -63,7 +63,7 @@ class Preparation:
         self._spaced = parameters["words_are_compared_as"] == "tokens"
         self._encoder = Encoder(directory / "tokenizer.json")
         chat = directory / "chat.json"
-        self._chat = ChatTemplate(chat) if chat.is_file() else None
+        self._chat = ChatTemplate.read(chat) if chat.is_file() else None
 
     def close(self) -> None:
         """Ends the chat template's process."""

@@ -15,25 +15,33 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator
 
 from admission import Admission
 from aiohttp import web
+from connections import Connections
 from front_model import FrontModel
 from health import Health
 from metrics import Metrics
 from openai_api.routes import OpenAiApi
 from proxy import TritonProxy
+from request_bodies import RequestBodies
 from request_log import RequestLog, add_request_id
 from settings import FrontSettings
 from triton_client import TritonClient
 
-_LARGEST_BODY = 64 << 20
 _PROMETHEUS_TEXT = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
 # Streams that are broken off have this long to send their error event.
 _LAST_EVENT_S = 1.0
+# How long the rest of a refused body is read, so that the client gets to see why.
+_LINGERING_S = 3.0
+# Files and sockets of the process itself; each connection may need a further one, to Triton.
+_OWN_FILES = 64
+_BACKLOG = 1024
 
 
 def serve(address: str, port: int, upstream: str, metrics: str) -> None:
@@ -69,10 +77,14 @@ class Front:
         self._admission = Admission(
             settings.max_in_flight, settings.max_queued, settings.queue_timeout_s
         )
+        self._connections = Connections(
+            min(settings.max_connections, _most_connections()), settings.header_timeout_s
+        )
+        self._bodies = RequestBodies(settings, self._admission, self._connections)
         self._metrics = Metrics(self._admission)
         self._model = FrontModel(triton)
         self._health = Health(triton, self._model)
-        self._proxy = TritonProxy(triton, self._model, self._admission)
+        self._proxy = TritonProxy(triton, self._model, self._admission, self._bodies)
 
     async def serve(self, address: str, port: int) -> None:
         """Serves until SIGTERM, or until Triton stops; then lets the running answers end."""
@@ -81,24 +93,34 @@ class Front:
             handler_cancellation=True,
             access_log=None,
             shutdown_timeout=_LAST_EVENT_S,
+            lingering_time=_LINGERING_S,
         )
         await runner.setup()
-        await web.TCPSite(runner, address, port).start()
         loop = asyncio.get_running_loop()
+        assert runner.server
+        listening = await loop.create_server(
+            self._connections.wrap(runner.server), address, port, backlog=_BACKLOG
+        )
         loop.add_signal_handler(signal.SIGTERM, self._health.stopped.set)
         await self._health.stopped.wait()
         await self._admission.close(self._settings.drain_s)
         self._triton.abort()
+        listening.close()
         await runner.cleanup()
 
     def _application(self) -> web.Application:
         application = web.Application(
-            client_max_size=_LARGEST_BODY, middlewares=[RequestLog(self._metrics).log_request]
+            middlewares=[self._bodies.count, RequestLog(self._metrics).log_request]
         )
         application.on_response_prepare.append(add_request_id)
         application.cleanup_ctx.append(self._background)
         openai = OpenAiApi(
-            self._settings, self._model, self._admission, self._metrics, int(time.time())
+            self._settings,
+            self._model,
+            self._admission,
+            self._metrics,
+            self._bodies,
+            int(time.time()),
         )
         application.add_routes(
             [
@@ -125,3 +147,10 @@ class Front:
     async def _show_metrics(self, request: web.Request) -> web.StreamResponse:
         text = await self._triton.metrics() + self._metrics.text()
         return web.Response(body=text, headers=_PROMETHEUS_TEXT)
+
+
+def _most_connections() -> int:
+    """How many connections the process may have, once it may open as many files as it can."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return sys.maxsize if most == resource.RLIM_INFINITY else max(1, (most - _OWN_FILES) // 2)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
+from yarl import URL
 
 # OCI's gateway ends a request at 60 s; longer ones come from clients inside the network, and it is
 # theirs to give up.
@@ -44,12 +45,11 @@ class TritonClient:
 
     async def open(self) -> None:
         """Opens the HTTP session; call it before any request."""
-        # Bytes pass unchanged: what Triton compressed for the client stays compressed. No
-        # connection is kept: a stopping Triton 2.51 waits its full exit timeout, 30 s, for an open
-        # one.
+        # Nothing is compressed: the front looks into answers. No connection is kept: a stopping
+        # Triton 2.51 waits its full exit timeout, 30 s, for an open one.
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
-            auto_decompress=False,
+            headers={"Accept-Encoding": "identity"},
             timeout=_NO_TIMEOUT,
         )
 
@@ -71,7 +71,9 @@ class TritonClient:
         Raises:
             aiohttp.ClientError: Triton cannot be reached.
         """
-        sent = self._session.request(method, f"{self._url}{path}", headers=headers, data=body)
+        # As it is: a path that was checked must not become another one on its way.
+        url = URL(f"{self._url}{path}", encoded=True)
+        sent = self._session.request(method, url, headers=headers, data=body)
         async with sent as answer:
             self._open_answers.add(answer)
             try:

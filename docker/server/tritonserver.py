@@ -5,13 +5,14 @@
 This process becomes Triton, so signals and the exit status are Triton's own; the front is its
 child and ends with it. Only `--http-port` and `--http-address` are taken from the arguments.
 Without an option for metrics, Triton serves its own on a free loopback port, and the front
-publishes them.
+publishes them. Triton's gRPC listens on loopback unless `--grpc-address` says otherwise.
 """
 
 import argparse
 import contextlib
 import ctypes
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -23,6 +24,9 @@ _LOOPBACK = "127.0.0.1"
 _COMPLETE = "--disable-auto-complete-config"
 # The address of Triton's own HTTP port, for the model tensorrt_llm_bls.
 _TRITON_HTTP = "FALCONRY_TRITON_HTTP"
+# What docker/server/access.py closes, on Triton's own ports as well: loopback may have other users,
+# and gRPC may be open. Triton can only ask for a header there, whose value nobody gets to know.
+_RESTRICTED = "shared-memory,model-repository,trace,logging"
 
 
 def main() -> None:
@@ -31,6 +35,7 @@ def main() -> None:
     parser.add_argument("server")
     parser.add_argument("--http-port", type=int, default=8000)
     parser.add_argument("--http-address", default="0.0.0.0")
+    parser.add_argument("--grpc-address", default=_LOOPBACK)
     parser.add_argument("--metrics-port", type=int)
     parser.add_argument("--metrics-address")
     options, others = parser.parse_known_args()
@@ -48,6 +53,12 @@ def main() -> None:
         )
     if options.metrics_address is not None:  # by default that of HTTP
         others.append(f"--metrics-address={options.metrics_address}")
+    closed = f"{_RESTRICTED}:closed={secrets.token_hex(16)}"
+    others += [
+        f"--grpc-address={options.grpc_address}",
+        f"--http-restricted-api={closed}",
+        f"--grpc-restricted-protocol={closed}",
+    ]
     os.environ[_TRITON_HTTP] = f"{_LOOPBACK}:{inner}"
     os.execv(
         options.server,

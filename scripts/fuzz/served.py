@@ -50,7 +50,7 @@ _GENERATE: dict[str, dict[str, Any]] = {
     "ensemble": _PROMPT,
     "tensorrt_llm": {"input_ids": [1, 2], "input_lengths": 2, "request_output_len": 2},
     "preprocessing": {"QUERY": "Hello", "REQUEST_OUTPUT_LEN": 2},
-    "postprocessing": {"TOKENS_BATCH": [[1, 2]], "SEQUENCE_LENGTH": [2]},
+    "postprocessing": {"TOKENS_BATCH": [1, 2], "SEQUENCE_LENGTH": [2]},
 }
 _GENERATE_FIELDS = (
     *("id", "text_input", "messages", "max_tokens", "bad_words", "stop_words", "end_id", "pad_id"),

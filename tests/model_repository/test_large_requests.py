@@ -89,7 +89,9 @@ def test_while_all_of_it_comes_at_once_the_others_are_answered(server, sentences
 
 
 @pytest.mark.parametrize(
-    "prompt", [LONG, [LONG[: NEARLY_ALL // 200]] * 200, ["x"] * 257, [[]] * 150_000]
+    "prompt",
+    [LONG, [LONG[: NEARLY_ALL // 210]] * 200, ["x"] * 257, [[]] * 150_000],
+    ids=["one", "many", "more than run at once", "values"],
 )
 def test_openais_prompts_are_measured_too(server, prompt):
     body = {"model": "tensorrt_llm_bls", "prompt": prompt, "max_tokens": 2}

@@ -204,7 +204,7 @@ def _running_server(home: Home) -> _Server | None:
         return None
     endpoint = home.endpoint.read_text()
     try:
-        with _open(f"{endpoint}/_local/health") as response:
+        with _open(f"{endpoint}/_local/health", _ANSWER_TIMEOUT_SECONDS) as response:
             health = json.load(response)
     except (OSError, ValueError) as error:
         if isinstance(getattr(error, "reason", error), TimeoutError):
@@ -269,9 +269,7 @@ def _last_line(log: Path) -> str:
     return lines[-1] if lines else f"the server ended without a word; see {log}"
 
 
-def _open(
-    request: str | urllib.request.Request, timeout: float = _ANSWER_TIMEOUT_SECONDS
-) -> HTTPResponse:
+def _open(request: str | urllib.request.Request, timeout: float) -> HTTPResponse:
     """Ask without a proxy, whatever the environment says: it is this machine."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     response: HTTPResponse = opener.open(request, timeout=timeout)

@@ -52,7 +52,7 @@ Verify = Callable[[Any], None]
 # Settings that decide how a run waits and change nothing about the deployment.
 _OF_THE_RUN = {"timeout_minutes", "downtime"}
 _QUESTION = "Hello"
-_QUESTION_TIMEOUT_S = (5.0, 20.0)
+_QUESTION_TIMEOUT_S = (5.0, 10.0)
 _BUSY = 429
 
 

@@ -20,6 +20,7 @@ from falconry.settings import EmulatorSettings
 
 _ENDPOINT = "endpoint"
 _LOCK = "lock"
+_TOKEN = "local-token"
 _REGISTRY_HOST = "registry-host"
 _HEALTH = "/_local/health"
 _STOPPED = "stopped"  # what its command `stop` prints, unless nothing ran
@@ -89,7 +90,8 @@ def _health(emulator: EmulatorSettings) -> Mapping[str, Any] | None:
         address.hostname or "", address.port, timeout=_ANSWER_TIMEOUT_S
     )
     try:
-        connection.request("GET", _HEALTH)
+        token = _read(emulator.directory / _TOKEN) or ""
+        connection.request("GET", _HEALTH, headers={"authorization": f"Bearer {token}"})
         said = json.loads(connection.getresponse().read())
     except TimeoutError:
         raise CloudError(

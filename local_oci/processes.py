@@ -20,6 +20,7 @@ _ENDED = frozenset("ZX")  # proc(5): a zombie, or dead
 _STOPPED = frozenset("Tt")
 _DELETED = " (deleted)"  # what the kernel appends to the path of a directory that is gone
 _DIRECTORY = "--directory"
+_PROGRAMS = frozenset({"local_oci", "local-oci"})  # with -m, or as the command of the package
 _HELPERS = frozenset({"local_oci.runtime.keeper", "local_oci.services.registry.child"})
 
 
@@ -110,9 +111,10 @@ def _wait_until_ended(processes: list[Process], seconds: float) -> bool:
 
 def _serves(process: Process, words: list[str], root: Path) -> bool:
     """Whether a command line is that of a server of a directory."""
-    if "local_oci" not in words or "serve" not in words:
+    pairs = list(zip(words, [*words[1:], ""], strict=True))
+    if not any(Path(word).name in _PROGRAMS and verb == "serve" for word, verb in pairs):
         return False
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in pairs:
         name, _, value = word.partition("=")
         if name == _DIRECTORY:
             return _directory(process, value or following) == root

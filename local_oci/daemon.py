@@ -138,7 +138,7 @@ def stop(home: Home) -> bool:
         DaemonError: a process does not end even by SIGKILL, or containers may be left.
     """
     servers = processes.servers_of(home.root)
-    processes.end(servers, _STOP_TIMEOUT_SECONDS)
+    _refuse_stuck(home, processes.end(servers, _STOP_TIMEOUT_SECONDS))
     if not home.lock.exists():  # never served, or the directory was deleted
         left = _end_helpers(home)
         removed = 0 if home.root.exists() else remove_containers_of_deleted(home)
@@ -155,11 +155,15 @@ def _end_helpers(home: Home) -> list[Process]:
     found = processes.helpers_of(home.root)
     deadline = time.monotonic() + _LOCK_TIMEOUT_SECONDS
     while left := processes.helpers_of(home.root):  # a killed process may have started others
-        if stuck := processes.kill(left):
-            raise DaemonError(f"{home.root}: process {stuck[0].id} does not end, even by SIGKILL")
+        _refuse_stuck(home, processes.kill(left))
         if time.monotonic() > deadline:
             raise DaemonError(f"{home.root}: its processes do not end; run the same again")
     return found
+
+
+def _refuse_stuck(home: Home, left: Sequence[Process]) -> None:
+    if left:
+        raise DaemonError(f"{home.root}: process {left[0].id} does not end, even by SIGKILL")
 
 
 def _remove_containers(home: Home) -> int:
@@ -206,6 +210,9 @@ def _running_server(home: Home) -> _Server | None:
     try:
         with _open(f"{endpoint}/_local/health", _ANSWER_TIMEOUT_SECONDS) as response:
             health = json.load(response)
+    except urllib.error.HTTPError as error:  # of a version that wants to be asked differently
+        error.close()
+        return _Server(endpoint, "")
     except (OSError, ValueError) as error:
         if isinstance(getattr(error, "reason", error), TimeoutError):
             raise _silent(home) from error

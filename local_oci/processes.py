@@ -81,14 +81,13 @@ def helpers_of(root: Path) -> list[Process]:
     return [process for helper in helpers if (process := process_of(helper))]
 
 
-def end(processes: Iterable[Process], grace_seconds: float) -> None:
-    """SIGTERM, and SIGKILL after the grace period; return when they have ended, or soon after."""
+def end(processes: Iterable[Process], grace_seconds: float) -> list[Process]:
+    """SIGTERM, then SIGKILL after the grace period; return those that do not end even so."""
     ending = list(processes)
     for process in ending:
         process.send(signal.SIGTERM)
         process.send(signal.SIGCONT)  # a stopped process would not notice
-    if not _wait_until_ended(ending, grace_seconds):
-        kill(ending)
+    return [] if _wait_until_ended(ending, grace_seconds) else kill(ending)
 
 
 def kill(processes: Iterable[Process]) -> list[Process]:

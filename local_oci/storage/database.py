@@ -53,14 +53,21 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Make the statements inside one change: all of them, or none after an exception."""
+        """Make the statements inside one change: all of them, or none after an exception.
+
+        Inside another transaction they are part of that.
+        """
+        if self._connection.in_transaction:
+            yield
+            return
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._connection.execute("COMMIT")
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            if self._connection.in_transaction:  # SQLite ends it itself when the disk is full
+                self._connection.execute("ROLLBACK")
             raise
-        self._connection.execute("COMMIT")
 
     def close(self) -> None:
         """Close the file."""

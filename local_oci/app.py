@@ -92,6 +92,8 @@ def build_app(cloud: Cloud) -> Starlette:
     )
     app.state.cloud = cloud
     app.state.database = cloud.database  # for opc-retry-token
+    app.state.local_token = cloud.home.local_token.read_text()  # for `/_local/`
+    app.router.redirect_slashes = False  # the cloud has no such redirects
     return app
 
 

@@ -86,7 +86,7 @@ def _start(home: Home, options: argparse.Namespace) -> int:
         ],
     )
     if options.registry:
-        require_registry(endpoint)  # a server that runs already may have none
+        require_registry(home, endpoint)  # a server that runs already may have none
     # Not an argument of `serve`: a server that runs already shall know the images as well.
     ProcessImages(home.images).register(dict(options.image))
     print(endpoint)

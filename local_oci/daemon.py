@@ -32,6 +32,14 @@ _STOP_TIMEOUT_SECONDS = 2 * STOP_GRACE_SECONDS + 10.0
 _ANSWER_TIMEOUT_SECONDS = 5.0
 _HOLDER_TIMEOUT_SECONDS = 1.0
 _POLL_SECONDS = 0.02
+# All that a server gets of the environment that starts it: how Python and its programs are found,
+# and which Docker engine runs containers. Nobody's tokens and passwords.
+_ENVIRONMENT = (
+    *("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TZ", "LANG", "LC_ALL", "LC_CTYPE"),
+    *("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "LD_LIBRARY_PATH", "VIRTUAL_ENV"),
+    *("DOCKER_HOST", "DOCKER_CONFIG", "DOCKER_CONTEXT", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY"),
+    *("DOCKER_API_VERSION", "XDG_RUNTIME_DIR"),
+)
 
 
 class ServeError(Exception):
@@ -139,22 +147,22 @@ def _running_server(home: Home) -> tuple[str, int | None] | None:
         return None
     endpoint = home.endpoint.read_text()
     try:
-        with _open(f"{endpoint}/_local/health") as response:
+        with _open(home, f"{endpoint}/_local/health") as response:
             health = json.load(response)
     except (OSError, ValueError):
         return None
     return (endpoint, health.get("generation")) if health["directory"] == str(home.root) else None
 
 
-def require_registry(endpoint: str) -> None:
+def require_registry(home: Home, endpoint: str) -> None:
     """Have a server start its container registry, unless that runs.
 
     Raises:
         DaemonError: it cannot; the server runs on without.
     """
-    request = urllib.request.Request(f"{endpoint}/_local/registry", method="POST")
+    url = f"{endpoint}/_local/registry"
     try:
-        _open(request, _START_TIMEOUT_SECONDS).close()
+        _open(home, url, _START_TIMEOUT_SECONDS, method="POST").close()
     except urllib.error.HTTPError as error:
         with error:
             raise DaemonError(json.load(error)["message"]) from error
@@ -174,15 +182,20 @@ def _held(home: Home, path: Path) -> Iterator[None]:
 
 
 def _spawn(home: Home, serve_arguments: Sequence[str]) -> subprocess.Popen[bytes]:
-    with home.log.open("ab") as log:
+    with open(home.log, "ab", opener=_owner_only) as log:
         return subprocess.Popen(
             [sys.executable, "-m", "local_oci", "serve", *serve_arguments],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             cwd=Path(local_oci.__file__).parents[1],
+            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
             start_new_session=True,
         )
+
+
+def _owner_only(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _holder(home: Home) -> int | None:
@@ -213,9 +226,10 @@ def _last_line(log: Path) -> str:
 
 
 def _open(
-    request: str | urllib.request.Request, timeout: float = _ANSWER_TIMEOUT_SECONDS
+    home: Home, url: str, timeout: float = _ANSWER_TIMEOUT_SECONDS, method: str = "GET"
 ) -> HTTPResponse:
     """Ask without a proxy, whatever the environment says: it is this machine."""
+    request = urllib.request.Request(url, headers=home.local_headers(), method=method)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     response: HTTPResponse = opener.open(request, timeout=timeout)
     return response

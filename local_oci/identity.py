@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import configparser
 import hashlib
+import io
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
-from local_oci.home import Home
+from local_oci.home import Home, write_secret
 from local_oci.http.errors import not_authenticated
 from local_oci.storage.records import new_ocid
 
@@ -97,11 +97,9 @@ def add_profile(home: Home, name: str, values: Mapping[str, str]) -> None:
     profiles = configparser.ConfigParser(interpolation=None)
     profiles.read(home.config)
     profiles[name] = values
-    unfinished = home.config.with_suffix(".new")
-    write_secret(unfinished, b"")
-    with unfinished.open("w") as file:
-        profiles.write(file)
-    unfinished.replace(home.config)
+    text = io.StringIO()
+    profiles.write(text)
+    write_secret(home.config, text.getvalue().encode())
 
 
 def new_key() -> rsa.RSAPrivateKey:
@@ -139,13 +137,6 @@ def _read_key(path: Path) -> rsa.RSAPrivateKey:
     if not isinstance(key, rsa.RSAPrivateKey):
         raise TypeError(f"{path} is not an RSA key")
     return key
-
-
-def write_secret(path: Path, content: bytes) -> None:
-    """Write a file that its owner alone can read."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
 
 
 # --- session tokens ---------------------------------------------------------------------------
@@ -192,7 +183,8 @@ def session_key(token: str, authority: rsa.RSAPublicKey, now: datetime) -> rsa.R
             options={"verify_exp": False, "require": ["exp", "jwk"]},
         )
         key = RSAAlgorithm.from_jwk(json.loads(claims["jwk"]))
-    except (jwt.InvalidTokenError, ValueError) as error:
+    # RecursionError: its header is JSON that is nested too deep.
+    except (jwt.InvalidTokenError, ValueError, RecursionError) as error:
         raise not_authenticated(f"the session token is not of this cloud: {error}") from error
     if now.timestamp() >= claims["exp"]:
         raise not_authenticated("the session token expired")

@@ -32,6 +32,7 @@ _LOCK_TIMEOUT_SECONDS = 1.0
 _ORPHANS_TIMEOUT_SECONDS = 10.0
 _KEEP_ALIVE_SECONDS = 75
 _GRACEFUL_SECONDS = 1
+_OWNER_ONLY = 0o077  # the umask of all that the cloud writes
 
 _log = logging.getLogger("local_oci")
 
@@ -44,6 +45,7 @@ def serve(options: ServeOptions) -> None:
             container registry.
     """
     home = options.home
+    os.umask(_OWNER_ONLY)
     try:
         home.prepare()
     except HomeError as error:
@@ -58,6 +60,7 @@ def serve(options: ServeOptions) -> None:
         isolation = choose_isolation(home, options.isolation)
     except IsolationError as error:
         raise ServeError(str(error)) from error
+    home.renew_local_token()
     with _announced(home, listener) as endpoint:
         asyncio.run(_serve(options, isolation, listener, endpoint))
 
@@ -155,6 +158,7 @@ async def _serve(
         access_log=False,
         server_header=False,
         date_header=False,
+        proxy_headers=False,  # nothing stands before it: X-Forwarded-For is a claim of the client
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GRACEFUL_SECONDS,
     )

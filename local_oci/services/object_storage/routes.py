@@ -20,6 +20,7 @@ from local_oci.http.messages import (
     check_if_match,
     empty_response,
     json_response,
+    natural_number,
     read_details,
     record_response,
     required_query,
@@ -256,17 +257,18 @@ async def list_multipart_uploads(request: Request) -> Response:
 async def upload_part(request: Request) -> Response:
     """Store a part. The SDK's UploadManager needs exactly 200, `etag` and `opc-content-md5`."""
     cloud, upload = _cloud(request), _upload(request)
-    number = request.query_params.get("uploadPartNum", "")
-    if not number.isdecimal() or not 1 <= int(number) <= MAX_PART_NUMBER:
-        raise invalid_parameter(f"uploadPartNum: '{number}' is not in 1 to {MAX_PART_NUMBER}.")
-    length = request.headers.get("content-length", "0")
-    if length.isdecimal() and int(length) > MAX_PART_BYTES:
+    text = request.query_params.get("uploadPartNum", "")
+    number = natural_number(text) or 0
+    if not 1 <= number <= MAX_PART_NUMBER:
+        raise invalid_parameter(f"uploadPartNum: '{text}' is not in 1 to {MAX_PART_NUMBER}.")
+    length = natural_number(request.headers.get("content-length", "0"))
+    if length is None or length > MAX_PART_BYTES:
         raise invalid_parameter(f"content-length: a part of {length} bytes is too large.")
     blob, checksums = await _receive_checked(request, cloud.blobs)
     if cloud.uploads.find(upload.upload_id) is None:  # ended while the part was on its way
         cloud.blobs.delete(blob.name)
         raise no_such_upload(upload.upload_id)
-    part = cloud.uploads.add_part(upload, int(number), blob)
+    part = cloud.uploads.add_part(upload, number, blob)
     return empty_response(200, {"etag": part.etag, **checksums})
 
 

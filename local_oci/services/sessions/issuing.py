@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
-from local_oci.home import Home
+from local_oci.home import Home, write_secret
 from local_oci.identity import (
     REGION,
     Identity,
@@ -27,7 +27,6 @@ from local_oci.identity import (
     new_key,
     private_key,
     to_pem,
-    write_secret,
 )
 from local_oci.storage.records import new_ocid, now
 

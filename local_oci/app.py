@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -13,7 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from local_oci.http.errors import ServiceError, method_not_allowed, no_such_operation
+from local_oci.home import DiskFullError, StateError, disk_full, is_disk_full
+from local_oci.http.errors import ServiceError, method_not_allowed, no_space, no_such_operation
 from local_oci.http.messages import error_response
 from local_oci.http.middleware import Authentication, RequestIds, log_refusal
 from local_oci.http.retry_tokens import forget_old_tokens
@@ -85,6 +87,9 @@ def build_app(cloud: Cloud) -> Starlette:
         ],
         exception_handlers={
             ServiceError: _refused,
+            DiskFullError: _no_space,
+            OSError: _os_error,
+            StateError: _damaged,
             HTTPException: _not_routed,
             Exception: _failed,
         },
@@ -150,6 +155,24 @@ async def _not_routed(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     refusal = method_not_allowed() if error.status_code == 405 else no_such_operation()
     return await _refused(request, refusal)
+
+
+async def _no_space(request: Request, error: Exception) -> Response:
+    return await _refused(request, no_space(str(error)))
+
+
+async def _os_error(request: Request, error: Exception) -> Response:
+    """A full disk is told; anything else is a fault of this program."""
+    assert isinstance(error, OSError)
+    if not is_disk_full(error):
+        raise error
+    cloud: Cloud = request.app.state.cloud
+    return await _no_space(request, disk_full(Path(error.filename or cloud.home.root)))
+
+
+async def _damaged(request: Request, error: Exception) -> Response:
+    """State that is damaged, with its remedy."""
+    return await _refused(request, ServiceError(500, "InternalServerError", f"local_oci: {error}."))
 
 
 async def _failed(request: Request, error: Exception) -> Response:

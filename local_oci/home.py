@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -22,6 +23,35 @@ _TOKEN_BYTES = 32
 
 class HomeError(Exception):
     """A directory that cannot serve as a cloud's home; the text says why."""
+
+
+class DiskFullError(Exception):
+    """There is no space left to write in a directory; the text says so, and what to do."""
+
+
+class StateError(Exception):
+    """A damaged file of a directory; the text names it, and what to do."""
+
+
+def damaged(path: Path, problem: object) -> StateError:
+    """The error of a file that cannot be read as what it was written."""
+    return StateError(
+        f"{path} is damaged ({problem}); put a copy of it back, or move {path.parent} away and "
+        "start again with an empty cloud"
+    )
+
+
+def disk_full(path: Path) -> DiskFullError:
+    """The error of a file that the disk has no space for."""
+    return DiskFullError(
+        f"{path} cannot be written, the disk is full or over its quota; free some space and repeat "
+        "the request"
+    )
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Whether a write failed for want of space."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)

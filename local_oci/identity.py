@@ -19,11 +19,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
-from local_oci.home import Home, write_secret
+from local_oci.home import Home, damaged, write_secret
 from local_oci.http.errors import not_authenticated
 from local_oci.storage.records import new_ocid
 
@@ -65,14 +66,17 @@ def load_or_create(home: Home) -> Identity:
     if not home.config.exists():
         _create(home)
     profile = configparser.ConfigParser(interpolation=None)
-    profile.read(home.config)
-    section = profile["DEFAULT"]
-    return Identity(
-        tenancy=section["tenancy"],
-        user=section["user"],
-        fingerprint=section["fingerprint"],
-        public_key=private_key(home).public_key(),
-    )
+    try:
+        profile.read(home.config)
+        section = profile["DEFAULT"]
+        return Identity(
+            tenancy=section["tenancy"],
+            user=section["user"],
+            fingerprint=section["fingerprint"],
+            public_key=private_key(home).public_key(),
+        )
+    except (configparser.Error, UnicodeDecodeError, KeyError) as error:
+        raise damaged(home.config, str(error).partition("\n")[0]) from error
 
 
 def _create(home: Home) -> None:
@@ -131,11 +135,14 @@ def fingerprint_of(key: rsa.RSAPublicKey) -> str:
 
 def _read_key(path: Path) -> rsa.RSAPrivateKey:
     # Without the check of the numbers, which takes longer than the rest of a start: it is our key.
-    key = serialization.load_pem_private_key(
-        path.read_bytes(), password=None, unsafe_skip_rsa_key_validation=True
-    )
+    try:
+        key = serialization.load_pem_private_key(
+            path.read_bytes(), password=None, unsafe_skip_rsa_key_validation=True
+        )
+    except (FileNotFoundError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise damaged(path, "it is no private key") from error
     if not isinstance(key, rsa.RSAPrivateKey):
-        raise TypeError(f"{path} is not an RSA key")
+        raise damaged(path, "it is no RSA key")
     return key
 
 

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+from collections import deque
 from collections.abc import Iterator
 
 import uvicorn
@@ -22,7 +23,7 @@ from local_oci.runtime.docker_engine import EngineError, remove_left_containers
 from local_oci.runtime.images import ProcessImages
 from local_oci.runtime.isolation import Isolation, IsolationError, choose_isolation
 from local_oci.runtime.process import ProcessRunner
-from local_oci.services.cloud import build_cloud
+from local_oci.services.cloud import Cloud, build_cloud
 from local_oci.services.faults.plan import FaultFile, FaultFileError
 from local_oci.services.registry.process import RegistryError
 
@@ -84,7 +85,7 @@ def _listen(options: ServeOptions) -> socket.socket:
     """The socket; port 0 means the last run's port if it is free, so that URLs stay valid."""
     home, port = options.home, options.port
     if port == 0 and home.port.exists():
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError, OverflowError):
             return _bind(options.host, int(home.port.read_text()))
     try:
         listener = _bind(options.host, port)
@@ -129,6 +130,23 @@ def _check_faults(home: Home) -> None:
         raise ServeError(str(error)) from error
 
 
+def _check_state(cloud: Cloud) -> None:
+    """Read the records that the start needs, so that a damaged one is told before anything runs.
+
+    Raises:
+        StateError: a record, or the database, is damaged.
+    """
+    cloud.database.check()
+    for records in (
+        cloud.catalog.blob_names(),
+        cloud.objects.blob_names(),
+        cloud.uploads.blob_names(),
+        cloud.deployments.scan(),
+        cloud.work_requests.records.scan(),
+    ):
+        deque(records, maxlen=0)
+
+
 async def _serve(
     options: ServeOptions,
     isolation: Isolation,
@@ -144,6 +162,7 @@ async def _serve(
     cloud = build_cloud(
         home, identity, endpoint, processes, options.start_timeout, options.stop_grace
     )
+    _check_state(cloud)
     if options.registry or cloud.registry_lifecycle.existed:
         try:
             await cloud.registry_lifecycle.start()

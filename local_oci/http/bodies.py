@@ -25,18 +25,26 @@ async def receive_blob(request: Request, blobs: Blobs) -> WrittenBlob:
 
     Raises:
         ServiceError: 400 if the body differs from its content-md5 header.
+        OSError: the disk is full, and the whole body has arrived nevertheless.
         starlette.requests.ClientDisconnect: the client went away; nothing is kept.
     """
+    stream = request.stream()
     writer = await asyncio.to_thread(blobs.writer)
     try:
         buffer = bytearray()
-        async for data in request.stream():
+        async for data in stream:
             buffer += data
             if len(buffer) >= _CHUNK_BYTES:
                 await asyncio.to_thread(writer.write, bytes(buffer))
                 buffer.clear()
         await asyncio.to_thread(writer.write, bytes(buffer))
         blob = await asyncio.to_thread(writer.finish)
+    except OSError:
+        # A client reads the answer when it has sent all, and takes a closed connection for an
+        # accident that calls for a second try.
+        async for _ in stream:
+            pass
+        raise
     finally:
         await asyncio.to_thread(writer.abandon)
     expected = request.headers.get("content-md5")

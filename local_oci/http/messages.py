@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from pydantic import ValidationError
 from pydantic_core import from_json
@@ -155,6 +156,13 @@ def json_response(
     """A JSON body."""
     body = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     return Response(body, status, headers, media_type="application/json")
+
+
+def attachment(name: str) -> str:
+    """A Content-Disposition with a file name, whatever characters it holds (RFC 6266)."""
+    if name.isascii() and name.isprintable() and not set(name) & {'"', "\\"}:
+        return f'attachment; filename="{name}"'
+    return f"attachment; filename*=UTF-8''{quote(name, safe='')}"
 
 
 def record_response(

@@ -149,7 +149,7 @@ def check_target(scope: Scope) -> None:
     if not path.startswith(b"/"):
         raise invalid_parameter("The request target is not a path that begins with '/'.")
     for part in (path, scope["query_string"]):
-        first, *escapes = part.split(b"%")
+        _, *escapes = part.split(b"%")
         if not all(len(escape) >= 2 and set(escape[:2]) <= _HEX_DIGITS for escape in escapes):
             raise invalid_parameter("The request target has a '%' without two digits after it.")
         try:
@@ -253,7 +253,7 @@ def local_only(handler: Handler) -> Handler:
         token: str = request.app.state.local_token
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), token.encode()):
-            raise not_authenticated("'Authorization: Bearer' needs the text of the file local-token")
+            raise not_authenticated("Authorization must be 'Bearer <text of local-token>'")
         return await handler(request)
 
     return guarded

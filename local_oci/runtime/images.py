@@ -11,9 +11,12 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from local_oci.home import Lock
+from pydantic import TypeAdapter, ValidationError
+
+from local_oci.home import Lock, StateError, write_secret
 
 _LOCK_TIMEOUT_SECONDS = 10.0
+_IMAGES: TypeAdapter[dict[str, str]] = TypeAdapter(dict[str, str])
 
 
 class ProcessImages:
@@ -31,9 +34,8 @@ class ProcessImages:
             raise TimeoutError(f"{self._path} is locked by another process")
         try:
             known = self._read() | {reference: str(path) for reference, path in images.items()}
-            unfinished = self._path.with_suffix(".new")
-            unfinished.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
-            unfinished.replace(self._path)
+            text = json.dumps(known, indent=2, sort_keys=True) + "\n"
+            write_secret(self._path, text.encode())
         finally:
             lock.release()
 
@@ -47,5 +49,10 @@ class ProcessImages:
     def _read(self) -> dict[str, str]:
         if not self._path.exists():
             return {}
-        content: dict[str, str] = json.loads(self._path.read_text())
-        return content
+        try:
+            return _IMAGES.validate_json(self._path.read_bytes())
+        except ValidationError as error:
+            raise StateError(
+                f"{self._path} is damaged; remove it, and name the process images again at the "
+                "next start (--image REF=DIR)"
+            ) from error

@@ -155,6 +155,11 @@ class Home:
         return Path(tempfile.gettempdir()) / f"local_oci-{os.getuid()}-{name}"
 
     @property
+    def isolation(self) -> Path:
+        """Says how far the deployments of the last run are set apart: an `Isolation`."""
+        return self.root / "isolation"
+
+    @property
     def processes(self) -> Path:
         """Locked, shared, by the keeper of every deployment process."""
         return self.root / "processes.lock"

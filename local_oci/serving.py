@@ -61,6 +61,7 @@ def serve(options: ServeOptions) -> None:
         isolation = choose_isolation(home, options.isolation)
     except IsolationError as error:
         raise ServeError(str(error)) from error
+    home.isolation.write_text(isolation)
     home.renew_local_token()
     with _announced(home, listener) as endpoint:
         asyncio.run(_serve(options, isolation, listener, endpoint))

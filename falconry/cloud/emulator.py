@@ -16,6 +16,7 @@ from falconry.settings import EmulatorSettings
 
 _ENDPOINT = "endpoint"
 _REGISTRY_HOST = "registry-host"
+_ISOLATION = "isolation"
 
 
 def endpoint(emulator: EmulatorSettings) -> str | None:
@@ -43,6 +44,11 @@ def is_stopped(emulator: EmulatorSettings | None) -> bool:
 def registry_host(emulator: EmulatorSettings) -> str | None:
     """Returns the host of the emulator's container registry, if any."""
     return _read(emulator.directory / _REGISTRY_HOST)
+
+
+def shows_this_machine(emulator: EmulatorSettings) -> bool:
+    """Whether deployments that run as processes see this machine's files."""
+    return _read(emulator.directory / _ISOLATION) == "plain"
 
 
 def start(

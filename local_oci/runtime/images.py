@@ -3,6 +3,9 @@
 `<directory>/bin` holds the programs that a deployment's cmd and entrypoint name. Which reference
 means which directory is kept in a file of the cloud's own directory, so that `start --image`
 reaches a server that runs already, and a later start needs no option.
+
+`<directory>/mounts` names the files of this machine that the programs need, an absolute path a
+line. In namespaces they see the system's programs and libraries, the directory and these.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from local_oci.home import Lock, StateError, write_secret
 
 _LOCK_TIMEOUT_SECONDS = 10.0
+_MOUNTS = "mounts"
 _IMAGES: TypeAdapter[dict[str, str]] = TypeAdapter(dict[str, str])
 
 
@@ -56,3 +60,10 @@ class ProcessImages:
                 f"{self._path} is damaged; remove it, and name the process images again at the "
                 "next start (--image REF=DIR)"
             ) from error
+
+
+def shown_files(image: Path) -> list[Path]:
+    """What a process image needs of this machine: its directory, and what it names."""
+    mounts = image / _MOUNTS
+    named = mounts.read_text().splitlines() if mounts.is_file() else []
+    return [image, *(Path(line) for line in named if line.startswith("/"))]

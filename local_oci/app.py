@@ -61,8 +61,8 @@ _SERVICES = (
     registry,
     invocation,
 )
-_SERVICE_ROUTES: list[Route] = [route for service in _SERVICES for route in service.ROUTES]
-_LOCAL_ROUTES = [*faults.ROUTES, *registry.LOCAL_ROUTES, *sessions.LOCAL_ROUTES]
+SERVICE_ROUTES: list[Route] = [route for service in _SERVICES for route in service.ROUTES]
+LOCAL_ROUTES = [*faults.ROUTES, *registry.LOCAL_ROUTES, *sessions.LOCAL_ROUTES]
 _UNSIGNED_BODIES = [
     *catalog.UNSIGNED_BODIES,
     *metadata_routes.UNSIGNED_BODIES,
@@ -74,7 +74,7 @@ _SELF_AUTHENTICATING = registry.SELF_AUTHENTICATING | sessions.SELF_AUTHENTICATI
 def build_app(cloud: Cloud) -> Starlette:
     """The application that serves a cloud."""
     app = Starlette(
-        routes=[*_LOCAL_ROUTES, *_SERVICE_ROUTES],
+        routes=[*LOCAL_ROUTES, *SERVICE_ROUTES],
         middleware=[
             Middleware(RequestIds),
             Middleware(
@@ -83,7 +83,7 @@ def build_app(cloud: Cloud) -> Starlette:
                 unsigned_bodies=_UNSIGNED_BODIES,
                 self_authenticating=_SELF_AUTHENTICATING,
             ),
-            Middleware(Faults, plan=cloud.faults, routes=_SERVICE_ROUTES),
+            Middleware(Faults, plan=cloud.faults, routes=SERVICE_ROUTES),
         ],
         exception_handlers={
             ServiceError: _refused,

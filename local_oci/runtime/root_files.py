@@ -73,6 +73,8 @@ def enter_root(files: RootFiles, staging: Path) -> None:
     flags = namespaces.MS_NOSUID | namespaces.MS_NODEV
     namespaces.mount("tmpfs", temporary, kind="tmpfs", flags=flags, options="mode=1777")
     for path in sorted({*files.shown, *(path.resolve() for path in files.shown)}):
+        if not path.exists():
+            raise FileNotFoundError(f"{path}, which the process image needs, is not there")
         if not _below(staging, path).exists():  # a part of /usr is there already
             _show(path, _below(staging, path), read_only=True)
     for path in files.writable:

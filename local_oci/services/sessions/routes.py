@@ -65,7 +65,7 @@ async def federate(request: Request) -> Response:
     signed = signed_request(request.scope, body_is_signed=True)
     tenancy = cloud.identity.tenancy
     expected = f"{tenancy}/fed-x509/{instance.fingerprint()}" if instance.exists else None
-    if key_id_of(signed) != expected:
+    if expected is None or key_id_of(signed) != expected:
         raise not_authenticated("the keyId is not the certificate of this directory's instance")
     verify_with(signed, instance.public_key(), now(), _SIGNED)
     check_body(await request.body(), signed.headers)

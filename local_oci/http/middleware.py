@@ -263,6 +263,9 @@ def _is_this_machine(host: str) -> bool:
     """Whether a Host header names this machine, by an address or as localhost."""
     try:
         name = urlsplit(f"//{host}").hostname or ""
-        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+        if name == "localhost":
+            return True
+        address = ipaddress.ip_address(name)
+        return address.is_loopback or address.is_unspecified  # the latter with --host 0.0.0.0
     except ValueError:
         return False

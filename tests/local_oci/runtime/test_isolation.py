@@ -161,7 +161,7 @@ def test_a_file_that_a_process_image_needs_and_that_is_gone_is_told(
 
 
 def test_without_namespaces_a_deployment_has_no_rights_either(plain: Sdk) -> None:
-    look = "grep -E '^(CapEff|NoNewPrivs)' /proc/self/status; exec serve"
+    look = "grep -E '^(CapEff|NoNewPrivs)' /proc/self/status; exec serve 8000"
     deployment = plain.deploy(cmd=["sh", "-c", look]).id
     output = (plain.cloud.directory / "outputs" / f"{deployment}.log").read_text().splitlines()
     assert output[:2] == [f"CapEff:\t{0:016x}", "NoNewPrivs:\t1"]

@@ -109,6 +109,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     _clean_up(cloud)
     workflows = DeploymentWorkflows(cloud)
     cloud.work_requests.register(_workflows(cloud, workflows))
+    workflows.settle()
     workflows.restore()
     cloud.work_requests.resume()
     try:
@@ -124,10 +125,10 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
 def _workflows(cloud: Cloud, deployments: DeploymentWorkflows) -> Mapping[Operation, Workflow]:
     return {
         **deployments.by_operation(),
-        Operation.EXPORT_ARTIFACT: partial(export_artifact, cloud),
-        Operation.IMPORT_ARTIFACT: partial(import_artifact, cloud),
-        Operation.DELETE_PROJECT: _nothing_more,
-        Operation.DELETE_VERSION_SET: partial(delete_models_of_version_set, cloud),
+        Operation.EXPORT_ARTIFACT: Workflow(partial(export_artifact, cloud)),
+        Operation.IMPORT_ARTIFACT: Workflow(partial(import_artifact, cloud)),
+        Operation.DELETE_PROJECT: Workflow(_nothing_more),
+        Operation.DELETE_VERSION_SET: Workflow(partial(delete_models_of_version_set, cloud)),
     }
 
 

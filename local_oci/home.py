@@ -245,6 +245,15 @@ class Lock:
         os.ftruncate(self.descriptor, 0)
         os.pwrite(self.descriptor, text.encode(), 0)
 
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the locked file is still the one at its path."""
+        try:
+            present = self._path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return os.path.samestat(present, os.fstat(self.descriptor))
+
     def release(self) -> None:
         """Let go of the lock."""
         os.close(self.descriptor)

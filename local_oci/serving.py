@@ -13,8 +13,9 @@ from collections.abc import Iterator
 
 import uvicorn
 
+from local_oci import processes
 from local_oci.app import build_app
-from local_oci.daemon import AlreadyServedError, ServeError, ServeOptions
+from local_oci.daemon import AlreadyServedError, ServeError, ServeOptions, allow_open_files
 from local_oci.home import Home, HomeError, Lock
 from local_oci.http.protocol import GatewayProtocol
 from local_oci.identity import load_or_create
@@ -26,11 +27,13 @@ from local_oci.runtime.process import ProcessRunner
 from local_oci.services.cloud import Cloud, build_cloud
 from local_oci.services.faults.plan import FaultFile, FaultFileError
 from local_oci.services.registry.process import RegistryError
+from local_oci.version import running_code
 
 # Another command may hold the lock for an instant, to see whether it is held.
 _LOCK_TIMEOUT_SECONDS = 1.0
 # What an earlier process left behind is being killed by the kernel; it takes milliseconds.
 _ORPHANS_TIMEOUT_SECONDS = 10.0
+_DIRECTORY_CHECK_SECONDS = 1.0
 _KEEP_ALIVE_SECONDS = 75
 _GRACEFUL_SECONDS = 1
 _OWNER_ONLY = 0o077  # the umask of all that the cloud writes
@@ -39,12 +42,14 @@ _log = logging.getLogger("local_oci")
 
 
 def serve(options: ServeOptions) -> None:
-    """Serve until SIGTERM or SIGINT, then stop every deployment.
+    """Serve until SIGTERM, SIGINT or the directory's end, then stop every deployment.
 
     Raises:
-        ServeError: the directory is in use or unusable, the port is taken, or there can be no
-            container registry.
+        ServeError: the directory is in use or unusable, the port is taken, too few open files are
+            allowed, or there can be no container registry.
     """
+    running_code()  # as it is now
+    allow_open_files()
     home = options.home
     os.umask(_OWNER_ONLY)
     try:
@@ -55,6 +60,7 @@ def serve(options: ServeOptions) -> None:
     if not lock.acquire(_LOCK_TIMEOUT_SECONDS):
         raise AlreadyServedError(f"{home.root} is served by another process already")
     lock.write(str(os.getpid()))  # never released: the lock shall last as long as the process
+    home.endpoint.unlink(missing_ok=True)  # of a killed server
     _remove_orphans(home)
     listener = _listen(options)
     try:
@@ -63,8 +69,7 @@ def serve(options: ServeOptions) -> None:
         raise ServeError(str(error)) from error
     home.isolation.write_text(isolation)
     home.renew_local_token()
-    with _announced(home, listener) as endpoint:
-        asyncio.run(_serve(options, isolation, listener, endpoint))
+    asyncio.run(_serve(options, isolation, listener, lock))
 
 
 def _remove_orphans(home: Home) -> None:
@@ -74,6 +79,7 @@ def _remove_orphans(home: Home) -> None:
     except EngineError as error:
         _log.warning("containers of an earlier run may be left: %s", error)
     left_over = Lock(home.processes)
+    processes.kill(processes.helpers_of(home.root))  # a stopped one would stay
     if not left_over.acquire(_ORPHANS_TIMEOUT_SECONDS):
         raise ServeError(f"{home.root}: processes of an earlier run are still there")
     left_over.release()
@@ -112,15 +118,16 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 @contextlib.contextmanager
-def _announced(home: Home, listener: socket.socket) -> Iterator[str]:
+def _announced(home: Home, endpoint: str) -> Iterator[None]:
     """Keep the endpoint in its file while the cloud runs."""
-    host, port = listener.getsockname()
-    endpoint = f"http://{host}:{port}"
     home.endpoint.write_text(endpoint)
     try:
-        yield endpoint
+        yield
     finally:
-        home.endpoint.unlink(missing_ok=True)
+        # A directory that was deleted may have been made again, with a cloud of its own.
+        with contextlib.suppress(FileNotFoundError):
+            if home.endpoint.read_text() == endpoint:
+                home.endpoint.unlink()
 
 
 def _check_faults(home: Home) -> None:
@@ -152,9 +159,11 @@ async def _serve(
     options: ServeOptions,
     isolation: Isolation,
     listener: socket.socket,
-    endpoint: str,
+    lock: Lock,
 ) -> None:
     home = options.home
+    host, port = listener.getsockname()
+    endpoint = f"http://{host}:{port}"
     _check_faults(home)
     images = ProcessImages(home.images)
     images.register(options.images)
@@ -183,12 +192,34 @@ async def _serve(
         timeout_graceful_shutdown=_GRACEFUL_SECONDS,
     )
     _log.info("serving %s at %s, isolation %s", home.root, endpoint, isolation)
-    await _Server(config).serve([listener])
+    with _announced(home, endpoint):
+        await _Server(config, lock).serve([listener])
     _log.info("stopped")
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, ending by return and not by raising the signal again."""
+    """uvicorn's server, which also ends with its directory.
+
+    It ends by return and not by raising the signal again.
+    """
+
+    def __init__(self, config: uvicorn.Config, lock: Lock) -> None:
+        super().__init__(config)
+        self._lock = lock
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until a signal comes or the directory is gone."""
+        watch = asyncio.create_task(self._end_with_directory())
+        try:
+            await super().serve(sockets)
+        finally:
+            watch.cancel()
+
+    async def _end_with_directory(self) -> None:
+        while self._lock.is_in_place:
+            await asyncio.sleep(_DIRECTORY_CHECK_SECONDS)
+        _log.error("the directory was deleted, so this cloud ends")
+        self._stop()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

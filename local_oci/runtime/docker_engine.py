@@ -96,6 +96,17 @@ def remove_left_containers(home: Home) -> int:
     return removed
 
 
+def remove_containers_of_deleted(home: Home) -> int:
+    """Remove the containers of a cloud whose directory was deleted; return how many. Blocks.
+
+    Which engines they are in is not known any more: the one that DOCKER_HOST names is asked, if
+    there is one.
+    """
+    with contextlib.suppress(EngineError):
+        return _remove_from(engine_host(), home)
+    return 0
+
+
 def _known_engines(home: Home) -> list[str]:
     if not home.docker_engines.exists():
         return []

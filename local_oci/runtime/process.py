@@ -243,7 +243,7 @@ def _free_port() -> int:
 
 def _remove_sockets(view: _View) -> None:
     if view.sockets is not None:
-        shutil.rmtree(view.sockets)
+        shutil.rmtree(view.sockets, ignore_errors=True)  # the directory may have been deleted
 
 
 async def _read_to_end(descriptor: int) -> str:

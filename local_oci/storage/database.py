@@ -70,16 +70,21 @@ class Database:
     def transaction(self) -> Iterator[None]:
         """Make the statements inside one change: all of them, or none after an exception.
 
+        Inside another transaction they are part of that.
+
         Raises:
             DiskFullError, StateError: as `execute`.
         """
+        if self._connection.in_transaction:
+            yield
+            return
         with self._translated():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
                 self._connection.execute("COMMIT")
             except BaseException:
-                if self._connection.in_transaction:  # a full disk ends it
+                if self._connection.in_transaction:  # SQLite ends it itself when the disk is full
                     self._connection.execute("ROLLBACK")
                 raise
 

@@ -103,6 +103,11 @@ class LocalCloud:
         wait_until(self._answers)
         return self
 
+    def find(self) -> LocalCloud:
+        """The cloud that `start` left running in the directory."""
+        self.endpoint = (self.directory / "endpoint").read_text()
+        return self
+
     def _answers(self) -> bool:
         assert self.process is not None and self.process.poll() is None, "the server ended"
         try:

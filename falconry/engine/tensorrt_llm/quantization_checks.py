@@ -31,6 +31,8 @@ _OTHER_SPLITS = re.compile(
 # The block sizes of TensorRT-LLM's int4 kernels (fpA_intB_gemm: group sizes 64 and 128).
 _AWQ_BLOCKS = (128, 64)
 
+_AWQ_VOCABULARY = 64
+
 
 def calibrated(spec: GpuEngineSpec) -> bool:
     """Whether scales have to be measured for the quantisation."""
@@ -49,14 +51,14 @@ def _dtype(spec: GpuEngineSpec) -> Finding:
 
 def _fp8(spec: GpuEngineSpec) -> Finding:
     recipe, shape = spec.recipe, spec.shape
-    used = "fp8" in (recipe.quantization, recipe.kv_cache.dtype, recipe.plugins.gemm)
+    used = "fp8" in (recipe.quantization, recipe.plugins.gemm)
     return verdict(
         "FP8",
         not used or shape.sm >= _SM_OF_FP8,
         f"on SM {shape.sm}" if used else "not used",
         f"FP8 needs SM {_SM_OF_FP8} or later, and {shape.gpu} is SM {shape.sm}",
         ways(
-            'set quantization = "int8_weight_only" and kv_cache.dtype = "auto"',
+            'set quantization = "int8_weight_only"',
             shape_remedy(lambda other: other.sm >= _SM_OF_FP8),
         ),
     )
@@ -147,6 +149,46 @@ _COLUMNS: Mapping[str, Callable[[Path], bool]] = {
 }
 
 
+def _cache_type(spec: GpuEngineSpec) -> Finding:
+    """Refuses a cache of fewer bits, which NVIDIA's quantiser leaves out without a word.
+
+    Run on an H200 with modelopt 0.33.1 and 0.37.0, those of TensorRT-LLM 1.0 and 1.2: it does
+    not find the cache in FalconAttention of transformers ("Auto quantization of KV Cache fails"),
+    and writes "kv_cache_quant_algo": null. That 0.29's result is the same is inferred.
+    """
+    dtype = spec.recipe.kv_cache.dtype
+    return verdict(
+        "KV cache",
+        dtype == "auto",
+        "of the engine's type",
+        f'kv_cache.dtype = "{dtype}" has no effect on a Falcon: NVIDIA\'s quantiser does not'
+        " find its cache, which keeps the engine's type",
+        'set kv_cache.dtype = "auto"',
+    )
+
+
+def _awq_vocabulary(spec: GpuEngineSpec) -> Finding:
+    name, size = "AWQ vocabulary", spec.architecture.vocab_size
+    padded = awq_vocabulary(size)
+    if spec.recipe.quantization != "int4_awq" or size == padded:
+        return Finding(name, "ok", "not padded")
+    return Finding(
+        name,
+        "warning",
+        f"NVIDIA's quantiser pads the vocabulary from {size} to {padded} with zeros, and an engine"
+        " may answer with an id that no token has",
+        'set quantization = "int4_weight_only", or extend the tokenizer and the checkpoint',
+    )
+
+
+def awq_vocabulary(size: int) -> int:
+    """The vocabulary of an engine quantised by AWQ.
+
+    Source: modelopt 0.37.0, torch/export/postprocess.py, pad_embedding_lm_head; run on an H200.
+    """
+    return -(-size // _AWQ_VOCABULARY) * _AWQ_VOCABULARY
+
+
 def _awq_blocks(spec: GpuEngineSpec) -> Finding:
     architecture, tensor = spec.architecture, spec.recipe.parallelism.tensor
     calibration = spec.recipe.calibration
@@ -173,4 +215,12 @@ def _awq_blocks(spec: GpuEngineSpec) -> Finding:
     )
 
 
-QUANTIZATION_CHECKS: Sequence[SpecCheck] = (_dtype, _fp8, _calibration, _dataset, _awq_blocks)
+QUANTIZATION_CHECKS: Sequence[SpecCheck] = (
+    _dtype,
+    _fp8,
+    _cache_type,
+    _calibration,
+    _dataset,
+    _awq_blocks,
+    _awq_vocabulary,
+)

@@ -25,7 +25,9 @@ _ACTIVE_TEXT = "Model Deployment is Active."  # Oracle's words
 _REPLACEMENT_PAUSE_SECONDS = 1.0
 _DELETED_TEXT = "Model Deployment with all associated resources has been deleted"  # Oracle's words
 
+_LOST_TEXT = "The operation on it was lost when local_oci ended."
 _SERVING = frozenset({DeploymentState.ACTIVE, DeploymentState.NEEDS_ATTENTION})
+_MOVING = frozenset({DeploymentState.CREATING, DeploymentState.UPDATING, DeploymentState.DELETING})
 
 _log = logging.getLogger("local_oci.deployments")
 
@@ -40,50 +42,36 @@ class DeploymentWorkflows:
 
     def by_operation(self) -> dict[Operation, Workflow]:
         """Each operation's workflow."""
-        return {
-            Operation.CREATE_DEPLOYMENT: self.create,
+        runs = {
+            Operation.CREATE_DEPLOYMENT: self.start,
             Operation.UPDATE_DEPLOYMENT: self.update,
-            Operation.ACTIVATE_DEPLOYMENT: self.activate,
+            Operation.ACTIVATE_DEPLOYMENT: self.start,
             Operation.DEACTIVATE_DEPLOYMENT: self.deactivate,
             Operation.DELETE_DEPLOYMENT: self.delete,
         }
+        return {operation: Workflow(run, self.give_up) for operation, run in runs.items()}
 
     # --- work requests ------------------------------------------------------------------------
 
-    async def create(self, work: Work) -> None:
-        """CREATING to ACTIVE, or FAILED."""
-        await self._start(work, on_failure=DeploymentState.FAILED)
-
-    async def activate(self, work: Work) -> None:
-        """UPDATING to ACTIVE, or back to INACTIVE."""
-        await self._start(work, on_failure=DeploymentState.INACTIVE)
-
-    async def _start(self, work: Work, on_failure: DeploymentState) -> None:
+    async def start(self, work: Work) -> None:
+        """CREATING or UPDATING to ACTIVE."""
         deployment = self._deployment(work)
         configuration = deployment.model_deployment_configuration_details
-        try:
-            running = await self._launch(deployment.id, configuration, work)
-        except WorkError as failure:
-            self._change(deployment.id, on_failure, failure.message)
-            raise
+        running = await self._launch(deployment.id, configuration, work)
         await self._install(deployment.id, running)
         self._change(deployment.id, DeploymentState.ACTIVE, None, serving=True)
         work.step(_ACTIVE_TEXT, 100)
 
     async def update(self, work: Work) -> None:
-        """UPDATING to ACTIVE (or INACTIVE, as before); after a failure the old one serves on."""
+        """UPDATING to ACTIVE (or INACTIVE, as before)."""
         deployment = self._deployment(work)
         target = DeploymentSpec.model_validate(json.loads(work.record.parameters))
         await self._finish_restoring(deployment.id)
-        try:
-            if deployment.serving and self._needs_container(deployment, target):
-                configuration = target.model_deployment_configuration_details
-                running = await self._launch(deployment.id, configuration, work)
-                work.step("Switching to the new container", 80)
-                await self._install(deployment.id, running)
-        except WorkError as failure:
-            self._change(deployment.id, DeploymentState.NEEDS_ATTENTION, failure.message)
-            raise
+        if deployment.serving and self._needs_container(deployment, target):
+            configuration = target.model_deployment_configuration_details
+            running = await self._launch(deployment.id, configuration, work)
+            work.step("Switching to the new container", 80)
+            await self._install(deployment.id, running)
         state = DeploymentState.ACTIVE if deployment.serving else DeploymentState.INACTIVE
         self._change(deployment.id, state, None, **target.fields())
         work.step("Model Deployment is updated", 100)
@@ -105,7 +93,34 @@ class DeploymentWorkflows:
         self._change(deployment.id, DeploymentState.DELETED, None, serving=False)
         work.step(_DELETED_TEXT, 100)
 
+    def give_up(self, deployment_id: str, failure: str) -> None:
+        """Bring a deployment into a final state after an operation that failed.
+
+        What served before an update or a stop that failed still does; one that was not to serve has
+        no container left.
+        """
+        deployment = self._cloud.deployments.get(deployment_id)
+        if deployment is None or deployment.lifecycle_state not in _MOVING:
+            return
+        if deployment.lifecycle_state is not DeploymentState.UPDATING:
+            state = DeploymentState.FAILED
+        elif deployment.serving:
+            state = DeploymentState.NEEDS_ATTENTION
+        else:
+            state = DeploymentState.INACTIVE
+        serves = state is DeploymentState.NEEDS_ATTENTION
+        self._change(deployment_id, state, failure, serving=serves)
+        if not serves:
+            self._watch_over(asyncio.create_task(self._take_down(deployment_id)))
+
     # --- restart ------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Give up what no operation is running on: its operation was lost."""
+        busy = self._cloud.work_requests.subjects()
+        for deployment in list(self._cloud.deployments.scan()):
+            if deployment.id not in busy:
+                self.give_up(deployment.id, _LOST_TEXT)
 
     def restore(self) -> None:
         """Start the containers of all deployments that should be serving."""
@@ -130,11 +145,11 @@ class DeploymentWorkflows:
             running = await self._cloud.fleet.launch(
                 self._launch_request(deployment.id, configuration), step
             )
-        except WorkError as failure:
-            _log.warning("restoring %s: %s", deployment.id, failure.message)
+        except Exception as failure:  # WorkError, or too few open files, a full disk
+            _log.warning("restoring %s: %s", deployment.id, failure)
             current = self._cloud.deployments.get(deployment.id)
             if current is not None and current.lifecycle_state is DeploymentState.ACTIVE:
-                self._change(deployment.id, DeploymentState.NEEDS_ATTENTION, failure.message)
+                self._change(deployment.id, DeploymentState.NEEDS_ATTENTION, str(failure))
         else:
             await self._install(deployment.id, running)
             current = self._cloud.deployments.get(deployment.id)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
 import shutil
 import signal
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -482,6 +485,53 @@ def test_a_work_request_that_was_interrupted_runs_again(new_cloud) -> None:
     assert sdk.finished(work_request).status == "SUCCEEDED"
     assert sdk.steps(work_request).count("Starting container") == 1
     assert sdk.post(deployment).ok
+
+
+def test_an_operation_that_fails_by_a_fault_of_this_program_ends_in_a_final_state(
+    new_cloud,
+) -> None:
+    """No file can be opened for a while, for a new deployment and for one that serves."""
+    cloud: LocalCloud = new_cloud()
+    sdk = Sdk(cloud)
+    model, serving = sdk.model(), sdk.deploy().id
+    assert cloud.process is not None
+    server, limit = cloud.process.pid, resource.RLIMIT_NOFILE
+    before = resource.prlimit(server, limit)
+    opened = len(list(Path(f"/proc/{server}/fd").iterdir()))
+    resource.prlimit(server, limit, (opened + 2, before[1]))
+    created, creation = sdk.begin_deployment(model)
+    change = _container(environment_variables={"VERSION": "2"})
+    update = sdk.update(serving, model_deployment_configuration_details=change)
+    resource.prlimit(server, limit, before)
+    assert sdk.finished(creation).status == update.status == "FAILED"
+    assert (sdk.state(created), sdk.state(serving)) == ("FAILED", "NEEDS_ATTENTION")
+    assert sdk.post(serving).ok
+    cloud.kill()
+    cloud.start()
+    assert (sdk.state(created), sdk.state(serving)) == ("FAILED", "NEEDS_ATTENTION")
+    sdk.delete(created)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("CREATING", "FAILED"), ("UPDATING", "INACTIVE"), ("DELETING", "FAILED")]
+)
+def test_what_lost_its_operation_is_in_a_final_state_after_a_restart(
+    new_cloud, before: str, after: str
+) -> None:
+    cloud: LocalCloud = new_cloud("--start-timeout=0.5")
+    sdk = Sdk(cloud)
+    deployment, creation = sdk.begin_deployment(sdk.model(), {"SICK": "1"})
+    sdk.finished(creation)
+    cloud.kill()
+    with contextlib.closing(sqlite3.connect(cloud.directory / "state.sqlite3")) as database:
+        database.execute(
+            "UPDATE records SET document = json_set(document, '$.lifecycleState', ?) WHERE key = ?",
+            (before, deployment),
+        )
+        database.commit()
+    cloud.start()
+    assert sdk.state(deployment) == after
+    sdk.delete(deployment)
 
 
 def test_an_update_that_was_interrupted_runs_again_over_the_old_container(new_cloud) -> None:

@@ -110,7 +110,7 @@ def _wait_until_ended(processes: list[Process], seconds: float) -> bool:
 
 def _serves(process: Process, words: list[str], root: Path) -> bool:
     """Whether a command line is that of a server of a directory."""
-    pairs = list(zip(words, [*words[1:], ""], strict=True))
+    pairs = list(zip(words, [*words, ""][1:], strict=True))
     if not any(Path(word).name in _PROGRAMS and verb == "serve" for word, verb in pairs):
         return False
     for word, following in pairs:

@@ -103,8 +103,9 @@ def issue_instance_principal(home: Home, identity: Identity) -> dict[str, str]:
 def _issue(
     home: Home, name: str, claims: dict[str, str], lifetime: timedelta
 ) -> tuple[rsa.RSAPrivateKey, SessionFiles]:
+    home.sessions.mkdir(mode=0o700, exist_ok=True)  # `parents` would leave it to the umask
     directory = home.sessions / name
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, exist_ok=True)
     files = SessionFiles(directory / "token", directory / "key.pem")
     key = new_key()
     token = issue(private_key(home), key.public_key(), claims, now(), lifetime)
@@ -180,7 +181,8 @@ class Instance:
         """Make it, unless there is one."""
         if self.exists:
             return
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for directory in (self.directory.parent, self.directory):
+            directory.mkdir(mode=0o700, exist_ok=True)
         key = new_key()
         certificate = _certificate(key, identity.tenancy)
         write_secret(self.directory / "key.pem", to_pem(key))

@@ -339,7 +339,14 @@ class Project:
             from falconry.deployment.stage import DeploymentStage
 
             artifact, image = artifact_of(made), image_of(made)
-            return DeploymentStage(settings, made["engine"], artifact, image, rollback=rollback)
+            return DeploymentStage(
+                settings,
+                made["engine"],
+                artifact,
+                image,
+                rollback=rollback,
+                note=workspace.progress.note,
+            )
 
         return [
             Step("engine", lambda _: EngineStage(settings, workspace, mirror)),

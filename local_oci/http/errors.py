@@ -101,6 +101,14 @@ def payload_too_large() -> ServiceError:
     return ServiceError(413, "PayloadTooLarge", "The payload size limit is 10 MB.")
 
 
+def no_space(text: str) -> ServiceError:
+    """400: this machine's disk is full. The SDK sends again what is answered with 507 or any 5xx.
+
+    (oci 2.189.0, oci/retry: all of them but 501.) The code is local_oci's own.
+    """
+    return ServiceError(400, "InsufficientStorage", f"local_oci: {text}.")
+
+
 def too_many_requests() -> ServiceError:
     """429: a service's throttle. The text is [inferred]; the gateway has its own."""
     return ServiceError(429, "TooManyRequests", "User-rate limit exceeded.")

@@ -16,7 +16,7 @@ import local_oci
 from local_oci.home import Home, Lock
 from local_oci.limits import DEPLOYED_MODEL_PATH
 from local_oci.runtime.artifact import make_read_only
-from local_oci.runtime.images import ProcessImages
+from local_oci.runtime.images import ProcessImages, shown_files
 from local_oci.runtime.isolation import Isolation
 from local_oci.runtime.keeper import Task
 from local_oci.runtime.runner import (
@@ -202,6 +202,7 @@ class ProcessRunner:
             model=str(launch.model),
             mount_point=DEPLOYED_MODEL_PATH,
             staging=str(launch.directory / _STAGING),
+            shown=[str(path) for path in shown_files(image)],
             shm_size=launch.shm_size,
             relays=view.relays,
             grace_seconds=self._stop_grace,

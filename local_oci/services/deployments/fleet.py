@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from local_oci.home import Home
+from local_oci.home import Home, disk_full, is_disk_full
 from local_oci.limits import DEFAULT_SHM_SIZE, PREDICT_TIMEOUT_SECONDS
 from local_oci.runtime.artifact import ArtifactError, remove_tree, unpack
 from local_oci.runtime.health import EndedError, UnhealthyError, client_of, wait_until_healthy
@@ -153,9 +153,15 @@ class Fleet:
             WorkError: it could not be started or did not become healthy; nothing is left.
         """
         directory = self._home.deployments / f"{request.deployment_id}.{secrets.token_hex(4)}"
-        directory.mkdir()
         try:
+            directory.mkdir()
             return await self._launch_in(directory, request, step)
+        except OSError as error:
+            await asyncio.to_thread(remove_tree, directory)
+            if not is_disk_full(error):
+                raise
+            text = str(disk_full(Path(error.filename or directory)))
+            raise WorkError("InsufficientStorage", f"{_BOOTSTRAP}: {text}.") from error
         except BaseException:
             await asyncio.to_thread(remove_tree, directory)
             raise

@@ -19,6 +19,9 @@ OPTIONS := PROFILE RECIPE CHECKPOINT SET PROMPT BODY COMPOSE IMAGE ARTIFACT FILE
 	KEEP DELETE ROLLBACK FOLLOW JSON STREAM CONCURRENCY DURATION PRICES ONLY QUICK
 $(foreach option,$(OPTIONS),$(eval export FALCONRY_$(option) := $$(value $(option))))
 export FALCONRY_COMMAND := $(value CMD)
+# Without this make expands a variable of its command line to export it: PROMPT='$(shell ...)' would
+# run the command.
+unexport $(OPTIONS) CMD
 
 .DEFAULT_GOAL := help
 .PHONY: $(TARGETS)

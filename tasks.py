@@ -426,6 +426,15 @@ def soak(c: Context, duration: int = 0, override: str = "") -> None:
     c.run(f"python -m scripts.soak --seconds {duration or 120} --set {values}", pty=False)
 
 
+@target(
+    seed="decides all that is random",
+    kills="how many processes are killed",
+)
+def torture(c: Context, seed: int = 0, kills: int = 0) -> None:
+    """Kill, fill and starve deploys and a served load at random: SEED=1, KILLS=300."""
+    c.run(f"python -m scripts.torture --seed {seed or 1} --kills {kills or 300}", pty=False)
+
+
 @target()
 def lock(c: Context) -> None:
     """Pin all dependencies, with their digests, in requirements.lock."""

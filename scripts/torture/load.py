@@ -15,7 +15,6 @@ import httpx
 
 from falconry.cloud.session import Session
 from falconry.deployment.deployments import Deployments
-from falconry.deployment.stage import endpoint_of
 from falconry.endpoint.client import DeploymentClient, RetryBudget
 from falconry.errors import FalconryError
 from falconry.settings import load_settings
@@ -107,7 +106,6 @@ class Load:
         session = Session(settings.cloud)
         deployment = Deployments(session).in_use(settings.deployment.name)
         client = DeploymentClient(session.signer(), _BUDGET)
-        endpoint_of(deployment, session).close()  # a deployment without one is refused here
         return f"{deployment.model_deployment_url}/predict", client
 
     def _ask(self, url: str, client: DeploymentClient, chance: Random) -> None:

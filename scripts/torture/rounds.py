@@ -298,7 +298,11 @@ class Torture:
 
     def _state(self) -> State:
         roles = Counter(role_of(words) for words in self._commands().values())
-        return State(self._clone.state(), dict(sorted(roles.items())))
+        try:
+            files = self._clone.state()
+        except FileNotFoundError as error:  # it has just gone
+            files = {str(error.filename): ""}
+        return State(files, dict(sorted(roles.items())))
 
     def _clean(self) -> None:
         """Ends everything by force after a fault, so that the next round starts anew."""

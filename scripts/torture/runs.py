@@ -127,7 +127,7 @@ def remove_tree(path: Path) -> None:
 @contextlib.contextmanager
 def small_disk(path: Path, size_mb: int) -> Iterator[None]:
     """A small file system in memory in place of a directory."""
-    path.mkdir(parents=True)
+    path.mkdir(parents=True, exist_ok=True)
     mount("-t", "tmpfs", "-o", f"size={size_mb}m", "falconry-torture", str(path))
     try:
         yield

@@ -50,7 +50,7 @@ class ScriptedClone(Clone):
 
 
 def test_a_run_tells_its_stage_and_keeps_what_it_has_printed(tmp_path):
-    script = 'print("✔ engine       made"); print("→ image        building", flush=True); input()'
+    script = 'print("✔ engine       made"); print("→ image        building")'
     clone = ScriptedClone(tmp_path, script)
     run = Run.start(clone, "deploy")
     while run.stage() == "the start":

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 # Where the Python packages of our images and of their bases are.
-_PYTHON_PLACES = (
+_PYTHON_DIRECTORIES = (
     "opt/falconry/venv/lib/python3*/site-packages",
     "usr/local/lib/python3*/dist-packages",
     "usr/local/lib/python3*/site-packages",
@@ -33,11 +33,11 @@ def main() -> None:
 
 def installed(root: Path) -> dict[str, object]:
     """The Debian and Python packages below a root directory, and its distribution."""
-    places = [path for place in _PYTHON_PLACES for path in sorted(root.glob(place))]
+    directories = [path for each in _PYTHON_DIRECTORIES for path in sorted(root.glob(each))]
     return {
         "distribution": _distribution(root),
         "debian": debian_packages(root),
-        "python": python_packages(str(path) for path in places),
+        "python": python_packages(str(path) for path in directories),
     }
 
 
@@ -87,10 +87,10 @@ def licences_of(copyright_file: str) -> list[str]:
     return sorted({name for name in names if name and len(name) <= _LONGEST_NAME})
 
 
-def python_packages(places: Iterable[str]) -> list[dict[str, object]]:
+def python_packages(directories: Iterable[str]) -> list[dict[str, object]]:
     """The packages of some directories of installed Python packages."""
     found = {}
-    for each in importlib.metadata.distributions(path=list(places)):
+    for each in importlib.metadata.distributions(path=list(directories)):
         name = each.metadata["Name"]
         if name:
             found[name, each.version] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import sysconfig
+import sys
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -144,8 +144,7 @@ def installed_here(names: Iterable[str]) -> Installed:
     from falconry.image.installed import python_packages
 
     wanted = {_normalized(name) for name in names}
-    places = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-    found = [Package.model_validate(each) for each in python_packages(sorted(places))]
+    found = [Package.model_validate(each) for each in python_packages(sys.path)]
     return Installed(
         distribution=Distribution(),
         debian=(),
@@ -257,7 +256,7 @@ def _packages(installed: Installed) -> Iterable[Component]:
 
 def _licences(names: Iterable[str]) -> list[License]:
     """Licences for a component; CycloneDX takes an expression only if it is the only one."""
-    from cyclonedx.factory.license import LicenseFactory
+    from cyclonedx.contrib.license.factories import LicenseFactory
 
     factory = LicenseFactory()
     known = sorted({spdx_name(name) for name in names})
@@ -267,8 +266,8 @@ def _licences(names: Iterable[str]) -> list[License]:
 
 
 def _single(name: str) -> License:
-    from cyclonedx.exception.factory import InvalidSpdxLicenseException
-    from cyclonedx.factory.license import LicenseFactory
+    from cyclonedx.contrib.license.exceptions import InvalidSpdxLicenseException
+    from cyclonedx.contrib.license.factories import LicenseFactory
 
     factory = LicenseFactory()
     try:

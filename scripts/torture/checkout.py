@@ -205,8 +205,8 @@ class Clone:
             if entry.name.isdigit() and int(entry.name) != os.getpid():
                 with contextlib.suppress(OSError, UnicodeDecodeError):
                     words = (entry / "cmdline").read_bytes().rstrip(b"\0").decode().split("\0")
-                    place = str((entry / "cwd").readlink())
-                    if str(self.directory) in " ".join(words) or place.startswith(
+                    working = str((entry / "cwd").readlink())
+                    if str(self.directory) in " ".join(words) or working.startswith(
                         str(self.directory)
                     ):
                         found[int(entry.name)] = words

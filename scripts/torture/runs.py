@@ -126,7 +126,7 @@ def remove_tree(path: Path) -> None:
 
 @contextlib.contextmanager
 def small_disk(path: Path, size_mb: int) -> Iterator[None]:
-    """A small file system in memory in place of a directory."""
+    """A directory that is a small file system in memory."""
     path.mkdir(parents=True, exist_ok=True)
     mount("-t", "tmpfs", "-o", f"size={size_mb}m", "falconry-torture", str(path))
     try:
@@ -142,6 +142,6 @@ def mount(*words: str) -> None:
     subprocess.run(["mount", *words], check=True)
 
 
-def canmount() -> bool:
+def can_mount() -> bool:
     """Whether this user may mount a file system in memory."""
     return os.geteuid() == 0 and shutil.which("mount") is not None

@@ -14,7 +14,7 @@ import contextlib
 import functools
 import os
 import platform
-import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -29,7 +29,7 @@ from falconry.errors import FalconryError, format_error_with_details
 from scripts.soak.exchange import References
 from scripts.torture.checkout import ROOT, Clone
 from scripts.torture.rounds import Round, Torture
-from scripts.torture.runs import NotRecoveredError, can_mount
+from scripts.torture.runs import NotRecoveredError, can_mount, remove_tree, unmount
 
 _DIRECTORY = ROOT / "build" / "torture"
 _CHECKPOINT = ROOT / "checkpoints" / "tiny-falcon"
@@ -43,10 +43,14 @@ _KILLS_A_ROUND_OF_OTHERS = 15
 def main() -> int:
     """Tortures, prints the report, and returns the exit status."""
     options = _options()
+    # So that what runs is taken down, and a small disk taken away, before this ends.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     chance = Random(options.seed)
-    shutil.rmtree(_DIRECTORY, ignore_errors=True)
+    checkout = _DIRECTORY / "falconry"
+    unmount(checkout / "build")  # of a run that was killed
+    remove_tree(_DIRECTORY)
     _DIRECTORY.mkdir(parents=True)
-    clone = Clone.make(_DIRECTORY / "falconry")
+    clone = Clone.make(checkout)
     os.chdir(clone.directory)  # paths in its profile are relative
     torture = Torture(clone, References(_CHECKPOINT), chance)
     rounds: list[Round] = []
@@ -68,7 +72,7 @@ def main() -> int:
             )
     finally:
         clone.run("down")
-    print(report(rounds, options.seed))
+        print(report(rounds, options.seed), flush=True)
     return int(any(each.fault for each in rounds))
 
 

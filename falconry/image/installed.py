@@ -47,7 +47,7 @@ def debian_packages(root: Path) -> list[dict[str, object]]:
         status = (root / "var/lib/dpkg/status").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
-    found = []
+    found: list[dict[str, object]] = []
     for stanza in status.split("\n\n"):
         fields = dict(
             line.split(": ", 1) for line in stanza.splitlines() if re.match(r"[A-Za-z-]+: ", line)
@@ -89,7 +89,7 @@ def licences_of(copyright_file: str) -> list[str]:
 
 def python_packages(directories: Iterable[str]) -> list[dict[str, object]]:
     """The packages of some directories of installed Python packages."""
-    found = {}
+    found: dict[tuple[str, str], dict[str, object]] = {}
     for each in importlib.metadata.distributions(path=list(directories)):
         name = each.metadata["Name"]
         if name:
@@ -104,14 +104,14 @@ def python_packages(directories: Iterable[str]) -> list[dict[str, object]]:
 def licences_of_python(package: importlib.metadata.Distribution) -> list[str]:
     """A Python package's licences: its expression, else its classifiers, else its field."""
     fields = package.metadata
-    if expression := fields.get("License-Expression"):
-        return [str(expression)]
+    if expression := fields.get_all("License-Expression"):
+        return [str(expression[0])]
     classifiers = [
         str(text).rpartition(" :: ")[2]
         for text in fields.get_all("Classifier") or []
         if str(text).startswith(_CLASSIFIER) and str(text).count("::") > 1
     ]
-    named = str(fields.get("License") or "").strip()
+    named = str((fields.get_all("License") or [""])[0]).strip()
     short = [named] if named and "\n" not in named and len(named) <= _LONGEST_NAME else []
     return sorted(set(classifiers)) or short
 

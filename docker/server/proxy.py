@@ -11,7 +11,7 @@ import asyncio
 import json
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -38,6 +38,8 @@ _BINARY = "Inference-Header-Content-Length"
 _HANDLED = frozenset({"stop", CONNECTION})
 # Triton's status for an `infer` of a model that streams: as wrong as any other wrong request.
 _NOT_FOR_THIS_MODEL = 501
+_OK = 200
+_ERROR_EVENT = b'data: {"error"'
 _EVENT_STREAM = "text/event-stream"
 _BROKEN_OFF = b'data: {"error":"the server has broken off"}\n\n'
 
@@ -111,12 +113,14 @@ class TritonProxy:
             connection = uuid.uuid4().hex
             try:
                 named = json.dumps({**content, CONNECTION: connection}).encode()
-                return await self._forward(request, named)
+                return await self._forward(request, named, self._model.note_answer)
             except (ConnectionResetError, asyncio.CancelledError):
                 self._model.stop(connection)
                 raise
 
-    async def _forward(self, request: web.Request, body: bytes) -> web.StreamResponse:
+    async def _forward(
+        self, request: web.Request, body: bytes, note_answer: Callable[[], None] = lambda: None
+    ) -> web.StreamResponse:
         async with self._triton.request(
             request.method, request.raw_path, _end_to_end(request.headers), body
         ) as answer:
@@ -128,6 +132,8 @@ class TritonProxy:
             await response.prepare(request)
             try:
                 async for chunk in answer.content.iter_any():
+                    if answer.status == _OK and not chunk.startswith(_ERROR_EVENT):
+                        note_answer()
                     await response.write(chunk)
                     record_of(request).text_sent()
             except aiohttp.ClientError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import httpx
 
@@ -44,16 +45,21 @@ async def wait_until_healthy(container: Container, path: str, timeout: float) ->
         raise UnhealthyError(problem)
 
 
-async def wait_for_failure(container: Container, path: str) -> str:
+async def wait_for_failure(container: Container, path: str, is_stopping: Callable[[], bool]) -> str:
     """Wait until a healthy container ends, or fails its health check several times in a row.
 
     One that is not healthy any more is killed.
+
+    Args:
+        container: which one.
+        path: of its health check.
+        is_stopping: whether it was told to end, which makes any answer right.
 
     Returns:
         What became of it, as in "was killed by SIGKILL".
     """
     ended = asyncio.create_task(container.wait())
-    watched = asyncio.create_task(_watch(container.health, path))
+    watched = asyncio.create_task(_watch(container.health, path, is_stopping))
     try:
         await asyncio.wait({ended, watched}, return_when=asyncio.FIRST_COMPLETED)
         if ended.done():
@@ -66,14 +72,14 @@ async def wait_for_failure(container: Container, path: str) -> str:
     return f"failed its health check {HEALTH_RETRIES} times (GET {path}: {problem})"
 
 
-async def _watch(address: Address, path: str) -> str:
+async def _watch(address: Address, path: str, is_stopping: Callable[[], bool]) -> str:
     """Ask for health until the answer is bad several times in a row; say what is wrong with it."""
     failures = 0
     async with client_of(address) as client:
         while True:
             await asyncio.sleep(HEALTH_INTERVAL_SECONDS)
             problem = await _problem(client, path)
-            failures = failures + 1 if problem else 0
+            failures = failures + 1 if problem and not is_stopping() else 0
             if problem and failures >= HEALTH_RETRIES:
                 return problem
 

@@ -119,7 +119,7 @@ class RunningContainer:
 
     async def wait_for_failure(self) -> str:
         """Wait until the container has ended or is not healthy any more; say which."""
-        return await wait_for_failure(self._container, self._health_path)
+        return await wait_for_failure(self._container, self._health_path, lambda: self.stopping)
 
     async def drain(self) -> None:
         """Wait for the requests that are in the container, as long as a predict may take."""

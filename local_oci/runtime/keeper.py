@@ -84,6 +84,9 @@ def main(path: str) -> int:
     except OSError as error:
         _report(task, f"cannot prepare the container: {error}")
         return 1
+    finally:
+        # Python gives up its handlers before it ends, and a late alarm would be the status.
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _report(task: Task, problem: str) -> None:

@@ -128,7 +128,7 @@ def value_of(option: str, given: Any) -> Any:
         return text != "0"
     if isinstance(given, str):
         return text
-    if not text.isdecimal() or int(text) < 1:
+    if not text.isdecimal() or len(text) > 9 or int(text) < 1:
         raise SettingsError(f"{text!r} is not a positive number", where=option.upper())
     return int(text)
 
@@ -432,6 +432,15 @@ def soak(c: Context, duration: int = 0, override: str = "") -> None:
 def fuzz(c: Context, seed: int = 0, examples: int = 0, only: str = "") -> None:
     """Give every reader and both HTTP surfaces damaged inputs: SEED=, EXAMPLES=10000."""
     run_script(c, "fuzz", seed=seed, examples=examples, only=only)
+
+
+@target(
+    seed="decides all that is random",
+    kills="how many processes are killed",
+)
+def torture(c: Context, seed: int = 0, kills: int = 0) -> None:
+    """Kill, fill and starve deploys and a served load at random: SEED=1, KILLS=300."""
+    c.run(f"python -m scripts.torture --seed {seed or 1} --kills {kills or 300}", pty=False)
 
 
 @target()

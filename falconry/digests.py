@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from falconry.documents import DocumentError, parse_json, read_document
+from falconry.documents import parse_json, read_document
 
 # The kernel stamps files with the tick, 4 ms at HZ=250; 10 ms covers every common setting.
 _CLOCK_GRAIN_NS = 10_000_000
@@ -150,7 +150,7 @@ def _read_digest(path: Path, report: Callable[[int], None] | None) -> str:
 
 
 def _load(record: Path) -> dict[str, _Known]:
-    with contextlib.suppress(DocumentError, TypeError):
+    with contextlib.suppress(ValueError, TypeError):
         stored = parse_json(read_document(record))
         known = {name: _Known(*fields) for name, fields in dict(stored).items()}
         return {name: each for name, each in known.items() if each.is_valid()}

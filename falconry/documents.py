@@ -34,29 +34,19 @@ def read_document(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
     try:
         # Opening a FIFO would wait for its writer.
         with open(path, "rb", opener=_without_waiting) as stream:
-            require_regular(os.fstat(stream.fileno()), most_bytes)
-            content = stream.read(most_bytes + 1)
+            found = os.fstat(stream.fileno())
+            is_regular = stat.S_ISREG(found.st_mode)
+            content = stream.read(most_bytes + 1) if is_regular else b""
     except OSError as error:
         raise DocumentError(f"cannot be read ({error.strerror})") from None
     except ValueError as error:  # a path with a NUL
         raise DocumentError(f"cannot be read ({error})") from None
-    if len(content) > most_bytes:
-        raise DocumentError(f"has more than the {most_bytes:,} bytes that are read of such a file")
-    return content
-
-
-def require_regular(found: os.stat_result, most_bytes: int) -> None:
-    """Refuses what is no regular file, or longer than a limit.
-
-    Raises:
-        DocumentError: as said.
-    """
-    if not stat.S_ISREG(found.st_mode):
+    if not is_regular:
         raise DocumentError("is no regular file")
-    if found.st_size > most_bytes:
-        raise DocumentError(
-            f"has {found.st_size:,} bytes; at most {most_bytes:,} are read of such a file"
-        )
+    if len(content) > most_bytes:
+        size = max(found.st_size, len(content))
+        raise DocumentError(f"has {size:,} bytes; at most {most_bytes:,} are read of such a file")
+    return content
 
 
 def read_document_text(path: Path, most_bytes: int = MOST_BYTES) -> str:

@@ -25,6 +25,7 @@ from falconry.errors import MachineError, SettingsError
 _TEMPORARY = ".making-"
 # A run has some dozens of files open, and what it starts, such as a server, some more.
 _LEAST_OPEN_FILES = 256
+_STOPPED = "Tt"  # proc(5): by a signal, such as that of Ctrl-Z, or by a debugger
 
 
 @contextlib.contextmanager
@@ -164,13 +165,16 @@ def file_lock(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
     Args:
         path: the lock file; it names its holder and is never removed.
         on_wait: called once with the holder's name if another process holds the lock.
+
+    Raises:
+        MachineError: the holder is stopped, so that waiting for it might never end.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            on_wait(_holder(path))
+            on_wait(_running_holder(path))
             fcntl.flock(stream, fcntl.LOCK_EX)
         stream.truncate(0)
         command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
@@ -180,12 +184,30 @@ def file_lock(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
-def _holder(path: Path) -> str:
+def _running_holder(path: Path) -> str:
+    """Names the process that holds a lock."""
     try:
         holder = json.loads(path.read_text(encoding="utf-8"))
-        return f"process {holder['pid']} (`{holder['command']}`, since {holder['since']})"
+        name = f"process {holder['pid']} (`{holder['command']}`, since {holder['since']})"
+        is_stopped = _state(holder["pid"]) in _STOPPED
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"
+    if is_stopped:
+        raise MachineError(
+            f"{name} is stopped, and works on the same",
+            where=path,
+            remedy="continue it or end it, for instance with fg and Ctrl-C",
+        )
+    return name
+
+
+def _state(process: int) -> str:
+    """The letter for a process's state; "X" for one that is not to be seen."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return "X"
+    return stat.rpartition(")")[2].split()[0]
 
 
 def _flush(output: Path) -> None:

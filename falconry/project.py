@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from falconry.cloud import emulator
 from falconry.data_files import split_words
+from falconry.documents import DocumentError, parse_json
 from falconry.errors import EndpointError, FalconryError
 from falconry.files import remove, require_open_files, user_path
 from falconry.pipeline import (
@@ -339,7 +339,14 @@ class Project:
             from falconry.deployment.stage import DeploymentStage
 
             artifact, image = artifact_of(made), image_of(made)
-            return DeploymentStage(settings, made["engine"], artifact, image, rollback=rollback)
+            return DeploymentStage(
+                settings,
+                made["engine"],
+                artifact,
+                image,
+                rollback=rollback,
+                note=workspace.progress.note,
+            )
 
         return [
             Step("engine", lambda _: EngineStage(settings, workspace, mirror)),
@@ -415,9 +422,9 @@ class Project:
 
 def _json_object(text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise EndpointError(f"is not JSON: {error}", where="BODY") from None
+        value = parse_json(text)
+    except DocumentError as error:
+        raise EndpointError(str(error), where="BODY") from None
     if not isinstance(value, dict):
         raise EndpointError("is not a JSON object", where="BODY")
     return value

@@ -20,6 +20,7 @@ _ENDED = frozenset("ZX")  # proc(5): a zombie, or dead
 _STOPPED = frozenset("Tt")
 _DELETED = " (deleted)"  # what the kernel appends to the path of a directory that is gone
 _DIRECTORY = "--directory"
+_PROGRAMS = frozenset({"local_oci", "local-oci"})  # with -m, or as the command of the package
 _HELPERS = frozenset({"local_oci.runtime.keeper", "local_oci.services.registry.child"})
 
 
@@ -80,14 +81,13 @@ def helpers_of(root: Path) -> list[Process]:
     return [process for helper in helpers if (process := process_of(helper))]
 
 
-def end(processes: Iterable[Process], grace_seconds: float) -> None:
-    """SIGTERM, and SIGKILL after the grace period; return when they have ended, or soon after."""
+def end(processes: Iterable[Process], grace_seconds: float) -> list[Process]:
+    """SIGTERM, then SIGKILL after the grace period; return those that do not end even so."""
     ending = list(processes)
     for process in ending:
         process.send(signal.SIGTERM)
         process.send(signal.SIGCONT)  # a stopped process would not notice
-    if not _wait_until_ended(ending, grace_seconds):
-        kill(ending)
+    return [] if _wait_until_ended(ending, grace_seconds) else kill(ending)
 
 
 def kill(processes: Iterable[Process]) -> list[Process]:
@@ -110,9 +110,10 @@ def _wait_until_ended(processes: list[Process], seconds: float) -> bool:
 
 def _serves(process: Process, words: list[str], root: Path) -> bool:
     """Whether a command line is that of a server of a directory."""
-    if "local_oci" not in words or "serve" not in words:
+    pairs = list(zip(words, [*words, ""][1:], strict=True))
+    if not any(Path(word).name in _PROGRAMS and verb == "serve" for word, verb in pairs):
         return False
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in pairs:
         name, _, value = word.partition("=")
         if name == _DIRECTORY:
             return _directory(process, value or following) == root

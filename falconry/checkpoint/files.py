@@ -87,10 +87,7 @@ def find_file(directory: Path, name: str) -> Path | None:
         if not path.is_file():
             return None
         target, root = path.resolve(), directory.resolve()
-    except (
-        OSError,
-        RuntimeError,
-    ) as error:  # no permission, a too long name
+    except (OSError, RuntimeError) as error:  # no permission, a too long name, a circle
         raise _unreadable(path, error) from error
     storage = root.parent.parent
     in_hub_cache = root.parent.name == _SNAPSHOTS and storage.name.startswith(_HUB_MODEL)

@@ -7,6 +7,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,15 @@ from falconry.settings import EmulatorSettings
 
 _ENDPOINT = "endpoint"
 _LOCK = "lock"
+_TOKEN = "local-token"
 _REGISTRY_HOST = "registry-host"
+_ISOLATION = "isolation"
 _HEALTH = "/_local/health"
 _STOPPED = "stopped"  # what its command `stop` prints, unless nothing ran
 _CONNECT_TIMEOUT_S = 2.0
 _ANSWER_TIMEOUT_S = 8.0
+_ANSWER_HOLDS_S = 5.0
+_answered: dict[str, tuple[float, Mapping[str, Any]]] = {}  # by URL: when, and what
 
 
 def endpoint(emulator: EmulatorSettings) -> str | None:
@@ -56,6 +61,12 @@ def answers(emulator: EmulatorSettings) -> bool:
     return not is_stopped(emulator) and _health(emulator) is not None
 
 
+def ask_again(emulator: EmulatorSettings) -> None:
+    """Has the emulator answer anew, if it runs; raises as `answers`."""
+    _answered.clear()
+    answers(emulator)
+
+
 def why_start(emulator: EmulatorSettings | None) -> str | None:
     """Says why a profile's emulator has to be started; None if it need not be.
 
@@ -71,11 +82,17 @@ def why_start(emulator: EmulatorSettings | None) -> str | None:
 
 
 def _health(emulator: EmulatorSettings) -> Mapping[str, Any] | None:
-    """What the emulator says of itself; None if it does not run."""
-    url = urlsplit(endpoint(emulator) or "")
-    connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=_ANSWER_TIMEOUT_S)
+    """What the emulator says of itself, or said a moment ago; None if it does not run."""
+    url = endpoint(emulator) or ""
+    if url in _answered and time.monotonic() < _answered[url][0] + _ANSWER_HOLDS_S:
+        return _answered[url][1]
+    address = urlsplit(url)
+    connection = http.client.HTTPConnection(
+        address.hostname or "", address.port, timeout=_ANSWER_TIMEOUT_S
+    )
     try:
-        connection.request("GET", _HEALTH)
+        token = _read(emulator.directory / _TOKEN) or ""
+        connection.request("GET", _HEALTH, headers={"authorization": f"Bearer {token}"})
         said = json.loads(connection.getresponse().read())
     except TimeoutError:
         raise CloudError(
@@ -89,7 +106,9 @@ def _health(emulator: EmulatorSettings) -> Mapping[str, Any] | None:
         said = None
     finally:
         connection.close()
-    return said if isinstance(said, dict) else {}
+    health = said if isinstance(said, dict) else {}
+    _answered[url] = time.monotonic(), health
+    return health
 
 
 def _holder(emulator: EmulatorSettings) -> str:
@@ -101,6 +120,11 @@ def _holder(emulator: EmulatorSettings) -> str:
 def registry_host(emulator: EmulatorSettings) -> str | None:
     """Returns the host of the emulator's container registry, if any."""
     return _read(emulator.directory / _REGISTRY_HOST)
+
+
+def shows_this_machine(emulator: EmulatorSettings) -> bool:
+    """Whether deployments that run as processes see this machine's files."""
+    return _read(emulator.directory / _ISOLATION) == "plain"
 
 
 def start(
@@ -120,6 +144,7 @@ def start(
         MachineError: the emulator does not start, for instance because its port is taken.
     """
     images = process_images or {}
+    _answered.clear()
     return _run(
         "start",
         *("--directory", str(emulator.directory.absolute())),
@@ -135,6 +160,7 @@ def stop(emulator: EmulatorSettings) -> bool:
 
     Its processes are found also where its directory was deleted. Returns whether anything ran.
     """
+    _answered.clear()
     return _run("stop", "--directory", str(emulator.directory.absolute())) == _STOPPED
 
 

@@ -85,7 +85,7 @@ class Session:
         }
         if local := self.settings.emulator:
             # Raises when the emulator runs and does not answer; while it restarts, retries go on.
-            check = functools.partial(emulator.answers, local)
+            check = functools.partial(emulator.ask_again, local)
             options["retry_strategy"] = dataclasses.replace(_RETRIES, before_retry=check)
             options["timeout"] = _LOCAL_TIMEOUT_S
             options["service_endpoint"] = self._endpoint

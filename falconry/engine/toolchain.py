@@ -18,6 +18,7 @@ from falconry.errors import SettingsError
 
 TOOLCHAINS = "engine/toolchains.toml"
 
+_Version = Annotated[str, Field(pattern=r"^[0-9]{1,5}(\.[0-9]{1,5})*$")]
 _Digest = Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")]
 
 
@@ -93,8 +94,8 @@ class Toolchain(Table):
     tensorrt: str
     cuda: str
     python: str
-    driver: str
-    data_center_drivers: tuple[str, ...]
+    driver: _Version
+    data_center_drivers: tuple[_Version, ...]
     sm: tuple[int, ...]
     converter: tuple[str, ...]
     quantizer: str

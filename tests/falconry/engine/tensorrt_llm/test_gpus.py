@@ -28,8 +28,8 @@ from tests.falconry.engine.tensorrt_llm.specs import spec
 # What nvidia-smi gives for an A10: 23028 MiB.
 A10_BYTES = 23028 << 20
 
-# What a real GPU said, through the real driver and NVIDIA's binding.
-H200 = json.loads((Path(__file__).parents[3] / "data" / "gpus" / "h200.json").read_text())
+# What real GPUs said, through the real driver and NVIDIA's binding.
+REAL = Path(__file__).parents[3] / "data" / "gpus"
 
 
 class NvmlStandIn:
@@ -83,10 +83,12 @@ def test_each_gpu_is_given_with_name_architecture_and_memory() -> None:
     assert nvml.closed == 1
 
 
-def test_a_real_gpu_is_that_of_its_shape_and_of_kept_toolchains() -> None:
-    (given,) = H200["probe"]["gpus"]
-    host = HostGpus(H200["probe"]["driver"], (Gpu(**given),) * 8)
-    shape = gpu_shape("BM.GPU.H200.8")
+@pytest.mark.parametrize("name", ["H100", "H200"])
+def test_a_real_gpu_is_that_of_its_shape_and_of_kept_toolchains(name: str) -> None:
+    recorded = json.loads((REAL / f"{name.lower()}.json").read_text())["probe"]
+    (given,) = recorded["gpus"]
+    host = HostGpus(recorded["driver"], (Gpu(**given),) * 8)
+    shape = gpu_shape(f"BM.GPU.{name}.8")
 
     assert (given["name"], given["sm"]) == (shape.gpu, shape.sm)
     assert 0 <= given["memory_bytes"] / 2**30 - shape.gpu_memory_gib < 0.1

@@ -19,17 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
 from invoke.context import Context
-from invoke.exceptions import Exit, Failure, ThreadException
+from invoke.exceptions import Exit, Failure
 from invoke.tasks import Task, task
 
-from falconry.errors import (
-    OutputClosedError,
-    SettingsError,
-)
+from falconry.errors import SettingsError
 from falconry.files import translate_disk_errors, user_path
 from falconry.library_errors import ending
 from falconry.progress import FAILED, Progress
-from falconry.streams import prepare_standard_streams, silence, typed_text
+from falconry.streams import prepare_standard_streams, typed_text
 
 if TYPE_CHECKING:
     from falconry.pipeline import Output
@@ -45,7 +42,6 @@ ROOT = Path(__file__).resolve().parent
 # Everything else is imported after them.
 gc.set_threshold(200_000)
 atexit.register(gc.freeze)
-
 prepare_standard_streams()
 
 # Options that choose what a task works on, with their help.
@@ -104,10 +100,6 @@ def failures_as_exits() -> Iterator[None]:
     except (Exit, Failure):  # Invoke's own
         raise
     except (Exception, KeyboardInterrupt) as error:
-        threads = error.exceptions if isinstance(error, ThreadException) else ()
-        if threads and all(each.type is BrokenPipeError for each in threads):
-            silence(sys.stdout)
-            error = OutputClosedError()
         raise Exit(*ending(error, ROOT / "build")) from None
 
 

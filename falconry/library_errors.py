@@ -11,6 +11,7 @@ import errno
 import importlib.util
 import os
 import re
+import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ from falconry.errors import (
 )
 from falconry.files import atomic_write_text
 from falconry.progress import FAILED
+from falconry.streams import silence
 
 # As requests and httpx read them; a variable in small letters wins.
 _PROXIES = ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
@@ -59,6 +61,10 @@ def ending(error: BaseException, directory: Path) -> tuple[str, int]:
         error: any exception.
         directory: where the traceback of a bug is written.
     """
+    threads = getattr(error, "exceptions", ())  # those of Invoke that print a program's output
+    if threads and all(getattr(each, "type", None) is BrokenPipeError for each in threads):
+        silence(sys.stdout)
+        return "", _CLOSED_OUTPUT
     if isinstance(error, OutputClosedError):
         return "", _CLOSED_OUTPUT
     if isinstance(error, DetachedOperation):

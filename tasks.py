@@ -22,7 +22,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit, Failure
 from invoke.tasks import Task, task
 
-from falconry.errors import SettingsError
+from falconry.errors import OutputClosedError, SettingsError
 from falconry.files import translate_disk_errors, user_path
 from falconry.library_errors import ending
 from falconry.progress import FAILED, Progress

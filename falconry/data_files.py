@@ -59,7 +59,7 @@ def require_usable_path(root: Path) -> None:
     """
     if ":" in str(root) or not str(root).isprintable():
         raise SettingsError(
-            "the path of this checkout has a ':', a control character or one that is not UTF-8",
+            "the path of this checkout has a ':', or a character that cannot be printed",
             where=ascii(str(root)),
             remedy="move the checkout to another path",
         )

@@ -17,7 +17,6 @@ from falconry.data_files import (
     Table,
     is_checkout,
     read_toml,
-    require_usable_path,
     validate_table,
     with_overrides,
 )
@@ -411,7 +410,6 @@ def load_settings(
         SettingsError: an unknown profile, TOML that does not parse, or a key or value that is
             not allowed; all wrong keys are named together.
     """
-    require_usable_path(root)
     path = _find_profile(profile, [root], "choose one of")
     if checkpoint and not checkpoint.startswith("hub:"):
         checkpoint = str(user_path(checkpoint).absolute())

@@ -21,6 +21,7 @@ from falconry import library_errors, streams
 from falconry.checkpoint.source import fetch, parse_hub
 from falconry.cloud.identity import identity_of
 from falconry.cloud.session import Session, translate_cloud_errors
+from falconry.data_files import require_usable_path
 from falconry.docker_engine import client as docker_client
 from falconry.docker_engine.configuration import docker_login
 from falconry.doctor.network_checks import ask
@@ -374,7 +375,7 @@ def test_a_name_that_no_file_system_holds_is_named(tmp_path, option):
 
 @pytest.mark.parametrize("path", ["/tmp/a:b", "/tmp/a\nb", "/tmp/\udcfc"])
 def test_a_checkout_whose_path_programs_would_misread_is_refused(tmp_path, path):
-    message = complaint(lambda: load_settings(Path(path)), tmp_path)
+    message = complaint(lambda: require_usable_path(Path(path)), tmp_path)
     assert "move the checkout" in message
 
 

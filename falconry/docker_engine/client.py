@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from docker.client import DockerClient
 
 _INSTALL = "install Docker and start it, or name its engine in DOCKER_HOST"
-# How long an engine may be silent when it is first asked; afterwards it has the SDK's minute.
+# How long an engine may take for its first answer; afterwards it has the SDK's minute.
 _FIRST_ANSWER_S = 8
 _NO_ANSWER = "Error while fetching server API version"
 _NVIDIA_HOOK = "nvidia-container-runtime-hook"

@@ -34,7 +34,7 @@ class Credentials:
 
     Attributes:
         bearer: whether the password is a token that the registry takes as it is.
-        identity: whether it is one that the registry's token service exchanges for another.
+        identity: whether it is a token that the registry's token service exchanges for another.
     """
 
     username: str

@@ -11,7 +11,7 @@ __all__ = ["Clone", "clone", "kill"]
 def clone(tmp_path_factory):
     """A clone that is taken down at the end, whatever happens.
 
-    Its path is one that a shell would take apart, and no ASCII.
+    Its path needs quotes in a shell, and is no ASCII.
     """
     clone = Clone.make(tmp_path_factory.mktemp("project") / "Falken & Söhne's $HOME")
     try:

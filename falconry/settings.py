@@ -212,8 +212,7 @@ class CloudSettings(Section):
     Attributes:
         auth: how requests are signed: by a user's API key or session token, both of the
             configuration file, or as the instance or the resource that this runs on.
-        config_file, config_profile: the SDK's configuration; OCI_CONFIG_FILE replaces
-            `~/.oci/config`. Principals need none.
+        config_file, config_profile: the SDK's; OCI_CONFIG_FILE replaces `~/.oci/config`.
         compartment_id: of everything that is created; the tenancy's root when left out.
         model_version_set: which set of the catalog models become versions of; none when left out.
         log_group, log: where the deployment's container logs to (OCI's predict log).

@@ -73,7 +73,7 @@ def _tensors(work: Path, content: bytes) -> None:
     (work / "config.json").write_bytes(b"{}")
     found = read_or_refuse(lambda: locate_tensors(find_weights(work)))
     try:
-        theirs = dict(safetensors.deserialize(content))
+        theirs = dict(safetensors.deserialize(content))  # type: ignore[no-untyped-call]
     except safetensors.SafetensorError as error:
         assert found is None, f"the library refuses it: {error}"
         return

@@ -434,6 +434,15 @@ def fuzz(c: Context, seed: int = 0, examples: int = 0, only: str = "") -> None:
     run_script(c, "fuzz", seed=seed, examples=examples, only=only)
 
 
+@target(
+    seed="decides all that is random",
+    kills="how many processes are killed",
+)
+def torture(c: Context, seed: int = 0, kills: int = 0) -> None:
+    """Kill, fill and starve deploys and a served load at random: SEED=1, KILLS=300."""
+    c.run(f"python -m scripts.torture --seed {seed or 1} --kills {kills or 300}", pty=False)
+
+
 @target()
 def lock(c: Context) -> None:
     """Pin all dependencies, with their digests, in requirements.lock."""

@@ -11,7 +11,7 @@ import contextlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from typing_extensions import override
@@ -68,13 +68,18 @@ _TEXTS = ("stage", "key", "output")
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a stage last made, and from which inputs."""
+    """What a stage last made, and from which inputs.
+
+    Attributes:
+        found: what was only known when it was made, such as the digest of a base image.
+    """
 
     stage: str
     key: str
     ingredients: Mapping[str, str]
     output: str
     files: Mapping[str, str]
+    found: Mapping[str, str] = field(default_factory=dict)
 
 
 class Stage(ABC):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from falconry.checkpoint.files import (
     find_tokenizer,
     read_json,
 )
+from falconry.data_files import project_file
 from falconry.documents import MOST_TOKENIZER_BYTES, DocumentError, read_document_text
 from falconry.errors import CheckpointError
 
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
 CHAT_FILE = "chat.json"
 _PANIC = "PanicException"  # of Rust code, by PyO3, which has no module to import it from
 _MOST_TEMPLATE_BYTES = 1 << 20  # published templates have at most 20 kB
+# What renders the template in the server.
+_CHAT_PROGRAM = "model_repository/preprocessing/1/chat_process.py"
+_COMPILE_TIMEOUT_S = 60.0
 
 # The names under which templates may ask for special tokens
 # (transformers 5.23, tokenization_utils_base.py, SPECIAL_TOKENS_ATTRIBUTES).
@@ -115,14 +121,61 @@ def require_embeddings(tokenizer: TokenizerFacts, vocab_size: int) -> None:
         )
 
 
-def write_chat(checkpoint: Path, engine: Path) -> None:
-    """Writes `chat.json`: the template and its special tokens, if any."""
+def read_chat(checkpoint: Path) -> bytes | None:
+    """Reads the contents of `chat.json`: the template and its special tokens, if any.
+
+    Raises:
+        CheckpointError: the template does not compile as the server compiles it.
+    """
     settings = _settings(checkpoint)
     template = _template(checkpoint, settings)
     if template is None:
-        return
+        return None
     chat = {"template": template, "special_tokens": _special_tokens(settings)}
-    (engine / CHAT_FILE).write_text(json.dumps(chat, indent=1) + "\n", encoding="utf-8")
+    content = f"{json.dumps(chat, indent=1)}\n".encode()
+    if problem := _compile_problem(content):
+        own = checkpoint / CHAT_TEMPLATE
+        raise CheckpointError(
+            f"has a chat template that does not compile: {problem}",
+            where=own if own.is_file() else checkpoint / TOKENIZER_CONFIG,
+            remedy="mend the template, or remove it to serve the model without chats",
+        )
+    return content
+
+
+def write_chat(checkpoint: Path, engine: Path) -> None:
+    """Writes `chat.json`, if there is a template; raises as `read_chat`."""
+    content = read_chat(checkpoint)
+    if content is not None:
+        (engine / CHAT_FILE).write_bytes(content)
+
+
+def _compile_problem(content: bytes) -> str | None:
+    """What is wrong with a template, by the served program, which limits its own time and memory.
+
+    Compiling computes constants, so a template can already ask for too much there.
+    """
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-P", str(project_file(_CHAT_PROGRAM)), "/dev/stdin"],
+            input=content,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            # Nothing of this process's own: whoever wrote the template is not trusted.
+            env={name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
+            timeout=_COMPILE_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return "it takes too much time"
+    first_line = ended.stdout.partition(b"\n")[0]
+    if not first_line:
+        return "it takes too much time or memory"
+    answer = json.loads(first_line)
+    if "ready" in answer:
+        return None
+    line = "" if answer["line"] is None else f"line {answer['line']}: "
+    return f"{line}{answer['invalid']}"
 
 
 def _settings(checkpoint: Path) -> Mapping[str, Any]:

@@ -347,8 +347,8 @@ def running_findings(client: DockerClient, image_id: str) -> Iterator[Finding]:
     it ends, even without its client; the next run removes those that a killed run never started.
     """
     remove_abandoned(client, RUN_LABEL)
-    yield _curl(_output_of(client, image_id, ["curl", "--version"]))
-    yield _running_user(_output_of(client, image_id, ["id", "-u"]))
+    yield _curl(output_of_command(client, image_id, ["curl", "--version"]))
+    yield _running_user(output_of_command(client, image_id, ["id", "-u"]))
 
 
 def _curl(output: str) -> Finding:
@@ -372,17 +372,17 @@ def _running_user(output: str) -> Finding:
     )
 
 
-def _output_of(client: DockerClient, image_id: str, command: list[str]) -> str:
-    """A command's output in the image, or why it did not start."""
+def output_of_command(client: DockerClient, image: str, command: list[str]) -> str:
+    """Runs a command in the image, locked up; gives its output, or why it did not start."""
     container = None
     try:
         container = containers.create(
             client,
-            image_id,
+            image,
             entrypoint=command,
             command=[],
             name=f"falconry-preflight-{secrets.token_hex(4)}",
-            labels={RUN_LABEL: image_id, **owner_labels()},
+            labels={RUN_LABEL: image, **owner_labels()},
             network_mode="none",
             cap_drop=["ALL"],
             security_opt=["no-new-privileges"],

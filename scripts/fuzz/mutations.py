@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-# What json.dumps cannot write, by the text that it writes in its place.
+# What json.dumps cannot write, by the text that it writes instead.
 _RAW = {
     '"@deep"': "[" * 100_000 + "]" * 100_000,
     '"@deep object"': '{"a":' * 5_000 + "1" + "}" * 5_000,

@@ -13,6 +13,7 @@ EXAMPLES = 300
 SEED = 14
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("surface", SURFACES, ids=lambda surface: surface.name)
 def test_damaged_files_are_read_or_refused_in_one_sentence(surface):
     outcome = run_surface(surface, SEED, EXAMPLES)

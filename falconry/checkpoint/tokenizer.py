@@ -133,7 +133,7 @@ def find_chat(checkpoint: Path) -> dict[str, Any] | None:
         return None
     if len(template) > _MOST_TEMPLATE_BYTES:
         raise CheckpointError(
-            f"has a chat_template of {len(template):,} characters, {_MOST_TEMPLATE_BYTES:,} at most",
+            f"has a chat_template of more than {_MOST_TEMPLATE_BYTES:,} characters",
             where=checkpoint / TOKENIZER_CONFIG,
         )
     return {"template": template, "special_tokens": _special_tokens(settings)}

@@ -107,6 +107,21 @@ def parse_object(body: bytes) -> dict[str, Any]:
     return value
 
 
+def generate_fields(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a `generate` body, with those that Triton also takes from `parameters`.
+
+    Raises:
+        InvalidBodyError: `parameters` is no object, or repeats a field.
+    """
+    fields = dict(body)
+    nested = fields.pop("parameters", {})
+    if not isinstance(nested, dict):
+        raise InvalidBodyError(f"parameters must be an object, not {_kind(nested)}")
+    if twice := sorted(fields.keys() & nested.keys()):
+        raise InvalidBodyError(f"{twice[0]} is given twice, also in parameters")
+    return fields | nested
+
+
 def check_generate(body: Mapping[str, Any], inputs: Iterable[ModelInput]) -> None:
     """Checks the fields of a `generate` body that Triton or the model knows.
 

@@ -65,6 +65,11 @@ class Preparation:
         chat = directory / "chat.json"
         self._chat = ChatTemplate.read(chat) if chat.is_file() else None
 
+    def close(self) -> None:
+        """Ends the chat template's process."""
+        if self._chat is not None:
+            self._chat.close()
+
     def draft(self, prompt: Prompt) -> Draft:
         """The texts of a prompt.
 

@@ -1,7 +1,8 @@
 """Malformed requests for a served model: OpenAI's API, Triton's, and HTTP itself.
 
 Whatever comes is answered or refused as the client's fault: no status of the server's own, no
-traceback, no hang. Afterwards the server answers as before, and its log has no traceback.
+traceback, no hang. Afterwards the server answers as before, and its log has no traceback and no
+failure of the engine, which would be one for all requests under way.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from scripts.real_triton import assembled_repository, running_as_deployed
 _ROOT = Path(__file__).resolve().parents[2]
 _MODEL = "tensorrt_llm_bls"
 _TRACEBACK = b"Traceback (most recent call last)"
+# A request that does this ends all others.
+_ENGINE_FAILED = b"the engine failed in a step"
 _ANSWER_S = 8.0
 _PAUSE_S = 0.05
 _SERVER_ERROR = 500
@@ -149,9 +152,11 @@ def _afterwards(address: tuple[str, int], log: Path) -> list[Failure]:
     answer = _exchange(address, _post("/v1/completions", _OPENAI["/v1/completions"]))
     if b" 200 " not in answer[:20]:
         failures.append(Failure("served: afterwards", "a good request fails", repr(answer[:300])))
-    found = log.read_bytes().partition(_TRACEBACK)[2]
-    if found:
-        failures.append(Failure("served: its log", "a traceback", repr(found[:1000])))
+    logged = log.read_bytes()
+    for trouble in (_TRACEBACK, _ENGINE_FAILED):
+        if trouble in logged:
+            found = logged.partition(trouble)[2]
+            failures.append(Failure("served: its log", trouble.decode(), repr(found[:1000])))
     return failures
 
 

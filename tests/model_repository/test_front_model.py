@@ -381,6 +381,24 @@ def test_a_region_of_shared_memory_is_refused_to_nvidias_client(front):
             assert "secret" not in str(error.value)
 
 
+@pytest.mark.parametrize("size", [21_000_000, 60_000_000])
+def test_a_prompt_of_many_bytes_is_refused_over_grpc_too(front, size):
+    """Encoding 21 MB killed Triton: it thinks that a model that does not answer has ended."""
+    arrived = queue.Queue()
+    with grpc.InferenceServerClient(front.grpc) as client:
+        client.start_stream(lambda result, error: arrived.put(error))
+        client.async_stream_infer("tensorrt_llm_bls", grpc_inputs("ab " * (size // 3), 5))
+        assert f"text_input has {size} bytes" in str(arrived.get(timeout=60))
+        client.stop_stream()
+        texts = [grpc.InferInput("QUERY", [1, 1], "BYTES")]
+        texts[0].set_data_from_numpy(np.array([["ab " * (size // 3)]], np.object_))
+        texts.append(grpc.InferInput("REQUEST_OUTPUT_LEN", [1, 1], "INT32"))
+        texts[1].set_data_from_numpy(np.array([[5]], np.int32))
+        with pytest.raises(grpc.InferenceServerException, match=f"text_input has {size} bytes"):
+            client.infer("preprocessing", texts)
+    assert generate(front, CLOUD, max_tokens=5)["completion_tokens"] == 5
+
+
 def test_a_grpc_stream_adds_up_and_says_when_it_ends(front):
     received = queue.Queue()
     texts, final = [], False

@@ -116,7 +116,7 @@ class OpenAiApi:
         try:
             return parse_object(body)
         except InvalidBodyError as error:
-            raise invalid(str(error), reason="invalid_body") from None
+            raise invalid(str(error), error.field, reason="invalid_body") from None
 
     async def _served(self) -> ServedModel:
         try:

@@ -21,6 +21,7 @@ from falconry.data_files import (
     with_overrides,
 )
 from falconry.errors import SettingsError
+from falconry.files import user_path
 from falconry.oci_facts import load_limits
 
 _PROFILES = "profiles"
@@ -410,7 +411,7 @@ def load_settings(
     """
     path = _find_profile(profile, [root], "choose one of")
     if checkpoint and not checkpoint.startswith("hub:"):
-        checkpoint = str(Path(checkpoint).expanduser().absolute())
+        checkpoint = str(user_path(checkpoint).absolute())
     named = {"profile": profile, "recipe": recipe, "checkpoint": checkpoint}
     values = with_overrides(read_toml(path), overrides or "", "SET")
     values |= {key: value for key, value in named.items() if value}

@@ -19,15 +19,17 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from admission import Admission
 from aiohttp import web
 from connections import Connections
+from errors import not_ready
 from front_model import FrontModel
 from health import Health
 from metrics import Metrics
 from openai_api.routes import OpenAiApi
+from parts import Parts
 from proxy import TritonProxy
 from request_bodies import RequestBodies
 from request_log import RequestLog, add_request_id
@@ -44,7 +46,7 @@ _OWN_FILES = 64
 _BACKLOG = 1024
 
 
-def serve(address: str, port: int, upstream: str, metrics: str) -> None:
+def serve(address: str, port: int, upstream: str, metrics: str, beats: int | None = None) -> None:
     """Serves until SIGTERM, or until Triton stops.
 
     Args:
@@ -52,15 +54,25 @@ def serve(address: str, port: int, upstream: str, metrics: str) -> None:
         port: the port that the container's contract names.
         upstream: Triton's own URL.
         metrics: the URL of its metrics, if it has any.
+        beats: where to write that this process is well, for the supervisor, its parent; None
+            without one.
 
     Raises:
+        BrokenServerError: the server will not answer again.
         InvalidSettingError: an environment variable cannot be used.
         OSError: the port is taken.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s front: %(message)s")
     logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
     settings = FrontSettings.from_environment(os.environ)
-    asyncio.run(Front(settings, TritonClient(upstream, metrics)).serve(address, port))
+    parts = Parts(None if beats is None else os.getppid())
+    triton = TritonClient(upstream, metrics, parts)
+
+    def beat() -> None:
+        if beats is not None:
+            os.write(beats, b".")
+
+    asyncio.run(Front(settings, triton, parts, beat).serve(address, port))
 
 
 class Front:
@@ -69,9 +81,17 @@ class Front:
     Args:
         settings: how to serve.
         triton: what is behind it.
+        parts: Triton's processes.
+        beat: called regularly while it serves.
     """
 
-    def __init__(self, settings: FrontSettings, triton: TritonClient) -> None:
+    def __init__(
+        self,
+        settings: FrontSettings,
+        triton: TritonClient,
+        parts: Parts,
+        beat: Callable[[], None],
+    ) -> None:
         self._settings = settings
         self._triton = triton
         self._admission = Admission(
@@ -83,11 +103,17 @@ class Front:
         self._bodies = RequestBodies(settings, self._admission, self._connections)
         self._metrics = Metrics(self._admission)
         self._model = FrontModel(triton)
-        self._health = Health(triton, self._model)
+        self._health = Health(
+            triton, self._model, parts, settings.probe_period_s, settings.probe_timeout_s, beat
+        )
         self._proxy = TritonProxy(triton, self._model, self._admission, self._bodies)
 
     async def serve(self, address: str, port: int) -> None:
-        """Serves until SIGTERM, or until Triton stops; then lets the running answers end."""
+        """Serves until SIGTERM, or until Triton stops; then lets the running answers end.
+
+        Raises:
+            BrokenServerError: the server will not answer again.
+        """
         runner = web.AppRunner(
             self._application(),
             handler_cancellation=True,
@@ -103,10 +129,12 @@ class Front:
         )
         loop.add_signal_handler(signal.SIGTERM, self._health.stopped.set)
         await self._health.stopped.wait()
-        await self._admission.close(self._settings.drain_s)
-        self._triton.abort()
+        await self._admission.close(0 if self._health.broken else self._settings.drain_s)
+        await self._triton.abort()
         listening.close()
         await runner.cleanup()
+        if self._health.broken:
+            raise self._health.broken
 
     def _application(self) -> web.Application:
         application = web.Application(
@@ -124,7 +152,9 @@ class Front:
         )
         application.add_routes(
             [
+                web.get("/health", self._ready),
                 web.get("/v2/health/ready", self._ready),
+                web.get("/v2/models/{path:.+}/ready", self._model_ready),
                 web.get("/metrics", self._show_metrics),
                 *openai.routes,
                 web.route("*", "/{path:.*}", self._proxy.handle),
@@ -140,6 +170,13 @@ class Front:
         await self._triton.close()
 
     async def _ready(self, request: web.Request) -> web.StreamResponse:
+        if self._health.error:
+            raise self._health.error
+        if not await self._triton.ready():
+            raise not_ready("the server is not ready: Triton says that it or a model is not")
+        return web.Response()
+
+    async def _model_ready(self, request: web.Request) -> web.StreamResponse:
         if self._health.error:
             raise self._health.error
         return await self._proxy.handle(request)

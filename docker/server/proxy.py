@@ -48,9 +48,10 @@ _FOR_THE_FRONT = _OF_THE_CONNECTION | {
 _BINARY = "Inference-Header-Content-Length"
 # Triton's status for an `infer` of a model that streams: as wrong as any other wrong request.
 _NOT_FOR_THIS_MODEL = 501
+_OK = 200
+_ERROR_EVENT = b'data: {"error"'
 _EVENT_STREAM = "text/event-stream"
 _EVENT_END = b"\n\n"
-_OK = 200
 _BROKEN_OFF = b'data: {"error":"the server has broken off"}\n\n'
 
 
@@ -181,7 +182,7 @@ class TritonProxy:
                 await response.prepare(request)
                 await self._forward_events(request, response, answer, running)
             else:
-                await _forward_whole(request, response, answer, running)
+                await self._forward_whole(request, response, answer, running)
             await response.write_eof()
             return response
 
@@ -195,6 +196,7 @@ class TritonProxy:
         first = True
         try:
             async for event in _events(answer):
+                self._note_answer(answer, event, running)
                 own = error_without_regions(running.answer(event) if running else event)
                 if first and running and running.token and answer.status == _OK:
                     own = running.first_event(own)
@@ -204,23 +206,31 @@ class TritonProxy:
         except aiohttp.ClientError:  # too late for another status
             await send(request, response, _BROKEN_OFF)
 
+    async def _forward_whole(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        answer: aiohttp.ClientResponse,
+        running: RunningRequest | None,
+    ) -> None:
+        """Sends an answer in one piece."""
+        content = await answer.read()
+        self._note_answer(answer, content, running)
+        head = json_part(content, answer.headers.get(_BINARY))
+        own = error_without_regions(running.answer(head) if running else head)
+        if _BINARY in answer.headers:
+            response.headers[_BINARY] = str(len(own))
+        response.content_length = len(own) + len(content) - len(head)
+        await response.prepare(request)
+        await send(request, response, own + content[len(head) :])
+        record_of(request).text_sent()
 
-async def _forward_whole(
-    request: web.Request,
-    response: web.StreamResponse,
-    answer: aiohttp.ClientResponse,
-    running: RunningRequest | None,
-) -> None:
-    """Sends an answer in one piece."""
-    content = await answer.read()
-    head = json_part(content, answer.headers.get(_BINARY))
-    own = error_without_regions(running.answer(head) if running else head)
-    if _BINARY in answer.headers:
-        response.headers[_BINARY] = str(len(own))
-    response.content_length = len(own) + len(content) - len(head)
-    await response.prepare(request)
-    await send(request, response, own + content[len(head) :])
-    record_of(request).text_sent()
+    def _note_answer(
+        self, answer: aiohttp.ClientResponse, content: bytes, running: RunningRequest | None
+    ) -> None:
+        """Notes that the model answers, where this is an answer of it."""
+        if running and answer.status == _OK and not content.startswith(_ERROR_EVENT):
+            self._model.note_answer()
 
 
 async def _events(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from access import without_regions
 from aiohttp import web
-from errors import ApiError
+from errors import ApiError, not_ready
 from metrics import Metrics
 from triton_client import TritonError
 
@@ -119,6 +119,8 @@ class RequestLog:
             )
         except (ConnectionResetError, asyncio.CancelledError):
             raise
+        except MemoryError:
+            return self._error_response(request, not_ready("the server has no memory left"))
         except Exception:
             _log.exception("request %s failed", json.dumps(record_of(request).request_id))
             return self._error_response(request, ApiError(500, "internal", "the front has failed"))

@@ -36,6 +36,9 @@ class FrontSettings:
         max_bytes_in_flight: how many bytes the large bodies of all requests under way may have.
         drain_s: how long running answers may continue when the server stops. local_oci and Docker
             kill 10 s after SIGTERM, and Triton takes about 3 s to unload its models (2.51).
+        probe_period_s: how long nothing may be answered before a generation of one token is tried.
+        probe_timeout_s: how long such a generation may take on a server that computes nothing; then
+            the server ends with a status that is not 0.
     """
 
     model_name: str = FRONT_MODEL
@@ -49,6 +52,8 @@ class FrontSettings:
     max_body_bytes: int = 10 << 20
     max_bytes_in_flight: int = 128 << 20
     drain_s: float = 5.0
+    probe_period_s: float = 5.0
+    probe_timeout_s: float = 10.0
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> FrontSettings:

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from falconry.checkpoint.files import CHAT_TEMPLATE, TOKENIZER_CONFIG, find_tokenizer, read_json
+from falconry.checkpoint.files import (
+    CHAT_TEMPLATE,
+    FETCH_AGAIN,
+    TOKENIZER_CONFIG,
+    find_file,
+    find_tokenizer,
+    read_json,
+)
 from falconry.data_files import project_file
+from falconry.documents import MOST_TOKENIZER_BYTES, DocumentError, read_document_text
 from falconry.errors import CheckpointError
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
 CHAT_FILE = "chat.json"
+_PANIC = "PanicException"  # of Rust code, by PyO3, which has no module to import it from
+_MOST_TEMPLATE_BYTES = 1 << 20  # published templates have at most 20 kB
 # What renders the template in the server.
 _CHAT_PROGRAM = "model_repository/preprocessing/1/chat_process.py"
 _COMPILE_TIMEOUT_S = 60.0
@@ -52,21 +66,48 @@ def read_tokenizer(directory: Path, vocab_size: int) -> TokenizerFacts:
         CheckpointError: the tokenizer is absent or damaged, or has tokens the model has no
             embedding for.
     """
-    from tokenizers import Tokenizer
-
     path = find_tokenizer(directory)
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    # The tokenizers library raises bare Exception for a file it cannot read.
-    except Exception as error:
-        raise CheckpointError(
-            f"is not accepted by transformers ({' '.join(str(error).split())})",
-            where=path,
-            remedy="fetch the tokenizer's files again",
-        ) from error
+    tokenizer = load_tokenizer(path)
     facts = TokenizerFacts(path, max(tokenizer.get_vocab().values(), default=-1) + 1)
     require_embeddings(facts, vocab_size)
     return facts
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """Loads a tokenizer.json.
+
+    Raises:
+        CheckpointError: the tokenizers library does not take it.
+    """
+    from tokenizers import Tokenizer
+
+    text = _text(path, MOST_TOKENIZER_BYTES)
+    try:
+        with _discard_standard_error():
+            return Tokenizer.from_str(text)
+    # The library raises bare Exception for a text that it cannot read. For some it panics: it
+    # prints a trace of its own, and raises what is no Exception.
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
+            raise
+        raise CheckpointError(
+            f"is not accepted by transformers ({' '.join(str(error).split())})",
+            where=path,
+            remedy=FETCH_AGAIN,
+        ) from error
+
+
+@contextlib.contextmanager
+def _discard_standard_error() -> Iterator[None]:
+    """Discards what native code prints meanwhile."""
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
 
 
 def require_embeddings(tokenizer: TokenizerFacts, vocab_size: int) -> None:
@@ -138,24 +179,31 @@ def _compile_problem(content: bytes) -> str | None:
 
 
 def _settings(checkpoint: Path) -> Mapping[str, Any]:
-    path = checkpoint / TOKENIZER_CONFIG
-    return read_json(path) if path.is_file() else {}
+    path = find_file(checkpoint, TOKENIZER_CONFIG)
+    return read_json(path) if path else {}
 
 
 def _template(checkpoint: Path, settings: Mapping[str, Any]) -> str | None:
     """The template; its own file wins over the setting (transformers 5.23)."""
-    path = checkpoint / CHAT_TEMPLATE
-    if path.is_file():
-        return path.read_text(encoding="utf-8")
+    if path := find_file(checkpoint, CHAT_TEMPLATE):
+        return _text(path, _MOST_TEMPLATE_BYTES)
     template = settings.get("chat_template")
     if isinstance(template, list):  # named templates: that named default is the one for chats
-        named = {each.get("name"): each.get("template") for each in template}
-        template = named.get("default")
+        named = [each for each in template if isinstance(each, dict)]
+        default = [each for each in named if each.get("name") == "default"]
+        template = default[-1].get("template") if default else None
     if template is not None and not isinstance(template, str):
         raise CheckpointError(
             "has a chat_template that is no text", where=checkpoint / TOKENIZER_CONFIG
         )
     return template
+
+
+def _text(path: Path, most_bytes: int) -> str:
+    try:
+        return read_document_text(path, most_bytes)
+    except DocumentError as error:
+        raise CheckpointError(str(error), where=path, remedy=FETCH_AGAIN) from error
 
 
 def _special_tokens(settings: Mapping[str, Any]) -> dict[str, str]:

@@ -35,6 +35,7 @@ class StandIn:
         ready: whether it says that it is ready.
         has_model: whether there is a front model.
         failing: the error that every generation gets.
+        hanging: whether generations get no answer.
         seen: the bodies of all generations, with the tokens that were made for each.
         others: the targets of requests that a front must not pass on.
     """
@@ -44,6 +45,7 @@ class StandIn:
         self.ready = True
         self.has_model = True
         self.failing = None
+        self.hanging = False
         self.seen = []
         self.others = []
         self.url = ""
@@ -93,6 +95,8 @@ class StandIn:
             return web.json_response({"text_output": "", "finish_reason": "cancelled"})
         seen = {"body": body, "tokens": 0, "path": request.path}
         self.seen.append(seen)
+        while self.hanging:
+            await asyncio.sleep(0.05)
         if refusal := self._refusal(body):
             return web.json_response({"error": refusal[1]}, status=refusal[0])
         words = [word async for word in self._words(body, seen)]

@@ -274,14 +274,68 @@ def test_it_is_ready_once_the_front_model_has_answered(tmp_path):
         assert front.log.count("the engine is broken") == 1
 
 
-def test_a_probe_costs_no_generation_and_tells_what_triton_says(tmp_path):
+@pytest.mark.parametrize("path", ["/health", "/v2/health/ready"])
+def test_a_health_check_costs_no_generation_and_reports_what_triton_says(tmp_path, path):
     with running_front(tmp_path) as front:
         wait_until_ready(front)
         for _ in range(5):
-            assert front.get("/v2/health/ready").status_code == 200
+            assert front.get(path).status_code == 200
         front.triton.ready = False
-        assert front.get("/v2/health/ready").status_code == 400  # Triton's own
+        refused = front.get(path)  # Triton's own status is 400
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
         assert front.triton.seen == []
+
+
+def test_a_server_without_requests_gets_a_generation_of_one_token_now_and_then(tmp_path):
+    with running_front(tmp_path, probe_period_s=0.2) as front:
+        wait_until_ready(front)
+        wait_until(lambda: len(front.triton.seen) > 1)
+        assert {seen["body"]["max_tokens"] for seen in front.triton.seen} == {1}
+        assert front.process.poll() is None
+
+
+def test_while_answers_flow_no_generation_is_added(tmp_path):
+    with running_front(tmp_path, probe_period_s=0.3) as front:
+        wait_until_ready(front)
+        with occupied(front, tokens=60) as lines:  # 1.2 s
+            front.triton.seen[:-1] = []
+            assert len([line for line in lines if line]) == 60
+            asked = len(front.triton.seen)
+        assert asked == 1
+
+
+def test_a_server_that_hangs_is_not_ready_and_ends(tmp_path):
+    settings = {"probe_period_s": 0.2, "probe_timeout_s": 2}
+    with running_front(tmp_path, **settings) as front, ThreadPoolExecutor() as pool:
+        wait_until_ready(front)
+        front.triton.hanging = True
+        waiting = pool.submit(front.post, GENERATE, {"text_input": "x", "max_tokens": 1})
+        wait_until(lambda: not front.get("/health").ok)
+        refused = front.get("/health")
+        assert "a generation has no answer" in refused.json()["error"]
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+        assert waiting.result().status_code == 503
+        assert waiting.result().headers["Retry-After"] == "1"
+        assert front.process.wait(10) == 1
+        assert "BrokenServerError: no answer and no work for" in front.log
+
+
+def test_a_server_that_recovers_is_ready_again(tmp_path):
+    settings = {"probe_period_s": 0.2, "probe_timeout_s": 30}
+    with running_front(tmp_path, **settings) as front:
+        wait_until_ready(front)
+        front.triton.failing = "the engine is broken"
+        wait_until(lambda: front.get("/health").status_code == 503)
+        front.triton.failing = None
+        wait_until(lambda: front.get("/health").status_code == 200)
+
+
+def test_a_server_whose_generations_all_fail_ends(tmp_path):
+    with running_front(tmp_path, probe_period_s=0.2) as front:
+        wait_until_ready(front)
+        front.triton.failing = "the engine is broken"
+        assert front.process.wait(20) == 1
+        assert "3 generations in a row failed, the last one: the engine is broken" in front.log
 
 
 def test_a_server_without_a_language_model_is_ready_when_triton_is(tmp_path):

@@ -101,27 +101,19 @@ def listening():
             yield socket.inet_ntoa(int(address, 16).to_bytes(4, sys.byteorder)), int(port, 16)
 
 
+def test_what_says_whether_it_is_ready_agrees(server):
+    paths = ("/health", "/v2/health/live", "/v2/health/ready")
+    answers = [requests.get(f"{server.url}{path}", timeout=5).status_code for path in paths]
+    assert answers == [200, 200, 200]
+
+
 def test_sigterm_ends_both_and_the_status_is_tritons(server):
-    front = children(server.pid)
+    both = children(server.pid)
     with requests.Session() as client:  # A connection that stays open must not hold Triton up.
         client.get(f"{server.url}/v2", timeout=5)
         server.send_signal(signal.SIGTERM)
         assert server.wait(20) == 0  # Triton's exit timeout is 30 s.
-    assert all(wait_until_gone(pid) for pid in front)
-
-
-def test_the_front_does_not_outlive_a_killed_triton(server):
-    front = children(server.pid)
-    assert front
-    server.kill()
-    server.wait()
-    assert all(wait_until_gone(pid) for pid in front)
-
-
-def test_triton_does_not_stay_without_its_front(server):
-    for pid in children(server.pid):
-        os.kill(pid, signal.SIGTERM)
-    assert server.wait(30) == 0
+    assert all(wait_until_gone(pid) for pid in both)
 
 
 def test_a_taken_port_ends_the_server_with_a_reason(launcher, models):

@@ -7,6 +7,7 @@ directory, with the lock in it, can be deleted while the server runs.
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -38,6 +39,14 @@ _STOP_TIMEOUT_SECONDS = 2 * STOP_GRACE_SECONDS + 10.0
 _ANSWER_TIMEOUT_SECONDS = 8.0
 _LOCK_TIMEOUT_SECONDS = 5.0
 _POLL_SECONDS = 0.02
+# All that a server gets of the environment that starts it: how Python and its programs are found,
+# and which Docker engine runs containers. Nobody's tokens and passwords.
+_ENVIRONMENT = (
+    *("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TZ", "LANG", "LC_ALL", "LC_CTYPE"),
+    *("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "LD_LIBRARY_PATH", "VIRTUAL_ENV"),
+    *("DOCKER_HOST", "DOCKER_CONFIG", "DOCKER_CONTEXT", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY"),
+    *("DOCKER_API_VERSION", "XDG_RUNTIME_DIR"),
+)
 # A cloud with a few deployments and clients has some dozens open, and what it runs needs more.
 _LEAST_OPEN_FILES = 256
 _ENOUGH_OPEN_FILES = 8192
@@ -208,7 +217,7 @@ def _running_server(home: Home) -> _Server | None:
         return None
     endpoint = home.endpoint.read_text()
     try:
-        with _open(f"{endpoint}/_local/health", _ANSWER_TIMEOUT_SECONDS) as response:
+        with _open(home, f"{endpoint}/_local/health") as response:
             health = json.load(response)
     except urllib.error.HTTPError as error:  # of a version that wants to be asked differently
         error.close()
@@ -232,15 +241,15 @@ def _silent(home: Home) -> DaemonError:
     )
 
 
-def require_registry(endpoint: str) -> None:
+def require_registry(home: Home, endpoint: str) -> None:
     """Have a server start its container registry, unless that runs.
 
     Raises:
         DaemonError: it cannot; the server runs on without.
     """
-    request = urllib.request.Request(f"{endpoint}/_local/registry", method="POST")
+    url = f"{endpoint}/_local/registry"
     try:
-        _open(request, _START_TIMEOUT_SECONDS).close()
+        _open(home, url, _START_TIMEOUT_SECONDS, method="POST").close()
     except urllib.error.HTTPError as error:
         with error:
             raise DaemonError(json.load(error)["message"]) from error
@@ -260,15 +269,20 @@ def _held(home: Home) -> Iterator[None]:
 
 
 def _spawn(home: Home, serve_arguments: Sequence[str]) -> subprocess.Popen[bytes]:
-    with home.log.open("ab") as log:
+    with open(home.log, "ab", opener=_owner_only) as log:
         return subprocess.Popen(
             [sys.executable, "-m", "local_oci", "serve", *serve_arguments],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             cwd=Path(local_oci.__file__).parents[1],
+            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
             start_new_session=True,
         )
+
+
+def _owner_only(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _last_line(log: Path) -> str:
@@ -276,8 +290,11 @@ def _last_line(log: Path) -> str:
     return lines[-1] if lines else f"the server ended without a word; see {log}"
 
 
-def _open(request: str | urllib.request.Request, timeout: float) -> HTTPResponse:
+def _open(
+    home: Home, url: str, timeout: float = _ANSWER_TIMEOUT_SECONDS, method: str = "GET"
+) -> HTTPResponse:
     """Ask without a proxy, whatever the environment says: it is this machine."""
+    request = urllib.request.Request(url, headers=home.local_headers(), method=method)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     response: HTTPResponse = opener.open(request, timeout=timeout)
     return response

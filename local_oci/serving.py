@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+from collections import deque
 from collections.abc import Iterator
 
 import uvicorn
@@ -23,7 +24,7 @@ from local_oci.runtime.docker_engine import EngineError, remove_left_containers
 from local_oci.runtime.images import ProcessImages
 from local_oci.runtime.isolation import Isolation, IsolationError, choose_isolation
 from local_oci.runtime.process import ProcessRunner
-from local_oci.services.cloud import build_cloud
+from local_oci.services.cloud import Cloud, build_cloud
 from local_oci.services.faults.plan import FaultFile, FaultFileError
 from local_oci.services.registry.process import RegistryError
 from local_oci.version import running_code
@@ -35,6 +36,7 @@ _ORPHANS_TIMEOUT_SECONDS = 10.0
 _DIRECTORY_CHECK_SECONDS = 1.0
 _KEEP_ALIVE_SECONDS = 75
 _GRACEFUL_SECONDS = 1
+_OWNER_ONLY = 0o077  # the umask of all that the cloud writes
 
 _log = logging.getLogger("local_oci")
 
@@ -49,6 +51,7 @@ def serve(options: ServeOptions) -> None:
     running_code()  # as it is now
     allow_open_files()
     home = options.home
+    os.umask(_OWNER_ONLY)
     try:
         home.prepare()
     except HomeError as error:
@@ -64,6 +67,8 @@ def serve(options: ServeOptions) -> None:
         isolation = choose_isolation(home, options.isolation)
     except IsolationError as error:
         raise ServeError(str(error)) from error
+    home.isolation.write_text(isolation)
+    home.renew_local_token()
     asyncio.run(_serve(options, isolation, listener, lock))
 
 
@@ -87,7 +92,7 @@ def _listen(options: ServeOptions) -> socket.socket:
     """The socket; port 0 means the last run's port if it is free, so that URLs stay valid."""
     home, port = options.home, options.port
     if port == 0 and home.port.exists():
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError, OverflowError):
             return _bind(options.host, int(home.port.read_text()))
     try:
         listener = _bind(options.host, port)
@@ -133,6 +138,23 @@ def _check_faults(home: Home) -> None:
         raise ServeError(str(error)) from error
 
 
+def _check_state(cloud: Cloud) -> None:
+    """Read the records that the start needs, so that a damaged one is told before anything runs.
+
+    Raises:
+        StateError: a record, or the database, is damaged.
+    """
+    cloud.database.check()
+    for records in (
+        cloud.catalog.blob_names(),
+        cloud.objects.blob_names(),
+        cloud.uploads.blob_names(),
+        cloud.deployments.scan(),
+        cloud.work_requests.records.scan(),
+    ):
+        deque(records, maxlen=0)
+
+
 async def _serve(
     options: ServeOptions,
     isolation: Isolation,
@@ -150,6 +172,7 @@ async def _serve(
     cloud = build_cloud(
         home, identity, endpoint, processes, options.start_timeout, options.stop_grace
     )
+    _check_state(cloud)
     if options.registry or cloud.registry_lifecycle.existed:
         try:
             await cloud.registry_lifecycle.start()
@@ -164,6 +187,7 @@ async def _serve(
         access_log=False,
         server_header=False,
         date_header=False,
+        proxy_headers=False,  # nothing stands before it: X-Forwarded-For is a claim of the client
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GRACEFUL_SECONDS,
     )

@@ -22,6 +22,7 @@ _ENDPOINT = "endpoint"
 _LOCK = "lock"
 _TOKEN = "local-token"
 _REGISTRY_HOST = "registry-host"
+_ISOLATION = "isolation"
 _HEALTH = "/_local/health"
 _STOPPED = "stopped"  # what its command `stop` prints, unless nothing ran
 _CONNECT_TIMEOUT_S = 2.0
@@ -119,6 +120,11 @@ def _holder(emulator: EmulatorSettings) -> str:
 def registry_host(emulator: EmulatorSettings) -> str | None:
     """Returns the host of the emulator's container registry, if any."""
     return _read(emulator.directory / _REGISTRY_HOST)
+
+
+def shows_this_machine(emulator: EmulatorSettings) -> bool:
+    """Whether deployments that run as processes see this machine's files."""
+    return _read(emulator.directory / _ISOLATION) == "plain"
 
 
 def start(

@@ -130,6 +130,12 @@ def _with_outcome(failure: FalconryError, outcome: str, more: tuple[str, ...] = 
     )
 
 
+_NOT_KEPT_APART = (
+    "warning: this machine has no namespaces, so the local deployment sees its files; serve an "
+    'artifact that you do not trust from a container (image.run = "container")'
+)
+
+
 class DeploymentStage(Stage):
     """Creates or changes the profile's deployment; may return to what answered before."""
 
@@ -144,7 +150,9 @@ class DeploymentStage(Stage):
         image: ImageOutput,
         *,
         rollback: bool = False,
+        note: Callable[[str], None] = print,
     ) -> None:
+        self._note = note
         self._settings = settings
         self._engine = engine
         self._artifact = artifact
@@ -263,6 +271,8 @@ class DeploymentStage(Stage):
         """Starts the emulator with what it needs to run the image."""
         if self._image.kind == "process":
             emulator.start(local, process_images={self._image.reference: self._image.path})
+            if emulator.shows_this_machine(local):
+                self._note(_NOT_KEPT_APART)
         else:
             emulator.start(local, registry=True)
 

@@ -1,4 +1,4 @@
-"""`/_local/`: requests to the cloud itself, from this machine only and without signature."""
+"""`/_local/`: unsigned requests to the cloud itself, from this machine and with its token."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from local_oci.http.errors import invalid_parameter
-from local_oci.http.messages import empty_response, json_response
+from local_oci.http.messages import empty_response, json_response, refusal_of
 from local_oci.http.middleware import LOCAL_PREFIX, local_only
 from local_oci.services.cloud import cloud_of
 from local_oci.services.faults.models import FAULTS
@@ -41,7 +40,7 @@ async def add_faults(request: Request) -> Response:
     try:
         faults = FAULTS.validate_json(await request.body())
     except ValidationError as error:
-        raise invalid_parameter(str(error)) from error
+        raise refusal_of(error) from error
     cloud_of(request).faults.add(faults)
     return empty_response()
 

@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -25,6 +26,7 @@ ADDRESS = "127.0.0.1"
 TOKEN_PATH = "/20180419/docker/token"
 
 _PROGRAM = "docker-registry"
+_PORT = re.compile(r"[0-9]{1,5}")
 _START_TIMEOUT_SECONDS = 15.0
 _STOP_TIMEOUT_SECONDS = 5.0
 _LOCK_TIMEOUT_SECONDS = 5.0
@@ -75,7 +77,8 @@ class RegistryFiles:
 
     def choose_host(self) -> str:
         """Where to listen: at the port of the last run if it is free, else at any that is."""
-        port = self._free_port(int(self.port.read_text()) if self.port.exists() else 0)
+        wanted = self.port.read_text(errors="replace") if self.port.exists() else ""
+        port = self._free_port(int(wanted) if _PORT.fullmatch(wanted) else 0)
         self.port.write_text(str(port))
         return f"{ADDRESS}:{port}"
 
@@ -84,7 +87,7 @@ class RegistryFiles:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((ADDRESS, wanted))
-            except OSError:
+            except (OSError, OverflowError):
                 return self._free_port(0)
             port: int = probe.getsockname()[1]
             return port

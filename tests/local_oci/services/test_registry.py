@@ -33,6 +33,7 @@ from tests.local_oci.registry_client import Denied, RegistryClient, digest_of
 from tests.local_oci.support import (
     LocalCloud,
     Sdk,
+    ask_cloud,
     processes_of,
     run_cli,
     wait_until,
@@ -503,7 +504,7 @@ def test_a_cloud_that_cannot_be_given_a_registry_runs_on(
     refused = _start(directory, "--registry")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "apt-get install docker-registry" in refused.stderr
-    assert requests.get(f"{endpoint}/_local/health", timeout=5).ok
+    assert ask_cloud(directory, endpoint, "GET", "health").ok
 
 
 def test_variables_of_the_user_do_not_configure_the_registry(

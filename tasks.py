@@ -28,7 +28,7 @@ from falconry.errors import (
     SettingsError,
     format_error_with_details,
 )
-from falconry.files import translate_disk_errors
+from falconry.files import translate_disk_errors, user_path
 from falconry.progress import FAILED, Progress, silence
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def value_of(option: str, given: Any) -> Any:
         return text != "0"
     if isinstance(given, str):
         return text
-    if not text.isdecimal() or int(text) < 1:
+    if not text.isdecimal() or len(text) > 9 or int(text) < 1:
         raise SettingsError(f"{text!r} is not a positive number", where=option.upper())
     return int(text)
 
@@ -242,7 +242,7 @@ def repository(c: Context, project: Select) -> None:
 @target(file="where to write the zip; it is not needed for a deployment")
 def artifact(c: Context, project: Select, file: str = "") -> None:
     """Describe the model artifact; FILE= writes it as a zip."""
-    path = Path(file).expanduser().absolute()  # before loading the project leaves this directory
+    path = user_path(file).absolute()  # before loading the project leaves this directory
     if file:
         written = facts(project().write_artifact(path))
         print_result({**written, "file": str(path)}, f"Next: make deploy ({path})")
@@ -318,7 +318,7 @@ def shapes(c: Context, project: Select, concurrency: int = 0, prices: str = "") 
     """Rank the cloud's shapes that hold the engine: CONCURRENCY=, PRICES=table.toml."""
     from falconry.shapes.advice import table
 
-    path = Path(prices).expanduser().absolute() if prices else None
+    path = user_path(prices).absolute() if prices else None
     advice = project().shapes(concurrency or 1, path)
     print_result(advice.facts(), table(advice))
 
@@ -432,6 +432,15 @@ def soak(c: Context, duration: int = 0, override: str = "") -> None:
 def fuzz(c: Context, seed: int = 0, examples: int = 0, only: str = "") -> None:
     """Give every reader and both HTTP surfaces damaged inputs: SEED=, EXAMPLES=10000."""
     run_script(c, "fuzz", seed=seed, examples=examples, only=only)
+
+
+@target(
+    seed="decides all that is random",
+    kills="how many processes are killed",
+)
+def torture(c: Context, seed: int = 0, kills: int = 0) -> None:
+    """Kill, fill and starve deploys and a served load at random: SEED=1, KILLS=300."""
+    c.run(f"python -m scripts.torture --seed {seed or 1} --kills {kills or 300}", pty=False)
 
 
 @target()

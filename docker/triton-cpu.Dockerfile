@@ -1,11 +1,12 @@
 # The CPU server image: the real tritonserver of the nvidia-pytriton wheel, OpenVINO GenAI, and the
 # front (docker/server).
 #
-# BASE is any Debian 12, such as debian:bookworm-slim or what scripts/base_image.sh makes. Its own
-# apt sources are used as they are. The context holds this file, server/, requirements.txt (the rows
+# BASE is any Debian 12, such as debian:bookworm-slim or what scripts/base_image.sh makes, by its
+# digest: `make image` resolves the profile's image.base. Its own apt sources are used as they are.
+# The context holds this file, server/, requirements.txt (the rows
 # of requirements.lock that triton-cpu.packages names) and certificates/, which is empty or has a
 # ca.crt for pip to trust in place of its own list.
-ARG BASE=debian:bookworm-slim
+ARG BASE
 
 FROM ${BASE} AS runtime
 # curl: Oracle's service runs the health check inside the container with it.
@@ -29,12 +30,12 @@ RUN python3 -m venv /opt/falconry/venv \
 # server stays in site-packages, where it finds its libraries by RPATH.
 RUN cd /opt/falconry/venv/lib/python3.11/site-packages \
     && triton=pytriton/tritonserver \
-    && mv $triton/python_backend_stubs/3.11/triton_python_backend_stub $triton/backends/python/ \
-    && chmod 755 $triton/bin/tritonserver $triton/backends/python/triton_python_backend_stub \
+    && mv "$triton"/python_backend_stubs/3.11/triton_python_backend_stub "$triton"/backends/python/ \
+    && chmod 755 "$triton"/bin/tritonserver "$triton"/backends/python/triton_python_backend_stub \
     && find pytriton -mindepth 1 -maxdepth 1 ! -name tritonserver -exec rm -r {} + \
     && rm -r pip pip-* setuptools setuptools-* pkg_resources _distutils_hack distutils-precedence.pth \
         ../../../bin/pip* \
-        $triton/python_backend_stubs nvidia_pytriton.libs/libpython3-*.13.so.* \
+        "$triton"/python_backend_stubs nvidia_pytriton.libs/libpython3-*.13.so.* \
         openvino/cmake openvino/include openvino/tools openvino/torch \
         openvino/libs/cache.json openvino/libs/tbb.pc openvino/libs/libopenvino_c.so.* \
         openvino/libs/libopenvino_intel_gpu_plugin.so openvino/libs/libopenvino_intel_npu_plugin.so \

@@ -7,7 +7,8 @@
 ARG BASE
 
 FROM ${BASE} AS build
-USER root
+# hadolint ignore=DL3002  # the stage is left behind; the image ends with USER 1000
+USER 0
 COPY certificates/ /certificates/
 COPY requirements.txt /
 COPY server/ /opt/falconry/server/
@@ -25,7 +26,7 @@ RUN python3 -m venv --without-pip /opt/falconry/venv \
     && /opt/falconry/venv/bin/python -E -c 'import sys; sys.path.insert(0, "."); import front'
 
 FROM ${BASE}
-USER root
+USER 0
 # Oracle's service runs the health check inside the container with curl.
 RUN command -v curl \
     || { apt-get update \

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from falconry.errors import MachineError
+from falconry.errors import MachineError, SettingsError
 
 _TEMPORARY = ".making-"
 # A run has some dozens of files open, and what it starts, such as a server, some more.
@@ -53,6 +53,22 @@ def atomic_write(path: Path, *, directory: bool = False) -> Iterator[Path]:
     finally:
         remove(holder)
         os.close(claim)
+
+
+def user_path(text: str) -> Path:
+    """The path that a user wrote, with `~` and `~name` as a shell reads them.
+
+    Raises:
+        SettingsError: no path can be so, or there is no such user.
+    """
+    try:
+        path = Path(text).expanduser()
+        os.fsencode(path)
+    except (RuntimeError, ValueError) as error:
+        raise SettingsError(f"is no path ({error})", where=text) from None
+    if "\0" in text:
+        raise SettingsError("is no path (it holds a NUL)", where=text)
+    return path
 
 
 def flush_file(path: Path) -> None:

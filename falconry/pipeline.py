@@ -11,12 +11,13 @@ import contextlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from typing_extensions import override
 
 from falconry.digests import DigestCache, tree_files, value_digest
+from falconry.documents import DocumentError, parse_json, read_document
 from falconry.errors import FalconryError
 from falconry.files import atomic_write, atomic_write_text, file_lock, remove, remove_stale
 from falconry.progress import Progress
@@ -63,13 +64,27 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a stage last made, and from which inputs."""
+    """What a stage last made, and from which inputs.
+
+    Attributes:
+        found: what was only known when it was made, such as the digest of a base image.
+    """
 
     stage: str
     key: str
     ingredients: Mapping[str, str]
     output: str
     files: Mapping[str, str]
+    found: Mapping[str, str] = field(default_factory=dict)
+
+    def is_valid(self) -> bool:
+        """Whether all values are texts, as in a receipt that was not damaged."""
+        tables = (self.ingredients, self.files)
+        if not all(isinstance(table, dict) for table in tables):
+            return False
+        texts = [self.stage, self.key, self.output]
+        texts += [text for table in tables for text in table.values()]
+        return all(isinstance(text, str) for text in texts)
 
 
 class Stage(ABC):
@@ -185,9 +200,10 @@ class FileStage(Stage):
 def read_receipt(path: Path) -> Receipt | None:
     """Reads a receipt; None if there is no valid one."""
     try:
-        return Receipt(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        receipt = Receipt(**parse_json(read_document(path)))
+    except (DocumentError, TypeError):
         return None
+    return receipt if receipt.is_valid() else None
 
 
 def changed_inputs(last: Mapping[str, str] | None, now: Mapping[str, str]) -> str:

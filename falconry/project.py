@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import shlex
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -13,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from falconry.cloud import emulator
+from falconry.data_files import split_words
+from falconry.documents import DocumentError, parse_json
 from falconry.errors import EndpointError, FalconryError
-from falconry.files import remove, require_open_files
+from falconry.files import remove, require_open_files, user_path
 from falconry.pipeline import (
     Output,
     PlannedStage,
@@ -113,15 +113,12 @@ class Project:
         from falconry.image.output import image_of
 
         serving = self._settings.serving
+        words = split_words(command, "CMD")
         variables = {"MODEL_DEPLOY_HEALTH_ENDPOINT": health} if health else environment(serving)
         reference = image or image_of({"image": self.run_until("image")}).reference
         with contextlib.ExitStack() as stack:
-            package = (
-                Path(artifact).expanduser() if artifact else stack.enter_context(self._unpacked())
-            )
-            check = ContainerCheck(
-                *(reference, package, shlex.split(command), variables, serving.port, timeout_s)
-            )
+            package = user_path(artifact) if artifact else stack.enter_context(self._unpacked())
+            check = ContainerCheck(*(reference, package, words, variables, serving.port, timeout_s))
             return run_contract_check(check, as_json=as_json)
 
     def write_artifact(self, path: Path) -> ArtifactOutput:
@@ -425,9 +422,9 @@ class Project:
 
 def _json_object(text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise EndpointError(f"is not JSON: {error}", where="BODY") from None
+        value = parse_json(text)
+    except DocumentError as error:
+        raise EndpointError(str(error), where="BODY") from None
     if not isinstance(value, dict):
         raise EndpointError("is not a JSON object", where="BODY")
     return value

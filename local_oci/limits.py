@@ -120,6 +120,12 @@ START_TIMEOUT_SECONDS = 600.0
 # [read] in the same samples: the Docker health check of a container gives up after 3 seconds.
 HEALTH_TIMEOUT_SECONDS = 3.0
 
+# [inferred] that a container is watched after it was healthy, and replaced when its health check
+# has failed as often in a row as the same samples' Docker health check allows. The interval is this
+# cloud's own.
+HEALTH_INTERVAL_SECONDS = 2.0
+HEALTH_RETRIES = 3
+
 # [inferred] Docker's own grace period between SIGTERM and SIGKILL.
 STOP_GRACE_SECONDS = 10
 

@@ -82,7 +82,7 @@ def test_a_number_that_is_not_positive_is_refused(received, text):
 
 def test_make_passes_every_option_on_as_typed(tmp_path):
     names = options_of_make()
-    typed = {name: f"{name} $HOME $(shell echo no) $$ 'quoted' \"twice\"" for name in names}
+    typed = {name: f"{name} $HOME $(shell touch expanded) $$ 'quoted' \"twice\"" for name in names}
     makefile = tmp_path / "Makefile"
     makefile.write_text(
         f"include {MAKEFILE}\nshow:\n\t@{sys.executable} -c "
@@ -99,6 +99,7 @@ def test_make_passes_every_option_on_as_typed(tmp_path):
     passed_on = json.loads(done.stdout)
     assert {name: passed_on[f"FALCONRY_{name}"] for name in names} == typed
     assert passed_on["FALCONRY_COMMAND"] == "run $it"
+    assert not (tmp_path / "expanded").exists()
 
 
 def test_every_option_of_make_is_one_of_a_task():

@@ -189,6 +189,12 @@ def image_digest(client: DockerClient, reference: str) -> str | None:
     return ours[0].partition("@")[2] if ours else None
 
 
+def image_id(client: DockerClient, reference: str) -> str | None:
+    """The engine's own `sha256:...` of a local image; None without it."""
+    image = _image(client, reference)
+    return str(image.id) if image else None
+
+
 def reference_with_digest(client: DockerClient, reference: str) -> str:
     """A reference with its digest, if the image came from a registry."""
     digest = image_digest(client, reference)

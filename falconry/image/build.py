@@ -19,14 +19,15 @@ from falconry.docker_engine.images import (
     ImageReference,
     LayerProgress,
     has_image,
+    image_digest,
+    image_id,
     pull,
-    reference_with_digest,
 )
 from falconry.docker_engine.registry_errors import TransientError, explain
 from falconry.errors import ImageError
 from falconry.files import translate_disk_errors
 from falconry.image.registry import Credentials, RegistryClient, StoredImage
-from falconry.image.server_images import MADE_HERE, ImageSource
+from falconry.image.server_images import MADE_HERE, Base, ImageSource
 from falconry.pipeline import Report
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ _STAGE = re.compile(
     r"^FROM +(\S+)(?: +AS +(\S+))? *$(.*?)(?=^FROM |\Z)", re.MULTILINE | re.DOTALL | re.IGNORECASE
 )
 _INSTRUCTION = re.compile(r"^[A-Z]+ ", re.MULTILINE)
-_STEP = re.compile(r"Step (\d+)/(\d+) : (.*)")
+_STEP = re.compile(r"Step (\d{1,4})/([1-9]\d{0,3}) : (.*)", re.ASCII)
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 # The engine's own lines between a step's output.
 _OF_THE_ENGINE = re.compile(r" *---> |Removing intermediate container ")
@@ -52,18 +53,22 @@ _TRIES = 4
 _FIRST_PAUSE_S = 1.0
 
 
-def bring_base(client: DockerClient, reference: str, report: Report) -> str:
-    """Makes or pulls a base image that the engine lacks.
+def bring_base(client: DockerClient, reference: str, report: Report) -> Base:
+    """Makes or pulls a base image that the engine lacks, and resolves it to a digest.
 
-    `falconry-base:...` is made here by scripts/base_image.sh. Returns the reference, with the
-    digest by which a registry knows the image, if one does.
+    `falconry-base:...` is made here by scripts/base_image.sh.
     """
     if not has_image(client, reference):
         if ImageReference.parse(reference).name == MADE_HERE:
             _make(reference, report)
         else:
             pull(client, reference, lambda done: report(f"pulling {reference}", done))
-    return reference_with_digest(client, reference)
+    name = reference.partition("@")[0]
+    if digest := image_digest(client, reference):
+        return Base(name, digest, in_registry=True)
+    if identity := image_id(client, reference):
+        return Base(name, identity, in_registry=False)
+    raise ImageError("the engine lost the base image", where=reference, remedy="run again")
 
 
 def _make(reference: str, report: Report) -> None:
@@ -90,12 +95,12 @@ class Build:
     """One build.
 
     Attributes:
-        bases: the base images by argument, as the engine has them, with digests where known.
+        bases: the resolved base images by argument.
         certificates: a bundle for downloads; it is in no layer of the image.
     """
 
     source: ImageSource
-    bases: Mapping[str, str]
+    bases: Mapping[str, Base]
     labels: Mapping[str, str]
     certificates: Path | None
     tag: str
@@ -124,7 +129,7 @@ def build(client: DockerClient, order: Build, report: Report) -> None:
                         custom_context=True,
                         tag=f"{order.tag}-{stage}" if stage else order.tag,
                         target=stage,
-                        buildargs={**order.bases, **_proxies()},
+                        buildargs={**_base_arguments(order.bases), **_proxies()},
                         labels=dict(order.labels),
                         rm=True,
                         forcerm=True,  # a failed step's container goes as well
@@ -158,6 +163,10 @@ def _context(order: Build) -> bytes:
             where=error.filename,
             remedy="correct image.ca_bundle",
         ) from None
+
+
+def _base_arguments(bases: Mapping[str, Base]) -> dict[str, str]:
+    return {argument: base.build_argument for argument, base in bases.items()}
 
 
 def _proxies() -> dict[str, str]:

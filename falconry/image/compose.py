@@ -143,7 +143,13 @@ def composed_dockerfile(
     packages = [package for need in needs for package in need.packages]
     blocks = [
         [f"# Triton {toolchain.release} with chosen parts, written by falconry/image/compose.py."],
-        [f"ARG FULL={chosen.full}", f"ARG MINIMUM={chosen.minimum}"],
+        [
+            f"# FULL is {chosen.full}",
+            f"# MINIMUM is {chosen.minimum}",
+            "# Both are given by digest.",
+            "ARG FULL",
+            "ARG MINIMUM",
+        ],
         ["FROM ${FULL} AS full"],
         ["FROM ${MINIMUM} AS packages", *_python_packages(requirements)],
         ["FROM ${MINIMUM}", *_environment(needs)],

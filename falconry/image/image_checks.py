@@ -47,7 +47,8 @@ _NOT_SECRET = ("0", "1", "true", "false", "yes", "no", "on", "off", "none", "nul
 # NAME=value as builders write it into the history, build arguments too (`|1 NAME=value /bin/sh -c`,
 # moby/moby, builder/dockerfile/dispatchers.go), and as options of commands (`--name=value`).
 _ASSIGNMENT = re.compile(
-    r"""(?<![A-Za-z0-9_])([A-Za-z][A-Za-z0-9_-]*)=("[^"]*"|'[^']*'|[^\s;|&]*)"""
+    # A match begins at a word's first character only, and nothing is given back.
+    r"""(?<![A-Za-z0-9_-])-*+([A-Za-z0-9_-]++)=("[^"]*+"|'[^']*+'|[^\s;|&]*+)"""
 )
 # Credentials by their form alone. Sources: huggingface.co/docs/hub/security-tokens; gitleaks,
 # config/gitleaks.toml; mongodb/kingfisher (nvapi); RFC 3986, user information; RFC 7468.
@@ -228,14 +229,15 @@ def _labels(present: Mapping[str, str], wanted: Sequence[str]) -> Finding:
 
 def _search(check: str, texts: Mapping[str, str], known: Sequence[str]) -> Iterator[Finding]:
     """A failure for each credential in described texts, never quoting it."""
-    found = [(where, what) for where, text in texts.items() for what in _credentials(text, known)]
+    found = [(where, what) for where, text in texts.items() for what in credentials(text, known)]
     for where, what in found:
         yield Finding(check, "failed", f"{where} contains {what}", _SECRET_REMEDY)
     if not found:
         yield Finding(check, "ok", f"{len(texts)} without a credential")
 
 
-def _credentials(text: str, known: Sequence[str]) -> list[str]:
+def credentials(text: str, known: Sequence[str]) -> list[str]:
+    """What credentials a text holds: known secrets, or those that their form or name tells."""
     if any(secret in text for secret in known):
         return ["a secret of this project"]
     by_form = [name for name, form in _FORMS.items() if re.search(form, text)]
@@ -345,8 +347,8 @@ def running_findings(client: DockerClient, image_id: str) -> Iterator[Finding]:
     it ends, even without its client; the next run removes those that a killed run never started.
     """
     remove_abandoned(client, RUN_LABEL)
-    yield _curl(_output_of(client, image_id, ["curl", "--version"]))
-    yield _running_user(_output_of(client, image_id, ["id", "-u"]))
+    yield _curl(output_of_command(client, image_id, ["curl", "--version"]))
+    yield _running_user(output_of_command(client, image_id, ["id", "-u"]))
 
 
 def _curl(output: str) -> Finding:
@@ -370,17 +372,17 @@ def _running_user(output: str) -> Finding:
     )
 
 
-def _output_of(client: DockerClient, image_id: str, command: list[str]) -> str:
-    """A command's output in the image, or why it did not start."""
+def output_of_command(client: DockerClient, image: str, command: list[str]) -> str:
+    """Runs a command in the image, locked up; gives its output, or why it did not start."""
     container = None
     try:
         container = containers.create(
             client,
-            image_id,
+            image,
             entrypoint=command,
             command=[],
             name=f"falconry-preflight-{secrets.token_hex(4)}",
-            labels={RUN_LABEL: image_id, **owner_labels()},
+            labels={RUN_LABEL: image, **owner_labels()},
             network_mode="none",
             cap_drop=["ALL"],
             security_opt=["no-new-privileges"],

@@ -35,8 +35,9 @@ export PATH
 {library_path}
 if [ -n "${{LOCAL_OCI_SERVER_PORT:-}}" ]; then
     # local_oci runs without namespaces, so the contract's port may be somebody else's.
+    case " $*" in *" --grpc-port"*) ;; *) set -- "$@" --allow-grpc=false ;; esac
     set -- "$@" --http-address=127.0.0.1 --http-port="$LOCAL_OCI_SERVER_PORT" \\
-        --allow-grpc=false
+        --grpc-address=127.0.0.1
 fi
 exec {python_bin}/python {sources}/tritonserver.py {server}/bin/tritonserver \\
     --backend-directory={server}/backends "$@"

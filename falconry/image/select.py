@@ -12,9 +12,23 @@ from falconry.digests import value_digest
 from falconry.docker_engine.images import ImageReference
 from falconry.errors import FalconryError, ImageError, SettingsError
 from falconry.image.output import ImageKind, ImageOutput, choose
+from falconry.image.parts import (
+    ListedImage,
+    PartsFiles,
+    installed_here,
+    is_list_of,
+    write_lists,
+)
 from falconry.image.process_image import is_prepared, prepare_process_image
 from falconry.image.registry import RegistryClient, RegistryProvider, docker_login
-from falconry.image.server_images import certificate_bundle, server_files, server_image
+from falconry.image.server_images import (
+    CPU_TRITON,
+    TRITON_LABEL,
+    certificate_bundle,
+    cpu_packages,
+    server_files,
+    server_image,
+)
 from falconry.pipeline import Report, Stage, Workspace
 from falconry.settings import Settings
 
@@ -93,6 +107,8 @@ class ProcessImageStage(Stage):
         self._reference = reference
         self._directory = directory
         self._why = why
+        receipts = directory.parent / "receipts"
+        self._parts = PartsFiles.beside(receipts / f"{self.name}-{directory.name}.json")
 
     @override
     def inputs(self) -> Mapping[str, str]:
@@ -101,11 +117,15 @@ class ProcessImageStage(Stage):
 
     @override
     def find(self, key: str) -> ImageOutput | None:
-        return self._output(key) if is_prepared(self._directory) else None
+        listed = is_list_of(self._parts.parts, key)
+        return self._output(key) if listed and is_prepared(self._directory) else None
 
     @override
     def make(self, key: str, inputs: Mapping[str, str], report: Report) -> ImageOutput:
         prepare_process_image(self._directory)
+        name, labels = self._directory.name, {TRITON_LABEL: CPU_TRITON}
+        image = ListedImage(name, CPU_TRITON, key, labels, bases={})
+        write_lists(image, installed_here(cpu_packages()), self._parts)
         return self._output(key)
 
     @override

@@ -29,14 +29,18 @@ _ANNOTATION = "org.opencontainers.image"
 # network.
 _VARIABLES = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 KEY_LABEL = "io.falconry.key"
+BASES_LABEL = "io.falconry.bases"
 _DOCKERFILE = "Dockerfile"
 _CERTIFICATE = "certificates/ca.crt"
 _LOCK = "requirements.lock"
 TITLE_LABEL = f"{_ANNOTATION}.title"
 VERSION_LABEL = f"{_ANNOTATION}.version"
 LICENSES_LABEL = f"{_ANNOTATION}.licenses"
+_CPU_PACKAGES = "docker/triton-cpu.packages"
+_GPU_PACKAGES = "docker/triton-trtllm.packages"
 # Of the nvidia-pytriton wheel; its tritonserver is Triton's release 24.10.
-_CPU_TRITON = "2.51.0"
+CPU_TRITON = "2.51.0"
+TRITON_LABEL = "io.falconry.tritonserver"
 # Ours, and of the wheels: Triton and pytriton, OpenVINO, aiohttp and prometheus-client, numpy,
 # aiohttp's own parts, and a decorator within prometheus-client.
 _CPU_LICENSES = "Apache-2.0 AND BSD-3-Clause AND MIT AND PSF-2.0 AND MPL-2.0 AND BSD-2-Clause"
@@ -132,17 +136,22 @@ def cpu_image(settings: Settings) -> ImageSource:
         )
     return ImageSource(
         name="triton-cpu",
-        version=_CPU_TRITON,
+        version=CPU_TRITON,
         dockerfile=_text("docker/triton-cpu.Dockerfile"),
-        files=_context_files("triton-cpu.packages"),
+        files=_context_files(_CPU_PACKAGES),
         bases={"BASE": base},
         labels={
             TITLE_LABEL: "Falconry's Triton server for CPU engines",
             LICENSES_LABEL: _CPU_LICENSES,
-            "io.falconry.tritonserver": _CPU_TRITON,
+            TRITON_LABEL: CPU_TRITON,
             "io.falconry.openvino": locked_version("openvino"),
         },
     )
+
+
+def cpu_packages() -> list[str]:
+    """The Python packages of the CPU server."""
+    return _names(_text(_CPU_PACKAGES))
 
 
 def trtllm_image(toolchain: Toolchain, image: str | None = None) -> ImageSource:
@@ -151,7 +160,7 @@ def trtllm_image(toolchain: Toolchain, image: str | None = None) -> ImageSource:
         name="triton-trtllm",
         version=toolchain.release,
         dockerfile=_text("docker/triton-trtllm.Dockerfile"),
-        files=_context_files("triton-trtllm.packages"),
+        files=_context_files(_GPU_PACKAGES),
         bases={"BASE": image or toolchain.reference},
         labels={
             TITLE_LABEL: "Falconry's Triton server for TensorRT-LLM engines",
@@ -189,7 +198,7 @@ def composed_image(composition: str, toolchain: Toolchain, settings: ImageSettin
         name=image_name(wanted),
         version=toolchain.release,
         dockerfile=composed_dockerfile(wanted, toolchain, images),
-        files=_context_files("triton-trtllm.packages"),
+        files=_context_files(_GPU_PACKAGES),
         bases={"FULL": images.full, "MINIMUM": images.minimum},
         labels={
             TITLE_LABEL: f"Triton with {', '.join(wanted.backends)}, composed by Falconry",
@@ -201,7 +210,7 @@ def composed_image(composition: str, toolchain: Toolchain, settings: ImageSettin
 
 
 def _context_files(packages: str) -> dict[str, bytes]:
-    names = _names(_text(f"docker/{packages}"))
+    names = _names(_text(packages))
     rows = locked_rows(_text(_LOCK), names)
     return {"requirements.txt": rows.encode(), **server_files()}
 
@@ -233,23 +242,57 @@ def locked_version(name: str) -> str:
     return re.split(r"[\s;\\]", row.partition("==")[2], maxsplit=1)[0]
 
 
-def labels(source: ImageSource, key: str, bases: Mapping[str, str]) -> dict[str, str]:
-    """All labels of an image: its source's, key, base and commit.
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A base image as it is built on.
 
-    `bases` are the base images by argument, with digests where known; the last is the image's own.
+    Attributes:
+        name: with its tag.
+        digest: of its registry's manifest; without a registry the engine's id of the image, which
+            is the digest of its configuration.
+        in_registry: which of the two.
     """
-    base = ImageReference.parse(list(bases.values())[-1])
+
+    name: str
+    digest: str
+    in_registry: bool
+
+    @property
+    def pinned(self) -> str:
+        """The name with the digest."""
+        return f"{self.name}@{self.digest}"
+
+    @property
+    def build_argument(self) -> str:
+        """What FROM gets: a name whose digest the engine knows, or else its id."""
+        return self.pinned if self.in_registry else self.digest
+
+
+def labels(source: ImageSource, key: str, bases: Mapping[str, Base]) -> dict[str, str]:
+    """All labels of an image: its source's, key, bases and commit.
+
+    `bases` are by argument; the last is the image's own.
+    """
+    own = list(bases.values())[-1]
+    base = ImageReference.parse(own.name)
     found = {
         **source.labels,
         KEY_LABEL: key,
         VERSION_LABEL: source.version,
+        BASES_LABEL: " ".join(f"{argument}={bases[argument].pinned}" for argument in bases),
         f"{_ANNOTATION}.base.name": f"{base.name}:{base.tag or 'latest'}",
     }
-    if base.digest:
-        found[f"{_ANNOTATION}.base.digest"] = base.digest
+    if own.in_registry:
+        found[f"{_ANNOTATION}.base.digest"] = own.digest
     if revision := _revision():
         found[f"{_ANNOTATION}.revision"] = revision
     return found
+
+
+def bases_of(labels: Mapping[str, str]) -> dict[str, str]:
+    """The bases in an image's labels, with digests, by argument."""
+    words = labels.get(BASES_LABEL, "").split()
+    return {argument: base for argument, _, base in (word.partition("=") for word in words)}
 
 
 def base_of(labels: Mapping[str, str]) -> ImageReference | None:

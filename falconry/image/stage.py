@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
+from falconry.data_files import project_file
 from falconry.docker_engine.client import connect
 from falconry.docker_engine.images import LocalImage, image_labels, labelled_images, remove_image
 from falconry.errors import FalconryError, ImageError
 from falconry.files import atomic_write_text
 from falconry.findings import refuse
 from falconry.image.build import Build, bring_base, build, push
-from falconry.image.image_checks import check_image
+from falconry.image.image_checks import check_image, output_of_command
 from falconry.image.output import ImageOutput
+from falconry.image.parts import ListedImage, PartsFiles, read_installed, write_lists
 from falconry.image.registry import ImageRegistry, RegistryClient, RegistryProvider, StoredImage
 from falconry.image.server_images import (
     KEY_LABEL,
@@ -32,6 +34,7 @@ from falconry.image.server_images import (
     TITLE_LABEL,
     VERSION_LABEL,
     ImageSource,
+    bases_of,
     labels,
 )
 from falconry.pipeline import Receipt, Report, Stage, Workspace, changed_inputs, read_receipt
@@ -42,6 +45,9 @@ if TYPE_CHECKING:
 
 _TAG_DIGITS = 12
 _LABELS = (KEY_LABEL, TITLE_LABEL, VERSION_LABEL, LICENSES_LABEL)
+# Lists an image's packages; it runs inside, by the Python that every image has for the front.
+_LISTING = "falconry/image/installed.py"
+_PYTHON = ("/opt/falconry/venv/bin/python", "-I", "-c")
 # Secrets of this machine's environment that might get into an image by mistake.
 _SECRETS = ("OCIR_AUTH_TOKEN", "HF_TOKEN")
 
@@ -67,6 +73,7 @@ class ContainerImageStage(Stage):
         self._workspace = workspace
         self._certificates = certificates
         self._receipt = workspace.build / "receipts" / f"{self.name}-{source.name}.json"
+        self._parts = PartsFiles.beside(self._receipt)
         self._tag_taken = False  # by another image, at the last look
 
     @override
@@ -88,8 +95,8 @@ class ContainerImageStage(Stage):
         registry = self._provider.connect()
         found = self._found(registry, key)
         if found is None:
-            found = self._output(registry, key, self._build_and_push(registry, key, report))
-            self._remember(key, found)
+            found, labels_of_it = self._build_and_push(registry, key, report)
+            self._remember(key, found, labels_of_it)
         return found
 
     @override
@@ -125,26 +132,34 @@ class ContainerImageStage(Stage):
         if receipt and receipt.key == key:
             self._tag_taken = receipt.files.get("") != stored.digest
         else:
-            self._tag_taken = client.labels(repository, stored).get(KEY_LABEL) != key
+            theirs = client.labels(repository, stored)
+            self._tag_taken = theirs.get(KEY_LABEL) != key
             if not self._tag_taken:
-                self._remember(key, found)  # so that the label is read only once
+                self._remember(key, found, theirs)  # so that the labels are read only once
         return None if self._tag_taken else found
 
-    def _remember(self, key: str, image: ImageOutput) -> None:
+    def _remember(self, key: str, image: ImageOutput, its_labels: Mapping[str, str]) -> None:
         """Writes the receipt of an image of this key."""
-        inputs = self.inputs()
-        receipt = Receipt(self.name, key, inputs, image.reference, {"": image.digest})
+        files = {"": image.digest, **self._parts.digests(key)}
+        bases = bases_of(its_labels)
+        receipt = Receipt(self.name, key, self.inputs(), image.reference, files, bases)
         atomic_write_text(self._receipt, json.dumps(asdict(receipt), indent=1))
 
-    def _build_and_push(self, registry: ImageRegistry, key: str, report: Report) -> StoredImage:
+    def _build_and_push(
+        self, registry: ImageRegistry, key: str, report: Report
+    ) -> tuple[ImageOutput, Mapping[str, str]]:
+        """Gives the pushed image, and its labels."""
         reference = self._reference(registry, key)
         with contextlib.closing(connect()) as client:
             self._build(client, reference, key, report)
             self._check(client, reference, report)
+            built = image_labels(client, reference)
+            self._list_parts(client, reference, key, built)
             report("making the repository", None)
             repository = registry.repository(self._source.name)
             registry.prepare(repository)
-            return push(client, reference, lambda: registry.credentials(repository), report)
+            stored = push(client, reference, lambda: registry.credentials(repository), report)
+        return self._output(registry, key, stored), built
 
     def _build(self, client: DockerClient, reference: str, key: str, report: Report) -> None:
         """Builds the image unless the engine has it from an interrupted run."""
@@ -168,6 +183,21 @@ class ContainerImageStage(Stage):
                 self._workspace.progress.note(f"warning: {finding.text}; {finding.remedy}")
         size = f"at most {human_size(checked.size.most)} compressed"
         report(f"checked: {size}, {checked.size.layers} layers, no problem", None)
+
+    def _list_parts(
+        self, client: DockerClient, reference: str, key: str, built: Mapping[str, str]
+    ) -> None:
+        """Writes what is in the image, and under which licences."""
+        script = project_file(_LISTING).read_text(encoding="utf-8")
+        try:
+            printed = output_of_command(client, reference, [*_PYTHON, script])
+            installed = read_installed(printed, reference)
+        except ImageError as error:
+            self._workspace.progress.note(f"warning: {error.problem}")
+            return
+        source = self._source
+        image = ListedImage(source.name, source.version, key, built, bases_of(built))
+        write_lists(image, installed, self._parts)
 
     def _output(self, registry: ImageRegistry, key: str, stored: StoredImage) -> ImageOutput:
         reference = self._reference(registry, key)

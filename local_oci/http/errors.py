@@ -8,13 +8,20 @@ from __future__ import annotations
 
 
 class ServiceError(Exception):
-    """A refused request."""
+    """A refused request.
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    Args:
+        retry_after: after how many seconds to send it again, if that may help.
+    """
+
+    def __init__(
+        self, status: int, code: str, message: str, retry_after: int | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
+        self.retry_after = retry_after
 
 
 def invalid_parameter(message: str) -> ServiceError:

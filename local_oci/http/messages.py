@@ -190,4 +190,6 @@ def empty_response(status: int = 204, headers: Mapping[str, str] | None = None) 
 
 def error_response(error: ServiceError, headers: Mapping[str, str] | None = None) -> Response:
     """A refusal: `{"code", "message"}`."""
-    return json_response({"code": error.code, "message": error.message}, error.status, headers)
+    later = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
+    content = {"code": error.code, "message": error.message}
+    return json_response(content, error.status, {**later, **(headers or {})})

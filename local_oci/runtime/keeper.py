@@ -88,6 +88,9 @@ def main(path: str) -> int:
     except OSError as error:
         _report(task, f"cannot prepare the container: {error}")
         return 1
+    finally:
+        # Python gives up its handlers before it ends, and a late alarm would be the status.
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _report(task: Task, problem: str) -> None:
@@ -107,11 +110,11 @@ def _run_apart(task: Task) -> int:
     os.close(alive)
     os.close(task.status_descriptor)
     _handle_signals(
-        stop=lambda: os.kill(init, signal.SIGTERM),
+        stop=lambda: _terminate(init),
         kill=lambda: os.kill(init, signal.SIGKILL),
         grace_seconds=task.grace_seconds,
     )
-    return _exit_status(os.waitpid(init, 0)[1])
+    return _exit_status(_wait_for(init)[1])
 
 
 def _run_init(task: Task, keeper_alive: int) -> int:
@@ -135,11 +138,13 @@ def _run_init(task: Task, keeper_alive: int) -> int:
         _enter_root(task)
         _execute(task)
     os.close(task.status_descriptor)
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(command, signal.SIGTERM))
-    while True:
-        ended, status = os.wait()
-        if ended == command:
-            return _exit_status(status)
+    signal.signal(signal.SIGTERM, lambda *_: _terminate(command))
+    ended, status = _wait_for(command, relay_process)
+    if ended == relay_process:
+        # Nothing else leads into the container.
+        print("local_oci: the relay to the container has ended", file=sys.stderr, flush=True)
+        return _exit_status(status) or 1
+    return _exit_status(status)
 
 
 def _enter_root(task: Task) -> None:
@@ -185,14 +190,11 @@ def _run_plain(task: Task) -> int:
         _execute(task)
     os.close(task.status_descriptor)
     _handle_signals(
-        stop=lambda: os.kill(command, signal.SIGTERM),
+        stop=lambda: _terminate(command),
         kill=_kill_descendants,
         grace_seconds=task.grace_seconds,
     )
-    while True:
-        ended, status = os.wait()
-        if ended == command:
-            break
+    _, status = _wait_for(command)
     _end_orphans()
     return _exit_status(status)
 
@@ -251,6 +253,26 @@ def _execute(task: Task) -> None:
     except (OSError, ValueError) as error:  # ValueError: no program takes such an argument
         _report(task, str(error))
     os._exit(_COMMAND_NOT_FOUND)
+
+
+def _wait_for(*awaited: int) -> tuple[int, int]:
+    """Reap children until one of these has ended; continue those that a signal has stopped.
+
+    Returns:
+        Which one, and its wait status.
+    """
+    while True:
+        child, status = os.waitpid(-1, os.WUNTRACED)
+        if os.WIFSTOPPED(status):
+            print(f"local_oci: process {child} was stopped and is continued", file=sys.stderr)
+            os.kill(child, signal.SIGCONT)
+        elif child in awaited:
+            return child, status
+
+
+def _terminate(process: int) -> None:
+    os.kill(process, signal.SIGTERM)
+    os.kill(process, signal.SIGCONT)  # a process that is stopped takes no signal
 
 
 def _handle_signals(

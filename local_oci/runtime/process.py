@@ -88,14 +88,22 @@ class ProcessContainer:
 
     async def stop(self) -> None:
         """SIGTERM, then SIGKILL after the grace period."""
+        await self._end(signal.SIGTERM, self._stop_grace + _KEEPER_PATIENCE_SECONDS)
+        _remove_sockets(self._view)
+
+    async def kill(self) -> None:
+        """SIGKILL at once."""
+        await self._end(signal.SIGHUP, _KEEPER_PATIENCE_SECONDS)
+
+    async def _end(self, how: signal.Signals, patience_seconds: float) -> None:
         if self.running:
-            self._keeper.send_signal(signal.SIGTERM)
+            self._keeper.send_signal(how)
+            self._keeper.send_signal(signal.SIGCONT)  # a keeper that is stopped takes no signal
         try:
-            await asyncio.wait_for(self.wait(), self._stop_grace + _KEEPER_PATIENCE_SECONDS)
+            await asyncio.wait_for(self.wait(), patience_seconds)
         except TimeoutError:
             self._keeper.kill()
             await self.wait()
-        _remove_sockets(self._view)
 
 
 class ProcessRunner:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from scripts.fuzz.exploring import Outcome
 
 # Modules of scripts/fuzz, each with a function run(seed, examples) -> Outcome.
-PARTS = ("readers", "local_cloud")
+PARTS = ("readers", "served", "local_cloud")
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -23,7 +23,9 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 import traceback
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -34,11 +36,13 @@ from typing import Any, TypeVar
 import hypothesis
 from hypothesis import HealthCheck, Phase
 from hypothesis.configuration import set_hypothesis_home_dir
+from hypothesis.errors import HypothesisWarning
 from hypothesis.strategies import SearchStrategy
 
 # Without a word hypothesis keeps its tables in .hypothesis of the current directory.
 _KEPT = Path(__file__).parents[2] / "build" / "hypothesis"
-_LONGEST_S = 10.0  # for an input that the time limit must interrupt
+_LONGEST_S = 5.0  # for an input
+_LONGEST_SHRINKING_S = 30.0
 _SHOWN = 4_000  # characters of an input
 
 _Input = TypeVar("_Input")
@@ -50,7 +54,7 @@ class Failure:
 
     Attributes:
         surface: what was asked, such as "config.json".
-        problem: what is wrong, with the place in the code.
+        problem: what is wrong, with the line of code.
         example: the input as Python writes it.
     """
 
@@ -98,7 +102,7 @@ def explore(
         examples: how many.
     """
     set_hypothesis_home_dir(_KEPT)
-    given, failed = 0, False
+    given, found, give_up = 0, Failure(surface, "", ""), 0.0
 
     @hypothesis.seed(seed)
     @hypothesis.settings(
@@ -112,22 +116,29 @@ def explore(
     )
     @hypothesis.given(inputs)
     def trial(example: _Input) -> None:
-        nonlocal given, failed
-        given += not failed
+        nonlocal given, found, give_up
+        if not found.problem:
+            given += 1
+        elif time.monotonic() > give_up:
+            return
         try:
             with time_limit(_LONGEST_S):
                 check(example)
         except Exception as error:
-            failed = True
-            error.add_note(_shown(example))
+            give_up = give_up or time.monotonic() + _LONGEST_SHRINKING_S
+            shown = _shown(example)
+            if not found.problem or len(shown) <= len(found.example):
+                found = Failure(surface, _located(error), shown)
             raise
 
-    try:
-        trial()
-    except Exception as error:
-        example = getattr(error, "__notes__", [""])[0]
-        return Outcome({surface: given}, (Failure(surface, _located(error), example),))
-    return Outcome({surface: given})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HypothesisWarning)  # of long inputs
+        try:
+            trial()
+        except Exception:
+            if not found.problem:  # a fault of the strategy
+                raise
+    return Outcome({surface: given}, (found,) if found.problem else ())
 
 
 class TooSlowError(AssertionError):
@@ -153,7 +164,8 @@ def time_limit(seconds: float) -> Iterator[None]:
         raise _Interrupt
 
     before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    # Again and again: an exception in a callback of the garbage collector is ignored.
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
     try:
         yield
     except _Interrupt:

@@ -5,6 +5,10 @@ import tarfile
 
 import pytest
 
+from falconry.data_files import project_file
+from falconry.image.image_checks import output_of_command
+from falconry.image.parts import read_installed
+from falconry.image.server_images import cpu_packages
 from tests.docker_images import container, curl, stop, wait_until_ready
 
 MEGABYTE = 10**6
@@ -129,3 +133,15 @@ def test_everything_that_serves_is_compiled(docker_client, cpu_image):
     with container(docker_client, cpu_image, "python3", "-c", listing) as running:
         assert running.wait(timeout=60)["StatusCode"] == 0
         assert running.logs() == b""
+
+
+def test_its_parts_can_be_listed_in_it(docker_client, cpu_image):
+    script = project_file("falconry/image/installed.py").read_text()
+    command = ["/opt/falconry/venv/bin/python", "-I", "-c", script]
+    found = read_installed(output_of_command(docker_client, cpu_image, command), cpu_image)
+    assert (found.distribution.name, found.distribution.version) == ("debian", "12")
+    debian = {each.name: each for each in found.debian}
+    assert {"libc6", "curl", "ca-certificates"} <= set(debian)
+    assert debian["curl"].licences
+    names = {each.name.lower().replace("_", "-") for each in found.python}
+    assert set(cpu_packages()) <= names

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,14 @@ import pytest
 DOCKER = Path(__file__).parents[2] / "docker"
 LOCK = (DOCKER.parent / "requirements.lock").read_text()
 KINDS = ("triton-cpu", "triton-trtllm")
+HADOLINT = Path(sys.executable).with_name("hadolint")
+DOCKERFILES = sorted(
+    [
+        *DOCKER.glob("*.Dockerfile"),
+        *DOCKER.parent.glob("tests/data/compose/*.Dockerfile"),
+        *DOCKER.parent.glob("tests/**/Dockerfile"),
+    ]
+)
 
 
 def instructions(kind):
@@ -93,3 +103,37 @@ def test_no_instruction_holds_a_credential(kind):
             *("ENTRYPOINT", "CMD"),
         }
         assert not re.search(r"password|token(?!izers)|secret|api_?key|\.docker", rest, re.I), rest
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_hadolint_finds_nothing(path):
+    checked = lint(path)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_hadolint_reports_what_is_wrong(tmp_path):
+    bad = tmp_path / "Dockerfile"
+    bad.write_text("FROM debian:latest\nRUN cd / && rm $1\nCMD server\n")
+    checked = lint(bad)
+    assert checked.returncode == 1
+    assert {"DL3007", "SC2086", "DL3025"} <= set(re.findall(r"[A-Z]{2}\d{4}", checked.stdout))
+
+
+def lint(path):
+    return subprocess.run(
+        [HADOLINT, "--no-color", path],
+        cwd=DOCKER.parent,  # where .hadolint.yaml is
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_an_image_comes_from_an_argument_and_no_tag_is_its_default(path):
+    text = path.read_text()
+    stages = set(re.findall(r"^FROM \S+ AS (\S+)$", text, re.MULTILINE))
+    arguments = set(re.findall(r"^ARG (\w+)$", text, re.MULTILINE))
+    bases = set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) - stages
+    assert bases
+    assert bases <= {f"${{{name}}}" for name in arguments}

@@ -28,6 +28,8 @@ _OTHER_SPLITS = re.compile(
     r"(?<![a-z])(test|testing|valid|validation|val|dev|eval|evaluation)(?![a-z])"
 )
 
+_MOST_BYTES = 1 << 24  # of a file with calibration data
+
 # The block sizes of TensorRT-LLM's int4 kernels (fpA_intB_gemm: group sizes 64 and 128).
 _AWQ_BLOCKS = (128, 64)
 
@@ -98,7 +100,8 @@ def calibration_files(spec: GpuEngineSpec) -> Finding:
     if dataset is None or not dataset.dataset.startswith("/"):
         return Finding(name, "ok", "no files of this machine")
     directory = Path(dataset.dataset)
-    files = [path for path in sorted(directory.rglob("*")) if path.suffix in _COLUMNS]
+    found_files = (path for path in sorted(directory.rglob("*")) if path.is_file())
+    files = [path for path in found_files if path.suffix in _COLUMNS]
     training = [path for path in files if not _OTHER_SPLITS.search(path.stem)]
     problem = None
     if not directory.is_dir():
@@ -109,7 +112,7 @@ def calibration_files(spec: GpuEngineSpec) -> Finding:
         try:
             if not _COLUMNS[training[0].suffix](training[0]):
                 problem = f"{training[0]} has no column `text`"
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError, csv.Error) as error:
             problem = f"{training[0]} cannot be read ({error})"
     found = f"{len(training)} files with a column `text`"
     remedy = "give a directory whose files have the texts in a column `text`"
@@ -117,9 +120,15 @@ def calibration_files(spec: GpuEngineSpec) -> Finding:
 
 
 def _json_has_text(path: Path) -> bool:
-    with path.open(encoding="utf-8") as stream:
-        rows = json.load(stream) if path.suffix == ".json" else [json.loads(stream.readline())]
-    return isinstance(rows, list) and bool(rows) and "text" in rows[0]
+    """Looks at the first row, a line's or an array's, and reads no more than needed for it."""
+    with path.open("rb") as stream:
+        text = stream.read(_MOST_BYTES).decode("utf-8", errors="replace").lstrip()
+    if path.suffix == ".json":
+        if not text.startswith("["):
+            return False
+        text = text.removeprefix("[").lstrip()
+    row, _ = json.JSONDecoder().raw_decode(text)
+    return isinstance(row, dict) and "text" in row
 
 
 def _csv_has_text(path: Path) -> bool:
@@ -135,7 +144,7 @@ def _parquet_has_text(path: Path) -> bool:
         if mark != b"PAR1":
             raise ValueError("is not Parquet")
         stream.seek(-8 - size, os.SEEK_END)
-        return b"\x04text" in stream.read(size)
+        return b"\x04text" in stream.read(min(size, _MOST_BYTES))
 
 
 # The formats that `datasets` knows by a file's name, each with whether a file has a column `text`;

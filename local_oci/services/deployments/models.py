@@ -229,9 +229,15 @@ class SystemData(WireModel):
 
 
 class ModelDeployment(NamedResource):
-    """A deployment. `serving` says that its container should run, whatever the state is."""
+    """A deployment.
 
-    INTERNAL: ClassVar[frozenset[str]] = frozenset({"etag", "serving"})
+    Args:
+        serving: whether its container should run, whatever the state is.
+        restarts: how many containers were replaced since the last change.
+        last_failure: when the last of them failed, and how.
+    """
+
+    INTERNAL: ClassVar[frozenset[str]] = frozenset({"etag", "serving", "restarts", "last_failure"})
 
     project_id: str
     model_deployment_configuration_details: Configuration
@@ -241,6 +247,15 @@ class ModelDeployment(NamedResource):
     lifecycle_details: str | None = None
     model_deployment_url: str | None = None
     serving: bool = False
+    restarts: int = 0
+    last_failure: str | None = None
+
+    @property
+    def active_details(self) -> str | None:
+        """The lifecycle details while it is ACTIVE [inferred]."""
+        if not self.restarts:
+            return None
+        return f"Containers replaced: {self.restarts}. The last one {self.last_failure}."
 
     @property
     def container(self) -> ContainerConfiguration:

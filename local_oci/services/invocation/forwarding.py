@@ -50,6 +50,7 @@ _PATH_CHARACTERS = "/:@!$&'()*+,;=-._~"
 _NOT_RETURNED = _HOP_BY_HOP | {"content-length"}
 _EVENT_STREAM = "text/event-stream"
 _STREAM_FAILURE = "StreamFailure"
+_RETRY_SECONDS = 2  # a container is replaced about as fast
 
 ResultT = TypeVar("ResultT")
 _WINDOW_SECONDS = 1.0
@@ -260,8 +261,10 @@ def _stream_failure(code: str, status: int, message: str) -> tuple[bytes, bytes]
 
 
 def unavailable() -> ServiceError:
-    """503: the container does not answer."""
-    return ServiceError(503, "ServiceUnavailable", "Model server unavailable.")
+    """503: the container does not answer. The Retry-After is [inferred]."""
+    return ServiceError(
+        503, "ServiceUnavailable", "Model server unavailable.", retry_after=_RETRY_SECONDS
+    )
 
 
 class Throttle:

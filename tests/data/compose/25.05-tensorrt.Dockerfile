@@ -1,7 +1,10 @@
 # Triton 25.05 with chosen parts, written by falconry/image/compose.py.
 
-ARG FULL=nvcr.io/nvidia/tritonserver:25.05-py3
-ARG MINIMUM=nvcr.io/nvidia/tritonserver:25.05-py3-min
+# FULL is nvcr.io/nvidia/tritonserver:25.05-py3
+# MINIMUM is nvcr.io/nvidia/tritonserver:25.05-py3-min
+# Both are given by digest.
+ARG FULL
+ARG MINIMUM
 
 FROM ${FULL} AS full
 

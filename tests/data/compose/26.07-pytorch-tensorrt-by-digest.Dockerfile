@@ -1,7 +1,10 @@
 # Triton 26.07 with chosen parts, written by falconry/image/compose.py.
 
-ARG FULL=mirror.example/triton:full@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
-ARG MINIMUM=mirror.example/triton@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
+# FULL is mirror.example/triton:full@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
+# MINIMUM is mirror.example/triton@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
+# Both are given by digest.
+ARG FULL
+ARG MINIMUM
 
 FROM ${FULL} AS full
 

@@ -1,4 +1,4 @@
-"""Small images for the engine: this machine's shell, `id` and `rm`, and a stand-in for curl."""
+"""Small images for the engine: this machine's shell, `id` and `rm`, and two stand-ins."""
 
 import contextlib
 import functools
@@ -14,6 +14,12 @@ import docker
 _PROGRAMS = ("/bin/sh", "/bin/rm", "/usr/bin/id")
 # STAND-IN: no curl, but says what one would.
 _CURL = b'#!/bin/sh\necho "curl 0.0.0 (stand-in)"\n'
+# STAND-IN: no Python, but says what falconry/image/installed.py would print.
+_PYTHON = b"""#!/bin/sh
+echo '{"distribution": {"name": "debian", "version": "12"}, "debian": [{"name": "libc6",\
+ "version": "2.36-9", "architecture": "amd64", "licences": ["GPL-2+", "LGPL-2.1"]}],\
+ "python": [{"name": "aiohttp", "version": "3.14.5", "licences": ["Apache-2.0 AND MIT"]}]}'
+"""
 
 
 class SmallImages:
@@ -28,6 +34,7 @@ class SmallImages:
             for path in _base_files():
                 _add(archive, path.lstrip("/"), Path(path).read_bytes(), mode=0o755)
             _add(archive, "usr/bin/curl", _CURL, mode=0o755)
+            _add(archive, "opt/falconry/venv/bin/python", _PYTHON, mode=0o755)
         repository, _, tag = self._base.partition(":")
         client.api.import_image_from_data(
             output.getvalue(), repository, tag, changes=["ENV PATH=/bin:/usr/bin"]

@@ -130,11 +130,11 @@ def on_pushed_base(client, build, open_registry):
     base = f"{open_registry.host}/tests/base-{secrets.token_hex(4)}:1"
     build("COPY filling /filling", [("filling", b"0" * 100_000)], tag=base)
     client.api.push(base)
-    pinned = bring_base(client, base, lambda step, fraction: None)
-    name, _, digest = pinned.partition("@")
+    found = bring_base(client, base, lambda step, fraction: None)
+    pinned = found.pinned
     labels = {
-        "org.opencontainers.image.base.name": name,
-        "org.opencontainers.image.base.digest": digest,
+        "org.opencontainers.image.base.name": found.name,
+        "org.opencontainers.image.base.digest": found.digest,
     }
     image = build(GOOD, [("settings", b"a = 1\n")], base=base, labels=labels)
     yield image, pinned

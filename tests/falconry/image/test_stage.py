@@ -1,6 +1,7 @@
 """The image stage with a real engine and real registries: built, pushed, pinned, and then not."""
 
 import io
+import json
 import secrets
 import time
 import uuid
@@ -12,7 +13,7 @@ from falconry.errors import ImageError
 from falconry.image.ocir import OcirProvider
 from falconry.image.registry import HostRegistry
 from falconry.image.select import GivenImageStage
-from falconry.image.server_images import KEY_LABEL, ImageSource
+from falconry.image.server_images import BASES_LABEL, KEY_LABEL, ImageSource
 from falconry.image.stage import ContainerImageStage
 from falconry.oci_facts import load_limits
 from falconry.pipeline import Step, Workspace, plan, run_stages
@@ -199,6 +200,61 @@ def test_an_image_that_the_registry_lost_is_pushed_again(
     assert locked_registry.ask("DELETE", f"{repository}/manifests/{made.digest}").ok
     assert run(source, locked_door, here).digest == made.digest
     assert locked_registry.digest(repository, made.digest) == made.digest
+
+
+def receipt_of(workspace, source):
+    return json.loads((workspace.build / f"receipts/image-{source.name}.json").read_text())
+
+
+def test_a_base_without_a_registry_is_its_id_in_label_and_receipt(
+    docker_host, docker_client, base, source, locked_door, workspace
+):
+    here = workspace()
+    made = run(source, locked_door, here)
+    pinned = f"{base}@{docker_client.images.get(base).id}"
+    labels = docker_client.images.get(made.reference).labels
+    assert labels[BASES_LABEL] == f"BASE={pinned}"
+    assert labels["org.opencontainers.image.base.name"] == base
+    assert "org.opencontainers.image.base.digest" not in labels
+    assert receipt_of(here, source)["found"] == {"BASE": pinned}
+
+
+def test_a_base_of_a_registry_is_its_digest_although_its_tag_moved(
+    docker_host, docker_client, base, source, open_registry, locked_door, workspace
+):
+    tag = f"{open_registry.host}/tests/moving-{secrets.token_hex(4)}:1"
+    docker_client.images.get(base).tag(tag)
+    docker_client.api.push(tag)
+    repository = tag.partition("/")[2].rpartition(":")[0]
+    digest = open_registry.digest(repository, "1")
+    assert open_registry.push(repository, "1", b"another base") != digest
+    here = workspace()
+    moving = replace(source, name=f"{source.name}-moving", bases={"BASE": tag})
+    made = run(moving, locked_door, here)
+    labels = docker_client.images.get(made.reference).labels
+    assert labels["org.opencontainers.image.base.digest"] == digest
+    assert receipt_of(here, moving)["found"] == {"BASE": f"{tag}@{digest}"}
+    # A runner that finds the image pushed reads the same in its labels.
+    fresh = workspace()
+    assert run(moving, locked_door, fresh).digest == made.digest
+    assert receipt_of(fresh, moving)["found"] == {"BASE": f"{tag}@{digest}"}
+    docker_client.images.remove(tag, force=True)
+
+
+def test_the_parts_and_licences_of_what_is_built_lie_beside_the_receipt(
+    docker_host, source, locked_door, workspace
+):
+    here = workspace()
+    listed = replace(source, name=f"{source.name}-listed")
+    run(listed, locked_door, here)
+    parts = here.build / f"receipts/image-{listed.name}.cdx.json"
+    licences = parts.with_name(f"image-{listed.name}.licences.txt")
+    document = json.loads(parts.read_text())
+    assert document["bomFormat"] == "CycloneDX"
+    found = {each["name"]: each.get("version") for each in document["components"]}
+    assert (found["libc6"], found["aiohttp"]) == ("2.36-9", "3.14.5")
+    assert "LGPL-2.1-only\n    libc6 2.36-9\n" in licences.read_text()
+    assert {parts.name, licences.name} < set(receipt_of(here, listed)["files"])
 
 
 def test_a_wrong_password_is_told_before_anything_is_built(

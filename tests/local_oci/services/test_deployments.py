@@ -394,10 +394,47 @@ def test_a_container_that_dies_is_reported_and_replaced(sdk: Sdk) -> None:
     assert "exited with status 7" in wait_until(details)
     response = sdk.post(deployment)
     assert (response.status_code, response.json()["code"]) == (503, "ServiceUnavailable")
+    assert response.headers["retry-after"] == "2"
     wait_until(lambda: sdk.post(deployment).ok)
-    wait_until(lambda: details() is None)
+    wait_until(lambda: details().startswith("Containers replaced: 1. "))
+    assert "The last one exited with status 7, at 20" in details()
     assert sdk.state(deployment) == "ACTIVE"
+    assert sdk.update(deployment, display_name="renamed").status == "SUCCEEDED"
+    assert details() is None
     sdk.delete(deployment)
+
+
+def test_a_container_that_is_not_healthy_any_more_is_reported_and_replaced(sdk: Sdk) -> None:
+    endpoint = ds.InferenceHttpEndpoint(endpoint_uri_suffix="/sicken", http_methods=["POST"])
+    deployment = sdk.deploy(custom_http_endpoints=[endpoint]).id
+    before = sdk.post(deployment).json()["environment"]["HOME"]
+    assert sdk.post(deployment, "/predict/sicken").ok
+
+    def details() -> str:
+        return sdk.data_science.get_model_deployment(deployment).data.lifecycle_details or ""
+
+    wait_until(lambda: details().startswith("Containers replaced: 1. "))
+    assert "failed its health check 3 times (GET /health: status 503)" in details()
+    assert sdk.post(deployment).json()["environment"]["HOME"] != before
+    output = sdk.cloud.directory / "outputs" / f"{deployment}.log"
+    assert "local_oci: The container failed its health check" in output.read_text()
+    sdk.delete(deployment)
+
+
+def test_a_failed_replacement_is_tried_again(new_cloud, image: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "image"
+    shutil.copytree(image, copy)
+    cloud: LocalCloud = new_cloud(f"--image=local/copy:1={copy}")
+    sdk = Sdk(cloud)
+    endpoint = ds.InferenceHttpEndpoint(endpoint_uri_suffix="/die", http_methods=["POST"])
+    deployment = sdk.deploy(image="local/copy:1", custom_http_endpoints=[endpoint]).id
+    launcher = copy / "bin" / "serve"
+    launcher.rename(copy / "elsewhere")
+    sdk.post(deployment, "/predict/die")
+    wait_until(lambda: sdk.state(deployment) == "NEEDS_ATTENTION")
+    (copy / "elsewhere").rename(launcher)
+    wait_until(lambda: sdk.post(deployment).ok)
+    wait_until(lambda: sdk.state(deployment) == "ACTIVE")
 
 
 def test_a_dead_container_does_not_stand_in_the_way_of_an_update_or_a_deletion(sdk: Sdk) -> None:

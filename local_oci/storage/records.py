@@ -66,6 +66,8 @@ def _fits_a_header(text: str) -> str:
 
 # What a client says in a body and gets back as a header.
 HeaderValue = Annotated[str, AfterValidator(_fits_a_header)]
+
+
 def _in_32_bits(number: int) -> int:
     """Refuse what is no count of anything, with a ValueError."""
     if not -(2**31) <= number < 2**31:

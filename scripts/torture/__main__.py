@@ -70,7 +70,7 @@ def main() -> int:
                 flush=True,
             )
     finally:
-        clone.run("down")
+        torture.stop()
         print(report(rounds, options.seed), flush=True)
     return int(any(each.fault for each in rounds))
 

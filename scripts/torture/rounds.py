@@ -102,6 +102,16 @@ class Torture:
         roles = ", ".join(f"{role} ×{count}" for role, count in self._undisturbed.roles.items())
         return f"undisturbed deploys from: {times}\nprocesses: {roles}"
 
+    def stop(self) -> None:
+        """Ends all that runs in the checkout, by force."""
+        for _ in range(50):
+            if not (commands := self._commands()):
+                break
+            for pid in commands:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.2)
+
     # --- the rounds -------------------------------------------------------------------------------
 
     def killed_deploy(self, result: Round) -> None:
@@ -306,9 +316,7 @@ class Torture:
         """Ends everything by force after a fault, so that the next round starts anew."""
         with contextlib.suppress(NotRecoveredError):
             Run.start(self._clone, "down").end()
-        for pid in self._commands():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        self.stop()
         remove_tree(self._clone.directory / "build")
         with contextlib.suppress(NotRecoveredError):
             self._must("deploy")

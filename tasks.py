@@ -28,7 +28,7 @@ from falconry.errors import (
     SettingsError,
     format_error_with_details,
 )
-from falconry.files import translate_disk_errors
+from falconry.files import translate_disk_errors, user_path
 from falconry.progress import FAILED, Progress, silence
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def value_of(option: str, given: Any) -> Any:
         return text != "0"
     if isinstance(given, str):
         return text
-    if not text.isdecimal() or int(text) < 1:
+    if not text.isdecimal() or len(text) > 9 or int(text) < 1:
         raise SettingsError(f"{text!r} is not a positive number", where=option.upper())
     return int(text)
 
@@ -178,6 +178,12 @@ def print_result(result: Any, line: str) -> None:
 def facts(output: Output) -> dict[str, str]:
     """Returns a stage's output as JSON has it."""
     return {"path": str(output.path), "digest": output.digest, "summary": output.summary}
+
+
+def run_script(c: Context, name: str, *flags: str, **options: str | int) -> None:
+    """Runs a program of scripts/ with those of its options that are set."""
+    words = [*flags, *(f"--{option}={value}" for option, value in options.items() if value)]
+    c.run(shlex.join(["python", "-m", f"scripts.{name}", *words]), pty=False)
 
 
 @target()
@@ -236,7 +242,7 @@ def repository(c: Context, project: Select) -> None:
 @target(file="where to write the zip; it is not needed for a deployment")
 def artifact(c: Context, project: Select, file: str = "") -> None:
     """Describe the model artifact; FILE= writes it as a zip."""
-    path = Path(file).expanduser().absolute()  # before loading the project leaves this directory
+    path = user_path(file).absolute()  # before loading the project leaves this directory
     if file:
         written = facts(project().write_artifact(path))
         print_result({**written, "file": str(path)}, f"Next: make deploy ({path})")
@@ -312,7 +318,7 @@ def shapes(c: Context, project: Select, concurrency: int = 0, prices: str = "") 
     """Rank the cloud's shapes that hold the engine: CONCURRENCY=, PRICES=table.toml."""
     from falconry.shapes.advice import table
 
-    path = Path(prices).expanduser().absolute() if prices else None
+    path = user_path(prices).absolute() if prices else None
     advice = project().shapes(concurrency or 1, path)
     print_result(advice.facts(), table(advice))
 
@@ -367,10 +373,7 @@ def deactivate(c: Context, project: Select) -> None:
     project().deactivate()
 
 
-@target(
-    keep="how many of the newest models stay",
-    delete="delete the others, instead of deactivating them",
-)
+@target(keep="how many of the newest models stay", delete="delete the others")
 def prune_models(c: Context, project: Select, keep: int = 0, delete: bool = False) -> None:
     """Deactivate the catalog's models but the newest KEEP= and those in use; DELETE=1 deletes."""
     models = project().prune_models(keep or 3, delete=delete)
@@ -409,21 +412,26 @@ def test_fast(c: Context, arguments: str = "") -> None:
     c.run(f"ruff check . && ruff format --check . && pytest -m unit {arguments}", pty=False)
 
 
-@target(
-    only="one of engine, generation, served, noop, upload",
-    quick="fewer repetitions",
-)
+@target(only="one of engine, generation, served, noop, upload", quick="fewer repetitions")
 def bench(c: Context, only: str = "", quick: bool = False) -> None:
     """Measure against other tools, as ratios; sets them up first (7 GB in build/bench)."""
-    options = f" --only {shlex.quote(only)}" if only else ""
-    c.run(f"python -m scripts.bench{options}{' --quick' if quick else ''}", pty=False)
+    run_script(c, "bench", *["--quick"] * quick, only=only)
 
 
 @target(duration="seconds of the load", override=SELECTION["override"])
 def soak(c: Context, duration: int = 0, override: str = "") -> None:
     """Serve 200 mixed requests at a time for DURATION=120 seconds; no wrong answer, no leak."""
-    values = shlex.quote(override)
-    c.run(f"python -m scripts.soak --seconds {duration or 120} --set {values}", pty=False)
+    run_script(c, "soak", seconds=duration, set=override)
+
+
+@target(
+    seed="decides all inputs; drawn and printed when left out",
+    examples="inputs for each reader and each route; 10,000 when left out",
+    only="a part alone: readers",
+)
+def fuzz(c: Context, seed: int = 0, examples: int = 0, only: str = "") -> None:
+    """Give every reader and both HTTP surfaces damaged inputs: SEED=, EXAMPLES=10000."""
+    run_script(c, "fuzz", seed=seed, examples=examples, only=only)
 
 
 @target(

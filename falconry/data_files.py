@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import tomllib
 from collections.abc import Mapping
@@ -10,12 +11,16 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from falconry.documents import DocumentError, is_integer, read_document_text
 from falconry.errors import MachineError, SettingsError
 
 # Holds falconry and local_oci: the checkout, or a directory of installed packages. Our programs are
 # started from here, so that they run the same code.
 CODE_DIRECTORY = Path(__file__).parents[1]
 _MARK = "pyproject.toml"
+_MOST_TOML_BYTES = 1 << 18  # the largest of the project's has 10 kB
+_DEEPEST = 100  # tables and arrays in each other
+_MOST_DOTS = 100  # of a line: tomllib takes minutes for a key of 20,000 parts
 
 
 def is_checkout() -> bool:
@@ -47,9 +52,9 @@ def project_file(name: str = "") -> Path:
 
 
 class Table(BaseModel):
-    """A frozen table of a data file; refuses unknown keys and types."""
+    """A frozen table of a data file; refuses unknown keys and types, infinity and NaN."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 _Kind = TypeVar("_Kind", bound=Table)
@@ -90,11 +95,61 @@ def read_toml(path: Path) -> dict[str, Any]:
         SettingsError: the file cannot be read or is not TOML (with the line).
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"cannot be read ({error.strerror})", where=path) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"is not valid TOML: {error}", where=path) from None
+        return parse_toml(read_document_text(path, _MOST_TOML_BYTES))
+    except DocumentError as error:
+        raise SettingsError(str(error), where=path) from None
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Parses TOML; integers have 64 bits, as TOML 1.0 says, and numbers are finite.
+
+    Raises:
+        DocumentError: the text is not TOML (with the line), or nested too deeply.
+    """
+    if any(line.count(".") > _MOST_DOTS for line in text.split("\n")):
+        raise DocumentError(f"has a line with more than {_MOST_DOTS} dots, too many for a key")
+    try:
+        values = tomllib.loads(text)
+    except ValueError as error:  # also an integer with more digits than Python converts
+        raise DocumentError(f"is not valid TOML: {error}") from None
+    except RecursionError:
+        raise DocumentError("is nested too deeply to be read") from None
+    _check_values(values, _DEEPEST)
+    return values
+
+
+def _check_values(value: Any, depth: int) -> None:
+    if not depth:
+        raise DocumentError(f"is nested more than {_DEEPEST} tables or arrays deep")
+    if isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            _check_values(each, depth - 1)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise DocumentError(f"holds {value}, which is no number to compute with")
+    elif isinstance(value, int) and not isinstance(value, bool) and not is_integer(value):
+        raise DocumentError("holds an integer of more than 64 bits")
+
+
+def named_rows(tables: Any, key: str) -> Any:
+    """Turns tables by name into rows that hold their name under a key.
+
+    What is no table, or has no tables in it, is returned as it is, for the model to refuse.
+    """
+    if not isinstance(tables, dict) or not all(isinstance(row, dict) for row in tables.values()):
+        return tables
+    return [{key: name, **row} for name, row in tables.items()]
+
+
+def split_words(text: str, where: str) -> list[str]:
+    """Splits a text of the command line as a shell does.
+
+    Raises:
+        SettingsError: a quotation has no end; `where` names the option.
+    """
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise SettingsError(f"cannot be split into words ({error})", where=where) from None
 
 
 def with_overrides(values: dict[str, Any], overrides: str, where: str) -> dict[str, Any]:
@@ -109,11 +164,7 @@ def with_overrides(values: dict[str, Any], overrides: str, where: str) -> dict[s
     Raises:
         SettingsError: a word is not of this form, or names a value as a section.
     """
-    try:
-        words = shlex.split(overrides)
-    except ValueError as error:
-        raise SettingsError(f"cannot be split into words ({error})", where=where) from None
-    for word in words:
+    for word in split_words(overrides, where):
         name, equals, text = word.partition("=")
         if not equals:
             raise SettingsError(f"'{word}' is not of the form section.key=value", where=where)
@@ -148,7 +199,7 @@ def _with_tuples(value: Any) -> Any:
 def _override(text: str) -> Any:
     """Reads a value; numbers stay text, as `25.10` may be a release."""
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = parse_toml(f"value = {text}")["value"]
+    except DocumentError:
         return text
     return value if isinstance(value, bool | str | list | dict) else text

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
+from falconry.documents import parse_json, read_document
+
 # The kernel stamps files with the tick, 4 ms at HZ=250; 10 ms covers every common setting.
 _CLOCK_GRAIN_NS = 10_000_000
 _CHUNK = 1 << 20
@@ -47,6 +49,10 @@ class _Known:
     mtime_ns: int
     read_ns: int
     digest: str
+
+    def is_valid(self) -> bool:
+        times = (self.size, self.mtime_ns, self.read_ns)
+        return all(type(each) is int for each in times) and isinstance(self.digest, str)
 
     def holds_for(self, stat: os.stat_result) -> bool:
         same = self.size == stat.st_size and self.mtime_ns == stat.st_mtime_ns
@@ -144,7 +150,8 @@ def _read_digest(path: Path, report: Callable[[int], None] | None) -> str:
 
 
 def _load(record: Path) -> dict[str, _Known]:
-    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
-        stored = json.loads(record.read_text())
-        return {name: _Known(*fields) for name, fields in stored.items()}
+    with contextlib.suppress(ValueError, TypeError):
+        stored = parse_json(read_document(record))
+        known = {name: _Known(*fields) for name, fields in dict(stored).items()}
+        return {name: each for name, each in known.items() if each.is_valid()}
     return {}

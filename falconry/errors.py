@@ -9,6 +9,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+_LONGEST_LINE = 2_000
+
+
+def _escapes(*ranges: range) -> dict[int, str]:
+    return {code: f"\\u{code:04x}" for each in ranges for code in each}
+
+
+# C0 but tab and line feed, DEL and C1, directions (Unicode 16, UAX 9), surrogates.
+_ESCAPES = _escapes(
+    range(0x09),
+    range(0x0B, 0x20),
+    range(0x7F, 0xA0),
+    range(0x202A, 0x202F),
+    range(0x2066, 0x206A),
+    range(0xD800, 0xE000),
+)
+_LINE_ESCAPES = {**_ESCAPES, 0x0A: "\\n", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+
 
 class FalconryError(Exception):
     """A failure with its location and its remedy.
@@ -96,9 +114,26 @@ def format_error(error: FalconryError) -> str:
     """Formats an error in one line: location, problem and remedy."""
     where = f"{error.where}: " if error.where else ""
     remedy = f"; {error.remedy}" if error.remedy else ""
-    return f"{where}{error.problem}{remedy}"
+    return printable_line(f"{where}{error.problem}{remedy}")
 
 
 def format_error_with_details(error: FalconryError) -> str:
     """Formats an error in one line, with its details below."""
-    return "\n    ".join([format_error(error), *error.details])
+    return "\n    ".join([format_error(error), *map(printable_line, error.details)])
+
+
+def printable(text: str) -> str:
+    """Escapes what a terminal would obey, or a stream could not encode, in a text of others.
+
+    These are control characters but the line feed and the tab, the marks that turn the direction
+    of writing, and halves of surrogate pairs. The escapes are those of JSON, so that JSON stays
+    what it is.
+    """
+    return text.replace("\r\n", "\n").translate(_ESCAPES)
+
+
+def printable_line(text: str) -> str:
+    """Escapes as `printable` does, also what would end the line; shortens a very long one."""
+    if len(text) > _LONGEST_LINE:
+        text = f"{text[: _LONGEST_LINE // 2]} … {text[-_LONGEST_LINE // 2 :]}"
+    return text.translate(_LINE_ESCAPES)

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import json
 import os
+import resource
 import shutil
 import stat
 import sys
@@ -19,9 +20,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from falconry.errors import MachineError
+from falconry.errors import MachineError, SettingsError
 
 _TEMPORARY = ".making-"
+# A run has some dozens of files open, and what it starts, such as a server, some more.
+_LEAST_OPEN_FILES = 256
+_STOPPED = "Tt"  # proc(5): by a signal, such as that of Ctrl-Z, or by a debugger
 
 
 @contextlib.contextmanager
@@ -49,6 +53,22 @@ def atomic_write(path: Path, *, directory: bool = False) -> Iterator[Path]:
     finally:
         remove(holder)
         os.close(claim)
+
+
+def user_path(text: str) -> Path:
+    """The path that a user wrote, with `~` and `~name` as a shell reads them.
+
+    Raises:
+        SettingsError: no path can be so, or there is no such user.
+    """
+    try:
+        path = Path(text).expanduser()
+        os.fsencode(path)
+    except (RuntimeError, ValueError) as error:
+        raise SettingsError(f"is no path ({error})", where=text) from None
+    if "\0" in text:
+        raise SettingsError("is no path (it holds a NUL)", where=text)
+    return path
 
 
 def flush_file(path: Path) -> None:
@@ -106,6 +126,7 @@ def translate_disk_errors(path: Path) -> Iterator[None]:
         errno.EROFS: "choose a path that can be written",
         errno.EACCES: "give yourself the right to write there",
         errno.EPERM: "give yourself the right to write there",
+        errno.EFBIG: "allow larger files (ulimit -f) and run again",
     }
     try:
         yield
@@ -120,6 +141,23 @@ def translate_disk_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
+def require_open_files() -> None:
+    """Lets this process open as many files as a run needs.
+
+    Raises:
+        MachineError: it may not.
+    """
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < _LEAST_OPEN_FILES:
+        raise MachineError(
+            f"a process may open {most} files here, and a run needs {_LEAST_OPEN_FILES}",
+            where="ulimit -n",
+            remedy=f"allow more, for instance: ulimit -n {4 * _LEAST_OPEN_FILES}",
+        )
+    if allowed != resource.RLIM_INFINITY and allowed < _LEAST_OPEN_FILES:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_LEAST_OPEN_FILES, most))
+
+
 @contextlib.contextmanager
 def file_lock(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
     """Holds an exclusive `flock`, which ends with the process.
@@ -127,13 +165,16 @@ def file_lock(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
     Args:
         path: the lock file; it names its holder and is never removed.
         on_wait: called once with the holder's name if another process holds the lock.
+
+    Raises:
+        MachineError: the holder is stopped, so that waiting for it might never end.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            on_wait(_holder(path))
+            on_wait(_running_holder(path))
             fcntl.flock(stream, fcntl.LOCK_EX)
         stream.truncate(0)
         command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
@@ -143,12 +184,30 @@ def file_lock(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
-def _holder(path: Path) -> str:
+def _running_holder(path: Path) -> str:
+    """Names the process that holds a lock."""
     try:
         holder = json.loads(path.read_text(encoding="utf-8"))
-        return f"process {holder['pid']} (`{holder['command']}`, since {holder['since']})"
+        name = f"process {holder['pid']} (`{holder['command']}`, since {holder['since']})"
+        is_stopped = _state(holder["pid"]) in _STOPPED
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"
+    if is_stopped:
+        raise MachineError(
+            f"{name} is stopped, and works on the same",
+            where=path,
+            remedy="continue it or end it, for instance with fg and Ctrl-C",
+        )
+    return name
+
+
+def _state(process: int) -> str:
+    """The letter for a process's state; "X" for one that is not to be seen."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return "X"
+    return stat.rpartition(")")[2].split()[0]
 
 
 def _flush(output: Path) -> None:

@@ -10,7 +10,14 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from falconry.data_files import Table, load_table, project_file, read_toml, validate_table
+from falconry.data_files import (
+    Table,
+    load_table,
+    named_rows,
+    project_file,
+    read_toml,
+    validate_table,
+)
 from falconry.errors import SettingsError
 
 SHAPES = "engine/shapes.toml"
@@ -251,8 +258,5 @@ def gpu_shape(name: str) -> GpuShape:
 @cache
 def _load_shapes() -> _Shapes:
     path = project_file(SHAPES)
-    tables = {
-        table: [{"name": name, **row} for name, row in rows.items()]
-        for table, rows in read_toml(path).items()
-    }
+    tables = {table: named_rows(rows, "name") for table, rows in read_toml(path).items()}
     return validate_table(tables, _Shapes, path)

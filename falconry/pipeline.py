@@ -17,6 +17,7 @@ from pathlib import Path
 from typing_extensions import override
 
 from falconry.digests import DigestCache, tree_files, value_digest
+from falconry.documents import DocumentError, parse_json, read_document
 from falconry.errors import FalconryError
 from falconry.files import atomic_write, atomic_write_text, file_lock, remove, remove_stale
 from falconry.progress import Progress
@@ -75,6 +76,15 @@ class Receipt:
     output: str
     files: Mapping[str, str]
     found: Mapping[str, str] = field(default_factory=dict)
+
+    def is_valid(self) -> bool:
+        """Whether all values are texts, as in a receipt that was not damaged."""
+        tables = (self.ingredients, self.files)
+        if not all(isinstance(table, dict) for table in tables):
+            return False
+        texts = [self.stage, self.key, self.output]
+        texts += [text for table in tables for text in table.values()]
+        return all(isinstance(text, str) for text in texts)
 
 
 class Stage(ABC):
@@ -190,9 +200,10 @@ class FileStage(Stage):
 def read_receipt(path: Path) -> Receipt | None:
     """Reads a receipt; None if there is no valid one."""
     try:
-        return Receipt(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        receipt = Receipt(**parse_json(read_document(path)))
+    except (DocumentError, TypeError):
         return None
+    return receipt if receipt.is_valid() else None
 
 
 def changed_inputs(last: Mapping[str, str] | None, now: Mapping[str, str]) -> str:

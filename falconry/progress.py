@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TextIO
 
-from falconry.errors import OutputClosedError
+from falconry.errors import OutputClosedError, printable, printable_line
 
 DONE, RUNNING, FAILED, WAITING = "✔", "▸", "✘", "…"
 _ASCII = {DONE: "ok", RUNNING: "..", FAILED: "!!", WAITING: "--"}
@@ -23,7 +23,8 @@ class Progress:
     On a terminal a running line is rewritten in place; elsewhere each new step is a line of its
     own, so that a CI log grows with the steps and not with the time.
 
-    Every method raises `OutputClosedError` once the stream's reader has closed it.
+    Control characters in what it is given never reach the stream: models, checkpoints and servers
+    may send any. Every method raises `OutputClosedError` once the stream's reader has closed it.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -67,19 +68,19 @@ class Progress:
             RUNNING if runs else DONE, stage, f"{'would run' if runs else 'up to date':<16}{why}"
         )
         for line in details:
-            self._write(f"    {line}\n")
+            self._write(f"    {printable_line(line)}\n")
 
     def note(self, text: str) -> None:
         """Prints a line of its own."""
         self._end_open_line()
-        self._write(f"{text}\n")
+        self._write(f"{printable(text)}\n")
 
     def text(self, pieces: Iterable[str]) -> None:
         """Prints text as it comes, and ends its last line."""
         self._end_open_line()
         try:
             for piece in pieces:
-                self._write(piece)
+                self._write(printable(piece))
         finally:
             self._write("\n")
 
@@ -98,11 +99,17 @@ class Progress:
 
     def _write(self, text: str) -> None:
         try:
-            self._stream.write(text)
+            self._stream.write(_encodable(text, self._stream.encoding))
             self._stream.flush()
         except BrokenPipeError:
             silence(self._stream)
             raise OutputClosedError from None
+
+
+def _encodable(text: str, encoding: str | None) -> str:
+    """The text with escapes for what the stream's encoding lacks, as in the locale C."""
+    name = encoding or "utf-8"
+    return text if text.isascii() else text.encode(name, "backslashreplace").decode(name)
 
 
 def silence(stream: TextIO) -> None:
@@ -113,7 +120,7 @@ def silence(stream: TextIO) -> None:
 
 
 def _line(mark: str, stage: str, text: str) -> str:
-    return f"{mark} {stage:<13}{text}"
+    return f"{mark} {printable_line(f'{stage:<13}{text}')}"
 
 
 def human_size(size: int) -> str:

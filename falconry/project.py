@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import shlex
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from falconry.cloud import emulator
-from falconry.errors import EndpointError
-from falconry.files import remove
+from falconry.data_files import split_words
+from falconry.documents import DocumentError, parse_json
+from falconry.errors import EndpointError, FalconryError
+from falconry.files import remove, require_open_files, user_path
 from falconry.pipeline import (
     Output,
     PlannedStage,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from falconry.deployment.catalog import PrunedModel
     from falconry.deployment.deployments import Deployments
     from falconry.deployment.status import DeploymentStatus
-    from falconry.endpoint import Endpoint
+    from falconry.endpoint.endpoint import Endpoint
     from falconry.engine.manifest import GpuEngine
     from falconry.engine.store import EngineMirror, EngineStore, StoredEngine
     from falconry.findings import Finding
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 
 # What a target needs is imported where it is used: none needs all of it.
 MODELS = Path("model_repository")
+# A deletion that the local cloud does not finish in that time is cut short by the cloud's end.
+_LOCAL_DELETION_S = 60.0
 
 
 class Project:
@@ -72,6 +75,7 @@ class Project:
         Raises:
             FalconryError: a stage failed; the outputs of earlier stages are kept.
         """
+        require_open_files()
         return run_stages(steps_to(stage, self._steps(rollback=rollback)), self._workspace)
 
     def plan(self) -> list[PlannedStage]:
@@ -109,15 +113,12 @@ class Project:
         from falconry.image.output import image_of
 
         serving = self._settings.serving
+        words = split_words(command, "CMD")
         variables = {"MODEL_DEPLOY_HEALTH_ENDPOINT": health} if health else environment(serving)
         reference = image or image_of({"image": self.run_until("image")}).reference
         with contextlib.ExitStack() as stack:
-            package = (
-                Path(artifact).expanduser() if artifact else stack.enter_context(self._unpacked())
-            )
-            check = ContainerCheck(
-                *(reference, package, shlex.split(command), variables, serving.port, timeout_s)
-            )
+            package = user_path(artifact) if artifact else stack.enter_context(self._unpacked())
+            check = ContainerCheck(*(reference, package, words, variables, serving.port, timeout_s))
             return run_contract_check(check, as_json=as_json)
 
     def write_artifact(self, path: Path) -> ArtifactOutput:
@@ -261,16 +262,26 @@ class Project:
         return prune_models(self._session(), name, keep, delete=delete)
 
     def down(self) -> None:
-        """Deletes the deployment, and stops the local cloud where there is one."""
+        """Deletes the deployment, and ends the local cloud where there is one.
+
+        The local cloud ends also if it does not answer, or refuses this client.
+        """
         local = self._settings.cloud.emulator
+        if local is None:
+            self._delete_deployment(self._watch())
+            return
         if not emulator.is_stopped(local):
-            with self._workspace.lock("deployment"):
-                name = self._settings.deployment.name
-                deleted = self._deployments().remove(name, self._watch())
-                self._progress.done("deployment", "deleted" if deleted else "none")
-        if local is not None:
-            emulator.stop(local)
-            self._progress.done("local cloud", "stopped")
+            try:
+                self._delete_deployment(replace(self._watch(), timeout_s=_LOCAL_DELETION_S))
+            except FalconryError as error:
+                self._progress.note(f"warning: the deployment is not deleted: {error}")
+        ended = emulator.stop(local)
+        self._progress.done("local cloud", "stopped" if ended else "not running")
+
+    def _delete_deployment(self, watch: Watch) -> None:
+        with self._workspace.lock("deployment"):
+            deleted = self._deployments().remove(self._settings.deployment.name, watch)
+            self._progress.done("deployment", "deleted" if deleted else "none")
 
     def clean(self, *, everything: bool) -> None:
         """Removes this profile's outputs, after `down`; with `everything` the engine store too."""
@@ -328,7 +339,14 @@ class Project:
             from falconry.deployment.stage import DeploymentStage
 
             artifact, image = artifact_of(made), image_of(made)
-            return DeploymentStage(settings, made["engine"], artifact, image, rollback=rollback)
+            return DeploymentStage(
+                settings,
+                made["engine"],
+                artifact,
+                image,
+                rollback=rollback,
+                note=workspace.progress.note,
+            )
 
         return [
             Step("engine", lambda _: EngineStage(settings, workspace, mirror)),
@@ -404,9 +422,9 @@ class Project:
 
 def _json_object(text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise EndpointError(f"is not JSON: {error}", where="BODY") from None
+        value = parse_json(text)
+    except DocumentError as error:
+        raise EndpointError(str(error), where="BODY") from None
     if not isinstance(value, dict):
         raise EndpointError("is not a JSON object", where="BODY")
     return value

@@ -21,6 +21,7 @@ from falconry.data_files import (
     with_overrides,
 )
 from falconry.errors import SettingsError
+from falconry.files import user_path
 from falconry.oci_facts import load_limits
 
 _PROFILES = "profiles"
@@ -38,9 +39,7 @@ def _free_port(port: int) -> int:
 
 
 Port = Annotated[
-    int,
-    Field(ge=_CONTAINER.lowest_port, le=_CONTAINER.highest_port),
-    AfterValidator(_free_port),
+    int, Field(ge=_CONTAINER.lowest_port, le=_CONTAINER.highest_port), AfterValidator(_free_port)
 ]
 """A port that a container may listen on."""
 
@@ -113,8 +112,7 @@ class ImageSettings(Section):
 
     Attributes:
         run: what deployments of the emulator run: containers, process images (which replace them
-            without a Docker engine), or containers if this machine has all that they need.
-            Oracle's cloud runs only containers.
+            without Docker), or containers where possible. Oracle's cloud runs only containers.
         process_image: the name of the process image, for the emulator.
         reference: the user's own image; none is built then.
         base: what the CPU server image is built from; TensorRT-LLM's is the toolchain's image.
@@ -148,8 +146,7 @@ class TensorRtLlmServing(Section):
             the backend's own default is not to.
         scheduler_policy: `guaranteed_no_evict` admits what fits to its end; `max_utilization`
             admits more and pauses requests when the cache is full.
-        cancellation_check_period_ms: how soon a disconnected client is noticed. The backend's
-            default, 100, is several tokens' time.
+        cancellation_check_period_ms: how soon a disconnect is noticed; the backend's own is 100.
         max_queue_size: waiting requests beyond which new ones are refused; 0 for no limit.
         max_queue_delay_microseconds: how long a request waits for others to be handed over with;
             they are batched in flight anyway.
@@ -171,11 +168,19 @@ class ServingSettings(Section):
     `route` decides what OCI's `/predict` is mapped to. `generate` (with `generate_stream` for
     streams) needs decoupled models, and Triton refuses `/infer` on those, so it is one or the
     other for a deployment (Triton 2.51, `http_server.cc`). `tensorrt_llm` is for GPU engines.
+    `grpc_port` opens Triton's own gRPC, without the front's limits; otherwise it is on loopback.
     """
 
     route: Literal["generate", "infer"]
     port: Port
+    grpc_port: Port | None = None
     tensorrt_llm: TensorRtLlmServing = TensorRtLlmServing()
+
+    @model_validator(mode="after")
+    def _two_ports(self) -> ServingSettings:
+        if self.grpc_port == self.port:
+            raise ValueError("grpc_port and port have to be different")
+        return self
 
 
 class EmulatorSettings(Section):
@@ -315,12 +320,10 @@ class DeploymentSettings(Section):
         shape: of its instances.
         ocpus, memory_gib: of an instance of a flexible shape.
         instances: how many, unless `autoscaling` decides it.
-        bandwidth_mbps, maximum_bandwidth_mbps: of the load balancer; with a maximum it is scaled
-            too.
+        bandwidth_mbps, maximum_bandwidth_mbps: of the load balancer, scaled up to the maximum.
         subnet_id: for an instance in a network of the user's; it cannot be undone.
         private_endpoint_id: of a Data Science private endpoint.
-        internet: whether instances in Oracle's network reach the internet; the cloud's default
-            when left out.
+        internet: whether instances reach the internet; the cloud's default when left out.
         capacity_reservation_ids: reservations that instances are taken from.
         environment: the container's variables; they win over ours.
         custom_endpoints: replace those of the route; empty for none.
@@ -408,7 +411,7 @@ def load_settings(
     """
     path = _find_profile(profile, [root], "choose one of")
     if checkpoint and not checkpoint.startswith("hub:"):
-        checkpoint = str(Path(checkpoint).expanduser().absolute())
+        checkpoint = str(user_path(checkpoint).absolute())
     named = {"profile": profile, "recipe": recipe, "checkpoint": checkpoint}
     values = with_overrides(read_toml(path), overrides or "", "SET")
     values |= {key: value for key, value in named.items() if value}

@@ -4,7 +4,3 @@ A program of its own (`python -m local_oci --help`), spoken to only over HTTP by
 Below `services` each service has the same rooms: `routes` (URLs and HTTP), `models` (what travels
 and what is stored), `store`, and `commands` or `workflows` (what is done).
 """
-
-# Goes up when a server that still runs cannot work with the files of a newer version: it starts
-# programs by their paths, and reads tables such as shapes.toml when it first needs them.
-GENERATION = 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -13,7 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from local_oci.http.errors import ServiceError, method_not_allowed, no_such_operation
+from local_oci.home import DiskFullError, StateError, disk_full, is_disk_full
+from local_oci.http.errors import ServiceError, method_not_allowed, no_space, no_such_operation
 from local_oci.http.messages import error_response
 from local_oci.http.middleware import Authentication, RequestIds, log_refusal
 from local_oci.http.retry_tokens import forget_old_tokens
@@ -59,8 +61,8 @@ _SERVICES = (
     registry,
     invocation,
 )
-_SERVICE_ROUTES: list[Route] = [route for service in _SERVICES for route in service.ROUTES]
-_LOCAL_ROUTES = [*faults.ROUTES, *registry.LOCAL_ROUTES, *sessions.LOCAL_ROUTES]
+SERVICE_ROUTES: list[Route] = [route for service in _SERVICES for route in service.ROUTES]
+LOCAL_ROUTES = [*faults.ROUTES, *registry.LOCAL_ROUTES, *sessions.LOCAL_ROUTES]
 _UNSIGNED_BODIES = [
     *catalog.UNSIGNED_BODIES,
     *metadata_routes.UNSIGNED_BODIES,
@@ -72,7 +74,7 @@ _SELF_AUTHENTICATING = registry.SELF_AUTHENTICATING | sessions.SELF_AUTHENTICATI
 def build_app(cloud: Cloud) -> Starlette:
     """The application that serves a cloud."""
     app = Starlette(
-        routes=[*_LOCAL_ROUTES, *_SERVICE_ROUTES],
+        routes=[*LOCAL_ROUTES, *SERVICE_ROUTES],
         middleware=[
             Middleware(RequestIds),
             Middleware(
@@ -81,10 +83,13 @@ def build_app(cloud: Cloud) -> Starlette:
                 unsigned_bodies=_UNSIGNED_BODIES,
                 self_authenticating=_SELF_AUTHENTICATING,
             ),
-            Middleware(Faults, plan=cloud.faults, routes=_SERVICE_ROUTES),
+            Middleware(Faults, plan=cloud.faults, routes=SERVICE_ROUTES),
         ],
         exception_handlers={
             ServiceError: _refused,
+            DiskFullError: _no_space,
+            OSError: _os_error,
+            StateError: _damaged,
             HTTPException: _not_routed,
             Exception: _failed,
         },
@@ -92,6 +97,8 @@ def build_app(cloud: Cloud) -> Starlette:
     )
     app.state.cloud = cloud
     app.state.database = cloud.database  # for opc-retry-token
+    app.state.local_token = cloud.home.local_token.read_text()  # for `/_local/`
+    app.router.redirect_slashes = False  # the cloud has no such redirects
     return app
 
 
@@ -102,6 +109,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     _clean_up(cloud)
     workflows = DeploymentWorkflows(cloud)
     cloud.work_requests.register(_workflows(cloud, workflows))
+    workflows.settle()
     workflows.restore()
     cloud.work_requests.resume()
     try:
@@ -117,10 +125,10 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
 def _workflows(cloud: Cloud, deployments: DeploymentWorkflows) -> Mapping[Operation, Workflow]:
     return {
         **deployments.by_operation(),
-        Operation.EXPORT_ARTIFACT: partial(export_artifact, cloud),
-        Operation.IMPORT_ARTIFACT: partial(import_artifact, cloud),
-        Operation.DELETE_PROJECT: _nothing_more,
-        Operation.DELETE_VERSION_SET: partial(delete_models_of_version_set, cloud),
+        Operation.EXPORT_ARTIFACT: Workflow(partial(export_artifact, cloud)),
+        Operation.IMPORT_ARTIFACT: Workflow(partial(import_artifact, cloud)),
+        Operation.DELETE_PROJECT: Workflow(_nothing_more),
+        Operation.DELETE_VERSION_SET: Workflow(partial(delete_models_of_version_set, cloud)),
     }
 
 
@@ -148,6 +156,24 @@ async def _not_routed(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     refusal = method_not_allowed() if error.status_code == 405 else no_such_operation()
     return await _refused(request, refusal)
+
+
+async def _no_space(request: Request, error: Exception) -> Response:
+    return await _refused(request, no_space(str(error)))
+
+
+async def _os_error(request: Request, error: Exception) -> Response:
+    """A full disk is told; anything else is a fault of this program."""
+    assert isinstance(error, OSError)
+    if not is_disk_full(error):
+        raise error
+    cloud: Cloud = request.app.state.cloud
+    return await _no_space(request, disk_full(Path(error.filename or cloud.home.root)))
+
+
+async def _damaged(request: Request, error: Exception) -> Response:
+    """State that is damaged, with its remedy."""
+    return await _refused(request, ServiceError(500, "InternalServerError", f"local_oci: {error}."))
 
 
 async def _failed(request: Request, error: Exception) -> Response:

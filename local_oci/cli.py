@@ -20,7 +20,7 @@ from local_oci.daemon import (
     start,
     stop,
 )
-from local_oci.home import Home
+from local_oci.home import DiskFullError, Home, StateError
 from local_oci.limits import START_TIMEOUT_SECONDS, STOP_GRACE_SECONDS
 from local_oci.runtime.images import ProcessImages
 from local_oci.runtime.isolation import AUTO, Isolation
@@ -44,9 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }[options.verb]
     try:
         return command(home, options)
-    except (ServeError, DaemonError) as error:
+    except (ServeError, DaemonError, StateError, DiskFullError) as error:
         print(error, file=sys.stderr)
         return ALREADY_SERVED if isinstance(error, AlreadyServedError) else 1
+    except OSError as error:
+        print(f"{error.filename or home.root}: {error.strerror or error}", file=sys.stderr)
+        return 1
 
 
 def _serve(home: Home, options: argparse.Namespace) -> int:
@@ -86,7 +89,7 @@ def _start(home: Home, options: argparse.Namespace) -> int:
         ],
     )
     if options.registry:
-        require_registry(endpoint)  # a server that runs already may have none
+        require_registry(home, endpoint)  # a server that runs already may have none
     # Not an argument of `serve`: a server that runs already shall know the images as well.
     ProcessImages(home.images).register(dict(options.image))
     print(endpoint)

@@ -1,14 +1,14 @@
 """A detached server, from outside: options to serve, start, stop, status.
 
-A server runs if its lock is held. The process id in the lock's file counts only while the lock is
-held, and then it is the holder's.
+A server runs if its lock is held, or if a process has its directory in its command line: the
+directory, with the lock in it, can be deleted while the server runs.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import signal
+import resource
 import subprocess
 import sys
 import time
@@ -21,17 +21,35 @@ from http.client import HTTPResponse
 from pathlib import Path
 
 import local_oci
+from local_oci import processes
 from local_oci.home import Home, HomeError, Lock, is_locked
 from local_oci.limits import STOP_GRACE_SECONDS
-from local_oci.runtime.docker_engine import EngineError, remove_left_containers
+from local_oci.processes import Process
+from local_oci.runtime.docker_engine import (
+    EngineError,
+    remove_containers_of_deleted,
+    remove_left_containers,
+)
+from local_oci.version import running_code
 
 ALREADY_SERVED = 3  # exit status of `serve` when another process has the directory
 
 _START_TIMEOUT_SECONDS = 30.0
 _STOP_TIMEOUT_SECONDS = 2 * STOP_GRACE_SECONDS + 10.0
-_ANSWER_TIMEOUT_SECONDS = 5.0
-_HOLDER_TIMEOUT_SECONDS = 1.0
+_ANSWER_TIMEOUT_SECONDS = 8.0
+_LOCK_TIMEOUT_SECONDS = 5.0
 _POLL_SECONDS = 0.02
+# All that a server gets of the environment that starts it: how Python and its programs are found,
+# and which Docker engine runs containers. Nobody's tokens and passwords.
+_ENVIRONMENT = (
+    *("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TZ", "LANG", "LC_ALL", "LC_CTYPE"),
+    *("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "LD_LIBRARY_PATH", "VIRTUAL_ENV"),
+    *("DOCKER_HOST", "DOCKER_CONFIG", "DOCKER_CONTEXT", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY"),
+    *("DOCKER_API_VERSION", "XDG_RUNTIME_DIR"),
+)
+# A cloud with a few deployments and clients has some dozens open, and what it runs needs more.
+_LEAST_OPEN_FILES = 256
+_ENOUGH_OPEN_FILES = 8192
 
 
 class ServeError(Exception):
@@ -71,24 +89,24 @@ class DaemonError(Exception):
 def start(home: Home, serve_arguments: Sequence[str]) -> str:
     """Start `serve` in a session of its own, or find the server that runs; return its endpoint.
 
+    A server of other code is replaced.
+
     Raises:
-        DaemonError: it did not start, and nothing is left running; or another version serves.
+        DaemonError: it did not start, and nothing is left running; or the one that runs is silent.
     """
     try:
+        allow_open_files()
         home.prepare()
-    except HomeError as error:
+    except (HomeError, ServeError) as error:
         raise DaemonError(str(error)) from error
     server: subprocess.Popen[bytes] | None = None
     deadline = time.monotonic() + _START_TIMEOUT_SECONDS
     while time.monotonic() < deadline:
         if running := _running_server(home):
-            endpoint, generation = running
-            if generation != local_oci.GENERATION:
-                raise DaemonError(
-                    f"{home.root} is served by another version of local_oci; stop it, and start it "
-                    f"again: {sys.executable} -m local_oci stop --directory {home.root}"
-                )
-            return endpoint
+            if running.code == running_code().digest:
+                return running.endpoint
+            stop(home)
+            deadline = time.monotonic() + _START_TIMEOUT_SECONDS
         if server is None or server.poll() == ALREADY_SERVED:
             if not is_locked(home.lock):
                 server = _spawn(home, serve_arguments)
@@ -101,60 +119,137 @@ def start(home: Home, serve_arguments: Sequence[str]) -> str:
     raise DaemonError(f"{home.root}: no answer within {_START_TIMEOUT_SECONDS:g} s; see {home.log}")
 
 
-def stop(home: Home) -> bool:
-    """Stop the server and wait until it and all its processes and containers are gone.
-
-    Returns:
-        Whether there was a server, or a container that a killed one left.
+def allow_open_files() -> None:
+    """Let this process and those it starts open as many files as they need, if that is allowed.
 
     Raises:
-        DaemonError: it does not end, or containers may be left.
+        ServeError: too few are allowed.
     """
-    was_running = is_locked(home.lock)
-    if was_running and (process := _holder(home)):
-        os.kill(process, signal.SIGTERM)
-    if not home.lock.exists():
-        return False
-    with _held(home, home.lock), _held(home, home.processes):
-        # Under the lock: a new server must not lose its containers.
-        try:
-            removed = remove_left_containers(home)
-        except EngineError as error:
-            raise DaemonError(
-                f"nothing runs any more, but containers of {home.root} may be left: {error}; if "
-                f"that engine is gone for good, remove {home.docker_engines}"
-            ) from error
-    return was_running or removed > 0
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    if most != unlimited and most < _LEAST_OPEN_FILES:
+        raise ServeError(
+            f"a process may open {most} files here, and a cloud needs {_LEAST_OPEN_FILES}; allow "
+            f"more: ulimit -n {4 * _LEAST_OPEN_FILES}"
+        )
+    enough = _ENOUGH_OPEN_FILES if most == unlimited else min(most, _ENOUGH_OPEN_FILES)
+    if allowed != unlimited and allowed < enough:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (enough, most))
+
+
+def stop(home: Home) -> bool:
+    """End the server and all its processes and containers, by force if need be.
+
+    Returns:
+        Whether there was one of them.
+
+    Raises:
+        DaemonError: a process does not end even by SIGKILL, or containers may be left.
+    """
+    servers = processes.servers_of(home.root)
+    _refuse_stuck(home, processes.end(servers, _STOP_TIMEOUT_SECONDS))
+    if not home.lock.exists():  # never served, or the directory was deleted
+        left = _end_helpers(home)
+        removed = 0 if home.root.exists() else remove_containers_of_deleted(home)
+        return bool(servers or left or removed)
+    with _held(home):
+        # Under the lock: a new server must lose neither its processes nor its containers.
+        left = _end_helpers(home)
+        removed = _remove_containers(home)
+    return bool(servers or left or removed)
+
+
+def _end_helpers(home: Home) -> list[Process]:
+    """Kill what a server left, which ends with it unless it is stopped or the kernel is slow."""
+    found = processes.helpers_of(home.root)
+    deadline = time.monotonic() + _LOCK_TIMEOUT_SECONDS
+    while left := processes.helpers_of(home.root):  # a killed process may have started others
+        _refuse_stuck(home, processes.kill(left))
+        if time.monotonic() > deadline:
+            raise DaemonError(f"{home.root}: its processes do not end; run the same again")
+    return found
+
+
+def _refuse_stuck(home: Home, left: Sequence[Process]) -> None:
+    if left:
+        raise DaemonError(f"{home.root}: process {left[0].id} does not end, even by SIGKILL")
+
+
+def _remove_containers(home: Home) -> int:
+    try:
+        return remove_left_containers(home)
+    except EngineError as error:
+        raise DaemonError(
+            f"nothing runs any more, but containers of {home.root} may be left: {error}; if "
+            f"that engine is gone for good, remove {home.docker_engines}"
+        ) from error
 
 
 def running_endpoint(home: Home) -> str | None:
-    """The endpoint of the server that runs and answers, if there is one."""
+    """The endpoint of the server that runs, if there is one.
+
+    Raises:
+        DaemonError: it does not answer.
+    """
     server = _running_server(home)
-    return None if server is None else server[0]
+    return None if server is None else server.endpoint
 
 
-def _running_server(home: Home) -> tuple[str, int | None] | None:
-    """Endpoint and generation of the server that runs and answers, if there is one."""
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """A server that answers.
+
+    Args:
+        code: digest of its files; empty where they have changed since, or it is too old to say.
+    """
+
+    endpoint: str
+    code: str
+
+
+def _running_server(home: Home) -> _Server | None:
+    """The server that runs and answers, if there is one.
+
+    Raises:
+        DaemonError: one runs and does not answer.
+    """
     if not is_locked(home.lock) or not home.endpoint.exists():
         return None
     endpoint = home.endpoint.read_text()
     try:
-        with _open(f"{endpoint}/_local/health") as response:
+        with _open(home, f"{endpoint}/_local/health") as response:
             health = json.load(response)
-    except (OSError, ValueError):
+    except urllib.error.HTTPError as error:  # of a version that wants to be asked differently
+        error.close()
+        return _Server(endpoint, "")
+    except (OSError, ValueError) as error:
+        if isinstance(getattr(error, "reason", error), TimeoutError):
+            raise _silent(home) from error
         return None
-    return (endpoint, health.get("generation")) if health["directory"] == str(home.root) else None
+    if not isinstance(health, dict) or health.get("directory") != str(home.root):
+        return None
+    return _Server(endpoint, "" if health.get("outdated", True) else health.get("code", ""))
 
 
-def require_registry(endpoint: str) -> None:
+def _silent(home: Home) -> DaemonError:
+    servers = processes.servers_of(home.root)
+    which = f"process {servers[0].id} serves it" if servers else "its server runs"
+    how = " and is stopped" if any(server.is_stopped for server in servers) else ""
+    return DaemonError(
+        f"{home.root}: {which}{how}, but does not answer within {_ANSWER_TIMEOUT_SECONDS:g} s; "
+        f"end it: {sys.executable} -m local_oci stop --directory {home.root}"
+    )
+
+
+def require_registry(home: Home, endpoint: str) -> None:
     """Have a server start its container registry, unless that runs.
 
     Raises:
         DaemonError: it cannot; the server runs on without.
     """
-    request = urllib.request.Request(f"{endpoint}/_local/registry", method="POST")
+    url = f"{endpoint}/_local/registry"
     try:
-        _open(request, _START_TIMEOUT_SECONDS).close()
+        _open(home, url, _START_TIMEOUT_SECONDS, method="POST").close()
     except urllib.error.HTTPError as error:
         with error:
             raise DaemonError(json.load(error)["message"]) from error
@@ -163,10 +258,10 @@ def require_registry(endpoint: str) -> None:
 
 
 @contextmanager
-def _held(home: Home, path: Path) -> Iterator[None]:
-    lock = Lock(path)
-    if not lock.acquire(_STOP_TIMEOUT_SECONDS):
-        raise DaemonError(f"{home.root}: the server does not end; see {home.log}")
+def _held(home: Home) -> Iterator[None]:
+    lock = Lock(home.lock)
+    if not lock.acquire(_LOCK_TIMEOUT_SECONDS):
+        raise DaemonError(f"{home.root} is being served again; run the same again")
     try:
         yield
     finally:
@@ -174,37 +269,20 @@ def _held(home: Home, path: Path) -> Iterator[None]:
 
 
 def _spawn(home: Home, serve_arguments: Sequence[str]) -> subprocess.Popen[bytes]:
-    with home.log.open("ab") as log:
+    with open(home.log, "ab", opener=_owner_only) as log:
         return subprocess.Popen(
             [sys.executable, "-m", "local_oci", "serve", *serve_arguments],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             cwd=Path(local_oci.__file__).parents[1],
+            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
             start_new_session=True,
         )
 
 
-def _holder(home: Home) -> int | None:
-    """The process that holds the lock.
-
-    It writes its id right after it has the lock. Until then the file holds its predecessor's, so
-    a process counts only if it has the file open.
-    """
-    deadline = time.monotonic() + _HOLDER_TIMEOUT_SECONDS
-    while is_locked(home.lock) and time.monotonic() < deadline:
-        text = home.lock.read_text()
-        if text and _has_open(int(text), home.lock):
-            return int(text)
-        time.sleep(_POLL_SECONDS)
-    return None
-
-
-def _has_open(process: int, path: Path) -> bool:
-    try:
-        return any(link.readlink() == path for link in Path(f"/proc/{process}/fd").iterdir())
-    except OSError:
-        return False
+def _owner_only(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _last_line(log: Path) -> str:
@@ -213,9 +291,10 @@ def _last_line(log: Path) -> str:
 
 
 def _open(
-    request: str | urllib.request.Request, timeout: float = _ANSWER_TIMEOUT_SECONDS
+    home: Home, url: str, timeout: float = _ANSWER_TIMEOUT_SECONDS, method: str = "GET"
 ) -> HTTPResponse:
     """Ask without a proxy, whatever the environment says: it is this machine."""
+    request = urllib.request.Request(url, headers=home.local_headers(), method=method)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     response: HTTPResponse = opener.open(request, timeout=timeout)
     return response

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import hashlib
 import os
+import secrets
 import tempfile
 import time
 from dataclasses import dataclass
@@ -15,10 +18,40 @@ from pathlib import Path
 _MAX_RUN_PATH_BYTES = 107 - len("/01234567/server.sock")
 
 _WAIT_STEP_SECONDS = 0.02
+_TOKEN_BYTES = 32
 
 
 class HomeError(Exception):
     """A directory that cannot serve as a cloud's home; the text says why."""
+
+
+class DiskFullError(Exception):
+    """There is no space left to write in a directory; the text says so, and what to do."""
+
+
+class StateError(Exception):
+    """A damaged file of a directory; the text names it, and what to do."""
+
+
+def damaged(path: Path, problem: object) -> StateError:
+    """The error of a file that cannot be read as what it was written."""
+    return StateError(
+        f"{path} is damaged ({problem}); put a copy of it back, or move {path.parent} away and "
+        "start again with an empty cloud"
+    )
+
+
+def disk_full(path: Path) -> DiskFullError:
+    """The error of a file that the disk has no space for."""
+    return DiskFullError(
+        f"{path} cannot be written, the disk is full or over its quota; free some space and repeat "
+        "the request"
+    )
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Whether a write failed for want of space."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +79,11 @@ class Home:
     def port(self) -> Path:
         """Holds the port of the last run, so that deployment URLs outlive a restart."""
         return self.root / "port"
+
+    @property
+    def local_token(self) -> Path:
+        """Holds what callers of `/_local/` must show; another one at every start."""
+        return self.root / "local-token"
 
     @property
     def log(self) -> Path:
@@ -117,6 +155,11 @@ class Home:
         return Path(tempfile.gettempdir()) / f"local_oci-{os.getuid()}-{name}"
 
     @property
+    def isolation(self) -> Path:
+        """Says how far the deployments of the last run are set apart: an `Isolation`."""
+        return self.root / "isolation"
+
+    @property
     def processes(self) -> Path:
         """Locked, shared, by the keeper of every deployment process."""
         return self.root / "processes.lock"
@@ -129,8 +172,19 @@ class Home:
         """
         return self.root / "docker_engines.json"
 
+    def local_headers(self) -> dict[str, str]:
+        """The headers of a request to `/_local/` of the cloud that runs."""
+        try:
+            return {"authorization": f"Bearer {self.local_token.read_text()}"}
+        except OSError:
+            return {}
+
+    def renew_local_token(self) -> None:
+        """Let callers of `/_local/` need another token from now on."""
+        write_secret(self.local_token, secrets.token_urlsafe(_TOKEN_BYTES).encode())
+
     def prepare(self) -> None:
-        """Make the directory and its parts, readable by the owner alone.
+        """Make the directory and its parts; all of it is for the owner alone.
 
         Raises:
             HomeError: the path cannot be a directory, or belongs to another user.
@@ -140,11 +194,26 @@ class Home:
             self.root.chmod(0o700)
             for part in (self.uploads, self.blobs, self.deployments, self.outputs, self.run):
                 part.mkdir(mode=0o700, exist_ok=True)
+            for part in self.root.iterdir():
+                # An earlier version made some readable by others; a running cloud removes some.
+                with contextlib.suppress(FileNotFoundError):
+                    if not part.is_symlink():
+                        part.chmod(0o700 if part.is_dir() else 0o600)
             owner = self.run.stat().st_uid
         except OSError as error:
             raise HomeError(f"{self.root}: {error.strerror}; choose another --directory") from error
         if owner != os.getuid():
             raise HomeError(f"{self.run} belongs to another user; choose another --directory")
+
+
+def write_secret(path: Path, content: bytes) -> None:
+    """Write a file that its owner alone can read."""
+    unfinished = path.with_name(f"{path.name}.new")
+    unfinished.unlink(missing_ok=True)
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    unfinished.replace(path)
 
 
 class Lock:
@@ -175,6 +244,15 @@ class Lock:
         """Replace the content of the locked file."""
         os.ftruncate(self.descriptor, 0)
         os.pwrite(self.descriptor, text.encode(), 0)
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the locked file is still the one at its path."""
+        try:
+            present = self._path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return os.path.samestat(present, os.fstat(self.descriptor))
 
     def release(self) -> None:
         """Let go of the lock."""

@@ -11,19 +11,20 @@ from __future__ import annotations
 
 import configparser
 import hashlib
+import io
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
-from local_oci.home import Home
+from local_oci.home import Home, damaged, write_secret
 from local_oci.http.errors import not_authenticated
 from local_oci.storage.records import new_ocid
 
@@ -65,14 +66,17 @@ def load_or_create(home: Home) -> Identity:
     if not home.config.exists():
         _create(home)
     profile = configparser.ConfigParser(interpolation=None)
-    profile.read(home.config)
-    section = profile["DEFAULT"]
-    return Identity(
-        tenancy=section["tenancy"],
-        user=section["user"],
-        fingerprint=section["fingerprint"],
-        public_key=private_key(home).public_key(),
-    )
+    try:
+        profile.read(home.config)
+        section = profile["DEFAULT"]
+        return Identity(
+            tenancy=section["tenancy"],
+            user=section["user"],
+            fingerprint=section["fingerprint"],
+            public_key=private_key(home).public_key(),
+        )
+    except (configparser.Error, UnicodeDecodeError, KeyError) as error:
+        raise damaged(home.config, str(error).partition("\n")[0]) from error
 
 
 def _create(home: Home) -> None:
@@ -97,11 +101,9 @@ def add_profile(home: Home, name: str, values: Mapping[str, str]) -> None:
     profiles = configparser.ConfigParser(interpolation=None)
     profiles.read(home.config)
     profiles[name] = values
-    unfinished = home.config.with_suffix(".new")
-    write_secret(unfinished, b"")
-    with unfinished.open("w") as file:
-        profiles.write(file)
-    unfinished.replace(home.config)
+    text = io.StringIO()
+    profiles.write(text)
+    write_secret(home.config, text.getvalue().encode())
 
 
 def new_key() -> rsa.RSAPrivateKey:
@@ -133,19 +135,15 @@ def fingerprint_of(key: rsa.RSAPublicKey) -> str:
 
 def _read_key(path: Path) -> rsa.RSAPrivateKey:
     # Without the check of the numbers, which takes longer than the rest of a start: it is our key.
-    key = serialization.load_pem_private_key(
-        path.read_bytes(), password=None, unsafe_skip_rsa_key_validation=True
-    )
+    try:
+        key = serialization.load_pem_private_key(
+            path.read_bytes(), password=None, unsafe_skip_rsa_key_validation=True
+        )
+    except (FileNotFoundError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise damaged(path, "it is no private key") from error
     if not isinstance(key, rsa.RSAPrivateKey):
-        raise TypeError(f"{path} is not an RSA key")
+        raise damaged(path, "it is no RSA key")
     return key
-
-
-def write_secret(path: Path, content: bytes) -> None:
-    """Write a file that its owner alone can read."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
 
 
 # --- session tokens ---------------------------------------------------------------------------
@@ -192,7 +190,8 @@ def session_key(token: str, authority: rsa.RSAPublicKey, now: datetime) -> rsa.R
             options={"verify_exp": False, "require": ["exp", "jwk"]},
         )
         key = RSAAlgorithm.from_jwk(json.loads(claims["jwk"]))
-    except (jwt.InvalidTokenError, ValueError) as error:
+    # RecursionError: its header is JSON that is nested too deep.
+    except (jwt.InvalidTokenError, ValueError, RecursionError) as error:
         raise not_authenticated(f"the session token is not of this cloud: {error}") from error
     if now.timestamp() >= claims["exp"]:
         raise not_authenticated("the session token expired")

@@ -32,6 +32,15 @@ SESSION_LIFETIME = timedelta(hours=1)
 # [inferred] OCI keeps retry tokens for 24 hours.
 RETRY_TOKEN_LIFETIME = timedelta(hours=24)
 
+# --- object storage ---------------------------------------------------------------------------
+
+# [read] oci 2.189.0, CreateBucketDetails.name: the characters; managingbuckets.htm: the length.
+BUCKET_NAME = re.compile(r"[A-Za-z0-9_.-]{1,256}")
+
+# [read] managing-objects.htm: any characters but line feed, carriage return and NULL, whose UTF-8
+# does not exceed 1024 bytes.
+OBJECT_NAME_BYTES = 1024
+
 # --- catalog ----------------------------------------------------------------------------------
 
 # [read] oracle/accelerated-data-science, ads/model/model_metadata.py: METADATA_SIZE_LIMIT,
@@ -40,6 +49,10 @@ RETRY_TOKEN_LIFETIME = timedelta(hours=24)
 METADATA_BYTES = 32_000
 METADATA_VALUE_CHARACTERS = 255
 METADATA_DESCRIPTION_CHARACTERS = 255
+
+# [inferred] an artifact of 400 GB, which users report as the largest, and more files than any has.
+MAX_ARTIFACT_BYTES = 400 * 10**9
+MAX_ARTIFACT_FILES = 100_000
 
 # [read] oci 2.189.0, Metadata.category, of custom metadata; capitals do not matter [inferred: ADS
 # writes "Other", the SDK "other"].
@@ -107,6 +120,12 @@ START_TIMEOUT_SECONDS = 600.0
 # [read] in the same samples: the Docker health check of a container gives up after 3 seconds.
 HEALTH_TIMEOUT_SECONDS = 3.0
 
+# [inferred] that a container is watched after it was healthy, and replaced when its health check
+# has failed as often in a row as the same samples' Docker health check allows. The interval is this
+# cloud's own.
+HEALTH_INTERVAL_SECONDS = 2.0
+HEALTH_RETRIES = 3
+
 # [inferred] Docker's own grace period between SIGTERM and SIGKILL.
 STOP_GRACE_SECONDS = 10
 
@@ -131,7 +150,7 @@ MAX_PENDING = timedelta(hours=1)
 
 # [read] autoscale-vms-custom-metrics-steps.htm: what each query must include; that spaces do not
 # matter and other dimensions may be beside it is [inferred].
-SCALING_QUERY_SUBJECT = re.compile(r'\{[^}]*resourceId\s*=\s*"MODEL_DEPLOYMENT_OCID"[^}]*\}')
+SCALING_QUERY_SUBJECT = re.compile(r'resourceId\s*=\s*"MODEL_DEPLOYMENT_OCID"')
 
 # --- container registry -----------------------------------------------------------------------
 
@@ -160,6 +179,9 @@ MAX_SEARCH_WINDOW = timedelta(days=14)
 # [read] the same file asks for a smaller window when "search result is too large"; how large that
 # is is [inferred].
 MAX_SEARCH_BYTES = 10 * 1024 * 1024
+
+# [inferred] so that a query is looked at in no time; those of ADS have about 300 characters.
+MAX_QUERY_CHARACTERS = 2000
 
 # [read] oci 2.189.0, CreateLogDetails.retention_duration: "Log retention duration in 30-day
 # increments (30, 60, 90 and so on until 180)".

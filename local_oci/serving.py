@@ -8,12 +8,14 @@ import logging
 import os
 import signal
 import socket
+from collections import deque
 from collections.abc import Iterator
 
 import uvicorn
 
+from local_oci import processes
 from local_oci.app import build_app
-from local_oci.daemon import AlreadyServedError, ServeError, ServeOptions
+from local_oci.daemon import AlreadyServedError, ServeError, ServeOptions, allow_open_files
 from local_oci.home import Home, HomeError, Lock
 from local_oci.http.protocol import GatewayProtocol
 from local_oci.identity import load_or_create
@@ -22,28 +24,34 @@ from local_oci.runtime.docker_engine import EngineError, remove_left_containers
 from local_oci.runtime.images import ProcessImages
 from local_oci.runtime.isolation import Isolation, IsolationError, choose_isolation
 from local_oci.runtime.process import ProcessRunner
-from local_oci.services.cloud import build_cloud
+from local_oci.services.cloud import Cloud, build_cloud
 from local_oci.services.faults.plan import FaultFile, FaultFileError
 from local_oci.services.registry.process import RegistryError
+from local_oci.version import running_code
 
 # Another command may hold the lock for an instant, to see whether it is held.
 _LOCK_TIMEOUT_SECONDS = 1.0
 # What an earlier process left behind is being killed by the kernel; it takes milliseconds.
 _ORPHANS_TIMEOUT_SECONDS = 10.0
+_DIRECTORY_CHECK_SECONDS = 1.0
 _KEEP_ALIVE_SECONDS = 75
 _GRACEFUL_SECONDS = 1
+_OWNER_ONLY = 0o077  # the umask of all that the cloud writes
 
 _log = logging.getLogger("local_oci")
 
 
 def serve(options: ServeOptions) -> None:
-    """Serve until SIGTERM or SIGINT, then stop every deployment.
+    """Serve until SIGTERM, SIGINT or the directory's end, then stop every deployment.
 
     Raises:
-        ServeError: the directory is in use or unusable, the port is taken, or there can be no
-            container registry.
+        ServeError: the directory is in use or unusable, the port is taken, too few open files are
+            allowed, or there can be no container registry.
     """
+    running_code()  # as it is now
+    allow_open_files()
     home = options.home
+    os.umask(_OWNER_ONLY)
     try:
         home.prepare()
     except HomeError as error:
@@ -52,14 +60,16 @@ def serve(options: ServeOptions) -> None:
     if not lock.acquire(_LOCK_TIMEOUT_SECONDS):
         raise AlreadyServedError(f"{home.root} is served by another process already")
     lock.write(str(os.getpid()))  # never released: the lock shall last as long as the process
+    home.endpoint.unlink(missing_ok=True)  # of a killed server
     _remove_orphans(home)
     listener = _listen(options)
     try:
         isolation = choose_isolation(home, options.isolation)
     except IsolationError as error:
         raise ServeError(str(error)) from error
-    with _announced(home, listener) as endpoint:
-        asyncio.run(_serve(options, isolation, listener, endpoint))
+    home.isolation.write_text(isolation)
+    home.renew_local_token()
+    asyncio.run(_serve(options, isolation, listener, lock))
 
 
 def _remove_orphans(home: Home) -> None:
@@ -69,6 +79,7 @@ def _remove_orphans(home: Home) -> None:
     except EngineError as error:
         _log.warning("containers of an earlier run may be left: %s", error)
     left_over = Lock(home.processes)
+    processes.kill(processes.helpers_of(home.root))  # a stopped one would stay
     if not left_over.acquire(_ORPHANS_TIMEOUT_SECONDS):
         raise ServeError(f"{home.root}: processes of an earlier run are still there")
     left_over.release()
@@ -81,7 +92,7 @@ def _listen(options: ServeOptions) -> socket.socket:
     """The socket; port 0 means the last run's port if it is free, so that URLs stay valid."""
     home, port = options.home, options.port
     if port == 0 and home.port.exists():
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError, OverflowError):
             return _bind(options.host, int(home.port.read_text()))
     try:
         listener = _bind(options.host, port)
@@ -107,15 +118,16 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 @contextlib.contextmanager
-def _announced(home: Home, listener: socket.socket) -> Iterator[str]:
+def _announced(home: Home, endpoint: str) -> Iterator[None]:
     """Keep the endpoint in its file while the cloud runs."""
-    host, port = listener.getsockname()
-    endpoint = f"http://{host}:{port}"
     home.endpoint.write_text(endpoint)
     try:
-        yield endpoint
+        yield
     finally:
-        home.endpoint.unlink(missing_ok=True)
+        # A directory that was deleted may have been made again, with a cloud of its own.
+        with contextlib.suppress(FileNotFoundError):
+            if home.endpoint.read_text() == endpoint:
+                home.endpoint.unlink()
 
 
 def _check_faults(home: Home) -> None:
@@ -126,13 +138,32 @@ def _check_faults(home: Home) -> None:
         raise ServeError(str(error)) from error
 
 
+def _check_state(cloud: Cloud) -> None:
+    """Read the records that the start needs, so that a damaged one is told before anything runs.
+
+    Raises:
+        StateError: a record, or the database, is damaged.
+    """
+    cloud.database.check()
+    for records in (
+        cloud.catalog.blob_names(),
+        cloud.objects.blob_names(),
+        cloud.uploads.blob_names(),
+        cloud.deployments.scan(),
+        cloud.work_requests.records.scan(),
+    ):
+        deque(records, maxlen=0)
+
+
 async def _serve(
     options: ServeOptions,
     isolation: Isolation,
     listener: socket.socket,
-    endpoint: str,
+    lock: Lock,
 ) -> None:
     home = options.home
+    host, port = listener.getsockname()
+    endpoint = f"http://{host}:{port}"
     _check_faults(home)
     images = ProcessImages(home.images)
     images.register(options.images)
@@ -141,6 +172,7 @@ async def _serve(
     cloud = build_cloud(
         home, identity, endpoint, processes, options.start_timeout, options.stop_grace
     )
+    _check_state(cloud)
     if options.registry or cloud.registry_lifecycle.existed:
         try:
             await cloud.registry_lifecycle.start()
@@ -155,16 +187,39 @@ async def _serve(
         access_log=False,
         server_header=False,
         date_header=False,
+        proxy_headers=False,  # nothing stands before it: X-Forwarded-For is a claim of the client
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GRACEFUL_SECONDS,
     )
     _log.info("serving %s at %s, isolation %s", home.root, endpoint, isolation)
-    await _Server(config).serve([listener])
+    with _announced(home, endpoint):
+        await _Server(config, lock).serve([listener])
     _log.info("stopped")
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, ending by return and not by raising the signal again."""
+    """uvicorn's server, which also ends with its directory.
+
+    It ends by return and not by raising the signal again.
+    """
+
+    def __init__(self, config: uvicorn.Config, lock: Lock) -> None:
+        super().__init__(config)
+        self._lock = lock
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until a signal comes or the directory is gone."""
+        watch = asyncio.create_task(self._end_with_directory())
+        try:
+            await super().serve(sockets)
+        finally:
+            watch.cancel()
+
+    async def _end_with_directory(self) -> None:
+        while self._lock.is_in_place:
+            await asyncio.sleep(_DIRECTORY_CHECK_SECONDS)
+        _log.error("the directory was deleted, so this cloud ends")
+        self._stop()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -64,10 +64,23 @@ def running_triton(repository, directory):
 
 
 @pytest.fixture(scope="session")
-def triton(make_repository, tmp_path_factory):
+def triton_with_log(make_repository, tmp_path_factory):
+    """The URL of a Triton that serves the tiny Falcon for the route `generate`, and its log."""
+    repository, directory = make_repository("generate"), tmp_path_factory.mktemp("triton")
+    with running_as_deployed(repository, directory) as url_and_log:
+        yield url_and_log
+
+
+@pytest.fixture(scope="session")
+def triton(triton_with_log):
     """The URL of a Triton that serves the tiny Falcon for the route `generate`."""
-    with running_triton(make_repository("generate"), tmp_path_factory.mktemp("triton")) as url:
-        yield url
+    return triton_with_log[0]
+
+
+@pytest.fixture(scope="session")
+def triton_log(triton_with_log):
+    """The log of the server that `triton` gives."""
+    return triton_with_log[1]
 
 
 @pytest.fixture(scope="session")

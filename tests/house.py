@@ -131,12 +131,22 @@ def downward(code: Code, floors: Sequence[Sequence[str]], allowed: Sequence[str]
     return [*problems, *_less(found, allowed, "down")]
 
 
-def outside(code: Code, package: str, may: Sequence[str], allowed: Sequence[str]) -> list[str]:
-    """Finds what a package imports of the project beyond itself and what it may."""
+def outside(
+    code: Code,
+    package: str,
+    may: Sequence[str],
+    allowed: Sequence[str],
+    but: Sequence[str] = (),
+) -> list[str]:
+    """Finds what a package imports of the project beyond itself and what it may.
+
+    Its modules `but` are not looked at.
+    """
     found = {
         str(each): f"{each}: {package} imports only {', '.join(may) or 'itself'}"
         for each in code.imports
         if _within(each.importer, [package])
+        and each.importer not in but
         and _top(each.imported) in PACKAGES
         and not _within(each.imported, [package, *may])
     }

@@ -42,8 +42,8 @@ def test_falconry_imports_only_from_floors_above(code: Code, rules: dict[str, An
 
 
 def test_endpoint_needs_nothing_but_errors(code: Code, rules: dict[str, Any]) -> None:
-    allowed = rules["exceptions"]["endpoint"]
-    none(house.outside(code, "falconry.endpoint", rules["endpoint"]["may"], allowed))
+    rule, allowed = rules["endpoint"], rules["exceptions"]["endpoint"]
+    none(house.outside(code, "falconry.endpoint", rule["may"], allowed, rule["but"]))
 
 
 def test_what_the_cloud_holds_does_not_import_the_cloud(code: Code, rules: dict[str, Any]) -> None:
@@ -208,6 +208,9 @@ def test_endpoint_importing_more_than_errors_is_found(write: Write) -> None:
     allowed = ["falconry.endpoint.b -> falconry.settings", "falconry.endpoint.c -> falconry.x"]
     (problem,) = house.outside(code, "falconry.endpoint", ["falconry.errors"], allowed)
     assert "'falconry.endpoint.c -> falconry.x' is not needed" in problem
+    assert not house.outside(
+        code, "falconry.endpoint", ["falconry.errors"], [], ["falconry.endpoint.b"]
+    )
 
 
 def test_importers_of_the_cloud_are_told_apart(write: Write) -> None:

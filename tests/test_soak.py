@@ -26,14 +26,6 @@ def test_200_mixed_requests_at_a_time_are_answered_right_and_leave_nothing(
     assert soaked.generated > soaked.tally.requests
 
 
-def test_the_unary_route_is_soaked_with_what_it_takes(make_repository, tmp_path):
-    soaked = soak(make_repository("infer"), tmp_path, 4, lambda *told: None)
-    assert soaked.faults() == []
-    assert soaked.tally.requests > CONCURRENCY
-    assert soaked.tally.ended["tritonclient HTTP"]
-    assert soaked.tally.ended["tritonclient gRPC"]
-
-
 HELD = Holdings(memory_mib=200.0, threads=200, files=100, processes=6)
 GOOD = Soaked(
     Tally(seconds=2.0, ended=Counter(chat=3), first_token_s=[0.3, 0.1, 0.2]),

@@ -38,6 +38,22 @@ class Admission:
         """How many generations one request may contain."""
         return self._max_in_flight
 
+    def check(self) -> None:
+        """Refuses what `turn` would refuse at once.
+
+        Raises:
+            ApiError: 429 if too many wait already; 503 if the server is stopping.
+        """
+        if self._closed:
+            raise stopping()
+        if self._slots.locked() and self.queued >= self._max_queued:
+            raise ApiError(
+                429,
+                "queue_full",
+                f"{self._max_in_flight} requests are under way and {self.queued} wait: "
+                "try again later",
+            )
+
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """Waits for a generation's turn; the generation ends with the context.
@@ -46,8 +62,7 @@ class Admission:
             ApiError: 429 if too many wait already; 503 if its turn does not come in time or the
                 server is stopping.
         """
-        if self._closed:
-            raise stopping()
+        self.check()
         if self._slots.locked():
             await self._wait()
         else:
@@ -72,13 +87,6 @@ class Admission:
             pass
 
     async def _wait(self) -> None:
-        if self.queued >= self._max_queued:
-            raise ApiError(
-                429,
-                "queue_full",
-                f"{self._max_in_flight} requests are under way and {self.queued} wait: "
-                "try again later",
-            )
         self.queued += 1
         try:
             async with asyncio.timeout(self._queue_timeout_s):

@@ -94,7 +94,9 @@ def cuda_compatibility(
 ) -> tuple[dict[str, str], str | None]:
     """How the image's CUDA works with the host's driver.
 
-    NVIDIA's images hold the driver libraries of their CUDA, which work with older kernel drivers.
+    NVIDIA's images hold the driver libraries of their CUDA, which work with older kernel drivers,
+    and only with these: on an H100 with driver 580.159.04, those of 580.95.05 answer cuInit with
+    803, "unsupported display driver / cuda driver combination".
     Their entrypoint links them into the linker's directories, which needs root and a root file
     system that can be written to (triton-inference-server/server, build.py of 25.10). An engine
     build does the same: engine/build.py.

@@ -12,6 +12,7 @@ from typing import Any
 OPENAI_PATH = "/v1/"
 _RETRY_LATER = frozenset({429, 503})
 _RETRY_AFTER_S = "1"
+_LONGEST_SHOWN = 64
 _TYPES = {429: "requests", 500: "server_error", 503: "server_error"}
 
 
@@ -56,6 +57,11 @@ def openai_error(error: ApiError) -> dict[str, Any]:
             "code": error.reason,
         }
     }
+
+
+def shown(text: str) -> str:
+    """A text of the client's as a message shows it: quoted, and not too long."""
+    return repr(text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…")
 
 
 def invalid(message: str, param: str | None = None, reason: str = "invalid_value") -> ApiError:

@@ -15,28 +15,38 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
+import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from admission import Admission
 from aiohttp import web
+from connections import Connections
+from errors import not_ready
 from front_model import FrontModel
 from health import Health
 from metrics import Metrics
 from openai_api.routes import OpenAiApi
+from parts import Parts
 from proxy import TritonProxy
+from request_bodies import RequestBodies
 from request_log import RequestLog, add_request_id
 from settings import FrontSettings
 from triton_client import TritonClient
 
-_LARGEST_BODY = 64 << 20
 _PROMETHEUS_TEXT = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
 # Streams that are broken off have this long to send their error event.
 _LAST_EVENT_S = 1.0
+# How long the rest of a refused body is read, so that the client gets to see why.
+_LINGERING_S = 3.0
+# Files and sockets of the process itself; each connection may need a further one, to Triton.
+_OWN_FILES = 64
+_BACKLOG = 1024
 
 
-def serve(address: str, port: int, upstream: str, metrics: str) -> None:
+def serve(address: str, port: int, upstream: str, metrics: str, beats: int | None = None) -> None:
     """Serves until SIGTERM, or until Triton stops.
 
     Args:
@@ -44,15 +54,25 @@ def serve(address: str, port: int, upstream: str, metrics: str) -> None:
         port: the port that the container's contract names.
         upstream: Triton's own URL.
         metrics: the URL of its metrics, if it has any.
+        beats: where to write that this process is well, for the supervisor, its parent; None
+            without one.
 
     Raises:
+        BrokenServerError: the server will not answer again.
         InvalidSettingError: an environment variable cannot be used.
         OSError: the port is taken.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s front: %(message)s")
     logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
     settings = FrontSettings.from_environment(os.environ)
-    asyncio.run(Front(settings, TritonClient(upstream, metrics)).serve(address, port))
+    parts = Parts(None if beats is None else os.getppid())
+    triton = TritonClient(upstream, metrics, parts)
+
+    def beat() -> None:
+        if beats is not None:
+            os.write(beats, b".")
+
+    asyncio.run(Front(settings, triton, parts, beat).serve(address, port))
 
 
 class Front:
@@ -61,48 +81,80 @@ class Front:
     Args:
         settings: how to serve.
         triton: what is behind it.
+        parts: Triton's processes.
+        beat: called regularly while it serves.
     """
 
-    def __init__(self, settings: FrontSettings, triton: TritonClient) -> None:
+    def __init__(
+        self,
+        settings: FrontSettings,
+        triton: TritonClient,
+        parts: Parts,
+        beat: Callable[[], None],
+    ) -> None:
         self._settings = settings
         self._triton = triton
         self._admission = Admission(
             settings.max_in_flight, settings.max_queued, settings.queue_timeout_s
         )
+        self._connections = Connections(
+            min(settings.max_connections, _most_connections()), settings.header_timeout_s
+        )
+        self._bodies = RequestBodies(settings, self._admission, self._connections)
         self._metrics = Metrics(self._admission)
         self._model = FrontModel(triton)
-        self._health = Health(triton, self._model)
-        self._proxy = TritonProxy(triton, self._model, self._admission)
+        self._health = Health(
+            triton, self._model, parts, settings.probe_period_s, settings.probe_timeout_s, beat
+        )
+        self._proxy = TritonProxy(triton, self._model, self._admission, self._bodies)
 
     async def serve(self, address: str, port: int) -> None:
-        """Serves until SIGTERM, or until Triton stops; then lets the running answers end."""
+        """Serves until SIGTERM, or until Triton stops; then lets the running answers end.
+
+        Raises:
+            BrokenServerError: the server will not answer again.
+        """
         runner = web.AppRunner(
             self._application(),
             handler_cancellation=True,
             access_log=None,
             shutdown_timeout=_LAST_EVENT_S,
+            lingering_time=_LINGERING_S,
         )
         await runner.setup()
-        await web.TCPSite(runner, address, port).start()
         loop = asyncio.get_running_loop()
+        assert runner.server
+        listening = await loop.create_server(
+            self._connections.wrap(runner.server), address, port, backlog=_BACKLOG
+        )
         loop.add_signal_handler(signal.SIGTERM, self._health.stopped.set)
         await self._health.stopped.wait()
-        await self._admission.close(self._settings.drain_s)
-        self._triton.abort()
+        await self._admission.close(0 if self._health.broken else self._settings.drain_s)
+        await self._triton.abort()
+        listening.close()
         await runner.cleanup()
+        if self._health.broken:
+            raise self._health.broken
 
     def _application(self) -> web.Application:
         application = web.Application(
-            client_max_size=_LARGEST_BODY, middlewares=[RequestLog(self._metrics).log_request]
+            middlewares=[self._bodies.count, RequestLog(self._metrics).log_request]
         )
         application.on_response_prepare.append(add_request_id)
         application.cleanup_ctx.append(self._background)
         openai = OpenAiApi(
-            self._settings, self._model, self._admission, self._metrics, int(time.time())
+            self._settings,
+            self._model,
+            self._admission,
+            self._metrics,
+            self._bodies,
+            int(time.time()),
         )
         application.add_routes(
             [
+                web.get("/health", self._ready),
                 web.get("/v2/health/ready", self._ready),
+                web.get("/v2/models/{path:.+}/ready", self._model_ready),
                 web.get("/metrics", self._show_metrics),
                 *openai.routes,
                 web.route("*", "/{path:.*}", self._proxy.handle),
@@ -120,8 +172,22 @@ class Front:
     async def _ready(self, request: web.Request) -> web.StreamResponse:
         if self._health.error:
             raise self._health.error
+        if not await self._triton.ready():
+            raise not_ready("the server is not ready: Triton says that it or a model is not")
+        return web.Response()
+
+    async def _model_ready(self, request: web.Request) -> web.StreamResponse:
+        if self._health.error:
+            raise self._health.error
         return await self._proxy.handle(request)
 
     async def _show_metrics(self, request: web.Request) -> web.StreamResponse:
         text = await self._triton.metrics() + self._metrics.text()
         return web.Response(body=text, headers=_PROMETHEUS_TEXT)
+
+
+def _most_connections() -> int:
+    """How many connections the process may have, once it may open as many files as it can."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return sys.maxsize if most == resource.RLIM_INFINITY else max(1, (most - _OWN_FILES) // 2)

@@ -12,7 +12,9 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import math
 import secrets
+import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -182,9 +184,14 @@ class ServedModel:
 
 
 class FrontModel:
-    """The front model of a Triton server."""
+    """The front model of a Triton server.
+
+    Attributes:
+        answered: when it last answered a request or sent a part of an answer, of `time.monotonic`.
+    """
 
     def __init__(self, triton: TritonClient) -> None:
+        self.answered = -math.inf
         self._triton = triton
         self._served: ServedModel | None = None
         self._stops: set[asyncio.Task[None]] = set()
@@ -220,7 +227,9 @@ class FrontModel:
         """
         try:
             body = generation.body(request_id, stream=False)
-            return Chunk.from_response(await self._triton.generate(FRONT_MODEL, body))
+            chunk = Chunk.from_response(await self._triton.generate(FRONT_MODEL, body))
+            self.note_answer()
+            return chunk
         except asyncio.CancelledError:
             self.stop(request_id)
             raise
@@ -239,12 +248,17 @@ class FrontModel:
             async for responses in self._triton.stream(FRONT_MODEL, body):
                 arrived = [Chunk.from_response(response) for response in responses]
                 last = arrived[-1]
+                self.note_answer()
                 yield arrived
         except (GeneratorExit, asyncio.CancelledError):
             self.stop(request_id)
             raise
         if last is None or last.finish_reason is None:
             raise TritonError(503, "the server has broken off")
+
+    def note_answer(self) -> None:
+        """Notes that it answers, which makes a probe needless."""
+        self.answered = time.monotonic()
 
     def stop(self, connection: str) -> None:
         """Ends the request with this connection in the background.

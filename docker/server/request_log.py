@@ -14,8 +14,9 @@ import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from access import without_regions
 from aiohttp import web
-from errors import ApiError
+from errors import ApiError, not_ready
 from metrics import Metrics
 from triton_client import TritonError
 
@@ -74,7 +75,9 @@ def record_of(request: web.Request) -> Record:
 
 async def add_request_id(request: web.Request, response: web.StreamResponse) -> None:
     """Adds the request's id to the response, before its headers are sent."""
-    response.headers["x-request-id"] = record_of(request).request_id
+    record = request.get(_RECORD)  # None where aiohttp refuses a request before any middleware
+    if record:
+        response.headers["x-request-id"] = record.request_id
 
 
 class RequestLog:
@@ -116,6 +119,8 @@ class RequestLog:
             )
         except (ConnectionResetError, asyncio.CancelledError):
             raise
+        except MemoryError:
+            return self._error_response(request, not_ready("the server has no memory left"))
         except Exception:
             _log.exception("request %s failed", json.dumps(record_of(request).request_id))
             return self._error_response(request, ApiError(500, "internal", "the front has failed"))
@@ -144,12 +149,13 @@ class RequestLog:
 
 
 def api_error_of(error: TritonError) -> ApiError:
-    """Converts an error of Triton, whose message stays."""
+    """Converts an error of Triton; its message stays unless that is about shared memory."""
+    reason = without_regions(str(error))
     if error.status == 503:
-        return ApiError(503, "unavailable", str(error))
+        return ApiError(503, "unavailable", reason)
     if error.status == 400:
-        return ApiError(400, "invalid_value", str(error))
-    return ApiError(500, "engine_failed", str(error))
+        return ApiError(400, "invalid_value", reason)
+    return ApiError(500, "engine_failed", reason)
 
 
 def _request_id(request: web.Request) -> str:

@@ -28,8 +28,17 @@ class FrontSettings:
         max_queued: how many may wait; the next ones are refused with 429.
         queue_timeout_s: how long one may wait; then it is refused with 503. OCI's gateway gives up
             at 60 s, so a request that has waited longer than half of that has little use.
+        max_connections: how many clients may be connected; at the limit, the one that has kept the
+            front waiting longest makes room.
+        header_timeout_s: how long a request's head may take.
+        body_timeout_s: how long a request's body may take.
+        max_body_bytes: how large a body may be, decompressed; by default OCI's own limit.
+        max_bytes_in_flight: how many bytes the large bodies of all requests under way may have.
         drain_s: how long running answers may continue when the server stops. local_oci and Docker
             kill 10 s after SIGTERM, and Triton takes about 3 s to unload its models (2.51).
+        probe_period_s: how long nothing may be answered before a generation of one token is tried.
+        probe_timeout_s: how long such a generation may take on a server that computes nothing; then
+            the server ends with a status that is not 0.
     """
 
     model_name: str = FRONT_MODEL
@@ -37,7 +46,14 @@ class FrontSettings:
     max_in_flight: int = 256
     max_queued: int = 256
     queue_timeout_s: float = 30.0
+    max_connections: int = 1024
+    header_timeout_s: float = 10.0
+    body_timeout_s: float = 30.0
+    max_body_bytes: int = 10 << 20
+    max_bytes_in_flight: int = 128 << 20
     drain_s: float = 5.0
+    probe_period_s: float = 5.0
+    probe_timeout_s: float = 10.0
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> FrontSettings:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
+from parts import Parts
+from yarl import URL
 
 # OCI's gateway ends a request at 60 s; longer ones come from clients inside the network, and it is
 # theirs to give up.
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10)
+_HEALTH_TIMEOUT_S = 2.0
+_FIRST_ERROR = 400
 _EVENT_END = b"\n\n"
 _EVENT_DATA = b"data:"
 
@@ -34,22 +39,23 @@ class TritonClient:
     Args:
         url: of its HTTP API.
         metrics_url: of its metrics, if it has any.
+        parts: its processes.
     """
 
-    def __init__(self, url: str, metrics_url: str) -> None:
+    def __init__(self, url: str, metrics_url: str, parts: Parts) -> None:
         self._url = url
         self._metrics_url = metrics_url
+        self._parts = parts
         self._session: aiohttp.ClientSession
         self._open_answers: set[aiohttp.ClientResponse] = set()
 
     async def open(self) -> None:
         """Opens the HTTP session; call it before any request."""
-        # Bytes pass unchanged: what Triton compressed for the client stays compressed. No
-        # connection is kept: a stopping Triton 2.51 waits its full exit timeout, 30 s, for an open
-        # one.
+        # Nothing is compressed: the front looks into answers. No connection is kept: a stopping
+        # Triton 2.51 waits its full exit timeout, 30 s, for an open one.
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
-            auto_decompress=False,
+            headers={"Accept-Encoding": "identity"},
             timeout=_NO_TIMEOUT,
         )
 
@@ -57,10 +63,11 @@ class TritonClient:
         """Ends all connections."""
         await self._session.close()
 
-    def abort(self) -> None:
+    async def abort(self) -> None:
         """Aborts the requests under way, which then fail."""
         for answer in list(self._open_answers):
             answer.close()
+        await self._session.close()
 
     @asynccontextmanager
     async def request(
@@ -69,10 +76,15 @@ class TritonClient:
         """Sends a request; gives the answer, whose body has not been read.
 
         Raises:
-            aiohttp.ClientError: Triton cannot be reached.
+            aiohttp.ClientError: Triton cannot be reached, or its error has another's place: one of
+                its processes has ended, which it reports as if the request were wrong.
         """
-        sent = self._session.request(method, f"{self._url}{path}", headers=headers, data=body)
+        # As it is: a path that was checked must not become another one on its way.
+        url = URL(f"{self._url}{path}", encoded=True)
+        sent = self._session.request(method, url, headers=headers, data=body)
         async with sent as answer:
+            if answer.status >= _FIRST_ERROR and (name := self._parts.ended()):
+                raise aiohttp.ClientConnectionError(f"{name} has ended")
             self._open_answers.add(answer)
             try:
                 yield answer
@@ -80,9 +92,13 @@ class TritonClient:
                 self._open_answers.discard(answer)
 
     async def listens(self) -> bool:
-        """Whether Triton takes connections: its models are loaded, it is not stopping."""
+        """Whether Triton takes connections: its models are loaded, it is not stopping.
+
+        Raises:
+            TimeoutError: it takes them, and does not answer.
+        """
         try:
-            async with self.request("GET", "/v2/health/live"):
+            async with asyncio.timeout(_HEALTH_TIMEOUT_S), self.request("GET", "/v2/health/live"):
                 return True
         except aiohttp.ClientConnectorError:
             return False
@@ -91,10 +107,11 @@ class TritonClient:
 
     async def ready(self) -> bool:
         """Whether Triton says that it and all its models are ready."""
+        path = "/v2/health/ready"
         try:
-            async with self.request("GET", "/v2/health/ready") as answer:
+            async with asyncio.timeout(_HEALTH_TIMEOUT_S), self.request("GET", path) as answer:
                 return answer.status == 200
-        except aiohttp.ClientError:
+        except (aiohttp.ClientError, TimeoutError):
             return False
 
     async def object(self, path: str) -> dict[str, Any] | None:

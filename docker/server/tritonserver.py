@@ -2,85 +2,89 @@
 
     tritonserver.py REAL_TRITONSERVER [tritonserver's own arguments]
 
-This process becomes Triton, so signals and the exit status are Triton's own; the front is its
-child and ends with it. Only `--http-port` and `--http-address` are taken from the arguments.
-Without an option for metrics, Triton serves its own on a free loopback port, and the front
-publishes them.
+Triton and the front are children of this process, which ends when one of them does; signals go to
+Triton. Only `--http-port` and `--http-address` are taken from the arguments. Without an option for
+metrics, Triton serves its own on a free loopback port, and the front publishes them. Triton's gRPC
+listens on loopback unless `--grpc-address` says otherwise.
 """
 
 import argparse
 import contextlib
-import ctypes
 import os
-import signal
+import secrets
 import socket
 import sys
+import traceback
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+from supervisor import Supervisor
+
 _LOOPBACK = "127.0.0.1"
+# Configurations are complete. To complete them, Triton would start each Python model's process a
+# first time: 1.8 s of CPU, a third of a small server's start.
+_COMPLETE = "--disable-auto-complete-config"
 # The address of Triton's own HTTP port, for the model tensorrt_llm_bls.
 _TRITON_HTTP = "FALCONRY_TRITON_HTTP"
+# What docker/server/access.py closes, on Triton's own ports as well: loopback may have other users,
+# and gRPC may be open. Triton can only ask for a header there, whose value nobody gets to know.
+_RESTRICTED = "shared-memory,model-repository,trace,logging"
 
 
 def main() -> None:
-    """Starts the front and becomes Triton."""
+    """Runs Triton and the front until both have ended."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("server")
     parser.add_argument("--http-port", type=int, default=8000)
     parser.add_argument("--http-address", default="0.0.0.0")
+    parser.add_argument("--grpc-address", default=_LOOPBACK)
     parser.add_argument("--metrics-port", type=int)
     parser.add_argument("--metrics-address")
     options, others = parser.parse_known_args()
     inner, metrics = _free_ports(2)
     if options.metrics_port is not None:
         metrics = options.metrics_port
-    parent = os.getpid()
-    if os.fork() == 0:
-        _end_with(parent)
-        _serve(
-            parent,
-            (options.http_address, options.http_port),
-            f"http://{_LOOPBACK}:{inner}",
-            f"http://{_reachable(options.metrics_address)}:{metrics}/metrics",
-        )
     if options.metrics_address is not None:  # by default that of HTTP
         others.append(f"--metrics-address={options.metrics_address}")
+    closed = f"{_RESTRICTED}:closed={secrets.token_hex(16)}"
+    others += [
+        f"--grpc-address={options.grpc_address}",
+        f"--http-restricted-api={closed}",
+        f"--grpc-restricted-protocol={closed}",
+    ]
     os.environ[_TRITON_HTTP] = f"{_LOOPBACK}:{inner}"
-    os.execv(
+    command = [
         options.server,
-        [
-            options.server,
-            *others,
-            f"--http-address={_LOOPBACK}",
-            f"--http-port={inner}",
-            f"--metrics-port={metrics}",
-        ],
-    )
+        *others,
+        *([] if _COMPLETE in others else [_COMPLETE]),
+        f"--http-address={_LOOPBACK}",
+        f"--http-port={inner}",
+        f"--metrics-port={metrics}",
+    ]
+    own = (options.http_address, options.http_port)
+    upstream = f"http://{_LOOPBACK}:{inner}"
+    metrics_url = f"http://{_reachable(options.metrics_address)}:{metrics}/metrics"
+    sys.exit(Supervisor(command, lambda beats: _serve(own, upstream, metrics_url, beats)).run())
 
 
-def _serve(parent: int, own: tuple[str, int], upstream: str, metrics: str) -> None:
-    """Runs the front in the child; without the front, Triton stops too."""
+def _serve(own: tuple[str, int], upstream: str, metrics: str, beats: int) -> None:
+    """Runs the front in a process of its own, and ends that."""
     from front import serve
+    from health import BrokenServerError
     from settings import InvalidSettingError
 
     address, port = own
+    status = 1
     try:
-        serve(address, port, upstream, metrics)
+        serve(address, port, upstream, metrics, beats)
+        status = 0
     except OSError as error:
         print(f"cannot listen on {address}:{port}: {error.strerror}", file=sys.stderr)
-    except InvalidSettingError as error:
+    except (BrokenServerError, InvalidSettingError) as error:
         print(f"front: {error}", file=sys.stderr)
+    except Exception:
+        traceback.print_exc()
     finally:
-        if os.getppid() == parent:
-            os.kill(parent, signal.SIGTERM)
-        os._exit(0)
-
-
-def _end_with(parent: int) -> None:
-    """Has the kernel end this process when its parent ends, for whatever reason."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
-        os._exit(1)
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def _reachable(address: str | None) -> str:

@@ -24,8 +24,15 @@ from pydantic import (
     model_validator,
 )
 
-from falconry.checkpoint.files import CONFIG, GENERATION_CONFIG, read_json
+from falconry.checkpoint.files import (
+    CONFIG,
+    FETCH_AGAIN,
+    GENERATION_CONFIG,
+    find_file,
+    read_json,
+)
 from falconry.data_files import validation_problem
+from falconry.documents import is_integer
 from falconry.errors import CheckpointError
 
 _ROPE_THETA = 10_000.0
@@ -41,11 +48,15 @@ _POSITIVE = (
     "vocab_size",
     "hidden_size",
     "num_hidden_layers",
+    "num_attention_heads",
     "num_kv_heads",
     "ffn_hidden_size",
     "max_position_embeddings",
     "layer_norm_epsilon",
 )
+# Far above any Falcon (Falcon-180B has 80 blocks), and low enough to count up to and to multiply.
+_MOST = {"num_hidden_layers": 1_000, "max_position_embeddings": 1 << 40}
+_MOST_ELSE = 1 << 24
 _CAUSAL_LM_CLASSES = {"FalconForCausalLM", "RWForCausalLM"}
 
 
@@ -100,7 +111,7 @@ class FalconArchitecture:
 class _Keys(BaseModel):
     """JSON's own types only; keys without effect here are left out."""
 
-    model_config = ConfigDict(frozen=True, strict=True)
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 
 
 class RopeParameters(_Keys):
@@ -216,9 +227,12 @@ def _refuse_other_models(raw: dict[str, Any], path: Path) -> None:
             remedy="use a checkpoint of Falcon-RW, Falcon-7B/40B/180B or Falcon2-11B",
         )
     classes = raw.get("architectures") or []
-    if classes and not _CAUSAL_LM_CLASSES.intersection(classes):
+    if not isinstance(classes, list):
+        raise CheckpointError("architectures is not a list", where=path, remedy=FETCH_AGAIN)
+    names = [str(name) for name in classes]
+    if names and not _CAUSAL_LM_CLASSES.intersection(names):
         raise CheckpointError(
-            f"describes {', '.join(map(str, classes))}, which does not generate text",
+            f"describes {', '.join(names)}, which does not generate text",
             where=path,
             remedy="use a checkpoint saved from FalconForCausalLM",
         )
@@ -265,8 +279,11 @@ def _falcon_config(values: dict[str, Any], path: Path) -> FalconConfig:
 
 def _check_dimensions(config: FalconConfig, path: Path) -> None:
     for key in _POSITIVE:
-        if not getattr(config, key) > 0:
+        value, most = getattr(config, key), _MOST.get(key, _MOST_ELSE)
+        if not value > 0:
             raise CheckpointError(f"{key} is not a positive number", where=path)
+        if value > most:
+            raise CheckpointError(f"{key} is above {most}, more than any Falcon has", where=path)
     hidden, heads, kv_heads = config.hidden_size, config.num_attention_heads, _kv_heads(config)
     if hidden % heads:
         raise CheckpointError(
@@ -291,7 +308,8 @@ def _check_variant(config: FalconConfig, path: Path) -> None:
         )
     if config.activation != "gelu":
         raise CheckpointError(
-            f"asks for the activation {config.activation!r}; only 'gelu' is built", where=path
+            f"asks for the activation {config.activation!r}; only 'gelu' is built",
+            where=path,
         )
     norms, new = config.num_ln_in_parallel_attn, config.new_decoder_architecture
     if new and not config.parallel_attn:
@@ -340,17 +358,17 @@ def _kv_heads(config: FalconConfig) -> int:
 
 def _token_ids(config: FalconConfig, config_path: Path) -> tuple[int | None, int]:
     """The end and padding ids that transformers' generate() would choose."""
-    path = config_path.with_name(GENERATION_CONFIG)
-    if path.is_file():
-        ids = read_json(path)
+    generation = find_file(config_path.parent, GENERATION_CONFIG)
+    path = generation or config_path
+    if generation:
+        ids = read_json(generation)
     else:
-        path = config_path
         ids = {key: getattr(config, key) for key in ("eos_token_id", "pad_token_id")}
     end_id, pad_id = ids.get("eos_token_id"), ids.get("pad_token_id")
     if isinstance(end_id, list):
         end_id = end_id[0] if end_id else None
     for key, value in (("eos_token_id", end_id), ("pad_token_id", pad_id)):
-        if value is not None and value not in range(config.vocab_size):
+        if value is not None and not (is_integer(value) and 0 <= value < config.vocab_size):
             raise CheckpointError(
                 f"{key} {value!r} is not a number below vocab_size {config.vocab_size}",
                 where=path,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from falconry.errors import CheckpointError
+from falconry.documents import DocumentError, parse_json, read_document
+from falconry.errors import CheckpointError, printable_line
 
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
@@ -33,14 +32,16 @@ TOKENIZER_SETTINGS = (
 # Weights that only unpickling can read, which runs code from the file.
 _PICKLED_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
+FETCH_AGAIN = "fetch the file again"
 _RESAVE = "save it again with save_pretrained(..., safe_serialization=True)"
 MODEL_CARD = "README.md"
 _LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE")
-# A model card's metadata, between two lines of dashes at its top (huggingface.co/docs/hub,
-# "Model Cards"): `license`, and for `other` its `license_name`.
-_FRONT_MATTER = re.compile(r"\A---\s*\n(.*?)\n---\s*$", re.DOTALL | re.MULTILINE)
-_FIELD = re.compile(r"^(license|license_name):\s*['\"]?([^'\"\n#]+?)['\"]?\s*$", re.MULTILINE)
+# Of a licence or model card; a licence's title is at the top.
 _MOST_BYTES = 1 << 16
+_LONGEST_LICENCE = 100
+# How the hub's cache names the directory of a model: models--<owner>--<name>/snapshots/<commit>,
+# whose files are links to models--<owner>--<name>/blobs (huggingface_hub 1.33, file_download.py).
+_HUB_MODEL, _SNAPSHOTS, _BLOBS = "models--", "snapshots", "blobs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +68,37 @@ def checkpoint_files(directory: Path) -> tuple[Path, ...]:
     weights = find_weights(directory)
     optional = (GENERATION_CONFIG, *TOKENIZER_SETTINGS)
     found = {directory / CONFIG, find_tokenizer(directory), *weights.files}
-    found.update(path for name in optional if (path := directory / name).is_file())
+    found.update(path for name in optional if (path := find_file(directory, name)))
+    for name in (MODEL_CARD, *_LICENCE_FILES):
+        find_file(directory, name)  # a link is refused now, not when the licence is needed
     if weights.index:
         found.add(weights.index)
     return tuple(sorted(found))
+
+
+def find_file(directory: Path, name: str) -> Path | None:
+    """The path of a checkpoint's file, None where there is no such file.
+
+    Raises:
+        CheckpointError: it is a link that leads out of the checkpoint and of its hub cache.
+    """
+    path = directory / name
+    try:
+        if not path.is_file():
+            return None
+        target, root = path.resolve(), directory.resolve()
+    except (OSError, RuntimeError) as error:  # no permission, a too long name, a circle
+        raise _unreadable(path, error) from error
+    storage = root.parent.parent
+    in_hub_cache = root.parent.name == _SNAPSHOTS and storage.name.startswith(_HUB_MODEL)
+    own = [root, storage / _BLOBS] if in_hub_cache else [root]
+    if not any(target.is_relative_to(each) for each in own):
+        raise CheckpointError(
+            f"is a link to {target}, outside of the checkpoint",
+            where=path,
+            remedy="put the file itself into the checkpoint's directory if it belongs there",
+        )
+    return path
 
 
 def find_weights(directory: Path) -> WeightFiles:
@@ -80,10 +108,9 @@ def find_weights(directory: Path) -> WeightFiles:
         CheckpointError: no configuration, or no safetensors weights, or a shard is absent.
     """
     _check_directory(directory)
-    single, index = directory / WEIGHTS, directory / WEIGHTS_INDEX
-    if single.is_file():
+    if single := find_file(directory, WEIGHTS):
         return WeightFiles(files=(single,))
-    if index.is_file():
+    if index := find_file(directory, WEIGHTS_INDEX):
         return _read_index(index)
     if any(next(directory.glob(pattern), None) for pattern in _PICKLED_WEIGHTS):
         raise CheckpointError(
@@ -98,8 +125,8 @@ def find_weights(directory: Path) -> WeightFiles:
 
 def find_tokenizer(directory: Path) -> Path:
     """The fast tokenizer's file."""
-    path = directory / TOKENIZER
-    if not path.is_file():
+    path = find_file(directory, TOKENIZER)
+    if path is None:
         raise CheckpointError(
             f"has no {TOKENIZER}",
             where=directory,
@@ -111,24 +138,29 @@ def find_tokenizer(directory: Path) -> Path:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file of the checkpoint."""
     try:
-        value = json.loads(path.read_bytes())
-    except OSError as error:
-        raise CheckpointError(f"cannot be read ({error.strerror})", where=path) from error
-    except ValueError as error:
-        raise CheckpointError(
-            f"is not JSON ({error})", where=path, remedy="fetch the file again"
-        ) from error
+        value = parse_json(read_document(path))
+    except DocumentError as error:
+        raise CheckpointError(str(error), where=path, remedy=FETCH_AGAIN) from error
     if not isinstance(value, dict):
-        raise CheckpointError("is not a JSON object", where=path, remedy="fetch the file again")
+        raise CheckpointError("is not a JSON object", where=path, remedy=FETCH_AGAIN)
     return value
 
 
+def _unreadable(path: Path, error: OSError | RuntimeError) -> CheckpointError:
+    reason = error.strerror if isinstance(error, OSError) else error
+    return CheckpointError(f"cannot be read ({reason})", where=path)
+
+
 def _check_directory(directory: Path) -> None:
-    if not directory.is_dir():
+    try:
+        is_directory = directory.is_dir()
+    except OSError as error:
+        raise _unreadable(directory, error) from error
+    if not is_directory:
         raise CheckpointError(
             "is not a directory", where=directory, remedy="name a Hugging Face checkpoint directory"
         )
-    if (directory / CONFIG).is_file():
+    if find_file(directory, CONFIG):
         return
     if (directory / ADAPTER_CONFIG).is_file():
         raise CheckpointError(
@@ -144,7 +176,7 @@ def _check_directory(directory: Path) -> None:
 def _read_index(index: Path) -> WeightFiles:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError("has no weight_map", where=index, remedy="fetch the file again")
+        raise CheckpointError("has no weight_map", where=index, remedy=FETCH_AGAIN)
     shard_of = {name: _shard(index, shard) for name, shard in weight_map.items()}
     return WeightFiles(files=tuple(sorted(set(shard_of.values()))), shard_of=shard_of, index=index)
 
@@ -156,8 +188,8 @@ def _shard(index: Path, name: object) -> Path:
         raise CheckpointError(
             f"names {name!r}, which is no safetensors file of the checkpoint", where=index
         )
-    path = index.parent / name
-    if not path.is_file():
+    path = find_file(index.parent, name)
+    if path is None:
         raise CheckpointError(
             f"names the shard {name}, which is absent", where=index, remedy="fetch the shard"
         )
@@ -165,21 +197,39 @@ def _shard(index: Path, name: object) -> Path:
 
 
 def licence_of(directory: Path) -> str | None:
-    """A short name such as `apache-2.0`, or a licence file's title."""
-    card = _beginning(directory / MODEL_CARD)
-    front = _FRONT_MATTER.match(card)
-    fields = dict(_FIELD.findall(front.group(1))) if front else {}
+    """A short name such as `apache-2.0`, or a licence file's title.
+
+    Raises:
+        CheckpointError: a file that may say it is a link out of the checkpoint.
+    """
+    fields = _front_matter(_beginning(directory, MODEL_CARD))
     named = fields.get("license_name") if fields.get("license") == "other" else None
     if licence := named or fields.get("license"):
-        return str(licence)
+        return printable_line(licence[:_LONGEST_LICENCE])
     for name in _LICENCE_FILES:
-        lines = (line.strip(" #\t") for line in _beginning(directory / name).splitlines())
+        lines = (line.strip(" #\t") for line in _beginning(directory, name).splitlines())
         if title := next(filter(None, lines), None):
-            return title
+            return printable_line(title[:_LONGEST_LICENCE])
     return None
 
 
-def _beginning(path: Path) -> str:
+def _front_matter(card: str) -> dict[str, str]:
+    """The plain fields of a model card's metadata, between two lines of dashes at its top.
+
+    (huggingface.co/docs/hub, "Model Cards": `license`, and for `other` its `license_name`.)
+    """
+    lines = [line.rstrip() for line in card.split("\n")]
+    if lines[0] != "---" or "---" not in lines[1:]:
+        return {}
+    fields = [line.partition(":") for line in lines[1 : lines.index("---", 1)]]
+    values = {key: value.partition("#")[0].strip().strip("'\"") for key, _, value in fields}
+    return {key: value for key, value in values.items() if value}
+
+
+def _beginning(directory: Path, name: str) -> str:
+    path = find_file(directory, name)
+    if path is None:
+        return ""
     try:
         with path.open("rb") as file:
             return file.read(_MOST_BYTES).decode("utf-8", errors="replace")

@@ -27,10 +27,12 @@ from falconry.checkpoint.files import (
     WEIGHTS,
     WEIGHTS_INDEX,
     checkpoint_files,
+    find_file,
 )
 from falconry.digests import DigestCache, value_digest
+from falconry.documents import DocumentError, parse_json, read_document
 from falconry.errors import CheckpointError, MachineError
-from falconry.files import atomic_write_text, translate_disk_errors
+from falconry.files import atomic_write_text, translate_disk_errors, user_path
 from falconry.pipeline import Report
 
 _SCHEME = "hub:"
@@ -178,10 +180,11 @@ class _CacheEntry:
 
     def read_note(self) -> dict[str, Any] | None:
         """Reads the note of an earlier `fetch`, if it is valid."""
-        with contextlib.suppress(OSError, ValueError):
-            note = json.loads(self.note.read_text(encoding="utf-8"))
-            if isinstance(note, dict) and {"verified", "files"} <= note.keys():
-                return note
+        with contextlib.suppress(DocumentError):
+            note = parse_json(read_document(self.note))
+            files = note.get("files") if isinstance(note, dict) else None
+            if isinstance(files, list) and all(isinstance(name, str) for name in files):
+                return {"verified": note.get("verified") is True, "files": files}
         return None
 
     def write_note(self, note: Mapping[str, Any]) -> None:
@@ -202,9 +205,10 @@ class _CacheEntry:
             )
 
     def forget(self, name: str) -> None:
-        """Removes a file and what it links to."""
+        """Removes a file and what it links to, if that is the cache's own."""
         path = self.snapshot / name
-        path.resolve().unlink(missing_ok=True)
+        if path.resolve().is_relative_to(self.storage.resolve()):
+            path.resolve().unlink(missing_ok=True)
         path.unlink(missing_ok=True)
 
 
@@ -294,7 +298,8 @@ def _verify(
         report("verifying the checkpoint", done / max(total, 1))
 
     for name, file in files.items():
-        if not file.is_in(cached.snapshot / name, read):
+        path = find_file(cached.snapshot, name)
+        if path is None or not file.is_in(path, read):
             cached.forget(name)
             raise CheckpointError(
                 f"{name} arrived with another digest than the hub's, so it was removed",
@@ -401,7 +406,7 @@ class CheckpointSource:
             CheckpointError: it names the hub without a commit.
         """
         hub = parse_hub(text)
-        return cls(hub, None if hub else Path(text).expanduser())
+        return cls(hub, None if hub else user_path(text))
 
     @property
     def name(self) -> str:
@@ -417,7 +422,12 @@ class CheckpointSource:
         if self.hub:
             return self.hub.digest
         files = checkpoint_files(self._directory())
-        return value_digest({path.name: digests.file(path) for path in files})
+        try:
+            return value_digest({path.name: digests.file(path) for path in files})
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot be read ({error.strerror})", where=error.filename
+            ) from error
 
     def at_hand(self) -> Path | None:
         """Returns the directory if nothing has to be fetched."""

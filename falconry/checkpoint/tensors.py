@@ -7,15 +7,16 @@ header, then the data (https://github.com/huggingface/safetensors, README "Forma
 
 from __future__ import annotations
 
-import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from falconry.checkpoint.config import FalconArchitecture
-from falconry.checkpoint.files import WeightFiles
+from falconry.checkpoint.files import FETCH_AGAIN, WeightFiles
+from falconry.documents import DocumentError, is_integer, parse_json
 from falconry.errors import CheckpointError
 
 EMBEDDING = "transformer.word_embeddings.weight"
@@ -27,8 +28,11 @@ Shape = tuple[int, ...]
 DTYPE_SIZES: Mapping[str, int] = {"F32": 4, "BF16": 2, "F16": 2}
 
 _LENGTH_BYTES = 8
-_MAX_HEADER_BYTES = 100_000_000  # the format's own limit: safetensors 0.8, MAX_HEADER_SIZE
-_FETCH_AGAIN = "fetch the file again"
+# The format's own limit is 100 MB (safetensors 0.8, MAX_HEADER_SIZE), of which Python would make
+# gigabytes. Falcon-180B's headers have below 20 kB each.
+_MAX_HEADER_BYTES = 16 * 1024 * 1024
+_MOST_BYTES = (1 << 64) - 1  # of a tensor, as the library counts
+_METADATA = "__metadata__"
 
 
 def block_prefix(layer: int) -> str:
@@ -148,6 +152,11 @@ class TensorLocation:
         """Number of elements."""
         return math.prod(self.shape)
 
+    @property
+    def end(self) -> int:
+        """The first byte behind it."""
+        return self.offset + self.num_elements * DTYPE_SIZES[self.dtype]
+
 
 def locate_tensors(weights: WeightFiles) -> dict[str, TensorLocation]:
     """Every tensor of the checkpoint by name.
@@ -170,62 +179,83 @@ def locate_tensors(weights: WeightFiles) -> dict[str, TensorLocation]:
 
 
 def _read_file(path: Path) -> dict[str, TensorLocation]:
+    """Every tensor of a file, which must be as the safetensors library demands it.
+
+    Tensors lie one behind the other without holes or overlaps, and they fill the file
+    (safetensors 0.8, src/tensor.rs: Metadata::validate, SafeTensors::read_metadata).
+    """
     header, data_start, file_size = _read_header(path)
-    located: dict[str, TensorLocation] = {}
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        location, end = _locate(path, name, entry, data_start)
-        if end > file_size:
-            raise CheckpointError(
-                f"is truncated: its header says {end:,} bytes or more, the file has {file_size:,}",
-                where=path,
-                remedy=_FETCH_AGAIN,
-            )
-        located[name] = location
-    return located
+    metadata = header.pop(_METADATA, None)
+    texts = metadata.values() if isinstance(metadata, dict) else []
+    if not isinstance(metadata, dict | None) or not all(isinstance(each, str) for each in texts):
+        raise _corrupt(path, f"{_METADATA} holds other things than texts")
+    located = [_locate(path, name, entry, data_start) for name, entry in header.items()]
+    end = data_start
+    for tensor in sorted(located, key=lambda each: (each.offset, each.end)):
+        if tensor.offset != end:
+            how = "overlaps with" if tensor.offset < end else "leaves a hole before"
+            raise _corrupt(path, f"the data of another tensor {how} {tensor.name}")
+        end = tensor.end
+    if end > file_size:
+        raise CheckpointError(
+            f"is truncated: its header says {end:,} bytes or more, the file has {file_size:,}",
+            where=path,
+            remedy=FETCH_AGAIN,
+        )
+    if end < file_size:
+        raise _corrupt(path, f"{file_size - end:,} bytes at its end belong to no tensor")
+    return {tensor.name: tensor for tensor in located}
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
     """The header, the data's offset and the file's size."""
     try:
         with path.open("rb") as file:
-            size = path.stat().st_size
+            size = os.fstat(file.fileno()).st_size
             length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-            if size < _LENGTH_BYTES or length > min(size - _LENGTH_BYTES, _MAX_HEADER_BYTES):
-                raise _corrupt(path)
-            header = json.loads(file.read(length))
+            if size < _LENGTH_BYTES or length > size - _LENGTH_BYTES:
+                raise _corrupt(path, "the header is longer than the file")
+            if length > _MAX_HEADER_BYTES:
+                raise _corrupt(path, f"the header has more than {_MAX_HEADER_BYTES:,} bytes")
+            header = parse_json(file.read(length))
     except OSError as error:
         raise CheckpointError(f"cannot be read ({error.strerror})", where=path) from error
-    except ValueError as error:
-        raise _corrupt(path) from error
+    except DocumentError as error:
+        raise _corrupt(path, f"the header {error}") from error
     if not isinstance(header, dict):
-        raise _corrupt(path)
+        raise _corrupt(path, "the header is not a JSON object")
     return header, _LENGTH_BYTES + length, size
 
 
-def _locate(path: Path, name: str, entry: Any, data_start: int) -> tuple[TensorLocation, int]:
-    """One header entry, and the file size that it needs."""
-    try:
-        dtype, shape = entry["dtype"], tuple(entry["shape"])
-        begin, end = entry["data_offsets"]
-        elements = math.prod(shape)
-    except (KeyError, TypeError, ValueError) as error:
-        raise _corrupt(path) from error
+def _locate(path: Path, name: str, entry: Any, data_start: int) -> TensorLocation:
+    """Where a tensor is, by its entry in the header."""
+    fields = entry if isinstance(entry, dict) else {}
+    dtype, shape, offsets = (fields.get(key) for key in ("dtype", "shape", "data_offsets"))
+    if not isinstance(dtype, str) or not _are_sizes(shape) or not _are_sizes(offsets):
+        raise _corrupt(path, f"the entry of {name} is none of a tensor")
     if dtype not in DTYPE_SIZES:
         raise CheckpointError(
             f"stores {name} as {dtype}; only {', '.join(DTYPE_SIZES)} are read",
             where=path,
             remedy="use the unquantised checkpoint",
         )
-    if begin < 0 or min(shape, default=1) < 0 or end - begin != elements * DTYPE_SIZES[dtype]:
-        raise _corrupt(path)
-    return TensorLocation(name, path, data_start + begin, dtype, shape), data_start + end
+    size = DTYPE_SIZES[dtype]
+    for dimension in shape:
+        size *= dimension
+        if size > _MOST_BYTES:  # the product of many such numbers would take long
+            break
+    if len(offsets) != 2 or offsets[1] - offsets[0] != size:
+        raise _corrupt(path, f"{name} has another size than its shape says")
+    return TensorLocation(name, path, data_start + offsets[0], dtype, tuple(shape))
 
 
-def _corrupt(path: Path) -> CheckpointError:
+def _are_sizes(values: Any) -> bool:
+    return isinstance(values, list) and all(is_integer(each) and each >= 0 for each in values)
+
+
+def _corrupt(path: Path, reason: str) -> CheckpointError:
     return CheckpointError(
-        "has a corrupt safetensors header or is no safetensors file",
+        f"has a corrupt safetensors header or is no safetensors file ({reason})",
         where=path,
-        remedy=_FETCH_AGAIN,
+        remedy=FETCH_AGAIN,
     )

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from falconry.checkpoint.files import CHAT_TEMPLATE, TOKENIZER_CONFIG, find_tokenizer, read_json
+from falconry.checkpoint.files import (
+    CHAT_TEMPLATE,
+    FETCH_AGAIN,
+    TOKENIZER_CONFIG,
+    find_file,
+    find_tokenizer,
+    read_json,
+)
+from falconry.data_files import project_file
+from falconry.documents import MOST_TOKENIZER_BYTES, DocumentError, read_document_text
 from falconry.errors import CheckpointError
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
 CHAT_FILE = "chat.json"
+_PANIC = "PanicException"  # of Rust code, by PyO3, which has no module to import it from
+_MOST_TEMPLATE_BYTES = 1 << 20  # published templates have at most 20 kB
+# What renders the template in the server.
+_CHAT_PROGRAM = "model_repository/preprocessing/1/chat_process.py"
+_COMPILE_TIMEOUT_S = 60.0
 
 # The names under which templates may ask for special tokens
 # (transformers 5.23, tokenization_utils_base.py, SPECIAL_TOKENS_ATTRIBUTES).
@@ -45,21 +66,48 @@ def read_tokenizer(directory: Path, vocab_size: int) -> TokenizerFacts:
         CheckpointError: the tokenizer is absent or damaged, or has tokens the model has no
             embedding for.
     """
-    from tokenizers import Tokenizer
-
     path = find_tokenizer(directory)
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    # The tokenizers library raises bare Exception for a file it cannot read.
-    except Exception as error:
-        raise CheckpointError(
-            f"is not accepted by transformers ({' '.join(str(error).split())})",
-            where=path,
-            remedy="fetch the tokenizer's files again",
-        ) from error
+    tokenizer = load_tokenizer(path)
     facts = TokenizerFacts(path, max(tokenizer.get_vocab().values(), default=-1) + 1)
     require_embeddings(facts, vocab_size)
     return facts
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """Loads a tokenizer.json.
+
+    Raises:
+        CheckpointError: the tokenizers library does not take it.
+    """
+    from tokenizers import Tokenizer
+
+    text = _text(path, MOST_TOKENIZER_BYTES)
+    try:
+        with _discard_standard_error():
+            return Tokenizer.from_str(text)
+    # The library raises bare Exception for a text that it cannot read. For some it panics: it
+    # prints a trace of its own, and raises what is no Exception.
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
+            raise
+        raise CheckpointError(
+            f"is not accepted by transformers ({' '.join(str(error).split())})",
+            where=path,
+            remedy=FETCH_AGAIN,
+        ) from error
+
+
+@contextlib.contextmanager
+def _discard_standard_error() -> Iterator[None]:
+    """Discards what native code prints meanwhile."""
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
 
 
 def require_embeddings(tokenizer: TokenizerFacts, vocab_size: int) -> None:
@@ -73,35 +121,89 @@ def require_embeddings(tokenizer: TokenizerFacts, vocab_size: int) -> None:
         )
 
 
-def write_chat(checkpoint: Path, engine: Path) -> None:
-    """Writes `chat.json`: the template and its special tokens, if any."""
+def read_chat(checkpoint: Path) -> bytes | None:
+    """Reads the contents of `chat.json`: the template and its special tokens, if any.
+
+    Raises:
+        CheckpointError: the template does not compile as the server compiles it.
+    """
     settings = _settings(checkpoint)
     template = _template(checkpoint, settings)
     if template is None:
-        return
+        return None
     chat = {"template": template, "special_tokens": _special_tokens(settings)}
-    (engine / CHAT_FILE).write_text(json.dumps(chat, indent=1) + "\n", encoding="utf-8")
+    content = f"{json.dumps(chat, indent=1)}\n".encode()
+    if problem := _compile_problem(content):
+        own = checkpoint / CHAT_TEMPLATE
+        raise CheckpointError(
+            f"has a chat template that does not compile: {problem}",
+            where=own if own.is_file() else checkpoint / TOKENIZER_CONFIG,
+            remedy="mend the template, or remove it to serve the model without chats",
+        )
+    return content
+
+
+def write_chat(checkpoint: Path, engine: Path) -> None:
+    """Writes `chat.json`, if there is a template; raises as `read_chat`."""
+    content = read_chat(checkpoint)
+    if content is not None:
+        (engine / CHAT_FILE).write_bytes(content)
+
+
+def _compile_problem(content: bytes) -> str | None:
+    """What is wrong with a template, by the served program, which limits its own time and memory.
+
+    Compiling computes constants, so a template can already ask for too much there.
+    """
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-P", str(project_file(_CHAT_PROGRAM)), "/dev/stdin"],
+            input=content,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            # Nothing of this process's own: whoever wrote the template is not trusted.
+            env={name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
+            timeout=_COMPILE_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return "it takes too much time"
+    first_line = ended.stdout.partition(b"\n")[0]
+    if not first_line:
+        return "it takes too much time or memory"
+    answer = json.loads(first_line)
+    if "ready" in answer:
+        return None
+    line = "" if answer["line"] is None else f"line {answer['line']}: "
+    return f"{line}{answer['invalid']}"
 
 
 def _settings(checkpoint: Path) -> Mapping[str, Any]:
-    path = checkpoint / TOKENIZER_CONFIG
-    return read_json(path) if path.is_file() else {}
+    path = find_file(checkpoint, TOKENIZER_CONFIG)
+    return read_json(path) if path else {}
 
 
 def _template(checkpoint: Path, settings: Mapping[str, Any]) -> str | None:
     """The template; its own file wins over the setting (transformers 5.23)."""
-    path = checkpoint / CHAT_TEMPLATE
-    if path.is_file():
-        return path.read_text(encoding="utf-8")
+    if path := find_file(checkpoint, CHAT_TEMPLATE):
+        return _text(path, _MOST_TEMPLATE_BYTES)
     template = settings.get("chat_template")
     if isinstance(template, list):  # named templates: that named default is the one for chats
-        named = {each.get("name"): each.get("template") for each in template}
-        template = named.get("default")
+        named = [each for each in template if isinstance(each, dict)]
+        default = [each for each in named if each.get("name") == "default"]
+        template = default[-1].get("template") if default else None
     if template is not None and not isinstance(template, str):
         raise CheckpointError(
             "has a chat_template that is no text", where=checkpoint / TOKENIZER_CONFIG
         )
     return template
+
+
+def _text(path: Path, most_bytes: int) -> str:
+    try:
+        return read_document_text(path, most_bytes)
+    except DocumentError as error:
+        raise CheckpointError(str(error), where=path, remedy=FETCH_AGAIN) from error
 
 
 def _special_tokens(settings: Mapping[str, Any]) -> dict[str, str]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from falconry.data_files import CODE_DIRECTORY
@@ -15,7 +19,16 @@ from falconry.errors import CloudError, MachineError
 from falconry.settings import EmulatorSettings
 
 _ENDPOINT = "endpoint"
+_LOCK = "lock"
+_TOKEN = "local-token"
 _REGISTRY_HOST = "registry-host"
+_ISOLATION = "isolation"
+_HEALTH = "/_local/health"
+_STOPPED = "stopped"  # what its command `stop` prints, unless nothing ran
+_CONNECT_TIMEOUT_S = 2.0
+_ANSWER_TIMEOUT_S = 8.0
+_ANSWER_HOLDS_S = 5.0
+_answered: dict[str, tuple[float, Mapping[str, Any]]] = {}  # by URL: when, and what
 
 
 def endpoint(emulator: EmulatorSettings) -> str | None:
@@ -23,26 +36,95 @@ def endpoint(emulator: EmulatorSettings) -> str | None:
     return _read(emulator.directory / _ENDPOINT)
 
 
-def answers(emulator: EmulatorSettings) -> bool:
-    """Whether the emulator runs: connects to its port, without a request."""
+def is_stopped(emulator: EmulatorSettings | None) -> bool:
+    """Whether a profile has an emulator that does not run; connects, without a request."""
+    if emulator is None:
+        return False
     url = urlsplit(endpoint(emulator) or "")
     if url.hostname is None or url.port is None:
-        return False
+        return True
     try:
-        socket.create_connection((url.hostname, url.port), timeout=2).close()
-    except OSError:
+        socket.create_connection((url.hostname, url.port), timeout=_CONNECT_TIMEOUT_S).close()
+    except TimeoutError:  # so many wait for it already
         return False
-    return True
+    except OSError:
+        return True
+    return False
 
 
-def is_stopped(emulator: EmulatorSettings | None) -> bool:
-    """Whether a profile has an emulator that does not run."""
-    return emulator is not None and not answers(emulator)
+def answers(emulator: EmulatorSettings) -> bool:
+    """Whether the emulator runs, by one request.
+
+    Raises:
+        CloudError: it runs and does not answer.
+    """
+    return not is_stopped(emulator) and _health(emulator) is not None
+
+
+def ask_again(emulator: EmulatorSettings) -> None:
+    """Has the emulator answer anew, if it runs; raises as `answers`."""
+    _answered.clear()
+    answers(emulator)
+
+
+def why_start(emulator: EmulatorSettings | None) -> str | None:
+    """Says why a profile's emulator has to be started; None if it need not be.
+
+    Raises:
+        CloudError: it runs and does not answer.
+    """
+    if emulator is None:
+        return None
+    health = None if is_stopped(emulator) else _health(emulator)
+    if health is None:
+        return "the local cloud is not running"
+    return "the local cloud runs older code" if health.get("outdated") else None
+
+
+def _health(emulator: EmulatorSettings) -> Mapping[str, Any] | None:
+    """What the emulator says of itself, or said a moment ago; None if it does not run."""
+    url = endpoint(emulator) or ""
+    if url in _answered and time.monotonic() < _answered[url][0] + _ANSWER_HOLDS_S:
+        return _answered[url][1]
+    address = urlsplit(url)
+    connection = http.client.HTTPConnection(
+        address.hostname or "", address.port, timeout=_ANSWER_TIMEOUT_S
+    )
+    try:
+        token = _read(emulator.directory / _TOKEN) or ""
+        connection.request("GET", _HEALTH, headers={"authorization": f"Bearer {token}"})
+        said = json.loads(connection.getresponse().read())
+    except TimeoutError:
+        raise CloudError(
+            f"the local cloud{_holder(emulator)} does not answer within {_ANSWER_TIMEOUT_S:g} s",
+            where=emulator.directory,
+            remedy="end it and start it again: make down, make deploy",
+        ) from None
+    except (OSError, http.client.HTTPException):
+        return None
+    except ValueError:
+        said = None
+    finally:
+        connection.close()
+    health = said if isinstance(said, dict) else {}
+    _answered[url] = time.monotonic(), health
+    return health
+
+
+def _holder(emulator: EmulatorSettings) -> str:
+    """The emulator's process, for messages."""
+    process = _read(emulator.directory / _LOCK)
+    return f" (process {process})" if process else ""
 
 
 def registry_host(emulator: EmulatorSettings) -> str | None:
     """Returns the host of the emulator's container registry, if any."""
     return _read(emulator.directory / _REGISTRY_HOST)
+
+
+def shows_this_machine(emulator: EmulatorSettings) -> bool:
+    """Whether deployments that run as processes see this machine's files."""
+    return _read(emulator.directory / _ISOLATION) == "plain"
 
 
 def start(
@@ -62,6 +144,7 @@ def start(
         MachineError: the emulator does not start, for instance because its port is taken.
     """
     images = process_images or {}
+    _answered.clear()
     return _run(
         "start",
         *("--directory", str(emulator.directory.absolute())),
@@ -72,16 +155,20 @@ def start(
     )
 
 
-def stop(emulator: EmulatorSettings) -> None:
-    """Stops the emulator, if it runs, and all of its deployments."""
-    _run("stop", "--directory", str(emulator.directory.absolute()))
+def stop(emulator: EmulatorSettings) -> bool:
+    """Ends the emulator and all of its deployments, by force if need be.
+
+    Its processes are found also where its directory was deleted. Returns whether anything ran.
+    """
+    _answered.clear()
+    return _run("stop", "--directory", str(emulator.directory.absolute())) == _STOPPED
 
 
 def require_endpoint(emulator: EmulatorSettings) -> str:
     """Returns the running emulator's URL.
 
     Raises:
-        CloudError: it is not running.
+        CloudError: it is not running, or does not answer.
     """
     url = endpoint(emulator)
     if url is None or not answers(emulator):

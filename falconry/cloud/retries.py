@@ -60,11 +60,13 @@ class RetryPolicy:
         budget_s: from the first failure to the beginning of the last attempt, so that sending a
             body may take longer.
         first_pause_s, longest_pause_s: pauses double between these, less up to half.
+        before_retry: called before each, and raises where none can help.
     """
 
     budget_s: float = 60.0
     first_pause_s: float = 0.5
     longest_pause_s: float = 10.0
+    before_retry: Callable[[], object] = lambda: None
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
@@ -82,6 +84,7 @@ class RetryPolicy:
                 pause = max(self._pause(attempt), retry_after(error) or 0.0)
                 if now + pause > deadline or not is_transient(error) or not rewind():
                     raise
+            self.before_retry()
             self.sleep(pause)
             attempt += 1
 

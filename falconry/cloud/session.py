@@ -6,6 +6,7 @@ Import this only for requests to the cloud: the SDK takes a third of a second.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -26,6 +27,8 @@ _Client = TypeVar("_Client")
 
 _RETRIES = RetryPolicy()
 _TIMEOUT_S = (10.0, 120.0)
+# The local cloud is on this machine: silence that long is looked into.
+_LOCAL_TIMEOUT_S = (5.0, 20.0)
 _REMEDIES = {
     401: "check the key, the user and the clock of this machine",
     404: "check the OCIDs and that a policy lets this user see them",
@@ -37,12 +40,13 @@ class Session:
     """The SDK's clients of one profile; `session_of` shares a session.
 
     Raises:
-        CloudError: the configuration file is missing or not valid, or the emulator is stopped.
+        CloudError: the configuration file is missing or not valid, or the emulator is stopped or
+            does not answer.
     """
 
-    def __init__(self, settings: CloudSettings) -> None:
+    def __init__(self, settings: CloudSettings, endpoint: str | None = None) -> None:
         self.settings = settings
-        self._endpoint = emulator.require_endpoint(settings.emulator) if settings.emulator else None
+        self._endpoint = endpoint or _emulator_endpoint(settings)
         self._identity = identity_of(settings)
         self._clients: dict[type, Any] = {}
 
@@ -78,7 +82,11 @@ class Session:
             "timeout": _TIMEOUT_S,
             "signer": self.signer(),
         }
-        if self._endpoint:
+        if local := self.settings.emulator:
+            # Raises when the emulator runs and does not answer; while it restarts, retries go on.
+            check = functools.partial(emulator.ask_again, local)
+            options["retry_strategy"] = dataclasses.replace(_RETRIES, before_retry=check)
+            options["timeout"] = _LOCAL_TIMEOUT_S
             options["service_endpoint"] = self._endpoint
         client: Any = kind(self._identity.config, **options)
         if self._endpoint and urlsplit(self._endpoint).hostname == "127.0.0.1":
@@ -89,15 +97,17 @@ class Session:
 
 def session_of(settings: CloudSettings) -> Session:
     """Returns the shared session of these settings; raises as `Session`."""
-    local = settings.emulator
-    endpoint = emulator.require_endpoint(local) if local else None
-    return _shared_session(settings, endpoint, identity_of(settings).signer)
+    return _shared_session(settings, _emulator_endpoint(settings), identity_of(settings).signer)
 
 
 @functools.lru_cache(maxsize=4)
 def _shared_session(settings: CloudSettings, endpoint: str | None, signer: object) -> Session:
     """Keeps a profile's session until its emulator's URL or its key changes."""
-    return Session(settings)
+    return Session(settings, endpoint)
+
+
+def _emulator_endpoint(settings: CloudSettings) -> str | None:
+    return emulator.require_endpoint(settings.emulator) if settings.emulator else None
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ from falconry.deployment.changes import (
     must_change_together,
     update_of,
 )
-from falconry.deployment.failures import describe_failure, nothing_deployed, unusable
+from falconry.deployment.failures import abandoned, describe_failure, nothing_deployed, unusable
 from falconry.deployment.target import DeploymentSpec, creation_of
 from falconry.errors import CloudError
 
@@ -49,6 +49,8 @@ _MOST_STEPS = 20
 _MOST_CONFLICTS = 6
 _CONFLICT_PAUSE_S = 0.5
 _SETTLE_PAUSE_S = 1.0
+# An operation may begin a little later than its deployment changes its state.
+_MOST_IDLE_S = 20.0
 _LOG_LINES = 15
 _CLOCK_SKEW = timedelta(minutes=1)
 _STOP_REMEDY = (
@@ -404,8 +406,11 @@ class Deployments:
         """Waits until no operation is running; returns the deployment and its version.
 
         How an operation ended that another run began shows in the deployment's state.
+
+        Raises:
+            CloudError: it is still changing at the timeout, or has stopped to without an end.
         """
-        deadline = time.monotonic() + watch.timeout_s
+        deadline, idle_from = time.monotonic() + watch.timeout_s, None
         while True:
             with translate_cloud_errors("reading the deployment"):
                 answer = self._client.get_model_deployment(deployment_id)
@@ -420,9 +425,13 @@ class Deployments:
                 )
             request = running_request(self._client, self._session.compartment_id, deployment_id)
             if request is None:
+                idle_from = idle_from or time.monotonic()
+                if time.monotonic() > idle_from + _MOST_IDLE_S:
+                    raise abandoned(current)
                 watch.report(f"waiting while it is {current.lifecycle_state}", None)
                 time.sleep(_SETTLE_PAUSE_S)
                 continue
+            idle_from = None
             with contextlib.suppress(OperationError):
                 wait_for(self._client, Operation(request, "operation begun before"), watch)
 

@@ -164,3 +164,12 @@ def unusable(deployment: Any) -> CloudError:
         remedy=explain_failure([details]),
         details=details.splitlines()[1:],
     )
+
+
+def abandoned(deployment: Any) -> CloudError:
+    """The refusal to wait for a change that no operation is making."""
+    return CloudError(
+        f"the deployment is {deployment.lifecycle_state}, and no operation is running on it",
+        where=deployment.display_name,
+        remedy="run make down and make deploy",
+    )

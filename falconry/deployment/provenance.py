@@ -98,7 +98,9 @@ def _checkpoint(settings: Settings) -> str | None:
     if settings.checkpoint:
         return settings.checkpoint
     path = project_file("engine/recipes") / f"{settings.recipe}.toml"
-    model = read_toml(path).get("model", {})
+    model = read_toml(path).get("model")
+    if not isinstance(model, dict):
+        return None
     if model.get("path"):
         return str(model["path"])
     named = model.get("hub") and model.get("revision")

@@ -1,16 +1,19 @@
 """The deployment stage: from an artifact to an ACTIVE deployment.
 
 The deployment has the stage's key as a tag from its first answer on, so a runner with an empty
-build directory finds what is deployed and does nothing. A rollback returns to what answered before.
+build directory finds what is deployed, asks it one question and does nothing. A rollback returns to
+what answered before.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from oci.data_science import DataScienceClient
 from typing_extensions import override
 
 from falconry.artifact.stage import ArtifactOutput
@@ -34,23 +37,28 @@ from falconry.errors import CloudError, FalconryError, PreflightError
 from falconry.findings import refuse
 from falconry.image.output import ImageOutput
 from falconry.pipeline import Output, Report, Stage
+from falconry.repository import FRONT_MODEL
 from falconry.settings import EmulatorSettings, Settings
 
 if TYPE_CHECKING:
-    from falconry.endpoint import Endpoint
+    from falconry.endpoint.endpoint import Endpoint
 
-# A run with nothing to do only reads the deployment. The modules of all other clients of the SDK,
-# and httpx, are imported where a deployment is made: each of both costs a tenth of a second.
+# A run with nothing to do reads the deployment and asks it one question. The modules of all other
+# clients of the SDK, and httpx, are imported where a deployment is made: each of both costs a tenth
+# of a second.
 
 Verify = Callable[[Any], None]
 """Sends a request to an ACTIVE deployment; raises a FalconryError if it fails."""
 # Settings that decide how a run waits and change nothing about the deployment.
 _OF_THE_RUN = {"timeout_minutes", "downtime"}
+_QUESTION = "Hello"
+_QUESTION_TIMEOUT_S = (5.0, 10.0)
+_BUSY = 429
 
 
 def endpoint_of(deployment: Any, session: Session) -> Endpoint:
     """Returns the endpoint of a deployment, signed as the session's user."""
-    from falconry.endpoint import Endpoint
+    from falconry.endpoint.endpoint import Endpoint
 
     return Endpoint(deployment.model_deployment_url, session.signer(), route_of(deployment))
 
@@ -122,6 +130,12 @@ def _with_outcome(failure: FalconryError, outcome: str, more: tuple[str, ...] = 
     )
 
 
+_NOT_KEPT_APART = (
+    "warning: this machine has no namespaces, so the local deployment sees its files; serve an "
+    'artifact that you do not trust from a container (image.run = "container")'
+)
+
+
 class DeploymentStage(Stage):
     """Creates or changes the profile's deployment; may return to what answered before."""
 
@@ -136,12 +150,15 @@ class DeploymentStage(Stage):
         image: ImageOutput,
         *,
         rollback: bool = False,
+        note: Callable[[str], None] = print,
     ) -> None:
+        self._note = note
         self._settings = settings
         self._engine = engine
         self._artifact = artifact
         self._image = image
         self._rollback = rollback
+        self._problem: str | None = None  # of the last question
 
     @override
     def inputs(self) -> Mapping[str, str]:
@@ -157,13 +174,15 @@ class DeploymentStage(Stage):
         current = self._current()
         if current is None or current.lifecycle_state != "ACTIVE":
             return None
-        tags = current.freeform_tags or {}
-        return _output(current) if tags.get(KEY_TAG) == key else None
+        if (current.freeform_tags or {}).get(KEY_TAG) != key:
+            return None
+        self._problem = self._ask(current.model_deployment_url)
+        return None if self._problem else _output(current)
 
     @override
     def reason(self, inputs: Mapping[str, str]) -> str:
-        if emulator.is_stopped(self._settings.cloud.emulator):
-            return "the local cloud is not running"
+        if why := emulator.why_start(self._settings.cloud.emulator):
+            return why
         current = self._current()
         if current is None:
             return "nothing deployed yet"
@@ -174,6 +193,8 @@ class DeploymentStage(Stage):
             return "artifact changed"
         if tags.get(IMAGE_TAG) != self._image.digest:
             return "image changed"
+        if self._problem:
+            return self._problem
         return "settings changed" if KEY_TAG in tags else "it has not answered yet"
 
     @override
@@ -250,14 +271,50 @@ class DeploymentStage(Stage):
         """Starts the emulator with what it needs to run the image."""
         if self._image.kind == "process":
             emulator.start(local, process_images={self._image.reference: self._image.path})
+            if emulator.shows_this_machine(local):
+                self._note(_NOT_KEPT_APART)
         else:
             emulator.start(local, registry=True)
 
+    def _ask(self, url: str) -> str | None:
+        """Requests one token; returns why none came, None if one did."""
+        session = session_of(self._settings.cloud)
+        http = session.client(DataScienceClient).base_client.session
+        try:
+            answer = http.post(
+                f"{url}/predict",
+                data=json.dumps(_question(self._settings.serving.route)),
+                headers={
+                    "content-type": "application/json",
+                    "model_name": FRONT_MODEL,
+                    "model_version": "1",
+                },
+                auth=session.signer(),
+                timeout=_QUESTION_TIMEOUT_S,
+            )
+        except OSError:  # the errors of requests are
+            return "the deployment does not answer"
+        if answer.ok or answer.status_code == _BUSY:
+            return None
+        return f"the deployment answers a question with status {answer.status_code}"
+
     def _current(self) -> Any | None:
-        if emulator.is_stopped(self._settings.cloud.emulator):
+        if emulator.why_start(self._settings.cloud.emulator):
             return None
         session = session_of(self._settings.cloud)
         return Deployments(session).find(self._settings.deployment.name)
+
+
+def _question(route: str) -> dict[str, Any]:
+    """The body of a request for one token; falconry.endpoint has others, and imports httpx."""
+    if route == "generate":
+        return {"text_input": _QUESTION, "max_tokens": 1}
+    return {
+        "inputs": [
+            {"name": "text_input", "shape": [1, 1], "datatype": "BYTES", "data": [_QUESTION]},
+            {"name": "max_tokens", "shape": [1, 1], "datatype": "INT32", "data": [1]},
+        ]
+    }
 
 
 def _output(deployment: Any) -> Output:

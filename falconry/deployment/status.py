@@ -30,6 +30,8 @@ class DeploymentStatus:
         engine: the engine's key.
         instances: a number, or `1 to 4` with the current number.
         operation: the running operation, or else the last one: its kind, status and OCID.
+        details: what the cloud says of a deployment that is ACTIVE, such as how many of its
+            containers were replaced and why.
         error: what is wrong.
     """
 
@@ -46,6 +48,7 @@ class DeploymentStatus:
     shape: str | None = None
     instances: str | None = None
     operation: str | None = None
+    details: str | None = None
     error: str | None = None
 
     @property
@@ -97,6 +100,8 @@ class _StatusReader:
         model = configuration.model_configuration_details
         tags = deployment.freeform_tags or {}
         newest = next(iter(self._requests), None)
+        is_active = deployment.lifecycle_state == "ACTIVE"
+        details = deployment.lifecycle_details or ""
         return DeploymentStatus(
             deployment=deployment.display_name,
             state=deployment.lifecycle_state,
@@ -111,7 +116,8 @@ class _StatusReader:
             shape=_shape(model.instance_configuration),
             instances=_instances(model.scaling_policy, deployment.model_deployment_system_data),
             operation=newest and f"{newest.operation_type} {newest.status}  {newest.id}",
-            error=self._error(),
+            details=(details or None) if is_active else None,
+            error=self._error("" if is_active else details),
         )
 
     def _since(self) -> str:
@@ -120,10 +126,10 @@ class _StatusReader:
         moment = next(begun, None) or next(ended, None) or self._deployment.time_created
         return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
-    def _error(self) -> str | None:
+    def _error(self, details: str) -> str | None:
         """Returns lifecycle details and the errors of a failed last operation."""
         newest = next(iter(self._requests), None)
-        said = [self._deployment.lifecycle_details or ""]
+        said = [details]
         if newest is not None and newest.status == "FAILED":
             said += request_errors(self._client, newest.id)
         lines = [text.partition("\n")[0] for text in said if text]

@@ -216,6 +216,8 @@ def command(serving: ServingSettings) -> list[str]:
     words = ["tritonserver", f"--model-repository={MODEL_REPOSITORY}"]
     if serving.port != _DEFAULT_TRITON_PORT:
         words.append(f"--http-port={serving.port}")
+    if serving.grpc_port is not None:
+        words += [f"--grpc-port={serving.grpc_port}", "--grpc-address=0.0.0.0"]
     return words
 
 

@@ -30,7 +30,7 @@ class _Meaning:
 
 
 def _meaning(said: str, problem: str, remedy: str, *, transient: bool = False) -> _Meaning:
-    return _Meaning(re.compile(said, re.IGNORECASE), problem, remedy, transient)
+    return _Meaning(re.compile(said, re.IGNORECASE | re.DOTALL), problem, remedy, transient)
 
 
 _NEW_TOKEN = (
@@ -78,12 +78,12 @@ _MEANINGS = (
         _NEW_TOKEN,
     ),
     _meaning(
-        r"name.?unknown|repository .*(not (known|found|exist)|does not exist)",
+        r"name.?unknown|^(?>.*?repository ).*(not (known|found|exist)|does not exist)",
         "the registry has no such repository",
         "make it (OCI Console: Container Registry), or give the right to have it made",
     ),
     _meaning(
-        r"manifest.?unknown|manifest for .* not found|\b404\b|not found",
+        r"manifest.?unknown|^(?>.*?manifest for ).* not found|\b404\b|not found",
         "the registry has no such image",
         "check the image's name and tag",
     ),

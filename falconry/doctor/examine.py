@@ -18,6 +18,7 @@ _DEADLINE_S = 6.0
 # By the names of their findings, in the order of the report.
 CHECKS: Mapping[str, Check] = {
     host_checks.PYTHON: host_checks.python,
+    host_checks.OPEN_FILES: host_checks.open_files,
     host_checks.NAMESPACES: host_checks.namespaces,
     host_checks.ENGINE: host_checks.engine,
     host_checks.BASE_IMAGE: host_checks.base_image,

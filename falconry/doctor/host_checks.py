@@ -1,4 +1,4 @@
-"""Checks of this machine: Docker engine, disk, GPUs, namespaces, Python."""
+"""Checks of this machine: Docker engine, disk, GPUs, namespaces, open files, Python."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import ctypes
 import importlib.util
 import os
 import platform
+import resource
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from falconry.engine.tensorrt_llm.machine import probe_gpus
 from falconry.engine.tensorrt_llm.memory import unpacked_image_bytes
 from falconry.engine.toolchain import load_toolchains
 from falconry.errors import FalconryError, MachineError
+from falconry.files import require_open_files
 from falconry.findings import Finding, verdict
 from falconry.image.server_images import MADE_HERE
 from falconry.progress import human_size
@@ -52,6 +54,7 @@ _TIMEOUT_S = 5.0
 # What local_oci's process runner makes; root needs no user namespace for it.
 _KINDS = ("--mount", "--ipc", "--pid", "--net", "--fork")
 _OF_A_USER = ("--user", "--map-current-user")
+OPEN_FILES = "open files"
 PYTHON = "Python"
 
 
@@ -252,6 +255,16 @@ def _refusal(program: str) -> str:
         return f"no answer within {_TIMEOUT_S:g} s"
     lines = tried.stderr.strip().splitlines()
     return "" if tried.returncode == 0 else (lines[-1] if lines else "no reason given")
+
+
+# --- limits of processes ----------------------------------------------------------------------
+
+
+def open_files(subject: Subject) -> Finding:
+    """Checks that a run may open enough files."""
+    require_open_files()
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return Finding(OPEN_FILES, "ok", f"{allowed} allowed")
 
 
 # --- Python -----------------------------------------------------------------------------------

@@ -262,8 +262,9 @@ def _content_type(response: httpx.Response) -> tuple[str, str]:
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     charset = response.charset_encoding or "utf-8"
     try:
-        codecs.lookup(charset)
-    except LookupError:
+        b"".decode(charset)  # refuses codecs that are not of text, such as zip
+        codecs.getincrementaldecoder(charset)
+    except (LookupError, UnicodeError):
         charset = "utf-8"
     return kind, charset
 

@@ -45,6 +45,8 @@ def text_of(chunks: Iterable[bytes], charset: str = "utf-8") -> Iterator[str]:
         raise BadStreamError(
             f"the bytes {error.object[error.start : error.end]!r} are not {charset}"
         ) from None
+    except UnicodeError:  # as some charsets have it
+        raise BadStreamError(f"the bytes are not {charset}") from None
 
 
 def events_of(chunks: Iterable[bytes]) -> Iterator[Event]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from falconry.checkpoint.config import FalconArchitecture
 from falconry.checkpoint.reader import Checkpoint
@@ -50,7 +50,7 @@ class KvCache(Table):
     """
 
     dtype: CacheType
-    memory_gib: PositiveFloat
+    memory_gib: Annotated[PositiveFloat, Field(le=1 << 20)]
 
 
 class Recipe(Table):

@@ -13,11 +13,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from falconry.data_files import Table, project_file, read_toml, validate_table
+from falconry.data_files import Table, named_rows, project_file, read_toml, validate_table
 from falconry.errors import SettingsError
 
 TOOLCHAINS = "engine/toolchains.toml"
 
+_Version = Annotated[str, Field(pattern=r"^[0-9]{1,5}(\.[0-9]{1,5})*$")]
 _Digest = Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")]
 
 
@@ -93,8 +94,8 @@ class Toolchain(Table):
     tensorrt: str
     cuda: str
     python: str
-    driver: str
-    data_center_drivers: tuple[str, ...]
+    driver: _Version
+    data_center_drivers: tuple[_Version, ...]
     sm: tuple[int, ...]
     converter: tuple[str, ...]
     quantizer: str
@@ -226,7 +227,7 @@ def load_toolchains(path: Path | None = None) -> Toolchains:
     """The rows there are, in the file's order, oldest first."""
     path = path or project_file(TOOLCHAINS)
     values = read_toml(path)
-    rows = [{"release": release, **row} for release, row in values.pop("toolchains", {}).items()]
+    rows = named_rows(values.pop("toolchains", {}), "release")
     return validate_table({**values, "rows": rows}, Toolchains, path)
 
 

@@ -35,7 +35,12 @@ if TYPE_CHECKING:
 
 _SCRIPT = "scripts/base_image.sh"
 
-_STEP = re.compile(r"Step (\d+)/(\d+) : (.*)")
+# A stage of a Dockerfile: its base, its name if any, and what follows until the next.
+_STAGE = re.compile(
+    r"^FROM +(\S+)(?: +AS +(\S+))? *$(.*?)(?=^FROM |\Z)", re.MULTILINE | re.DOTALL | re.IGNORECASE
+)
+_INSTRUCTION = re.compile(r"^[A-Z]+ ", re.MULTILINE)
+_STEP = re.compile(r"Step (\d{1,4})/([1-9]\d{0,3}) : (.*)", re.ASCII)
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 # The engine's own lines between a step's output.
 _OF_THE_ENGINE = re.compile(r" *---> |Removing intermediate container ")
@@ -103,7 +108,10 @@ class Build:
 
 
 def build(client: DockerClient, order: Build, report: Report) -> None:
-    """Builds an image; the engine's cache has an interrupted build's steps.
+    """Builds an image, and names the stages that it copies from `<tag>-<stage>`.
+
+    The engine's cache has an interrupted build's steps. A named stage is the cache of the next
+    build, and is removed with its image; without a name and labels it would stay for ever.
 
     Raises:
         ImageError: a step failed; the message has its last lines.
@@ -114,23 +122,36 @@ def build(client: DockerClient, order: Build, report: Report) -> None:
     with translate_disk_errors(order.log), order.log.open("w", encoding="utf-8") as log:
         context = _context(order)
         with translate_docker_errors():
-            try:
-                events = client.api.build(
-                    fileobj=io.BytesIO(context),
-                    custom_context=True,
-                    tag=order.tag,
-                    buildargs={**_base_arguments(order.bases), **_proxies()},
-                    labels=dict(order.labels),
-                    rm=True,
-                    forcerm=True,  # a failed step's container goes as well
-                    decode=True,
-                )
-                _follow(events, order, log, report)
-            except APIError as error:
-                raise ImageError(
-                    f"the Docker engine does not build it ({error.explanation or error})",
-                    where=order.tag,
-                ) from None
+            for stage in (*copied_stages(order.source.dockerfile), None):
+                try:
+                    events = client.api.build(
+                        fileobj=io.BytesIO(context),
+                        custom_context=True,
+                        tag=f"{order.tag}-{stage}" if stage else order.tag,
+                        target=stage,
+                        buildargs={**_base_arguments(order.bases), **_proxies()},
+                        labels=dict(order.labels),
+                        rm=True,
+                        forcerm=True,  # a failed step's container goes as well
+                        decode=True,
+                    )
+                    _follow(events, order, log, report)
+                except APIError as error:
+                    raise ImageError(
+                        f"the Docker engine does not build it ({error.explanation or error})",
+                        where=order.tag,
+                    ) from None
+
+
+def copied_stages(dockerfile: str) -> list[str]:
+    """The stages with steps of their own that no other stage is built from."""
+    stages = [(found[1], found[2], found[3]) for found in _STAGE.finditer(dockerfile)]
+    bases = {base for base, _, _ in stages}
+    return [
+        name
+        for _, name, steps in stages
+        if name and name not in bases and _INSTRUCTION.search(steps)
+    ]
 
 
 def _context(order: Build) -> bytes:

@@ -47,7 +47,8 @@ _NOT_SECRET = ("0", "1", "true", "false", "yes", "no", "on", "off", "none", "nul
 # NAME=value as builders write it into the history, build arguments too (`|1 NAME=value /bin/sh -c`,
 # moby/moby, builder/dockerfile/dispatchers.go), and as options of commands (`--name=value`).
 _ASSIGNMENT = re.compile(
-    r"""(?<![A-Za-z0-9_])([A-Za-z][A-Za-z0-9_-]*)=("[^"]*"|'[^']*'|[^\s;|&]*)"""
+    # A match begins at a word's first character only, and nothing is given back.
+    r"""(?<![A-Za-z0-9_-])-*+([A-Za-z0-9_-]++)=("[^"]*+"|'[^']*+'|[^\s;|&]*+)"""
 )
 # Credentials by their form alone. Sources: huggingface.co/docs/hub/security-tokens; gitleaks,
 # config/gitleaks.toml; mongodb/kingfisher (nvapi); RFC 3986, user information; RFC 7468.
@@ -228,14 +229,15 @@ def _labels(present: Mapping[str, str], wanted: Sequence[str]) -> Finding:
 
 def _search(check: str, texts: Mapping[str, str], known: Sequence[str]) -> Iterator[Finding]:
     """A failure for each credential in described texts, never quoting it."""
-    found = [(where, what) for where, text in texts.items() for what in _credentials(text, known)]
+    found = [(where, what) for where, text in texts.items() for what in credentials(text, known)]
     for where, what in found:
         yield Finding(check, "failed", f"{where} contains {what}", _SECRET_REMEDY)
     if not found:
         yield Finding(check, "ok", f"{len(texts)} without a credential")
 
 
-def _credentials(text: str, known: Sequence[str]) -> list[str]:
+def credentials(text: str, known: Sequence[str]) -> list[str]:
+    """What credentials a text holds: known secrets, or those that their form or name tells."""
     if any(secret in text for secret in known):
         return ["a secret of this project"]
     by_form = [name for name, form in _FORMS.items() if re.search(form, text)]

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from falconry.cloud import emulator
 from falconry.docker_engine.registry_errors import TransientError
+from falconry.documents import DocumentError, parse_json, read_document
+from falconry.endpoint.errors import json_object
 from falconry.errors import ImageError
 from falconry.files import atomic_write_text
 from falconry.image.registry import Credentials
@@ -193,7 +195,10 @@ class OcirRegistry:
                 remedy="check the API key of cloud.config_file, or set OCIR_AUTH_TOKEN and"
                 " OCIR_USERNAME",
             )
-        return str(answer.json()["token"])
+        token = (json_object(answer.content) or {}).get("token")
+        if not isinstance(token, str):
+            raise ImageError("the registry's token service gives no token", where=self.host)
+        return token
 
     def _token_url(self) -> str:
         local = self._session.settings.emulator
@@ -204,10 +209,11 @@ class OcirRegistry:
 def _read_namespaces(path: Path) -> dict[str, str]:
     """The namespaces by tenancy; none where the file is missing or damaged."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = parse_json(read_document(path))
+    except DocumentError:
         return {}
-    return found if isinstance(found, dict) else {}
+    texts = found.items() if isinstance(found, dict) else ()
+    return {name: each for name, each in texts if isinstance(each, str)}
 
 
 def region_key(region: str) -> str:

@@ -35,8 +35,9 @@ export PATH
 {library_path}
 if [ -n "${{LOCAL_OCI_SERVER_PORT:-}}" ]; then
     # local_oci runs without namespaces, so the contract's port may be somebody else's.
+    case " $*" in *" --grpc-port"*) ;; *) set -- "$@" --allow-grpc=false ;; esac
     set -- "$@" --http-address=127.0.0.1 --http-port="$LOCAL_OCI_SERVER_PORT" \\
-        --allow-grpc=false
+        --grpc-address=127.0.0.1
 fi
 exec {python_bin}/python {sources}/tritonserver.py {server}/bin/tritonserver \\
     --backend-directory={server}/backends "$@"
@@ -55,6 +56,7 @@ def prepare_process_image(directory: Path) -> Path:
     if not launcher.is_file() or launcher.read_text(encoding="utf-8") != text:
         atomic_write_text(launcher, text)
     launcher.chmod(0o755)
+    atomic_write_text(_mounts(directory), _mounts_text())
     return directory
 
 
@@ -65,11 +67,31 @@ def is_prepared(directory: Path) -> bool:
         return False
     said = launcher.read_text(encoding="utf-8")
     same_stub = target.stat().st_size == source.stat().st_size
-    return same_stub and said in (_launcher_text(None), _launcher_text(_library_beside()))
+    mounts = _mounts(directory)
+    same_mounts = mounts.is_file() and mounts.read_text(encoding="utf-8") == _mounts_text()
+    return (
+        same_stub
+        and same_mounts
+        and said in (_launcher_text(None), _launcher_text(_library_beside()))
+    )
 
 
 def _launcher(directory: Path) -> Path:
     return directory.absolute() / "bin" / "tritonserver"
+
+
+def _mounts(directory: Path) -> Path:
+    return directory.absolute() / "mounts"
+
+
+def _mounts_text() -> str:
+    """What the launcher's programs need of this machine, for local_oci's namespaces."""
+    site_packages = _server_directory().parents[1]
+    needed = {
+        *(Path(sys.prefix), Path(sys.base_prefix), site_packages, _library_beside()),
+        project_file(_SERVER_SOURCES),
+    }
+    return "".join(f"{path}\n" for path in sorted(needed) if path.exists())
 
 
 def _launcher_text(library: Path | None) -> str:

@@ -9,11 +9,16 @@ from __future__ import annotations
 import base64
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+
+from falconry.data_files import validation_problem
 from falconry.docker_engine.images import is_loopback
 from falconry.docker_engine.registry_errors import explain
+from falconry.errors import ImageError
 from falconry.settings import RegistrySettings
 
 if TYPE_CHECKING:
@@ -29,9 +34,61 @@ _ACCEPTED = ", ".join(
     )
 )
 _DIGEST_HEADER = "Docker-Content-Digest"
-_PARAMETER = re.compile(r'(\w+)="([^"]*)"')
+# No match begins within a word, and nothing is given back: a registry's header may be long.
+_PARAMETER = re.compile(r'(?<!\w)(\w++)="([^"]*+)"')
 _BEARER = "Bearer "
 _TIMEOUT_S = (5.0, 30.0)
+
+
+def challenge_fields(text: str) -> dict[str, str]:
+    """The quoted parameters of a WWW-Authenticate header."""
+    return dict(_PARAMETER.findall(text))
+
+
+# What is read of the OCI distribution and image specifications' documents.
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class _Blob(_Part):
+    size: NonNegativeInt = 0
+    digest: str = ""
+
+
+class _Platform(_Part):
+    os: str = ""
+    architecture: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.os}/{self.architecture}"
+
+
+class _Listed(_Part):
+    digest: str
+    platform: _Platform | None = None
+
+
+class _Manifest(_Part):
+    layers: tuple[_Blob, ...] = ()
+    config: _Blob | None = None
+    manifests: tuple[_Listed, ...] = ()
+
+
+class _Container(_Part):
+    labels: Mapping[str, str] | None = Field(default=None, alias="Labels")
+
+
+class _Configuration(_Part):
+    config: _Container | None = None
+
+
+class _Token(_Part):
+    token: str | None = None
+    access_token: str | None = None
+
+
+_Kind = TypeVar("_Kind", bound=_Part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +192,11 @@ class RegistryClient:
         response = self._ask("GET", repository, f"manifests/{version}")
         if response is None:
             return None
-        manifest: dict[str, Any] = response.json()
+        manifest = self._read(response, _Manifest)
         return StoredImage(
             response.headers.get(_DIGEST_HEADER, ""),
-            tuple(int(layer["size"]) for layer in manifest.get("layers", ())),
-            manifest.get("config", {}).get("digest", ""),
+            tuple(layer.size for layer in manifest.layers),
+            manifest.config.digest if manifest.config else "",
         )
 
     def layer_sizes(self, repository: str, version: str, platform: str) -> tuple[int, ...]:
@@ -148,13 +205,12 @@ class RegistryClient:
         `version` is a tag or a digest; `platform`, such as `linux/amd64`, chooses from a list of
         manifests.
         """
-        response = self._ask("GET", repository, f"manifests/{version}")
-        manifest: dict[str, Any] = response.json() if response is not None else {}
-        for listed in manifest.get("manifests", ()):
-            found = listed.get("platform", {})
-            if f"{found.get('os')}/{found.get('architecture')}" == platform:
-                return self.layer_sizes(repository, listed["digest"], platform)
-        return tuple(int(layer["size"]) for layer in manifest.get("layers", ()))
+        manifest = self._manifest(repository, version)
+        for listed in manifest.manifests:
+            if listed.platform and listed.platform.name == platform:
+                manifest = self._manifest(repository, listed.digest)
+                break
+        return tuple(layer.size for layer in manifest.layers)
 
     def labels(self, repository: str, image: StoredImage) -> dict[str, str]:
         """An image's labels (OCI image specification, config.md, `config.Labels`).
@@ -164,8 +220,21 @@ class RegistryClient:
         if not image.configuration:
             return {}
         response = self._ask("GET", repository, f"blobs/{image.configuration}")
-        configuration = response.json().get("config") if response is not None else None
-        return dict((configuration or {}).get("Labels") or {})
+        if response is None:
+            return {}
+        container = self._read(response, _Configuration).config
+        return dict(container.labels or {}) if container else {}
+
+    def _manifest(self, repository: str, version: str) -> _Manifest:
+        response = self._ask("GET", repository, f"manifests/{version}")
+        return _Manifest() if response is None else self._read(response, _Manifest)
+
+    def _read(self, response: Response, kind: type[_Kind]) -> _Kind:
+        try:
+            return kind.model_validate_json(response.content)
+        except ValidationError as error:
+            problem = f"the registry's answer cannot be read ({validation_problem(error)})"
+            raise ImageError(problem, where=self._host) from None
 
     def _ask(self, method: str, repository: str, what: str) -> Response | None:
         import requests
@@ -220,7 +289,7 @@ class RegistryClient:
         scheme, _, rest = challenge.partition(" ")
         if scheme.lower() == "basic":
             return self._basic()
-        fields = dict(_PARAMETER.findall(rest))
+        fields = challenge_fields(rest)
         if scheme.lower() != "bearer" or "realm" not in fields:
             return ""
         query = {name: fields[name] for name in ("service", "scope") if name in fields}
@@ -230,8 +299,8 @@ class RegistryClient:
         )
         if not answer.ok:
             raise explain(self._host, f"status {answer.status_code} {answer.text[:300]}")
-        body: dict[str, Any] = answer.json()
-        return f"{_BEARER}{body.get('token') or body.get('access_token')}"
+        body = self._read(answer, _Token)
+        return f"{_BEARER}{body.token or body.access_token}"
 
     def _basic(self) -> str:
         login = self._credentials

@@ -242,17 +242,19 @@ class PrunedImage:
 
 
 def prune_images(keep: int, needed: Collection[str]) -> list[PrunedImage]:
-    """Removes images that were built here, except new and used ones.
+    """Removes images that were built here and the stages that they copy from, by their key.
 
     Args:
         keep: how many of the newest stay.
         needed: keys of images that stay, as do those of a container, such as a local deployment's.
     """
     with contextlib.closing(connect()) as client:
+        images = labelled_images(client, KEY_LABEL)
+        newest = list(dict.fromkeys(image.labels[KEY_LABEL] for image in images))[:keep]
+        used = {image.labels[KEY_LABEL] for image in images if image.in_use}
+        kept = {*newest, *used, *needed}
         return [
             PrunedImage(image)
-            for image in labelled_images(client, KEY_LABEL)[keep:]
-            if not image.in_use
-            and image.labels[KEY_LABEL] not in needed
-            and remove_image(client, image)
+            for image in images
+            if image.labels[KEY_LABEL] not in kept and remove_image(client, image)
         ]

@@ -6,6 +6,7 @@ tritonclient; parsing is strict, so an unknown field is an error and not a silen
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from typing import Any
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+from falconry.documents import DocumentError, read_document_text
 from falconry.errors import RepositoryError
 
 CONFIG_FILE = "config.pbtxt"
+_MOST_BYTES = 1 << 20  # the longest of NVIDIA's backend has 20 kB
 
 ModelConfig = Any
 """`inference.ModelConfig`; its generated class has no type annotations."""
@@ -29,16 +32,19 @@ def read_config(path: Path) -> ModelConfig:
             `${placeholder}` in it.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise RepositoryError(f"cannot be read ({error.strerror})", where=path) from None
+        text = read_document_text(path, _MOST_BYTES)
+    except DocumentError as error:
+        raise RepositoryError(str(error), where=path) from None
     if "${" in text:
         line = text[: text.index("${")].count("\n") + 1
         raise RepositoryError(f"line {line} holds an unfilled placeholder", where=path)
     try:
         return text_format.Parse(text, model_config_pb2.ModelConfig())
-    except text_format.ParseError as error:
+    # A text that is no UTF-8 is a ValueError.
+    except (text_format.ParseError, ValueError) as error:
         raise RepositoryError(f"is not a Triton model configuration: {error}", where=path) from None
+    except RecursionError:
+        raise RepositoryError("is nested too deeply to be read", where=path) from None
 
 
 def write_config(path: Path, config: ModelConfig) -> None:
@@ -47,8 +53,10 @@ def write_config(path: Path, config: ModelConfig) -> None:
 
 
 def type_name(config_tensor: Any) -> str:
-    """A tensor's data type as configurations spell it: `TYPE_INT32`."""
-    return str(model_config_pb2.DataType.Name(config_tensor.data_type))
+    """A tensor's data type as configurations spell it: `TYPE_INT32`; the number of an unknown."""
+    known = model_config_pb2.DataType.values()
+    number = config_tensor.data_type
+    return str(model_config_pb2.DataType.Name(number) if number in known else number)
 
 
 def set_parameters(config: ModelConfig, parameters: Mapping[str, object]) -> None:
@@ -86,8 +94,8 @@ def _verify_model(directory: Path, config: ModelConfig) -> None:
     if not versions:
         raise RepositoryError("has no version directory", where=directory)
     for tensors in (config.input, config.output):
-        names = [tensor.name for tensor in tensors]
-        if twice := {name for name in names if names.count(name) > 1}:
+        times = Counter(tensor.name for tensor in tensors)
+        if twice := [name for name, count in times.items() if count > 1]:
             raise RepositoryError(f"declares a tensor twice: {', '.join(twice)}", where=path)
     if config.backend == "python":
         for version in versions:

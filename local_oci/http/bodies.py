@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 from collections.abc import AsyncIterator, Mapping
 from typing import BinaryIO
 
@@ -15,10 +14,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from local_oci.http.errors import ServiceError, invalid_parameter
+from local_oci.http.messages import natural_number
 from local_oci.storage.blobs import Blobs, WrittenBlob
 
 _CHUNK_BYTES = 1 << 20
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
 async def receive_blob(request: Request, blobs: Blobs) -> WrittenBlob:
@@ -26,18 +25,26 @@ async def receive_blob(request: Request, blobs: Blobs) -> WrittenBlob:
 
     Raises:
         ServiceError: 400 if the body differs from its content-md5 header.
+        OSError: the disk is full, and the whole body has arrived nevertheless.
         starlette.requests.ClientDisconnect: the client went away; nothing is kept.
     """
+    stream = request.stream()
     writer = await asyncio.to_thread(blobs.writer)
     try:
         buffer = bytearray()
-        async for data in request.stream():
+        async for data in stream:
             buffer += data
             if len(buffer) >= _CHUNK_BYTES:
                 await asyncio.to_thread(writer.write, bytes(buffer))
                 buffer.clear()
         await asyncio.to_thread(writer.write, bytes(buffer))
         blob = await asyncio.to_thread(writer.finish)
+    except OSError:
+        # A client reads the answer when it has sent all, and takes a closed connection for an
+        # accident that calls for a second try.
+        async for _ in stream:
+            pass
+        raise
     finally:
         await asyncio.to_thread(writer.abandon)
     expected = request.headers.get("content-md5")
@@ -75,14 +82,17 @@ def _requested_range(header: str | None, size: int) -> tuple[int, int]:
     """First and last byte, both included; for an empty blob (0, -1)."""
     if header is None:
         return 0, size - 1
-    match = _RANGE.fullmatch(header.strip())
-    if match is None or match.group(1) == match.group(2) == "":
-        raise invalid_parameter(f"range: '{header}' is not a single range of bytes.")
-    start, end = match.groups()
-    if start == "":
-        first, last = max(0, size - int(end)), size - 1
+    unit, _, limits = header.strip().partition("=")
+    start, dash, end = limits.partition("-")
+    from_byte, to_byte = natural_number(start), natural_number(end)
+    wrong = (start != "" and from_byte is None) or (end != "" and to_byte is None)
+    if unit != "bytes" or not dash or wrong or start == end == "":
+        raise invalid_parameter(f"range: '{header[:100]}' is not a single range of bytes.")
+    last = size - 1 if to_byte is None else min(to_byte, size - 1)
+    if from_byte is None:
+        first, last = max(0, size - (to_byte or 0)), size - 1
     else:
-        first, last = int(start), min(int(end) if end else size - 1, size - 1)
+        first = from_byte
     if first > last:
         raise ServiceError(416, "InvalidRange", f"The range '{header}' is not within {size} bytes.")
     return first, last

@@ -8,13 +8,20 @@ from __future__ import annotations
 
 
 class ServiceError(Exception):
-    """A refused request."""
+    """A refused request.
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    Args:
+        retry_after: after how many seconds to send it again, if that may help.
+    """
+
+    def __init__(
+        self, status: int, code: str, message: str, retry_after: int | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
+        self.retry_after = retry_after
 
 
 def invalid_parameter(message: str) -> ServiceError:
@@ -99,6 +106,14 @@ def etag_mismatch() -> ServiceError:
 def payload_too_large() -> ServiceError:
     """413: a body above the documented limit."""
     return ServiceError(413, "PayloadTooLarge", "The payload size limit is 10 MB.")
+
+
+def no_space(text: str) -> ServiceError:
+    """400: this machine's disk is full. The SDK sends again what is answered with 507 or any 5xx.
+
+    (oci 2.189.0, oci/retry: all of them but 501.) The code is local_oci's own.
+    """
+    return ServiceError(400, "InsufficientStorage", f"local_oci: {text}.")
 
 
 def too_many_requests() -> ServiceError:

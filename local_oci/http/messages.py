@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -17,6 +20,30 @@ from local_oci.storage.records import Record, WireModel
 DetailsT = TypeVar("DetailsT", bound=WireModel)
 WORK_REQUEST_HEADER = "opc-work-request-id"
 
+_LARGEST_INTEGER = 2**63 - 1
+_MOST_DIGITS = len(str(_LARGEST_INTEGER)) - 1
+
+
+def read_json(text: bytes | str) -> Any:
+    """JSON as RFC 8259 has it: nested 200 levels at most, with 64-bit integers and finite floats.
+
+    Raises:
+        ValueError: it is something else, or holds half of a surrogate pair.
+    """
+    value = from_json(text, allow_inf_nan=False)
+    waiting = [value]
+    while waiting:
+        match waiting.pop():
+            case dict() as members:
+                waiting.extend(members.values())
+            case list() as items:
+                waiting.extend(items)
+            case int() as number if abs(number) > _LARGEST_INTEGER:
+                raise ValueError("an integer has more than 64 bits")
+            case float() as number if not math.isfinite(number):
+                raise ValueError("a number is beyond what a float can hold")
+    return value
+
 
 def parse_json(body: bytes) -> Any:
     """A body as plain JSON.
@@ -25,9 +52,9 @@ def parse_json(body: bytes) -> Any:
         ServiceError: 400 CannotParseRequest.
     """
     try:
-        return json.loads(body)
+        return read_json(body)
     except ValueError as error:
-        message = "The request body is not valid JSON."
+        message = f"The request body is not valid JSON: {error}."
         raise ServiceError(400, "CannotParseRequest", message) from error
 
 
@@ -49,10 +76,11 @@ def validate_details(model: type[DetailsT], value: Any) -> DetailsT:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise _refusal(error) from error
+        raise refusal_of(error) from error
 
 
-def _refusal(error: ValidationError) -> ServiceError:
+def refusal_of(error: ValidationError) -> ServiceError:
+    """The first thing that is wrong with a body."""
     first = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in first["loc"])
     if first["type"] == "missing":
@@ -74,14 +102,21 @@ def required_query(request: Request, name: str) -> str:
     return value
 
 
+def natural_number(text: str) -> int | None:
+    """A number of at most 18 digits, as headers and queries have it; None for anything else."""
+    is_number = text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS
+    return int(text) if is_number else None
+
+
 def integer_query(request: Request, name: str, default: int, maximum: int) -> int:
     """A positive integer from the query, `default` if absent, cut to `maximum`."""
     text = request.query_params.get(name)
     if text is None:
         return default
-    if not text.isdecimal() or int(text) < 1:
+    number = natural_number(text)
+    if not number:
         raise invalid_parameter(f"{name}: '{text}' is not a positive integer.")
-    return min(int(text), maximum)
+    return min(number, maximum)
 
 
 def given_fields(details: WireModel) -> dict[str, Any]:
@@ -102,14 +137,14 @@ def check_if_match(request: Request, record: Record) -> None:
 
 
 def parse_time(text: str, name: str) -> datetime:
-    """An RFC 3339 time with a zone."""
+    """An RFC 3339 time with a zone, in UTC."""
     try:
         value = datetime.fromisoformat(text)
-    except ValueError as error:
+        if value.tzinfo is None:
+            raise invalid_parameter(f"{name}: '{text}' has no time zone.")
+        return value.astimezone(UTC)
+    except (ValueError, OverflowError) as error:  # OverflowError: before year 1, after 9999
         raise invalid_parameter(f"{name}: '{text}' is not an RFC 3339 time.") from error
-    if value.tzinfo is None:
-        raise invalid_parameter(f"{name}: '{text}' has no time zone.")
-    return value
 
 
 # --- responses --------------------------------------------------------------------------------
@@ -121,6 +156,13 @@ def json_response(
     """A JSON body."""
     body = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     return Response(body, status, headers, media_type="application/json")
+
+
+def attachment(name: str) -> str:
+    """A Content-Disposition with a file name, whatever characters it holds (RFC 6266)."""
+    if name.isascii() and name.isprintable() and not set(name) & {'"', "\\"}:
+        return f'attachment; filename="{name}"'
+    return f"attachment; filename*=UTF-8''{quote(name, safe='')}"
 
 
 def record_response(
@@ -148,4 +190,6 @@ def empty_response(status: int = 204, headers: Mapping[str, str] | None = None) 
 
 def error_response(error: ServiceError, headers: Mapping[str, str] | None = None) -> Response:
     """A refusal: `{"code", "message"}`."""
-    return json_response({"code": error.code, "message": error.message}, error.status, headers)
+    later = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
+    content = {"code": error.code, "message": error.message}
+    return json_response(content, error.status, {**later, **(headers or {})})

@@ -1,20 +1,29 @@
-"""ASGI middleware for every request: ids, authentication; and routes for this machine alone."""
+"""ASGI middleware for every request: ids, authentication; and the guard of `/_local/`."""
 
 from __future__ import annotations
 
+import hmac
 import ipaddress
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import wraps
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from local_oci.http.errors import ServiceError, length_required, not_found, payload_too_large
-from local_oci.http.messages import error_response
+from local_oci.http.errors import (
+    ServiceError,
+    invalid_parameter,
+    length_required,
+    not_authenticated,
+    not_found,
+    payload_too_large,
+)
+from local_oci.http.messages import error_response, natural_number
 from local_oci.http.signatures import SignedRequest, check_body, verify
 from local_oci.identity import Identity
 from local_oci.limits import MAX_PAYLOAD_BYTES
@@ -22,6 +31,7 @@ from local_oci.storage.records import new_request_id, now
 
 LOCAL_PREFIX = "/_local/"
 
+_HEX_DIGITS = frozenset(b"0123456789abcdefABCDEF")
 _METHODS_WITH_SIGNED_BODY = frozenset({"POST", "PUT", "PATCH"})
 _log = logging.getLogger("local_oci.requests")
 Handler = Callable[[Request], Awaitable[Response]]
@@ -87,11 +97,15 @@ class Authentication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request, see the ASGI specification."""
-        if scope["type"] != "http" or self._lets_through(scope["path"]):
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         try:
-            receive = await self._authenticated(scope, receive)
+            check_target(scope)
+            if not self._is_upload(scope):
+                receive = _Limited(receive)
+            if not self._lets_through(scope["path"]):
+                receive = await self._authenticated(scope, receive)
         except ServiceError as error:
             log_refusal(scope, error)
             await error_response(error)(scope, receive, send)
@@ -115,10 +129,33 @@ class Authentication:
     def _body_is_signed(self, scope: Scope) -> bool:
         if scope["method"] not in _METHODS_WITH_SIGNED_BODY:
             return False
-        return not any(
+        return not self._is_upload(scope)
+
+    def _is_upload(self, scope: Scope) -> bool:
+        """Whether the SDK streams the body, which then goes to a file and has no limit here."""
+        return any(
             scope["method"] == unsigned.method and unsigned.path.fullmatch(scope["path"])
             for unsigned in self._unsigned_bodies
         )
+
+
+def check_target(scope: Scope) -> None:
+    """Refuse a request target that is no path, or whose escapes are not UTF-8.
+
+    Raises:
+        ServiceError: 400 InvalidParameter.
+    """
+    path: bytes = scope["raw_path"]
+    if not path.startswith(b"/"):
+        raise invalid_parameter("The request target is not a path that begins with '/'.")
+    for part in (path, scope["query_string"]):
+        _, *escapes = part.split(b"%")
+        if not all(len(escape) >= 2 and set(escape[:2]) <= _HEX_DIGITS for escape in escapes):
+            raise invalid_parameter("The request target has a '%' without two digits after it.")
+        try:
+            unquote_to_bytes(part).decode()
+        except UnicodeDecodeError as error:
+            raise invalid_parameter("The request target is not UTF-8.") from error
 
 
 def signed_request(scope: Scope, *, body_is_signed: bool) -> SignedRequest:
@@ -131,6 +168,21 @@ def log_refusal(scope: Scope, error: ServiceError) -> None:
     _log.info(
         "%s %s: %d %s: %s", scope["method"], scope["path"], error.status, error.code, error.message
     )
+
+
+class _Limited:
+    """An ASGI `receive` that refuses more than a body may have, whatever its headers say."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._left = MAX_PAYLOAD_BYTES
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        self._left -= len(message.get("body", b""))
+        if self._left < 0:
+            raise payload_too_large()
+        return message
 
 
 class _Replay:
@@ -148,8 +200,8 @@ class _Replay:
 
 
 async def _read_body(headers: Mapping[str, str], receive: Receive) -> bytes:
-    length = headers["content-length"]
-    if not length.isdecimal() or int(length) > MAX_PAYLOAD_BYTES:
+    length = natural_number(headers["content-length"])
+    if length is None or length > MAX_PAYLOAD_BYTES:
         raise payload_too_large()
     body = bytearray()
     while True:
@@ -173,14 +225,47 @@ def _target(scope: Scope) -> str:
     return f"{path}?{query.decode('latin-1')}" if query else path
 
 
-def local_only(handler: Handler) -> Handler:
-    """Refuse callers from other machines, as if there were nothing."""
+def this_machine_only(handler: Handler) -> Handler:
+    """Refuse callers from other machines, and web pages, as if there were nothing.
+
+    A page in a browser of this machine can reach the port as well. It cannot hide its Origin, and
+    a host name of its own that it points to this machine shows in Host.
+    """
 
     @wraps(handler)
     async def guarded(request: Request) -> Response:
         client = request.client
-        if client is None or not ipaddress.ip_address(client.host).is_loopback:
+        from_here = client is not None and ipaddress.ip_address(client.host).is_loopback
+        by_name = _is_this_machine(request.headers.get("host", ""))
+        if not from_here or not by_name or "origin" in request.headers:
             raise not_found()
         return await handler(request)
 
     return guarded
+
+
+def local_only(handler: Handler) -> Handler:
+    """Refuse callers as `this_machine_only` does, and those without the directory's local token."""
+
+    @this_machine_only
+    @wraps(handler)
+    async def guarded(request: Request) -> Response:
+        token: str = request.app.state.local_token
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), token.encode()):
+            raise not_authenticated("Authorization must be 'Bearer <text of local-token>'")
+        return await handler(request)
+
+    return guarded
+
+
+def _is_this_machine(host: str) -> bool:
+    """Whether a Host header names this machine, by an address or as localhost."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        if name == "localhost":
+            return True
+        address = ipaddress.ip_address(name)
+        return address.is_loopback or address.is_unspecified  # the latter with --host 0.0.0.0
+    except ValueError:
+        return False

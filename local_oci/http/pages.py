@@ -7,7 +7,6 @@ meanwhile make no record appear twice.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from local_oci.http.errors import invalid_parameter
-from local_oci.http.messages import integer_query, json_response, next_page_header, records_response
+from local_oci.http.messages import (
+    integer_query,
+    json_response,
+    natural_number,
+    next_page_header,
+    read_json,
+    records_response,
+)
 from local_oci.limits import DEFAULT_PAGE, MAX_PAGE
 from local_oci.storage.records import Record, Resource, WireModel
 
@@ -125,10 +131,10 @@ def entries_response(request: Request, entries: Sequence[WireModel]) -> Response
 
 
 def _offset(token: str) -> int:
-    text = read_token(token)[0]
-    if not text.isdecimal():
+    offset = natural_number(read_token(token)[0])
+    if offset is None:
         raise invalid_parameter("page: this is not a token from opc-next-page.")
-    return int(text)
+    return offset
 
 
 def make_token(key: SortKey) -> str:
@@ -139,9 +145,9 @@ def make_token(key: SortKey) -> str:
 def read_token(token: str) -> SortKey:
     """The sort key in a page token."""
     try:
-        value: Any = json.loads(base64.urlsafe_b64decode(token))
+        value: Any = read_json(base64.urlsafe_b64decode(token))
         first, second = value
-    except (binascii.Error, ValueError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         raise invalid_parameter("page: this is not a token from opc-next-page.") from error
     return str(first), str(second)
 

@@ -37,8 +37,9 @@ def once(create: Create) -> Handler:
         earlier = _recall(database, create.__name__, token, digest)
         if earlier is not None:
             return earlier
-        response = create(request, body)
-        _remember(database, create.__name__, token, digest, response)
+        with database.transaction():
+            response = create(request, body)
+            _remember(database, create.__name__, token, digest, response)
         return response
 
     return handler

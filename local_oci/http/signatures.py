@@ -7,13 +7,10 @@ implements in `oci/signer.py` (2.189.0).
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
-import re
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -23,7 +20,8 @@ from local_oci.http.errors import ServiceError, not_authenticated
 from local_oci.identity import KEY_ID_PREFIX, Identity, session_key
 from local_oci.limits import MAX_CLOCK_SKEW
 
-_PARAMETER = re.compile(r'(\w+)="([^"]*)"')
+# RFC 9110, section 5.6.7, as every SDK of Oracle's writes it.
+_DATE = "%a, %d %b %Y %H:%M:%S GMT"
 _ALWAYS_SIGNED = frozenset({"(request-target)", "host"})
 _BODY_HEADERS = frozenset({"content-length", "content-type", "x-content-sha256"})
 
@@ -98,7 +96,14 @@ def _authorization(headers: Mapping[str, str]) -> dict[str, str]:
     scheme, _, rest = headers.get("authorization", "").partition(" ")
     if scheme.lower() != "signature":
         raise not_authenticated("there is no Signature in the authorization header")
-    return dict(_PARAMETER.findall(rest))
+    return _parameters(rest)
+
+
+def _parameters(text: str) -> dict[str, str]:
+    """The `name="value"` pairs of a header, in one pass however long it is."""
+    *pairs, _ = text.split('"')
+    names = [name.strip(" ,").removesuffix("=") for name in pairs[::2]]
+    return dict(zip(names, pairs[1::2], strict=False))
 
 
 def _check_clock(headers: Mapping[str, str], names: list[str], now: datetime) -> None:
@@ -106,11 +111,9 @@ def _check_clock(headers: Mapping[str, str], names: list[str], now: datetime) ->
     if name is None:
         raise not_authenticated("the signature does not cover the date")
     try:
-        sent = parsedate_to_datetime(headers[name])
+        sent = datetime.strptime(headers[name], _DATE).replace(tzinfo=UTC)
     except (KeyError, ValueError) as error:
         raise not_authenticated(f"the {name} header is not a date") from error
-    if sent.tzinfo is None:
-        sent = sent.replace(tzinfo=UTC)
     if abs(now - sent) > MAX_CLOCK_SKEW:
         raise not_authenticated(f"the {name} header is more than {MAX_CLOCK_SKEW} off the clock")
 
@@ -133,5 +136,5 @@ def _check_signature(signature: str, message: bytes, key: rsa.RSAPublicKey) -> N
     try:
         raw = base64.b64decode(signature, validate=True)
         key.verify(raw, message, padding.PKCS1v15(), hashes.SHA256())
-    except (InvalidSignature, binascii.Error) as error:
+    except (InvalidSignature, ValueError) as error:  # ValueError: not base64, or not ASCII
         raise refused from error

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
+import struct
 import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
+from local_oci.limits import MAX_ARTIFACT_BYTES, MAX_ARTIFACT_FILES
 from local_oci.storage.blobs import open_content
 
 _UNIX_MODE_SHIFT = 16  # ZIP application note 4.5.7: upper half of the external attributes
@@ -16,35 +23,105 @@ _DIRECTORY_MODE = _EXECUTABLE_MODE = 0o755
 _FILE_MODE = 0o644
 
 
+# ZIP application note 4.3.14 to 4.3.16: the end of an archive, and where it gives the size of the
+# list of members; the record of ZIP64 and its locator come before it.
+_END_SIGNATURE = b"PK\x05\x06"
+_END_BYTES, _END_LIST_SIZE = 22, 12
+_END64_BYTES, _END64_LIST_SIZE = 56, 40
+_LOCATOR_BYTES = 20
+_COMMENT_BYTES = 0xFFFF
+_IN_ZIP64 = 0xFFFFFFFF
+# A member in the list: 46 bytes, a name, and what Unix and ZIP64 add.
+_LISTED_BYTES = 512
+_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+
+
 class ArtifactError(Exception):
     """An artifact that cannot be unpacked; the text says why."""
 
 
-def unpack(archive: Path, target: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class UnpackLimits:
+    """What an artifact may hold.
+
+    Args:
+        files: how many members.
+        size: their bytes together.
+    """
+
+    files: int = MAX_ARTIFACT_FILES
+    size: int = MAX_ARTIFACT_BYTES
+
+
+LIMITS = UnpackLimits()
+
+
+def unpack(archive: Path, target: Path, most: UnpackLimits = LIMITS) -> None:
     """Unpack a zip archive into a new directory. Blocks.
 
     Args:
         archive: the artifact, a file, or a directory for `open_content`.
         target: directory to make; removed again after a failure.
+        most: what it may hold.
 
     Raises:
-        ArtifactError: not a zip, damaged, or with a member that leads outside.
+        ArtifactError: not a zip, damaged, too large, or with a member that leads outside.
     """
     target.mkdir()
     try:
         target.chmod(_DIRECTORY_MODE)
-        with open_content(archive) as file, zipfile.ZipFile(file) as package:
-            for member in package.infolist():
-                _unpack_member(package, member, target)
-    except (zipfile.BadZipFile, EOFError) as error:
+        with open_content(archive) as file:
+            _check_directory_size(file, most.files)
+            with zipfile.ZipFile(file) as package:
+                members = package.infolist()
+                _check_sizes(members, target, most)
+                for member in members:
+                    _unpack_member(package, member, target)
+    except (zipfile.BadZipFile, EOFError, struct.error, zlib.error) as error:
         shutil.rmtree(target)
         raise ArtifactError(f"the artifact is not a valid zip archive ({error})") from error
-    except (RuntimeError, NotImplementedError) as error:
+    # OSError: a full disk, a name that is too long, a file where others need a directory.
+    except (OSError, ValueError, RuntimeError, NotImplementedError) as error:
         shutil.rmtree(target)
-        raise ArtifactError(f"the artifact cannot be unpacked ({error})") from error
-    except ArtifactError:
+        problem = error.strerror if isinstance(error, OSError) else error
+        raise ArtifactError(f"the artifact cannot be unpacked ({problem})") from error
+    except BaseException:
         shutil.rmtree(target)
         raise
+
+
+def _check_directory_size(file: BinaryIO, most_files: int) -> None:
+    """Refuse a list of members that is too long, before all of it is read into memory."""
+    size = file.seek(0, os.SEEK_END)
+    start = max(0, size - _END_BYTES - _COMMENT_BYTES)
+    file.seek(start)
+    tail = file.read()
+    end = tail.rfind(_END_SIGNATURE)
+    if end < 0 or len(tail) - end < _END_BYTES:
+        raise zipfile.BadZipFile("it has no list of its members")
+    (listed,) = struct.unpack_from("<L", tail, end + _END_LIST_SIZE)
+    zip64 = start + end - _LOCATOR_BYTES - _END64_BYTES
+    if listed == _IN_ZIP64 and zip64 >= 0:
+        file.seek(zip64)
+        record = file.read(_END64_BYTES)
+        (listed,) = struct.unpack_from("<Q", record, _END64_LIST_SIZE)
+    if listed > most_files * _LISTED_BYTES:
+        raise ArtifactError(f"the artifact lists its members in {listed} bytes, which is too much")
+
+
+def _check_sizes(members: Sequence[zipfile.ZipInfo], target: Path, most: UnpackLimits) -> None:
+    """Refuse too many members, and more bytes than are allowed or than the disk has left.
+
+    zipfile gives no more bytes of a member than its size says.
+    """
+    if len(members) > most.files:
+        raise ArtifactError(f"the artifact holds {len(members)} members, at most {most.files}")
+    size = sum(member.file_size for member in members)
+    if size > most.size:
+        raise ArtifactError(f"the artifact holds {size} bytes, at most {most.size}")
+    free = shutil.disk_usage(target).free
+    if size > free:
+        raise ArtifactError(f"the artifact holds {size} bytes, and the disk has {free} left")
 
 
 def _unpack_member(package: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
@@ -52,6 +129,8 @@ def _unpack_member(package: zipfile.ZipFile, member: zipfile.ZipInfo, target: Pa
     mode = member.external_attr >> _UNIX_MODE_SHIFT
     if stat.S_ISLNK(mode):
         raise ArtifactError(f"the artifact holds a symbolic link, {member.filename!r}")
+    if member.compress_type not in _METHODS:  # zipfile unpacks others without bounds on memory
+        raise ArtifactError(f"the artifact holds {member.filename!r}, which is not deflated")
     if member.is_dir():
         _make_directory(path)
         return

@@ -123,6 +123,10 @@ class DockerContainer:
         await self.terminate()
         await self.remove()
 
+    async def kill(self) -> None:
+        """SIGKILL at once."""
+        await asyncio.to_thread(_kill, self._started.container)
+
     async def terminate(self) -> str | None:
         """SIGTERM, then SIGKILL after the grace period; say how it ended, as far as known."""
         if self.running:
@@ -261,6 +265,14 @@ def _terminate(container: Any, stop_grace: int) -> None:
 
     with contextlib.suppress(DockerException, RequestException):
         container.stop(timeout=stop_grace)
+
+
+def _kill(container: Any) -> None:
+    from docker.errors import DockerException
+    from requests import RequestException
+
+    with contextlib.suppress(DockerException, RequestException):
+        container.kill()
 
 
 def _discard(started: _Started) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from local_oci.home import Home
+from local_oci.home import Home, write_secret
 
 if TYPE_CHECKING:
     from docker.client import DockerClient
@@ -82,9 +82,7 @@ def remember_engine(home: Home) -> None:
     """To be called before a container is made in the engine that DOCKER_HOST names."""
     known = _known_engines(home)
     if engine_host() not in known:
-        unfinished = home.docker_engines.with_suffix(".new")
-        unfinished.write_text(json.dumps([*known, engine_host()]))
-        unfinished.replace(home.docker_engines)
+        write_secret(home.docker_engines, json.dumps([*known, engine_host()]).encode())
 
 
 def remove_left_containers(home: Home) -> int:
@@ -98,11 +96,26 @@ def remove_left_containers(home: Home) -> int:
     return removed
 
 
+def remove_containers_of_deleted(home: Home) -> int:
+    """Remove the containers of a cloud whose directory was deleted; return how many. Blocks.
+
+    Which engines they are in is not known any more: the one that DOCKER_HOST names is asked, if
+    there is one.
+    """
+    with contextlib.suppress(EngineError):
+        return _remove_from(engine_host(), home)
+    return 0
+
+
 def _known_engines(home: Home) -> list[str]:
     if not home.docker_engines.exists():
         return []
-    hosts: list[str] = json.loads(home.docker_engines.read_text())
-    return hosts
+    try:
+        return [str(host) for host in json.loads(home.docker_engines.read_text())]
+    except (ValueError, TypeError) as error:
+        raise EngineError(
+            f"{home.docker_engines}, which names the engines, is damaged; remove it"
+        ) from error
 
 
 def _remove_from(host: str, home: Home) -> int:

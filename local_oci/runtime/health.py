@@ -1,13 +1,14 @@
-"""Waiting for a container to say that it is healthy."""
+"""Waiting for a container to say that it is healthy, and watching that it stays so."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import httpx
 
-from local_oci.limits import HEALTH_TIMEOUT_SECONDS
+from local_oci.limits import HEALTH_INTERVAL_SECONDS, HEALTH_RETRIES, HEALTH_TIMEOUT_SECONDS
 from local_oci.runtime.runner import Address, Container
 
 _FIRST_PROBE_SECONDS = 0.05
@@ -42,6 +43,45 @@ async def wait_until_healthy(container: Container, path: str, timeout: float) ->
             ended.cancel()
     if problem is not None:
         raise UnhealthyError(problem)
+
+
+async def wait_for_failure(container: Container, path: str, is_stopping: Callable[[], bool]) -> str:
+    """Wait until a healthy container ends, or fails its health check several times in a row.
+
+    One that is not healthy any more is killed.
+
+    Args:
+        container: which one.
+        path: of its health check.
+        is_stopping: whether it was told to end, which makes any answer right.
+
+    Returns:
+        What became of it, as in "was killed by SIGKILL".
+    """
+    ended = asyncio.create_task(container.wait())
+    watched = asyncio.create_task(_watch(container.health, path, is_stopping))
+    try:
+        await asyncio.wait({ended, watched}, return_when=asyncio.FIRST_COMPLETED)
+        if ended.done():
+            return ended.result()
+        problem = watched.result()
+        await container.kill()
+    finally:
+        for task in (ended, watched):
+            task.cancel()
+    return f"failed its health check {HEALTH_RETRIES} times (GET {path}: {problem})"
+
+
+async def _watch(address: Address, path: str, is_stopping: Callable[[], bool]) -> str:
+    """Ask for health until the answer is bad several times in a row; say what is wrong with it."""
+    failures = 0
+    async with client_of(address) as client:
+        while True:
+            await asyncio.sleep(HEALTH_INTERVAL_SECONDS)
+            problem = await _problem(client, path)
+            failures = failures + 1 if problem and not is_stopping() else 0
+            if problem and failures >= HEALTH_RETRIES:
+                return problem
 
 
 def client_of(address: Address) -> httpx.AsyncClient:

@@ -3,6 +3,9 @@
 `<directory>/bin` holds the programs that a deployment's cmd and entrypoint name. Which reference
 means which directory is kept in a file of the cloud's own directory, so that `start --image`
 reaches a server that runs already, and a later start needs no option.
+
+`<directory>/mounts` names the files of this machine that the programs need, an absolute path a
+line. In namespaces they see the system's programs and libraries, the directory and these.
 """
 
 from __future__ import annotations
@@ -11,9 +14,13 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from local_oci.home import Lock
+from pydantic import TypeAdapter, ValidationError
+
+from local_oci.home import Lock, StateError, write_secret
 
 _LOCK_TIMEOUT_SECONDS = 10.0
+_MOUNTS = "mounts"
+_IMAGES: TypeAdapter[dict[str, str]] = TypeAdapter(dict[str, str])
 
 
 class ProcessImages:
@@ -25,15 +32,15 @@ class ProcessImages:
     def register(self, images: Mapping[str, Path]) -> None:
         """Add images, or give known references other directories."""
         if not images:
+            self._read()  # so that a damaged file is told at once
             return
         lock = Lock(self._path.with_suffix(".lock"))
         if not lock.acquire(_LOCK_TIMEOUT_SECONDS):
             raise TimeoutError(f"{self._path} is locked by another process")
         try:
             known = self._read() | {reference: str(path) for reference, path in images.items()}
-            unfinished = self._path.with_suffix(".new")
-            unfinished.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
-            unfinished.replace(self._path)
+            text = json.dumps(known, indent=2, sort_keys=True) + "\n"
+            write_secret(self._path, text.encode())
         finally:
             lock.release()
 
@@ -47,5 +54,17 @@ class ProcessImages:
     def _read(self) -> dict[str, str]:
         if not self._path.exists():
             return {}
-        content: dict[str, str] = json.loads(self._path.read_text())
-        return content
+        try:
+            return _IMAGES.validate_json(self._path.read_bytes())
+        except ValidationError as error:
+            raise StateError(
+                f"{self._path} is damaged; remove it, and name the process images again at the "
+                "next start (--image REF=DIR)"
+            ) from error
+
+
+def shown_files(image: Path) -> list[Path]:
+    """What a process image needs of this machine: its directory, and what it names."""
+    mounts = image / _MOUNTS
+    named = mounts.read_text().splitlines() if mounts.is_file() else []
+    return [image, *(Path(line) for line in named if line.startswith("/"))]

@@ -11,6 +11,7 @@ from pathlib import Path
 from local_oci.home import Home
 from local_oci.limits import DEFAULT_SHM_SIZE, DEPLOYED_MODEL_PATH
 from local_oci.runtime import namespaces
+from local_oci.runtime.root_files import RootFiles, enter_root
 
 _log = logging.getLogger("local_oci.runtime")
 
@@ -24,6 +25,12 @@ class Isolation(StrEnum):
 
 # The default: namespaces where the machine allows them.
 AUTO = "auto"
+
+
+PLAIN_WARNING = (
+    "deployments that run as processes see this machine's files here; serve artifacts that you do "
+    "not trust from containers only"
+)
 
 
 class IsolationError(Exception):
@@ -46,6 +53,7 @@ def choose_isolation(home: Home, wanted: str) -> Isolation:
             f"this machine refuses namespaces ({refusal}); use --isolation plain or auto"
         )
     _log.warning("isolation is plain: this machine refuses namespaces (%s)", refusal)
+    _log.warning(PLAIN_WARNING)
     return Isolation.PLAIN
 
 
@@ -72,10 +80,14 @@ def _enter_and_set_up(directory: Path, report: int) -> None:
         namespaces.enter()
         init = os.fork()
         if init == 0:
-            namespaces.set_up(model, Path(DEPLOYED_MODEL_PATH), staging, DEFAULT_SHM_SIZE)
+            namespaces.loopback_up()
+            namespaces.keep_mounts_to_oneself()
+            mount_point = Path(DEPLOYED_MODEL_PATH)
+            enter_root(RootFiles(model, mount_point, DEFAULT_SHM_SIZE, (), ()), staging)
+            namespaces.drop_rights()
         else:
             os.waitpid(init, 0)
-    except OSError as error:
+    except Exception as error:  # an OSError, or a libc without one of the calls
         os.write(report, str(error).encode())
     finally:
         os._exit(0)

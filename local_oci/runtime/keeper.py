@@ -25,9 +25,11 @@ from pathlib import Path
 
 from local_oci.runtime import namespaces
 from local_oci.runtime.isolation import Isolation
+from local_oci.runtime.root_files import RootFiles, enter_root
 
 _COMMAND_NOT_FOUND = 127  # as shells say it
 _REAP_STEP_SECONDS = 0.01
+_USUAL_UMASK = 0o022  # the cloud's own lets nobody else read
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class Task:
         model: the unpacked artifact.
         mount_point: where the command sees the artifact (namespaces only).
         staging: an empty directory (namespaces only).
+        shown: files of the host that it sees besides the system's (namespaces only).
         shm_size: size of /dev/shm (namespaces only).
         relays: Unix socket to the port inside that it leads to (namespaces only).
         grace_seconds: time between SIGTERM and SIGKILL.
@@ -58,6 +61,7 @@ class Task:
     model: str
     mount_point: str
     staging: str
+    shown: list[str]
     shm_size: str
     relays: dict[str, int]
     grace_seconds: float
@@ -84,6 +88,9 @@ def main(path: str) -> int:
     except OSError as error:
         _report(task, f"cannot prepare the container: {error}")
         return 1
+    finally:
+        # Python gives up its handlers before it ends, and a late alarm would be the status.
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _report(task: Task, problem: str) -> None:
@@ -103,25 +110,24 @@ def _run_apart(task: Task) -> int:
     os.close(alive)
     os.close(task.status_descriptor)
     _handle_signals(
-        stop=lambda: os.kill(init, signal.SIGTERM),
+        stop=lambda: _terminate(init),
         kill=lambda: os.kill(init, signal.SIGKILL),
         grace_seconds=task.grace_seconds,
     )
-    return _exit_status(os.waitpid(init, 0)[1])
+    return _exit_status(_wait_for(init)[1])
 
 
 def _run_init(task: Task, keeper_alive: int) -> int:
-    """Process 1: furnish the namespaces, run relay and command, reap, end with the command."""
+    """Process 1: run relay and command, reap, end with the command.
+
+    It and the relay keep the host's files, the command gets a root of its own. They also keep their
+    capabilities, without which nobody inside can reach theirs through /proc.
+    """
     namespaces.set_parent_death_signal(signal.SIGKILL)
     if select.select([keeper_alive], [], [], 0)[0]:
         return 1  # the keeper died before the line above
-    try:
-        namespaces.set_up(
-            Path(task.model), Path(task.mount_point), Path(task.staging), task.shm_size
-        )
-    except OSError as error:
-        _report(task, f"cannot set up the namespaces: {error}")
-        return 1
+    namespaces.hide_from_descendants()
+    namespaces.loopback_up()
     listeners = {_listen(path): port for path, port in task.relays.items()}
     relay_process = os.fork()
     if relay_process == 0:
@@ -129,13 +135,32 @@ def _run_init(task: Task, keeper_alive: int) -> int:
         _exit_with(lambda: _relay(listeners))
     command = os.fork()
     if command == 0:
+        _enter_root(task)
         _execute(task)
     os.close(task.status_descriptor)
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(command, signal.SIGTERM))
-    while True:
-        ended, status = os.wait()
-        if ended == command:
-            return _exit_status(status)
+    signal.signal(signal.SIGTERM, lambda *_: _terminate(command))
+    ended, status = _wait_for(command, relay_process)
+    if ended == relay_process:
+        # Nothing else leads into the container.
+        print("local_oci: the relay to the container has ended", file=sys.stderr, flush=True)
+        return _exit_status(status) or 1
+    return _exit_status(status)
+
+
+def _enter_root(task: Task) -> None:
+    files = RootFiles(
+        model=Path(task.model),
+        mount_point=Path(task.mount_point),
+        shm_size=task.shm_size,
+        shown=[Path(path) for path in task.shown],
+        writable=[Path(task.directory)],
+    )
+    try:
+        namespaces.keep_mounts_to_oneself()
+        enter_root(files, Path(task.staging))
+    except OSError as error:
+        _report(task, f"cannot set up the container's files: {error}")
+        os._exit(_COMMAND_NOT_FOUND)
 
 
 def _relay(listeners: dict[socket.socket, int]) -> None:
@@ -165,14 +190,11 @@ def _run_plain(task: Task) -> int:
         _execute(task)
     os.close(task.status_descriptor)
     _handle_signals(
-        stop=lambda: os.kill(command, signal.SIGTERM),
+        stop=lambda: _terminate(command),
         kill=_kill_descendants,
         grace_seconds=task.grace_seconds,
     )
-    while True:
-        ended, status = os.wait()
-        if ended == command:
-            break
+    _, status = _wait_for(command)
     _end_orphans()
     return _exit_status(status)
 
@@ -225,10 +247,32 @@ def _execute(task: Task) -> None:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         os.chdir(task.directory)
+        os.umask(_USUAL_UMASK)
+        namespaces.drop_rights()
         os.execve(program, task.command, task.environment)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: no program takes such an argument
         _report(task, str(error))
     os._exit(_COMMAND_NOT_FOUND)
+
+
+def _wait_for(*awaited: int) -> tuple[int, int]:
+    """Reap children until one of these has ended; continue those that a signal has stopped.
+
+    Returns:
+        Which one, and its wait status.
+    """
+    while True:
+        child, status = os.waitpid(-1, os.WUNTRACED)
+        if os.WIFSTOPPED(status):
+            print(f"local_oci: process {child} was stopped and is continued", file=sys.stderr)
+            os.kill(child, signal.SIGCONT)
+        elif child in awaited:
+            return child, status
+
+
+def _terminate(process: int) -> None:
+    os.kill(process, signal.SIGTERM)
+    os.kill(process, signal.SIGCONT)  # a process that is stopped takes no signal
 
 
 def _handle_signals(

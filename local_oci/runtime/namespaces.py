@@ -1,8 +1,7 @@
-"""A container's view of the machine, made of Linux namespaces by the keeper.
+"""Linux namespaces, mounts and capabilities, by system calls.
 
-Own mounts (the artifact read-only at its contractual path, a /dev/shm of its own), own network
-(loopback only), own processes. As root, or in a user namespace of one's own. The rest of the file
-system is the host's: this keeps deployments apart, it is no security boundary.
+Own mounts, own network (loopback only), own processes. As root, or in a user namespace of one's
+own.
 """
 
 from __future__ import annotations
@@ -33,11 +32,25 @@ MS_BIND = 0x1000
 MS_MOVE = 0x2000
 MS_REC = 0x4000
 MS_SLAVE = 0x80000
+MNT_DETACH = 0x2
 MS_RELATIME = 0x200000
 
 # From linux/prctl.h.
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
+
+# From linux/capability.h: the version of the structures of capset(2), and how many there can be.
+_CAPABILITY_VERSION = 0x20080522
+_MOST_CAPABILITIES = 64
+
+# From linux/mount.h and fcntl.h: mount_setattr(2), which no libc before glibc 2.36 has.
+_SYS_MOUNT_SETATTR = 442
+_MOUNT_ATTR_RDONLY, _MOUNT_ATTR_NOSUID = 0x1, 0x2
+_AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _NAMESPACES = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET
@@ -111,74 +124,74 @@ def enter() -> None:
         Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
 
 
-def set_up(model: Path, mount_point: Path, staging: Path, shm_size: str) -> None:
-    """Set up mounts and network; called by process 1 of the new namespaces.
-
-    Args:
-        model: directory to show.
-        mount_point: where to show it, read-only; nothing is made there on the host.
-        staging: an empty directory.
-        shm_size: size of /dev/shm, in tmpfs(5) notation.
-    """
-    mount(None, "/", flags=MS_REC | MS_SLAVE)
-    _mount_own_proc()
-    _make_directory(mount_point, staging)
-    _bind_read_only(model, mount_point)
-    mount("tmpfs", "/dev/shm", kind="tmpfs", options=f"size={shm_size},mode=1777")
-    _loopback_up()
-
-
-def _mount_own_proc() -> None:
-    """Show the new process numbers; where the kernel refuses, the host's /proc serves as well."""
-    try:
-        mount("proc", "/proc", kind="proc")
-    except PermissionError:
-        return
-
-
-def _make_directory(directory: Path, staging: Path) -> None:
-    """Make a directory exist in this mount namespace alone.
-
-    The deepest ancestor that exists is covered by a tmpfs which holds all that the ancestor
-    holds, and the missing directories.
-    """
-    if directory.is_dir():
-        return
-    ancestor = next(parent for parent in directory.parents if parent.is_dir())
-    mount("tmpfs", staging, kind="tmpfs", options="mode=755")
-    for entry in os.scandir(ancestor):
-        _bind_entry(entry, staging / entry.name)
-    staging.joinpath(directory.relative_to(ancestor)).mkdir(parents=True)
-    if ancestor == Path("/"):
-        os.chroot(staging)
-        os.chdir("/")
-    else:
-        mount(staging, ancestor, flags=MS_MOVE)
-
-
-def _bind_entry(entry: os.DirEntry[str], target: Path) -> None:
-    if entry.is_symlink():
-        target.symlink_to(Path(entry.path).readlink())
-        return
-    if entry.is_dir():
-        target.mkdir()
-    else:
-        target.touch()
-    mount(entry.path, target, flags=MS_BIND | MS_REC)
-
-
-def _bind_read_only(source: Path, target: Path) -> None:
-    mount(source, target, flags=MS_BIND)
-    present = os.statvfs(target).f_flag
-    kept = sum(flag for status, flag in _KEPT_FLAGS.items() if present & status)
-    mount(
-        None,
-        target,
-        flags=MS_REMOUNT | MS_BIND | MS_RDONLY | kept,
-    )
-
-
-def _loopback_up() -> None:
+def loopback_up() -> None:
+    """Start the loopback interface of a new network namespace."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         request = struct.pack("16sh", b"lo", _IFF_UP)
         fcntl.ioctl(control, _SIOCSIFFLAGS, request)
+
+
+# --- mounts -----------------------------------------------------------------------------------
+
+
+def keep_mounts_to_oneself() -> None:
+    """Have a mount namespace of one's own, whose changes nobody else sees."""
+    unshare(CLONE_NEWNS)
+    mount(None, "/", flags=MS_REC | MS_SLAVE)
+
+
+def bind(source: Path, target: Path, *, read_only: bool) -> None:
+    """Show a file or directory, and what is mounted below it, at another path."""
+    mount(source, target, flags=MS_BIND | MS_REC)
+    if read_only:
+        make_mount_read_only(target)
+
+
+def make_mount_read_only(target: Path) -> None:
+    """Let nobody write below a mount, nor gain rights by its programs."""
+    attributes = struct.pack("QQQQ", _MOUNT_ATTR_RDONLY | _MOUNT_ATTR_NOSUID, 0, 0, 0)
+    result = _libc.syscall(
+        _SYS_MOUNT_SETATTR,
+        _AT_FDCWD,
+        os.fsencode(target),
+        _AT_RECURSIVE,
+        attributes,
+        ctypes.c_size_t(len(attributes)),
+    )
+    if result == 0:
+        return
+    # Linux before 5.12: without what is mounted below.
+    present = os.statvfs(target).f_flag
+    kept = sum(flag for status, flag in _KEPT_FLAGS.items() if present & status)
+    mount(None, target, flags=MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | kept)
+
+
+def change_root(root: Path) -> None:
+    """Make a mount the root of this mount namespace, and let go of all others."""
+    os.chdir(root)
+    if _libc.pivot_root(b".", b".") == 0:
+        _check(_libc.umount2(b".", MNT_DETACH), "umount")
+    else:  # the root is the kernel's first one, which cannot be left
+        mount(".", "/", flags=MS_MOVE)
+        os.chroot(".")
+    os.chdir("/")
+
+
+# --- rights -----------------------------------------------------------------------------------
+
+
+def hide_from_descendants() -> None:
+    """Keep what /proc shows of this process, its root directory too, from those without rights."""
+    _check(_libc.prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(0), 0, 0, 0), "prctl")
+
+
+def drop_rights() -> None:
+    """Give up all capabilities, and with them whatever a program could gain."""
+    for capability in range(_MOST_CAPABILITIES):
+        # One that does not exist, or no right to drop any: then there are none to drop.
+        if _libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0) != 0:
+            break
+    _libc.prctl(_PR_CAP_AMBIENT, ctypes.c_ulong(_PR_CAP_AMBIENT_CLEAR_ALL), 0, 0, 0)
+    header = struct.pack("Ii", _CAPABILITY_VERSION, 0)
+    _check(_libc.capset(header, bytes(2 * 3 * 4)), "capset")
+    _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), 0, 0, 0), "prctl")

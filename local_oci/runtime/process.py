@@ -16,7 +16,7 @@ import local_oci
 from local_oci.home import Home, Lock
 from local_oci.limits import DEPLOYED_MODEL_PATH
 from local_oci.runtime.artifact import make_read_only
-from local_oci.runtime.images import ProcessImages
+from local_oci.runtime.images import ProcessImages, shown_files
 from local_oci.runtime.isolation import Isolation
 from local_oci.runtime.keeper import Task
 from local_oci.runtime.runner import (
@@ -88,14 +88,22 @@ class ProcessContainer:
 
     async def stop(self) -> None:
         """SIGTERM, then SIGKILL after the grace period."""
+        await self._end(signal.SIGTERM, self._stop_grace + _KEEPER_PATIENCE_SECONDS)
+        _remove_sockets(self._view)
+
+    async def kill(self) -> None:
+        """SIGKILL at once."""
+        await self._end(signal.SIGHUP, _KEEPER_PATIENCE_SECONDS)
+
+    async def _end(self, how: signal.Signals, patience_seconds: float) -> None:
         if self.running:
-            self._keeper.send_signal(signal.SIGTERM)
+            self._keeper.send_signal(how)
+            self._keeper.send_signal(signal.SIGCONT)  # a keeper that is stopped takes no signal
         try:
-            await asyncio.wait_for(self.wait(), self._stop_grace + _KEEPER_PATIENCE_SECONDS)
+            await asyncio.wait_for(self.wait(), patience_seconds)
         except TimeoutError:
             self._keeper.kill()
             await self.wait()
-        _remove_sockets(self._view)
 
 
 class ProcessRunner:
@@ -202,6 +210,7 @@ class ProcessRunner:
             model=str(launch.model),
             mount_point=DEPLOYED_MODEL_PATH,
             staging=str(launch.directory / _STAGING),
+            shown=[str(path) for path in shown_files(image)],
             shm_size=launch.shm_size,
             relays=view.relays,
             grace_seconds=self._stop_grace,
@@ -242,7 +251,7 @@ def _free_port() -> int:
 
 def _remove_sockets(view: _View) -> None:
     if view.sockets is not None:
-        shutil.rmtree(view.sockets)
+        shutil.rmtree(view.sockets, ignore_errors=True)  # the directory may have been deleted
 
 
 async def _read_to_end(descriptor: int) -> str:

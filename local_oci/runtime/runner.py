@@ -157,6 +157,9 @@ class Container(Protocol):
     async def stop(self) -> None:
         """SIGTERM, then SIGKILL after the grace period; return when nothing of it is left."""
 
+    async def kill(self) -> None:
+        """SIGKILL at once. What it leaves behind is for `stop`."""
+
 
 class Runner(Protocol):
     """Something that runs containers."""
@@ -228,7 +231,12 @@ class LineReader:
 
 
 def describe_exit(status: int) -> str:
-    """How a container ended, as in "exited with status 3" or "was killed by SIGKILL"."""
+    """How a container ended, as in "exited with status 3" or "was killed by SIGKILL".
+
+    Args:
+        status: as of a shell, or minus the number of the signal.
+    """
+    status = _SIGNALLED - status if status < 0 else status
     if status > _SIGNALLED:
         try:
             return f"was killed by {signal.Signals(status - _SIGNALLED).name}"

@@ -9,6 +9,7 @@ Everything here blocks; the event loop calls it through threads.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 import os
@@ -23,7 +24,7 @@ from typing import BinaryIO
 
 from typing_extensions import Buffer, override
 
-from local_oci.home import Home
+from local_oci.home import Home, damaged
 
 _CHUNK_BYTES = 1 << 20
 _NAME_DIGITS = 6
@@ -77,7 +78,8 @@ class BlobWriter:
 
     def abandon(self) -> None:
         """Throw away what was written; after `finish` it does nothing."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # what is still buffered may not fit on the disk
+            self._file.close()
         self._path.unlink(missing_ok=True)
 
 
@@ -96,8 +98,15 @@ class Blobs:
         return self._home.blobs / name
 
     def open(self, name: str) -> BinaryIO:
-        """Open a blob."""
-        return open_content(self.path(name))
+        """Open a blob.
+
+        Raises:
+            StateError: it is not there.
+        """
+        try:
+            return open_content(self.path(name))
+        except FileNotFoundError as error:
+            raise damaged(self.path(name), "it is missing") from error
 
     def join(self, names: Iterable[str], md5: str | None = None) -> Blob:
         """Make a new blob of several, one after the other; they may be deleted then.

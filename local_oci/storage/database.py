@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from local_oci.home import damaged, disk_full
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS records (
     kind TEXT NOT NULL,
@@ -38,30 +40,77 @@ CREATE INDEX IF NOT EXISTS log_entries_by_time ON log_entries (log_id, time);
 """
 
 
+# Primary result codes (sqlite.org/rescode.html). ERROR is a table that is none of ours.
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
+_NOT_WRITTEN = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
+
+
 class Database:
     """A SQLite file in write-ahead mode: a kill at any instant loses no committed change."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._connection = sqlite3.connect(path, isolation_level=None)
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute("PRAGMA synchronous = NORMAL")
-        self._connection.executescript(_SCHEMA)
+        with self._translated():
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+            self._connection.executescript(_SCHEMA)
 
     def execute(self, statement: str, *parameters: object) -> sqlite3.Cursor:
-        """Run one statement; outside `transaction` it commits at once."""
-        return self._connection.execute(statement, parameters)
+        """Run one statement; outside `transaction` it commits at once.
+
+        Raises:
+            DiskFullError: there is no space for it; nothing has changed.
+            StateError: the file is damaged.
+        """
+        with self._translated():
+            return self._connection.execute(statement, parameters)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Make the statements inside one change: all of them, or none after an exception."""
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
+        """Make the statements inside one change: all of them, or none after an exception.
+
+        Inside another transaction they are part of that.
+
+        Raises:
+            DiskFullError, StateError: as `execute`.
+        """
+        if self._connection.in_transaction:
             yield
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+            return
+        with self._translated():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:  # SQLite ends it itself when the disk is full
+                    self._connection.execute("ROLLBACK")
+                raise
 
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+    def check(self) -> None:
+        """Read all of the file.
+
+        Raises:
+            StateError: it is damaged.
+        """
+        with self._translated():
+            (first,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
+        if first != "ok":
+            raise damaged(self.path, first)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+            if code in _NOT_WRITTEN:
+                raise disk_full(self.path) from error
+            if code in _DAMAGED:
+                raise damaged(self.path, error) from error
+            raise

@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar, Generic, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from local_oci.home import damaged
 from local_oci.limits import MAX_FREEFORM_TAGS, TAG_KEY_CHARACTERS, TAG_VALUE_CHARACTERS
 from local_oci.storage.database import Database
 
@@ -56,6 +57,19 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def _fits_a_header(text: str) -> str:
+    """Refuse what HTTP cannot carry in a header, with a ValueError."""
+    if not text.isprintable() or not text.isascii():
+        raise ValueError("a header holds printable ASCII characters only")
+    return text
+
+
+# What a client says in a body and gets back as a header.
+HeaderValue = Annotated[str, AfterValidator(_fits_a_header)]
+# A number of a body; what is beyond it is no count of anything.
+Int32 = Annotated[int, Field(ge=-(2**31), lt=2**31)]
+
+
 class WireModel(BaseModel):
     """A frozen shape of Oracle's APIs: snake_case here, camelCase in JSON."""
 
@@ -64,6 +78,7 @@ class WireModel(BaseModel):
         populate_by_name=True,
         frozen=True,
         extra="ignore",
+        allow_inf_nan=False,
         defer_build=True,  # saves a tenth of a second at every start
     )
 
@@ -144,7 +159,7 @@ class Collection(Generic[RecordT]):
         row = self._database.execute(
             "SELECT document FROM records WHERE kind = ? AND key = ?", self._kind, key
         ).fetchone()
-        return None if row is None else self._model.model_validate_json(row[0])
+        return None if row is None else self._read(row[0])
 
     def count(self) -> int:
         """How many records there are."""
@@ -179,7 +194,14 @@ class Collection(Generic[RecordT]):
             end,
         )
         for (document,) in rows:
-            yield self._model.model_validate_json(document)
+            yield self._read(document)
+
+    def _read(self, document: str) -> RecordT:
+        try:
+            return self._model.model_validate_json(document)
+        except ValueError as error:
+            problem = f"it holds a {self._kind} that is none"
+            raise damaged(self._database.path, problem) from error
 
     def below(self, prefix: str) -> Iterator[RecordT]:
         """Records whose key starts with `prefix`."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -121,12 +120,14 @@ async def _generate_streamed(clients: Clients) -> None:
 
 
 async def _stopped(clients: Clients) -> None:
-    prompt, request_id = clients.references.prompt(clients.chance), uuid.uuid4().hex
-    body, text = {**_long(prompt), "id": request_id, "stream": True}, ""
+    # All have one id, by which none of them can be stopped.
+    prompt, text = clients.references.prompt(clients.chance), ""
+    body = {**_long(prompt), "id": "everybody's", "stream": True}
     async with events(clients, _STREAM, body) as stream:
         async for event in stream:
-            if not text:
-                status, _ = await post(clients, _GENERATE, {"id": request_id, "stop": True})
+            if "stop_token" in event:  # the first one
+                stop = {"id": "everybody's", "stop": True, "stop_token": event["stop_token"]}
+                status, _ = await post(clients, _GENERATE, stop)
                 require_equal("the status of a stop", status, 200)
             text += event["text_output"]
     clients.references.require_begun(prompt, text)
@@ -182,7 +183,7 @@ _MALFORMED_GENERATE: list[tuple[dict[str, Any] | bytes, str]] = [
     ({**_GOOD_GENERATE, "top_p": 7.0}, "top_p is 7"),
     ({**_GOOD_GENERATE, "end_id": 10**6}, "end_id is 1000000"),
     ({**_GOOD_GENERATE, "beam_width": 4}, "beam_width can only be 1"),
-    ({"stop": True}, "give the id"),
+    ({"id": "everybody's", "stop": True}, "give the stop_token"),
 ]
 
 
@@ -296,7 +297,7 @@ EXCHANGES = (
     Exchange("generate", "answered", _generate, share=3),
     Exchange("generate, a few tokens", "answered", _generate_briefly, share=4),
     Exchange("generate_stream", "answered", _generate_streamed, share=4, streams=True),
-    Exchange("generate_stream, stopped by its id", "answered", _stopped, share=2, streams=True),
+    Exchange("generate_stream, stopped by its token", "answered", _stopped, share=2, streams=True),
     Exchange("generate_stream, left", "left", _left_stream, share=3, streams=True),
     Exchange("generate, left", "left", _left_while_it_waits, share=2),
     Exchange("a body that breaks off", "left", _half_sent),

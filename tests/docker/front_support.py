@@ -1,5 +1,6 @@
 """A front in a process of its own, before whatever Triton a test gives it."""
 
+import importlib
 import os
 import signal
 import socket
@@ -17,6 +18,14 @@ _START = (
     "import sys; sys.path.insert(0, sys.argv[1]); from front import serve; "
     "serve('127.0.0.1', int(sys.argv[2]), sys.argv[3], sys.argv[3] + '/metrics')"
 )
+
+
+def front_module(name):
+    """A module of the front, such as `access`, which imports the others by their bare names."""
+    directory = str(ROOT / "docker" / "server")
+    if directory not in sys.path:
+        sys.path.append(directory)
+    return importlib.import_module(name)
 
 
 class RunningFront:

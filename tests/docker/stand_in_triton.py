@@ -35,7 +35,9 @@ class StandIn:
         ready: whether it says that it is ready.
         has_model: whether there is a front model.
         failing: the error that every generation gets.
+        hanging: whether generations get no answer.
         seen: the bodies of all generations, with the tokens that were made for each.
+        others: the targets of requests that a front must not pass on.
     """
 
     def __init__(self):
@@ -43,7 +45,9 @@ class StandIn:
         self.ready = True
         self.has_model = True
         self.failing = None
+        self.hanging = False
         self.seen = []
+        self.others = []
         self.url = ""
         self.close_port = lambda: None
         self._stopped = set()
@@ -53,7 +57,7 @@ class StandIn:
         return self.seen[-1]
 
     def application(self):
-        application = web.Application()
+        application = web.Application(client_max_size=64 << 20)
         application.add_routes(
             [
                 web.get("/v2", self._server),
@@ -63,6 +67,8 @@ class StandIn:
                 web.get("/metrics", self._metrics),
                 web.post(f"/v2/models/{MODEL}/generate", self._generate),
                 web.post(f"/v2/models/{MODEL}/generate_stream", self._generate_stream),
+                web.post(f"/v2/models/{MODEL}/infer", self._infer),
+                web.route("*", "/{path:.*}", self._other),
             ]
         )
         return application
@@ -89,10 +95,21 @@ class StandIn:
             return web.json_response({"text_output": "", "finish_reason": "cancelled"})
         seen = {"body": body, "tokens": 0, "path": request.path}
         self.seen.append(seen)
+        while self.hanging:
+            await asyncio.sleep(0.05)
         if refusal := self._refusal(body):
             return web.json_response({"error": refusal[1]}, status=refusal[0])
         words = [word async for word in self._words(body, seen)]
         return web.json_response(self._final(body, seen, words))
+
+    async def _infer(self, request):
+        body = await request.json()
+        self.seen.append({"body": body, "tokens": 0, "path": request.path})
+        return web.json_response({"id": body["id"], "model_name": MODEL, "outputs": []})
+
+    async def _other(self, request):
+        self.others.append(request.raw_path)
+        return web.Response(status=404)
 
     async def _generate_stream(self, request):
         body = await request.json()

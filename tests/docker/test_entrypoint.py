@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "docker/server/entrypoint.py"
+H200 = json.loads((Path(__file__).parents[1] / "data" / "gpus" / "h200.json").read_text())
 SERVER = "/opt/tritonserver/bin/tritonserver"
 
 # What get_cmd of NVIDIA/TensorRT-LLM at 0a2e2c1f1268, triton_backend/scripts/
@@ -120,7 +121,13 @@ OPEN = (
 
 
 @pytest.mark.parametrize(
-    ("text", "version"), [(PROPRIETARY, "535.161.08"), (OPEN, "575.57.08"), ("other", None)]
+    ("text", "version"),
+    [
+        (PROPRIETARY, "535.161.08"),
+        (OPEN, "575.57.08"),
+        (H200["driver_text"], "580.159.04"),
+        ("other", None),
+    ],
 )
 def test_the_kernel_says_the_drivers_version(entrypoint, tmp_path, text, version):
     path = tmp_path / "version"

@@ -1,5 +1,8 @@
 """The front's limits, readiness, metrics, log and stop, before a stand-in for Triton."""
 
+import contextlib
+import gzip
+import http.client
 import json
 import re
 import socket
@@ -108,7 +111,7 @@ def test_turns_come_in_the_order_of_arrival(tmp_path):
 
 def test_what_stops_a_request_does_not_wait_for_a_turn(narrow):
     with occupied(narrow):
-        stopped = narrow.post(GENERATE, {"id": "somebody", "stop": True})
+        stopped = narrow.post(GENERATE, {"stop_token": "somebody's token", "stop": True})
     assert stopped.status_code == 200
 
 
@@ -145,15 +148,118 @@ def test_a_client_that_leaves_ends_its_generation_within_two_tokens(front, path,
     assert front.metric("falconry_front_generations_in_flight") == 0
 
 
-def test_a_request_goes_on_as_it_came_with_a_connection_of_its_own(front):
+def test_a_request_goes_on_as_it_came_with_an_id_of_its_own(front):
     body = {"id": "everybody's", "text_input": "x", "max_tokens": 1}
-    connections = set()
+    ids = set()
     for path in (GENERATE, GENERATE, STREAM):
         front.post(path, body)
         sent = dict(front.triton.last["body"])
-        connections.add(sent.pop("connection"))
-        assert sent == body
-    assert len(connections) == 3
+        ids.add(sent["id"])
+        assert sent == {**body, "id": sent["id"], "connection": sent["id"]}
+    assert len(ids) == 3
+
+
+def test_two_streams_of_one_id_are_stopped_each_by_its_own_token(front):
+    front.triton.token_s = 0.02
+    body = {"id": "same", "text_input": "x", "max_tokens": 500, "stream": True}
+    with front.post(STREAM, body, stream=True) as one, front.post(STREAM, body, stream=True) as two:
+        lines = [
+            (json.loads(each.removeprefix(b"data:")) for each in answer.iter_lines() if each)
+            for answer in (one, two)
+        ]
+        tokens = [next(each)["stop_token"] for each in lines]
+        assert tokens == [answer.headers["Falconry-Stop-Token"] for answer in (one, two)]
+        assert front.post(GENERATE, {"id": "same", "stop": True}).status_code == 400
+        assert "stop_token" not in next(lines[1])
+        front.post(GENERATE, {"stop": True, "stop_token": tokens[0]})
+        assert list(lines[0])[-1]["finish_reason"] == "cancelled"
+        assert "finish_reason" not in next(lines[1])
+    assert {tokens[0] in front.log, tokens[1] in front.log} == {False}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"connection": "mine"},
+        {"parameters": {"connection": "mine"}},
+        {"parameters": {"id": "mine"}, "id": "mine"},
+        {"parameters": 5},
+        {"parameters": {"max_tokens": "many"}},
+        {"id": 5},
+    ],
+)
+def test_what_only_the_front_may_set_cannot_be_smuggled_past_it(front, body):
+    refused = front.post(GENERATE, {"text_input": "x", "max_tokens": 1, **body})
+    assert refused.status_code == 400, refused.text
+    assert front.triton.seen == []
+
+
+INFER = "/v2/models/tensorrt_llm_bls/infer"
+TENSOR = '"name": "text_input", "shape": [1, 1], "datatype": "BYTES"'
+REGION = '"parameters": {"shared_memory_region": "secret", "shared_memory_byte_size": 8}'
+ESCAPED = REGION.replace("shared_", "shar\\u0065d_")
+
+
+@pytest.mark.parametrize("packed", [bytes, gzip.compress])
+@pytest.mark.parametrize(
+    "body",
+    [
+        f'{{"inputs": [{{{TENSOR}, {REGION}}}]}}',
+        f'{{"inputs": [{{{TENSOR}, "data": ["x"]}}], "outputs": [{{"name": "a", {REGION}}}]}}',
+        f'{{"inputs": [{{{TENSOR}, {ESCAPED}}}]}}',
+    ],
+)
+@pytest.mark.parametrize("binary", [True, False])
+def test_a_region_of_shared_memory_is_refused_in_every_form(front, body, packed, binary):
+    headers = {"Content-Encoding": "gzip"} if packed is gzip.compress else {}
+    content = body.encode()
+    if binary:
+        headers["inference-header-content-length"] = str(len(content))
+        content += b"\x01\x00\x00\x00x"
+    refused = front.post(INFER, None, data=packed(content), headers=headers)
+    assert refused.status_code == 400
+    assert "shared memory is closed" in refused.json()["error"]
+    assert "secret" not in refused.text
+
+
+def test_triton_reads_what_the_front_has_read(front):
+    """Of a field that is given twice Triton takes the first one, and Python the last."""
+    twice = f'{{"inputs": [{{{TENSOR}, "data": ["x"], {REGION}, "parameters": {{}}}}]}}'
+    front.post(INFER, None, data=twice.encode())
+    assert all("shared_memory" not in json.dumps(seen["body"]) for seen in front.triton.seen)
+
+
+@pytest.mark.parametrize("length", ["-1", "1e1", "999", "\u0661", "", "0x1", "1" * 5000])
+def test_a_wrong_length_of_the_json_before_raw_tensors_is_refused(front, length):
+    headers = {"Inference-Header-Content-Length": length.encode()}
+    refused = front.post(INFER, None, data=b'{"inputs": []}', headers=headers)
+    assert refused.status_code == 400, refused.text
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/v2/logging",
+        "//v2/logging",
+        "/v2/./logging",
+        "/v2/%6cogging",
+        "/v2/systemsharedmemory/status",
+        "/v2/health/../logging",
+        "/v2/repository/index",
+        "/v2/trace/setting?x=/v2",
+        "/V2/logging",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT"])
+def test_closed_paths_never_reach_triton(front, target, method):
+    front.triton.others.clear()
+    host, _, port = front.url.removeprefix("http://").partition(":")
+    with contextlib.closing(http.client.HTTPConnection(host, int(port), timeout=10)) as connection:
+        connection.request(method, target)  # as it stands, which `requests` would tidy
+        answer = connection.getresponse()
+        assert answer.status == 403
+        assert "this is closed" in json.loads(answer.read())["error"]
+    assert front.triton.others == []
 
 
 def test_it_is_ready_once_the_front_model_has_answered(tmp_path):
@@ -168,14 +274,68 @@ def test_it_is_ready_once_the_front_model_has_answered(tmp_path):
         assert front.log.count("the engine is broken") == 1
 
 
-def test_a_probe_costs_no_generation_and_tells_what_triton_says(tmp_path):
+@pytest.mark.parametrize("path", ["/health", "/v2/health/ready"])
+def test_a_health_check_costs_no_generation_and_reports_what_triton_says(tmp_path, path):
     with running_front(tmp_path) as front:
         wait_until_ready(front)
         for _ in range(5):
-            assert front.get("/v2/health/ready").status_code == 200
+            assert front.get(path).status_code == 200
         front.triton.ready = False
-        assert front.get("/v2/health/ready").status_code == 400  # Triton's own
+        refused = front.get(path)  # Triton's own status is 400
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
         assert front.triton.seen == []
+
+
+def test_a_server_without_requests_gets_a_generation_of_one_token_now_and_then(tmp_path):
+    with running_front(tmp_path, probe_period_s=0.2) as front:
+        wait_until_ready(front)
+        wait_until(lambda: len(front.triton.seen) > 1)
+        assert {seen["body"]["max_tokens"] for seen in front.triton.seen} == {1}
+        assert front.process.poll() is None
+
+
+def test_while_answers_flow_no_generation_is_added(tmp_path):
+    with running_front(tmp_path, probe_period_s=0.3) as front:
+        wait_until_ready(front)
+        with occupied(front, tokens=60) as lines:  # 1.2 s
+            front.triton.seen[:-1] = []
+            assert len([line for line in lines if line]) == 60
+            asked = len(front.triton.seen)
+        assert asked == 1
+
+
+def test_a_server_that_hangs_is_not_ready_and_ends(tmp_path):
+    settings = {"probe_period_s": 0.2, "probe_timeout_s": 2}
+    with running_front(tmp_path, **settings) as front, ThreadPoolExecutor() as pool:
+        wait_until_ready(front)
+        front.triton.hanging = True
+        waiting = pool.submit(front.post, GENERATE, {"text_input": "x", "max_tokens": 1})
+        wait_until(lambda: not front.get("/health").ok)
+        refused = front.get("/health")
+        assert "a generation has no answer" in refused.json()["error"]
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+        assert waiting.result().status_code == 503
+        assert waiting.result().headers["Retry-After"] == "1"
+        assert front.process.wait(10) == 1
+        assert "BrokenServerError: no answer and no work for" in front.log
+
+
+def test_a_server_that_recovers_is_ready_again(tmp_path):
+    settings = {"probe_period_s": 0.2, "probe_timeout_s": 30}
+    with running_front(tmp_path, **settings) as front:
+        wait_until_ready(front)
+        front.triton.failing = "the engine is broken"
+        wait_until(lambda: front.get("/health").status_code == 503)
+        front.triton.failing = None
+        wait_until(lambda: front.get("/health").status_code == 200)
+
+
+def test_a_server_whose_generations_all_fail_ends(tmp_path):
+    with running_front(tmp_path, probe_period_s=0.2) as front:
+        wait_until_ready(front)
+        front.triton.failing = "the engine is broken"
+        assert front.process.wait(20) == 1
+        assert "3 generations in a row failed, the last one: the engine is broken" in front.log
 
 
 def test_a_server_without_a_language_model_is_ready_when_triton_is(tmp_path):
@@ -235,9 +395,10 @@ def test_a_path_cannot_break_the_log(front):
 
 def test_a_stream_that_breaks_off_says_so(front):
     body = {"text_input": "break off", "max_tokens": 9, "stream": True}
-    lines = front.post(STREAM, body).text.split("\n\n")
+    answer = front.post(STREAM, body)
+    lines = answer.text.split("\n\n")
     assert [json.loads(line.removeprefix("data:")) for line in lines if line] == [
-        {"text_output": "w0 "},
+        {"stop_token": answer.headers["Falconry-Stop-Token"], "text_output": "w0 "},
         {"text_output": "w1 "},
         {"error": "the server has broken off"},
     ]
@@ -245,7 +406,7 @@ def test_a_stream_that_breaks_off_says_so(front):
 
 def test_a_body_that_is_too_large_is_refused_in_the_apis_own_form(front):
     def body():
-        for _ in range(65):
+        for _ in range(11):
             yield b" " * (1 << 20)
 
     for path, find in (
@@ -254,7 +415,7 @@ def test_a_body_that_is_too_large_is_refused_in_the_apis_own_form(front):
     ):
         refused = requests.post(f"{front.url}{path}", data=body(), timeout=30)
         assert refused.status_code == 413
-        assert "67108864" in find(refused.json())
+        assert "10485760" in find(refused.json())
 
 
 @pytest.mark.parametrize("told", ["the front", "Triton"])

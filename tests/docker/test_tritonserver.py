@@ -1,9 +1,11 @@
 """The front and Triton as one program: they start, stop and fail together."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -72,27 +74,46 @@ def test_what_is_no_inference_passes_through(server):
     assert "unknown model" in unknown.json()["error"]
 
 
+def test_only_the_front_listens_beyond_loopback(launcher, models, tmp_path):
+    http, grpc = free_port(), free_port()
+    arguments = [f"--model-repository={models}", f"--http-port={http}", f"--grpc-port={grpc}"]
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen([launcher, *arguments], stdout=output, stderr=output)
+    try:
+        assert wait_for(lambda: b"Started Metrics Service" in log.read_bytes(), 30)
+        assert wait_for(lambda: any(port == http for _, port in listening()), 10)
+        started = re.findall(rb"Started .* at ([\d.]+):(\d+)", log.read_bytes())
+        assert {address for address, _ in started} == {b"127.0.0.1"}
+        assert str(grpc).encode() in [port for _, port in started]
+        assert {address for address, port in listening() if port == http} == {"0.0.0.0"}
+    finally:
+        process.kill()
+        process.wait()
+
+
+def listening():
+    """The IPv4 addresses and ports of this machine that take connections."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, _, state, *_ = line.split()
+        if state == "0A":
+            address, port = local.split(":")
+            yield socket.inet_ntoa(int(address, 16).to_bytes(4, sys.byteorder)), int(port, 16)
+
+
+def test_what_says_whether_it_is_ready_agrees(server):
+    paths = ("/health", "/v2/health/live", "/v2/health/ready")
+    answers = [requests.get(f"{server.url}{path}", timeout=5).status_code for path in paths]
+    assert answers == [200, 200, 200]
+
+
 def test_sigterm_ends_both_and_the_status_is_tritons(server):
-    front = children(server.pid)
+    both = children(server.pid)
     with requests.Session() as client:  # A connection that stays open must not hold Triton up.
         client.get(f"{server.url}/v2", timeout=5)
         server.send_signal(signal.SIGTERM)
         assert server.wait(20) == 0  # Triton's exit timeout is 30 s.
-    assert all(wait_until_gone(pid) for pid in front)
-
-
-def test_the_front_does_not_outlive_a_killed_triton(server):
-    front = children(server.pid)
-    assert front
-    server.kill()
-    server.wait()
-    assert all(wait_until_gone(pid) for pid in front)
-
-
-def test_triton_does_not_stay_without_its_front(server):
-    for pid in children(server.pid):
-        os.kill(pid, signal.SIGTERM)
-    assert server.wait(30) == 0
+    assert all(wait_until_gone(pid) for pid in both)
 
 
 def test_a_taken_port_ends_the_server_with_a_reason(launcher, models):
@@ -112,8 +133,13 @@ def test_a_taken_port_ends_the_server_with_a_reason(launcher, models):
 
 
 def wait_until_gone(pid):
-    deadline = time.monotonic() + 10
-    while not gone(pid):
+    return wait_for(lambda: gone(pid), 10)
+
+
+def wait_for(condition, seconds):
+    """Whether a condition becomes true in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
         if time.monotonic() > deadline:
             return False
         time.sleep(0.05)

@@ -1,6 +1,9 @@
 """Checkpoint to answer, by the commands that a user types."""
 
 import json
+import os
+import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -48,9 +51,11 @@ def test_deploying_again_does_nothing_and_says_so(deployed):
     assert deployed.state() == before
 
 
-def test_deploying_again_asks_the_cloud_once(deployed):
-    (asked,) = deployed.requests_of("deploy")
-    assert asked.startswith("GET /20190101/modelDeployments?")
+def test_deploying_again_asks_the_cloud_once_and_the_deployment_one_question(deployed):
+    health, deployments, question = deployed.requests_of("deploy")
+    assert health.startswith("GET /_local/health")
+    assert deployments.startswith("GET /20190101/modelDeployments?")
+    assert question.startswith("POST /ocid1.datasciencemodeldeployment.")
 
 
 @pytest.mark.parametrize(
@@ -135,3 +140,12 @@ def test_down_leaves_no_process_and_deploy_comes_back(deployed, sentences):
     assert output.count("up to date") >= 1
     assert "ACTIVE" in output
     assert deployed.ok("query", f"PROMPT={CLOUD}").answer == sentences[CLOUD]
+
+
+def test_a_cloud_that_is_silent_is_told_of_and_ends_though_it_has_lost_its_directory(deployed):
+    build = deployed.directory / "build"
+    os.kill(int((build / "local/cloud/lock").read_text()), signal.SIGSTOP)
+    assert "does not answer within 8 s; end it and start it again" in deployed.fails("status")
+    shutil.rmtree(build)
+    assert "stopped" in deployed.ok("down").output
+    assert deployed.processes() == []

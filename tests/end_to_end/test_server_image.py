@@ -245,13 +245,15 @@ def test_again_with_nothing_changed_nothing_is_built_or_pushed(
     assert after == before
 
 
-def test_again_with_nothing_changed_the_cloud_and_its_registry_are_asked_three_times(
+def test_again_with_nothing_changed_the_cloud_and_its_registry_are_asked_a_few_times(
     clone, deployed
 ):
-    token, manifest, deployments = clone.requests_of("deploy")
+    health, token, manifest, deployments, question = clone.requests_of("deploy")
+    assert health.startswith("GET /_local/health")
     assert token.startswith("GET /20180419/docker/token?")
     assert manifest.startswith("GET /v2/")
     assert deployments.startswith("GET /20190101/modelDeployments?")
+    assert question.startswith("POST /ocid1.datasciencemodeldeployment.")
 
 
 def test_the_image_keeps_the_contract(clone, deployed, made):

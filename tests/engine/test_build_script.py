@@ -132,6 +132,20 @@ def test_leaves_an_engine_and_a_report_of_what_it_was_built_with(build):
     }
 
 
+def test_a_real_gpus_line_says_what_nvml_says(build):
+    recorded = json.loads((ROOT / "tests" / "data" / "gpus" / "h200.json").read_text())
+    build.environment["STAND_IN_GPUS"] = recorded["nvidia_smi"]
+    build.run()
+    report = json.loads((build.scratch / "report.json").read_text())
+    (gpu,) = recorded["probe"]["gpus"]
+    assert (report["driver"], report["gpu"], report["sm"], report["gpus"]) == (
+        recorded["probe"]["driver"],
+        gpu["name"],
+        gpu["sm"],
+        1,
+    )
+
+
 def test_counts_the_gpus_it_sees(build):
     build.environment["STAND_IN_GPUS"] = f"{A10};{A10}"
     build.run()

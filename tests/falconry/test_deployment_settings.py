@@ -42,6 +42,8 @@ WRONG = {
     "serving.port=8446": "one of the cloud's own ports",
     "serving.port=8447": "one of the cloud's own ports",
     "serving.port=1023": "greater than or equal to 1024",
+    "serving.grpc_port=8446": "one of the cloud's own ports",
+    "serving.grpc_port=8000": "grpc_port and port have to be different",
     "serving.port=65536": "less than or equal to 65535",
     "deployment.bandwidth_mbps=5": "greater than or equal to 10",
     "deployment.bandwidth_mbps=20 deployment.maximum_bandwidth_mbps=19": "one to two times",

@@ -116,6 +116,22 @@ def test_a_second_run_waits_and_names_the_holder(tmp_path):
     assert f"process {holder.pid}" in named[0]
 
 
+def test_a_stopped_holder_is_not_waited_for(tmp_path):
+    held, release = multiprocessing.Event(), multiprocessing.Event()
+    holder = multiprocessing.Process(target=hold, args=(tmp_path / "lock", held, release))
+    holder.start()
+    held.wait(30)
+    os.kill(holder.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, holder.pid, os.WSTOPPED | os.WNOWAIT)
+    try:
+        said = rf"process {holder.pid} .* is stopped.*; continue"
+        with pytest.raises(MachineError, match=said), file_lock(tmp_path / "lock", print):
+            pass
+    finally:
+        holder.kill()
+        holder.join()
+
+
 def test_a_killed_holder_holds_nothing(tmp_path):
     held, release = multiprocessing.Event(), multiprocessing.Event()
     holder = multiprocessing.Process(target=hold, args=(tmp_path / "lock", held, release))

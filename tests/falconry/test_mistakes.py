@@ -6,6 +6,7 @@ That `make` shows the sentence as its one line: tests/end_to_end/test_mistakes.p
 import io
 import json
 import os
+import resource
 import shutil
 import socket
 import struct
@@ -185,6 +186,17 @@ def test_an_unknown_key_in_a_recipe_is_named(tmp_path):
     assert "surprise" in line
     assert "engine/recipes/mine.toml" in line
     assert "\n" not in line
+
+
+def test_too_few_open_files_are_one_clear_line(built, monkeypatch):
+    before = built.state()
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 64))
+    line = built.fails("engine", recipe="cpu-f32")
+    assert line == (
+        "ulimit -n: a process may open 64 files here, and a run needs 256; allow more, for"
+        " instance: ulimit -n 1024"
+    )
+    assert built.state() == before
 
 
 def test_a_taken_port_is_one_clear_line(built):

@@ -25,6 +25,9 @@ INDEX = {
     "BM.GPU.H200.8": ("H200", 8, 1128),
 }
 
+# Of tests/data/gpus, rounded down.
+REAL_GIB = {"H100": 79.6, "H200": 140.4}
+
 # Compute capabilities, developer.nvidia.com/cuda-gpus, times ten.
 ARCHITECTURES = {"P100": 60, "V100": 70, "A100": 80, "A10": 86, "L40S": 89, "H100": 90, "H200": 90}
 
@@ -40,8 +43,8 @@ def test_a_shape_has_the_gpus_of_oracles_index(name: str) -> None:
 
     assert gpu in shape.gpu.replace("-", " ").split()
     assert (shape.sm, shape.gpus) == (ARCHITECTURES[gpu], gpus)
-    # Its GB are binary for all but the H200, which has 141 decimal ones.
-    assert shape.gpu_memory_gib == (131 if gpu == "H200" else memory / gpus)
+    # Its GB are binary, where no real GPU was asked.
+    assert shape.gpu_memory_gib == REAL_GIB.get(gpu, memory / gpus)
     assert shape.source
 
 

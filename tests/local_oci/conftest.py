@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import requests
 
 from tests.local_oci.support import IMAGE, LocalCloud, Sdk, ds
 
@@ -23,6 +22,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = shlex.join([sys.executable, "-S", str(server)])
     launcher.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
     launcher.chmod(0o755)
+    (directory / "mounts").write_text(f"{sys.prefix}\n{sys.base_prefix}\n{server}\n")
     return directory
 
 
@@ -62,7 +62,7 @@ def _no_fault_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     for name in {"shared_cloud", "registry_cloud"} & set(request.fixturenames):
         cloud: LocalCloud = request.getfixturevalue(name)
-        requests.delete(f"{cloud.endpoint}/_local/faults", timeout=5)
+        cloud.forget_faults()
 
 
 @pytest.fixture

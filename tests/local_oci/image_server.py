@@ -11,11 +11,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 MODEL = Path(os.environ.get("MODEL_DIRECTORY", "/opt/ds/model/deployed_model"))
+
+SICK = threading.Event()
+if os.environ.get("SICK"):
+    SICK.set()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -25,7 +30,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path in ("/health", "/v2/health/ready"):
-            self._reply(503 if os.environ.get("SICK") else 200, {})
+            self._reply(503 if SICK.is_set() else 200, {})
         else:
             self._echo(b"")
 
@@ -41,6 +46,9 @@ class Handler(BaseHTTPRequestHandler):
             self._reply(200, {})
         elif self.path == "/write":
             self._write()
+        elif self.path == "/sicken":
+            SICK.set()
+            self._reply(200, {})
         elif self.path == "/die":
             os._exit(7)
         else:

@@ -71,6 +71,15 @@ def zipped(files: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
+def ask_cloud(
+    directory: Path, endpoint: str, method: str, path: str, **options: Any
+) -> requests.Response:
+    """A request to the routes of a cloud that are for this machine alone."""
+    headers = {"authorization": f"Bearer {(directory / 'local-token').read_text()}"}
+    url = f"{endpoint}/_local/{path}"
+    return requests.request(method, url, headers=headers, **{"timeout": 5, **options})
+
+
 class LocalCloud:
     """A cloud that runs `serve` in the foreground of a process of its own."""
 
@@ -94,11 +103,16 @@ class LocalCloud:
         wait_until(self._answers)
         return self
 
+    def find(self) -> LocalCloud:
+        """The cloud that `start` left running in the directory."""
+        self.endpoint = (self.directory / "endpoint").read_text()
+        return self
+
     def _answers(self) -> bool:
         assert self.process is not None and self.process.poll() is None, "the server ended"
         try:
             self.endpoint = (self.directory / "endpoint").read_text()
-            return requests.get(f"{self.endpoint}/_local/health", timeout=5).ok
+            return self.local("GET", "health").ok
         except (OSError, requests.RequestException):
             return False
 
@@ -117,12 +131,15 @@ class LocalCloud:
 
     def fault(self, **fault: object) -> None:
         """Let a fault happen."""
-        answer = requests.post(f"{self.endpoint}/_local/faults", json=[fault], timeout=5)
-        answer.raise_for_status()
+        self.local("POST", "faults", json=[fault]).raise_for_status()
 
     def forget_faults(self) -> None:
         """Let nothing more happen."""
-        requests.delete(f"{self.endpoint}/_local/faults", timeout=5).raise_for_status()
+        self.local("DELETE", "faults").raise_for_status()
+
+    def local(self, method: str, path: str, **options: Any) -> requests.Response:
+        """A request to the cloud itself, with its token."""
+        return ask_cloud(self.directory, self.endpoint, method, path, **options)
 
 
 class Sdk:

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import oci
 import pytest
 import requests
 
-from local_oci.home import Lock
-from tests.local_oci.support import REPOSITORY, processes_of, run_cli, wait_until
+from local_oci import daemon, processes
+from local_oci.daemon import DaemonError, running_endpoint, start, stop
+from local_oci.home import Home
+from tests.local_oci.support import (
+    IMAGE,
+    REPOSITORY,
+    LocalCloud,
+    Sdk,
+    processes_of,
+    run_cli,
+    wait_until,
+)
 
 
 @pytest.fixture
@@ -98,30 +108,125 @@ def test_a_port_that_is_taken_is_one_clear_line(directory: Path) -> None:
     assert not processes_of(directory)
 
 
-def test_a_cloud_that_an_older_version_serves_is_one_clear_line(directory: Path) -> None:
-    class OldHealth(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = json.dumps({"directory": str(directory)}).encode()
-            self.send_response(200)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+def test_a_cloud_of_older_code_is_replaced(directory: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "checkout"
+    shutil.copytree(REPOSITORY / "local_oci", copy / "local_oci")
+    start = [sys.executable, "-m", "local_oci", "start", f"--directory={directory}"]
 
-    directory.mkdir()
-    lock = Lock(directory / "lock")
-    assert lock.acquire()
-    with HTTPServer(("127.0.0.1", 0), OldHealth) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        (directory / "endpoint").write_text(f"http://127.0.0.1:{server.server_port}")
-        refused = _start(directory)
-        server.shutdown()
-    lock.release()
-    (line,) = refused.stderr.splitlines()
-    assert (refused.returncode, line) == (
-        1,
-        f"{directory} is served by another version of local_oci; stop it, and start it again: "
-        f"{sys.executable} -m local_oci stop --directory {directory}",
+    def started_by_the_copy() -> tuple[str, int]:
+        done = subprocess.run(start, cwd=copy, capture_output=True, text=True, check=True)
+        (server,) = processes_of(directory)
+        return done.stdout, server
+
+    first = started_by_the_copy()
+    assert started_by_the_copy() == first
+    with (copy / "local_oci" / "limits.py").open("a") as changed:
+        changed.write("# newer\n")
+    endpoint, second = started_by_the_copy()
+    assert (endpoint, second == first[1]) == (first[0], False)
+    assert _start(directory).stdout == endpoint  # the copy is newer than the repository by now
+    assert processes_of(directory) != [second]
+
+
+def test_a_server_that_is_stopped_is_told_of_and_ends_by_stop(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _start(directory)
+    (server,) = processes_of(directory)
+    os.kill(server, signal.SIGSTOP)
+    monkeypatch.setattr(daemon, "_ANSWER_TIMEOUT_SECONDS", 0.3)
+    for command in (running_endpoint, lambda home: start(home, [])):
+        with pytest.raises(DaemonError, match=rf"process {server} .* is stopped, .* -m local_oci"):
+            command(Home(directory))
+    assert stop(Home(directory))
+    assert not processes_of(directory)
+
+
+def test_a_server_that_ignores_sigterm_is_killed(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True);"
+    command = [sys.executable, "-c", f"{deaf} signal.pause()"]
+    command += ["local_oci", "serve", "--directory", os.path.relpath(directory)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None and server.stdout.readline()
+        monkeypatch.setattr(daemon, "_STOP_TIMEOUT_SECONDS", 0.2)
+        assert stop(Home(directory))
+        assert server.wait() == -signal.SIGKILL
+
+
+def test_what_a_cloud_started_ends_though_it_is_stopped(directory: Path, image: Path) -> None:
+    _start(directory, f"--image={IMAGE}={image}", "--isolation=plain")
+    sdk = Sdk(LocalCloud(directory).find())
+    deployment = sdk.deploy()
+    for process in processes_of(directory):
+        os.kill(process, signal.SIGSTOP)
+    (server,) = (each.id for each in processes.servers_of(directory))
+    os.kill(server, signal.SIGKILL)
+    assert processes_of(directory), deployment
+    stopped = run_cli("stop", f"--directory={directory}")
+    assert (stopped.returncode, stopped.stdout) == (0, "stopped\n")
+    assert not processes_of(directory)
+
+
+def test_a_cloud_whose_directory_is_deleted_ends_with_all_its_processes(
+    directory: Path, image: Path
+) -> None:
+    _start(directory, f"--image={IMAGE}={image}")
+    sdk = Sdk(LocalCloud(directory).find())
+    sdk.deploy()
+    assert len(processes_of(directory)) > 1
+    shutil.rmtree(directory, ignore_errors=True)
+    shutil.rmtree(directory, ignore_errors=True)  # of what was written meanwhile
+    wait_until(lambda: not processes_of(directory))
+
+
+def test_a_cloud_that_is_stopped_and_has_lost_its_directory_ends_by_stop(directory: Path) -> None:
+    _start(directory)
+    (server,) = processes_of(directory)
+    os.kill(server, signal.SIGSTOP)
+    shutil.rmtree(directory)
+    stopped = run_cli("stop", f"--directory={directory}")
+    assert (stopped.returncode, stopped.stdout) == (0, "stopped\n")
+    assert not processes_of(directory)
+
+
+def test_a_new_cloud_in_a_deleted_directory_does_not_lose_its_files_to_the_old_one(
+    directory: Path,
+) -> None:
+    _start(directory)
+    (old,) = processes_of(directory)
+    os.kill(old, signal.SIGSTOP)
+    shutil.rmtree(directory)
+    endpoint = _start(directory).stdout.strip()
+    os.kill(old, signal.SIGCONT)
+    wait_until(lambda: old not in processes_of(directory))
+    assert (directory / "endpoint").read_text() == endpoint
+    assert run_cli("status", f"--directory={directory}").returncode == 0
+
+
+@pytest.mark.parametrize("verb", ["start", "serve"])
+def test_too_few_open_files_are_one_clear_line(directory: Path, verb: str) -> None:
+    command = f"ulimit -n 64; {sys.executable} -m local_oci {verb} --directory={directory}"
+    limited = subprocess.run(
+        ["sh", "-c", command],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
     )
+    assert (limited.returncode, limited.stdout) == (1, "")
+    (line,) = limited.stderr.splitlines()
+    assert "may open 64 files" in line
+    assert line.endswith("ulimit -n 1024")
+
+
+def test_a_low_limit_that_may_be_raised_is_raised(directory: Path) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    command = f"ulimit -S -n 64; {sys.executable} -m local_oci start --directory={directory}"
+    subprocess.run(["sh", "-c", command], cwd=REPOSITORY, check=True)
+    (server,) = processes_of(directory)
+    allowed, _ = resource.prlimit(server, resource.RLIMIT_NOFILE)
+    assert allowed == min(most, 8192)
 
 
 def test_two_starts_at_once_make_one_server(directory: Path) -> None:

@@ -57,7 +57,8 @@ def eventually(condition, seconds=10):
 
 def tokens_when_it_left(server, request_id):
     """After how many tokens the inner request of a request left the engine."""
-    line = rf'request \\"{request_id}\\" as (front-\d+): cancelled'
+    # The front makes a longer id of it.
+    line = rf'request \\"{request_id}(?:\.[0-9a-f]+)?\\" as (front-[0-9a-f-]+): cancelled'
     inner = eventually(lambda: re.search(line, server.log.read_text()))[1]
     left = rf'request \\"{inner}\\" left the engine after (\d+) tokens'
     return int(eventually(lambda: re.search(left, server.log.read_text()))[1])

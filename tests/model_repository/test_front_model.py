@@ -1,6 +1,9 @@
 """The front model behind a real Triton, asked over HTTP and gRPC as any client would."""
 
+import contextlib
+import json
 import queue
+import re
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +12,8 @@ import numpy as np
 import pytest
 import requests
 import tritonclient.grpc as grpc
+import tritonclient.http as triton_http
+from tritonclient.utils import InferenceServerException
 
 from scripts.real_triton import running_with_all_ports
 from tests.model_repository.front_client import (
@@ -143,8 +148,10 @@ def test_a_short_request_does_not_wait_for_a_long_one(front):
 
 def test_a_stop_request_ends_a_stream_with_what_it_has(front):
     running = events(front, {**LONG, "id": "to-stop"})
-    texts = [next(running)["text_output"] for _ in range(5)]
-    stopped = post(front.url, {"id": "to-stop", "stop": True})
+    first = next(running)
+    texts = [first["text_output"], *(next(running)["text_output"] for _ in range(4))]
+    stopped = post(front.url, {"id": "my stop", "stop_token": first["stop_token"], "stop": True})
+    assert stopped.json()["id"] == "my stop"
     assert (stopped.status_code, stopped.json()["finish_reason"]) == (200, "cancelled")
     rest = list(running)
     texts += [event["text_output"] for event in rest]
@@ -157,16 +164,45 @@ def test_a_stop_request_ends_a_stream_with_what_it_has(front):
 
 def test_a_stop_request_ends_an_answer_in_one_piece(front, busy):
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(post, front.url, {**LONG, "id": "in-one-piece"})
+        body = {**LONG, "id": "in-one-piece", "stop_token": "the client's own choice"}
+        answer = pool.submit(post, front.url, body)
         time.sleep(0.3)
-        post(front.url, {"id": "in-one-piece", "stop": True})
+        post(front.url, {"stop_token": body["stop_token"], "stop": True})
         assert answer.result().json()["finish_reason"] == "cancelled"
+        assert answer.result().json()["id"] == "in-one-piece"
+        assert answer.result().headers["Falconry-Stop-Token"] == body["stop_token"]
     assert tokens_when_it_left(front, "in-one-piece") < LONG["max_tokens"]
 
 
-def test_a_stop_request_without_an_id_is_refused_and_one_for_nobody_is_no_fault(front):
-    assert post(front.url, {"stop": True}).status_code == 400
-    assert post(front.url, {"stop": True, "id": "nobody"}).status_code == 200
+def test_a_stop_request_without_a_token_is_refused_and_one_for_nobody_is_no_fault(front):
+    assert post(front.url, {"stop": True, "id": "somebody"}).status_code == 400
+    assert post(front.url, {"stop": True, "stop_token": "nobody's token"}).status_code == 200
+
+
+def test_no_client_stops_the_request_of_another_one(front):
+    generate(front, max_tokens=2, id="victim")
+    logged = r'"(victim\.[0-9a-f]+)\\" as (front-[0-9a-f-]+)'
+    (names,) = eventually(lambda: re.findall(logged, front.log.read_text()))
+    victim = events(front, {**LONG, "id": "victim"})
+    first = next(victim)
+    assert first["id"] == "victim"
+    engine = {"input_ids": [0], "input_lengths": 1, "request_output_len": 1, "stop": True}
+    guesses = ["victim", *names, *(f"front-{number}" for number in range(20))]
+    for guess in guesses:
+        for body in (
+            {"id": guess, "stop": True},
+            {"id": guess, "parameters": {"stop": True}},
+            {"id": guess, "connection": guess, "stop": True},
+            {"id": guess, "stop": True, "stop_token": f"{guess:16}"},
+            {"id": "x", "stop": True, "parameters": {"connection": guess, "id": guess}},
+        ):
+            post(front.url, body)
+            requests.post(f"{front.url}/v2/models/ensemble/generate", json=body, timeout=60)
+        url = f"{front.url}/v2/models/tensorrt_llm/generate"
+        requests.post(url, json={**engine, "id": guess}, timeout=60)
+    assert next(victim)["id"] == "victim"
+    post(front.url, {"stop": True, "stop_token": first["stop_token"]})
+    assert list(victim)[-1]["finish_reason"] == "cancelled"
 
 
 @pytest.mark.parametrize("path", ["generate", "generate_stream"])
@@ -203,6 +239,164 @@ def test_a_grpc_client_that_cancels_frees_its_slot(front):
             assert result.as_numpy("text_output").shape == (1, 1)
         client.stop_stream(cancel_requests=True)
     assert tokens_when_it_left(front, "grpc-cancelled") <= 5 + TOKENS_ON_THE_WAY
+
+
+@pytest.fixture
+def grpc_stream(front):
+    """Opens streams; each sends a request and gives its next result, None for a final one."""
+    with contextlib.ExitStack() as opened:
+
+        def open_stream():
+            received = queue.Queue()
+            client = opened.enter_context(grpc.InferenceServerClient(front.grpc))
+            client.start_stream(lambda result, error: received.put((result, error)))
+            opened.callback(client.stop_stream, cancel_requests=True)
+            return client, received
+
+        yield open_stream
+
+
+def grpc_stop():
+    stop = grpc.InferInput("stop", [1, 1], "BOOL")
+    stop.set_data_from_numpy(np.array([[True]], np.bool_))
+    return [stop]
+
+
+def finish_reason(received):
+    """How a request on a stream ended."""
+    while True:
+        result, error = received.get(timeout=30)
+        assert error is None
+        reason = result.as_numpy("finish_reason")
+        if reason is not None and result.as_numpy("completion_tokens") is not None:
+            return reason.item().decode()
+
+
+def test_on_one_grpc_stream_a_stop_needs_no_token(grpc_stream):
+    client, received = grpc_stream()
+    client.async_stream_infer("tensorrt_llm_bls", grpc_inputs(CLOUD, 480), request_id="own")
+    received.get(timeout=30)
+    client.async_stream_infer("tensorrt_llm_bls", grpc_stop(), request_id="own")
+    assert finish_reason(received) == "cancelled"
+
+
+def test_a_grpc_stop_ends_no_http_request_and_none_with_a_token_of_its_own(front, grpc_stream):
+    over_http = events(front, {**LONG, "id": "shared"})
+    next(over_http)
+    client, received = grpc_stream()
+    client.async_stream_infer(
+        "tensorrt_llm_bls",
+        grpc_inputs(CLOUD, 200),
+        request_id="shared",
+        parameters={"stop_token": "the client's own choice"},
+    )
+    received.get(timeout=30)
+    other, stopped = grpc_stream()
+    for parameters in (None, {"stop_token": "a guess of another's"}):
+        other.async_stream_infer(
+            "tensorrt_llm_bls", grpc_stop(), request_id="shared", parameters=parameters
+        )
+        assert stopped.get(timeout=30)[1] is None
+    assert finish_reason(received) == "length"
+    assert "finish_reason" not in next(over_http)
+    over_http.close()
+
+
+def test_calls_for_operators_are_closed_over_grpc_as_well(front):
+    with grpc.InferenceServerClient(front.grpc) as client:
+        assert client.is_server_ready()
+        assert client.get_server_metadata().name == "triton"
+        assert client.get_model_metadata("tensorrt_llm_bls").name == "tensorrt_llm_bls"
+        assert client.get_model_config("tensorrt_llm_bls").config.name == "tensorrt_llm_bls"
+        assert client.get_inference_statistics().model_stats
+        closed = [
+            client.get_system_shared_memory_status,
+            lambda: client.register_system_shared_memory("mine", "/mine", 8),
+            client.unregister_system_shared_memory,
+            client.get_cuda_shared_memory_status,
+            lambda: client.register_cuda_shared_memory("mine", b"mine", 0, 8),
+            client.unregister_cuda_shared_memory,
+            client.get_model_repository_index,
+            lambda: client.load_model("tensorrt_llm_bls"),
+            lambda: client.unload_model("tensorrt_llm_bls"),
+            client.get_trace_settings,
+            lambda: client.update_trace_settings(settings={"trace_level": ["TIMESTAMPS"]}),
+            client.get_log_settings,
+            lambda: client.update_log_settings({"log_info": False}),
+        ]
+        for call in closed:
+            with pytest.raises(InferenceServerException, match="restricted"):
+                call()
+
+
+def test_calls_for_operators_are_closed_on_the_front_and_on_tritons_own_port(front):
+    own = re.search(r"Started HTTPService at (127\.0\.0\.1:\d+)", front.log.read_text())[1]
+    for method, path in (
+        ("GET", "/v2/systemsharedmemory/status"),
+        ("POST", "/v2/systemsharedmemory/region/mine/register"),
+        ("GET", "/v2/cudasharedmemory/status"),
+        ("POST", "/v2/repository/index"),
+        ("POST", "/v2/repository/models/tensorrt_llm_bls/unload"),
+        ("GET", "/v2/trace/setting"),
+        ("POST", "/v2/models/tensorrt_llm_bls/trace/setting"),
+        ("POST", "/v2/logging"),
+    ):
+        for url in (front.url, f"http://{own}"):
+            answer = requests.request(method, f"{url}{path}", json={}, timeout=10)
+            assert answer.status_code == 403, (url, path, answer.text)
+    assert generate(front, max_tokens=2)["finish_reason"] == "length"
+
+
+def preprocessing_inputs():
+    text = triton_http.InferInput("QUERY", [1, 1], "BYTES")
+    text.set_data_from_numpy(np.array([[CLOUD.encode()]], np.object_))
+    count = triton_http.InferInput("REQUEST_OUTPUT_LEN", [1, 1], "INT32")
+    count.set_data_from_numpy(np.array([[5]], np.int32))
+    return [text, count]
+
+
+@pytest.mark.parametrize("compression", [None, "gzip", "deflate"])
+def test_nvidias_client_gets_its_answer_and_its_id_with_raw_tensors(front, compression):
+    with triton_http.InferenceServerClient(front.url.removeprefix("http://")) as client:
+        result = client.infer(
+            "preprocessing",
+            preprocessing_inputs(),
+            request_id='my "id"',
+            request_compression_algorithm=compression,
+            response_compression_algorithm=compression,
+        )
+    assert result.get_response()["id"] == 'my "id"'
+    assert result.as_numpy("INPUT_ID").size > 3
+
+
+def test_a_region_of_shared_memory_is_refused_to_nvidias_client(front):
+    with triton_http.InferenceServerClient(front.url.removeprefix("http://")) as client:
+        inputs = preprocessing_inputs()
+        inputs[0].set_shared_memory("secret", 8)
+        output = triton_http.InferRequestedOutput("INPUT_ID")
+        output.set_shared_memory("secret", 8)
+        for sent in ({"inputs": inputs}, {"inputs": preprocessing_inputs(), "outputs": [output]}):
+            with pytest.raises(InferenceServerException, match="shared memory is closed") as error:
+                client.infer("preprocessing", **sent)
+            assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("size", [21_000_000, 60_000_000])
+def test_a_prompt_of_many_bytes_is_refused_over_grpc_too(front, size):
+    """Encoding 21 MB killed Triton: it thinks that a model that does not answer has ended."""
+    arrived = queue.Queue()
+    with grpc.InferenceServerClient(front.grpc) as client:
+        client.start_stream(lambda result, error: arrived.put(error))
+        client.async_stream_infer("tensorrt_llm_bls", grpc_inputs("ab " * (size // 3), 5))
+        assert f"text_input has {size} bytes" in str(arrived.get(timeout=60))
+        client.stop_stream()
+        texts = [grpc.InferInput("QUERY", [1, 1], "BYTES")]
+        texts[0].set_data_from_numpy(np.array([["ab " * (size // 3)]], np.object_))
+        texts.append(grpc.InferInput("REQUEST_OUTPUT_LEN", [1, 1], "INT32"))
+        texts[1].set_data_from_numpy(np.array([[5]], np.int32))
+        with pytest.raises(grpc.InferenceServerException, match=f"text_input has {size} bytes"):
+            client.infer("preprocessing", texts)
+    assert generate(front, CLOUD, max_tokens=5)["completion_tokens"] == 5
 
 
 def test_a_grpc_stream_adds_up_and_says_when_it_ends(front):
@@ -253,7 +447,7 @@ def test_the_log_has_a_line_a_request_without_its_text(front, sentences):
     prompt = next(reversed(sentences))
     generate(front, prompt, id="in\nthe log", max_tokens=9)
     log = eventually(
-        lambda: [line for line in front.log.read_text().splitlines() if "the log" in line]
+        lambda: [line for line in front.log.read_text().splitlines() if "in_the_log" in line]
     )
     assert len(log) == 1
     assert "length" in log[0]
@@ -335,3 +529,34 @@ def test_more_requests_than_may_be_under_way_are_told_to_come_again(
         for each in running:
             each.close()
         eventually(lambda: post(server.url, GOOD).status_code == 200)
+
+
+HOSTILE = """{% set said = messages[0].content %}
+{% if said == 'loop' %}{% for a in range(99999) %}{% for b in range(99999) %}
+{% endfor %}{% endfor %}{% elif said == 'grow' %}{{ said * 10**9 }}
+{% elif said == 'fail' %}{{ messages.__class__.x }}
+{% endif %}{{ said }}"""
+
+
+def test_a_hostile_chat_template_disturbs_nobody(make_repository, tmp_path, sentences):
+    repository = tmp_path / "models"
+    shutil.copytree(make_repository("generate"), repository)
+    for model in ("preprocessing", "tensorrt_llm_bls"):
+        chat = repository / model / "1/chat.json"
+        content = json.dumps({**json.loads(chat.read_text()), "template": HOSTILE})
+        chat.unlink()  # it is a link to the engine's
+        chat.write_text(content)
+    with running_with_all_ports(repository, tmp_path) as server, ThreadPoolExecutor(1) as pool:
+        for said in ("loop", "grow", "fail"):
+            messages = json.dumps([{"role": "user", "content": said}])
+            attack = pool.submit(post, server.url, {"messages": messages, "max_tokens": 5})
+            assert generate(server)["text_output"] == sentences[CLOUD]
+            assert attack.result().status_code == 400
+            assert (
+                attack.result()
+                .json()["error"]
+                .startswith("messages: the checkpoint's chat template ")
+            )
+        messages = json.dumps([{"role": "user", "content": CLOUD}])
+        answer = post(server.url, {"messages": messages, "max_tokens": 128}).json()
+        assert answer["text_output"] == sentences[CLOUD]

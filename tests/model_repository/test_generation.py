@@ -82,6 +82,7 @@ def make_generation(answer_module, generation_module):
         return generation_module.Generation(
             "its id",
             None,
+            None,
             {"id": "front-1", "streaming": stream},
             answer_module.Answer(TABLE, stop_words, END, 10),
             client,
@@ -262,3 +263,27 @@ def test_a_generation_is_not_taken_for_garbage_while_it_ends_the_engines_request
         await until(lambda: engine.stopped)
 
     asyncio.run(held())
+
+
+def test_a_stop_by_id_ends_only_what_has_neither_connection_nor_token(generation_module):
+    kinds = [(None, None), ("c", None), (None, "t"), ("d", "t")]
+    generations = generation_module.Generations()
+    for connection, token in kinds:
+        generations.add(
+            generation_module.Generation("same", connection, token, {}, None, None, True, 0.0)
+        )
+
+    def named(*by):
+        return {(each.connection, each.stop_token) for each in generations.named(*by)}
+
+    assert named("same", None, None) == {(None, None)}
+    assert named("same", None, "t") == {(None, "t")}
+    assert named("same", None, "wrong") == named("other", None, None) == set()
+    assert named("", "c", None) == named("same", "c", "t") == {("c", None)}
+
+
+def test_nobody_can_guess_the_id_of_a_request_to_the_engine(generation_module):
+    generations = generation_module.Generations()
+    ids = {generations.new_id().rpartition("-")[2] for _ in range(100)}
+    assert len(ids) == 100
+    assert min(map(len, ids)) >= 16

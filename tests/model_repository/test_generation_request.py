@@ -124,6 +124,10 @@ def test_sampling_is_asked_for_by_top_k_or_top_p(read, given, greedy, top_k):
         ({"return_context_logits": scalar(True, np.bool_)}, ["return_context_logits"]),
         ({"return_generation_logits": scalar(True, np.bool_)}, ["return_generation_logits"]),
         ({"stop_words_list": np.ones((1, 3, 1), np.int32)}, ["stop_words", "shape"]),
+        ({"stop_words_list": words(*["a"] * 129)}, ["stop_words holds 129 words", "128"]),
+        ({"bad_words_list": words(*["a"] * 10_000)}, ["bad_words holds 10000 words", "128"]),
+        ({"stop_words_list": np.ones((1, 2, 10**6), np.int32)}, ["holds 1000000 tokens"]),
+        ({"bad_words_list": words("a" * 257)}, ["bad_words holds a word of 257 bytes", "256"]),
         ({"stop_words_list": np.array([[[1, 2], [3, -1]]], np.int32)}, ["ends at 3"]),
         ({"stop_words_list": np.array([[[1, 2], [2, 1]]], np.int32)}, ["ends at 1"]),
         ({"stop_words_list": np.array([[[999], [1]]], np.int32)}, ["not in the vocabulary"]),
@@ -135,3 +139,7 @@ def test_sampling_is_asked_for_by_top_k_or_top_p(read, given, greedy, top_k):
 def test_what_cannot_be_honoured_is_refused_by_name(refusal, given, said):
     sentence = refusal(**given)
     assert all(word in sentence for word in said), sentence
+
+
+def test_of_many_ids_only_as_many_are_read_as_the_prompt_has(read):
+    assert read(input_ids=ids(*[1] * 100_000), input_lengths=scalar(3)).input_ids == [1, 1, 1]

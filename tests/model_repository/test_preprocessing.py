@@ -1,7 +1,11 @@
 """Prompts, messages and words on their way to tokens; the whole of it test_contract.py asks."""
 
 import json
+import os
+import random
+import signal
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -10,7 +14,7 @@ import pytest
 from tokenizers import Tokenizer, processors
 from transformers import AutoTokenizer
 
-from falconry.checkpoint.tokenizer import write_chat
+from falconry.checkpoint.tokenizer import read_chat, write_chat
 from falconry.errors import CheckpointError
 from tests.model_repository.preprocessing import served
 
@@ -73,6 +77,19 @@ def test_a_sequence_that_ends_with_another_one_is_left_out():
     assert words(flat([5, 11], [11], [7, 8], [11])) == [[11], [7, 8]]
 
 
+def test_which_sequences_are_left_out_is_the_plain_definitions_answer():
+    draw = random.Random(5)
+    for _ in range(1000):
+        given = [draw.choices(range(3), k=draw.randint(0, 4)) for _ in range(draw.randint(0, 6))]
+        distinct = [list(each) for each in {tuple(each) for each in given if each}]
+        expected = [
+            each
+            for each in distinct
+            if not any(other != each and each[-len(other) :] == other for other in distinct)
+        ]
+        assert sorted(words(flat(*given))) == sorted(expected)
+
+
 def test_no_words_are_an_empty_list_as_nvidias_own_preprocessing_gives():
     assert flat().shape == (2, 0)
     assert flat().dtype == np.int32
@@ -81,6 +98,7 @@ def test_no_words_are_an_empty_list_as_nvidias_own_preprocessing_gives():
 @pytest.fixture
 def chat(tmp_path):
     """Reads the chat template of a checkpoint with these settings."""
+    read_templates = []
 
     def read(template, file=None, **tokens):
         checkpoint, engine = tmp_path / "checkpoint", tmp_path / "engine"
@@ -92,9 +110,14 @@ def chat(tmp_path):
             (checkpoint / "chat_template.jinja").write_text(file)
         write_chat(checkpoint, engine)
         path = engine / "chat.json"
-        return served("chat").ChatTemplate.read(path) if path.is_file() else None
+        if not path.is_file():
+            return None
+        read_templates.append(served("chat").ChatTemplate.read(path))
+        return read_templates[-1]
 
-    return read
+    yield read
+    for each in read_templates:
+        each.close()
 
 
 MESSAGES = [
@@ -156,6 +179,120 @@ def test_a_template_that_is_no_text_is_refused(chat):
 def test_a_template_cannot_reach_out_and_its_failure_is_a_refusal(chat, template):
     with pytest.raises(served("refusal").RefusedError, match="messages: "):
         chat(template).render(MESSAGES)
+
+
+BOUNDED = (
+    "messages: the checkpoint's chat template does not take them",
+    "messages: the checkpoint's chat template takes too much time or memory for them",
+)
+ATTACKS = {
+    "an endless range": "{% for i in range(10**9) %}x{% endfor %}",
+    "nested loops": "{% for a in range(99999) %}{% for b in range(99999) %}"
+    "{% endfor %}{% endfor %}",
+    "a long text": "{{ c * 10**9 }}",
+    "a text that doubles": "{% set ns = namespace(t=c) %}{% for i in range(99) %}"
+    "{% set ns.t = ns.t + ns.t %}{% endfor %}{{ ns.t }}",
+    "a long output": "{% for i in range(99999) %}{{ c * 9999 }}{% endfor %}",
+    "a power": "{% set n = 9 %}{{ (n ** (n ** n)) > 1 }}",
+    "a power as text": "{% set n = 9 %}{{ n ** (n ** 5) }}",
+    "a padding": "{{ '%999999999d' % 1 }}",
+    "a format": "{{ '{:>{n}}'.format(c, n=10**9) }}",
+    "a filter": "{{ c | center(10**9) }}",
+    "a recursion": "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+    "a recursion that branches": "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}"
+    "{% endmacro %}{{ m(99) }}",
+    "a deep value": "{% set ns = namespace(v=[]) %}{% for i in range(99999) %}"
+    "{% set ns.v = [ns.v] %}{% endfor %}{{ ns.v | tojson }}",
+    "a list": "{{ ([c] * 10**9) | length }}",
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+def test_a_template_that_asks_for_too_much_is_refused_and_the_next_chat_is_answered(chat, attack):
+    template = chat(
+        "{% set c = messages[0].content %}{% if c == '!' %}" + attack + "{% endif %}{{ c }}"
+    )
+    with pytest.raises(served("refusal").RefusedError) as refused:
+        template.render([{"role": "user", "content": "!"}])
+    assert str(refused.value) in BOUNDED
+    assert template.render([{"role": "user", "content": "hello"}]) == "hello"
+
+
+def test_of_a_failure_only_the_templates_own_words_reach_the_client(chat):
+    said = "{{ raise_exception('roles\n\x1b[2J must ' ~ 'alternate ' * 99) }}"
+    with pytest.raises(served("refusal").RefusedError) as refused:
+        chat(said).render(MESSAGES)
+    assert str(refused.value).startswith("messages: roles [2J must alternate alternate")
+    assert len(str(refused.value)) < 250
+    for failing in (
+        "{{ messages.__class__.x }}",
+        "{{ 1 // 0 }}",
+        "{{ none.x.y }}",
+        "{{ 'a' + 1 }}",
+    ):
+        with pytest.raises(served("refusal").RefusedError) as refused:
+            chat(failing).render(MESSAGES)
+        assert str(refused.value) == BOUNDED[0]
+
+
+def test_a_templates_process_that_somebody_killed_is_replaced(chat):
+    template = chat("{{ messages[0].content }}")
+    hello = [{"role": "user", "content": "hello"}]
+    for signal_number in (signal.SIGKILL, signal.SIGTERM):
+        for pid in children():
+            os.kill(pid, signal_number)
+        assert wait_for(lambda: not children())
+        assert template.render(hello) == "hello"
+
+
+def test_a_templates_process_that_is_stopped_is_replaced(chat, monkeypatch):
+    monkeypatch.setattr(served("chat"), "_LONGEST_WAIT_S", 3.0)
+    template = chat("{{ messages[0].content }}")
+    (pid,) = children()
+    os.kill(pid, signal.SIGSTOP)
+    assert template.render([{"role": "user", "content": "hello"}]) == "hello"
+    assert pid not in children()
+
+
+def wait_for(condition, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return condition()
+
+
+def children():
+    """The running children of this process that render templates."""
+    pids = Path("/proc/thread-self/children").read_text().split()
+    return [
+        int(pid) for pid in pids if b"chat_process" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("one\n{% for m in messages %}\n{% endif %}", "line 3: "),
+        ("{{ messages | nosuch }}", "line 1: No filter named 'nosuch'"),
+        ("{{ 9 ** (9 ** 9) }}", "it takes too much time or memory"),
+        ("{{ " + "(" * 5000 + ")" * 5000 + " }}", "RecursionError"),
+        ("{% if a %}" * 150 + "{% endif %}" * 150, "too many levels of indentation"),
+    ],
+    ids=["syntax", "filter", "power", "brackets", "blocks"],
+)
+@pytest.mark.parametrize("in_a_file", [True, False])
+def test_a_template_that_does_not_compile_ends_the_build_with_its_line(
+    tmp_path, template, said, in_a_file
+):
+    settings = {} if in_a_file else {"chat_template": template}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    if in_a_file:
+        (tmp_path / "chat_template.jinja").write_text(template)
+    with pytest.raises(CheckpointError, match="chat template that does not compile") as refused:
+        read_chat(tmp_path)
+    assert said in refused.value.problem
+    where = "chat_template.jinja" if in_a_file else "tokenizer_config.json"
+    assert refused.value.where == str(tmp_path / where)
 
 
 @pytest.fixture
@@ -264,3 +401,53 @@ def test_logits_are_refused_and_none_may_be_asked_for(model, name):
 def test_a_request_without_a_prompt_is_refused(model):
     (answer,) = model.execute([Request(REQUEST_OUTPUT_LEN=5)])
     assert answer == "give text_input or messages"
+
+
+@pytest.mark.parametrize("name", ["bad_words", "stop_words"])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([b"w"] * 10_000, "holds 10000 words; at most 128 are possible"),
+        ([b"w" * 257], "holds a word of 257 bytes; at most 256 are possible"),
+        ([b"w", b"\xff"], "is not valid UTF-8"),
+    ],
+)
+def test_words_are_counted_and_measured_before_any_is_read(model, name, words, said):
+    request = Request(QUERY=b"a", REQUEST_OUTPUT_LEN=5)
+    request.tensors[f"{name.upper()}_DICT"] = np.array([words], np.object_)
+    (answer,) = model.execute([request])
+    assert answer.startswith(f"{name} {said}")
+
+
+@pytest.mark.parametrize("prompt", [b"ab " * 7_000_000, b"a" * 1585, "\u00e9".encode() * 793])
+def test_a_prompt_of_too_many_bytes_is_refused_unread(model, monkeypatch, prompt):
+    encoded = []
+    monkeypatch.setattr(
+        served("encoding").Encoder,
+        "encode",
+        lambda encoder, texts: iter(encoded.append(texts) or ()),
+    )
+    (answer,) = model.execute([Request(QUERY=prompt, REQUEST_OUTPUT_LEN=5)])
+    size = len(prompt)
+    assert answer == f"text_input has {size} bytes and this engine takes at most 1584 (99 tokens)"
+    assert encoded == [[]]
+
+
+def test_messages_are_measured_before_they_are_parsed_and_after_they_are_rendered(chat):
+    limits = served("prompts").Limits(max_input_len=10, max_seq_len=20, end_id=0, pad_id=0)
+    limits.check_messages("x" * 640)
+    limits.check_text("messages", "x" * 160)
+    for check, text in (
+        (limits.check_messages, "x" * 641),
+        (lambda text: limits.check_text("messages", text), "x" * 161),
+        (lambda text: limits.check_text("messages", text), "\ud800"),
+    ):
+        with pytest.raises(served("refusal").RefusedError, match=r"^messages h(as|olds)"):
+            check(text)
+
+
+def test_unknown_fields_are_named_in_a_short_sentence():
+    parameters = json.dumps({"x" * 10_000 + str(number): 1 for number in range(100)})
+    with pytest.raises(served("refusal").RefusedError) as refused:
+        served("parameters").check_parameters(parameters)
+    assert len(str(refused.value)) < 1000

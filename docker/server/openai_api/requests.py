@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from errors import ApiError, invalid
+from errors import ApiError, invalid, shown
 from front_model import Generation, Sampling
 
 _COMPLETION_DEFAULT_MAX_TOKENS = 16  # OpenAI's
@@ -150,7 +150,7 @@ class _Fields:
             if name in neutral:
                 _check_neutral(name, value, neutral[name])
             elif name not in known | _WITHOUT_EFFECT:
-                raise invalid(f"Unknown parameter: {name!r}.", name, "unknown_parameter")
+                raise invalid(f"Unknown parameter: {shown(name)}.", name[:64], "unknown_parameter")
 
     def get(self, name: str) -> Any:
         """A field of any type, None where it is not given."""
@@ -302,7 +302,7 @@ def _message(fields: _Fields, name: str, message: Any) -> dict[str, str]:
     role = message.get("role")
     if role == "developer":  # OpenAI's newer name
         role = "system"
-    if role not in _ROLES:
+    if not isinstance(role, str) or role not in _ROLES:
         raise invalid(
             f"Invalid '{name}.role': it must be system, developer, user or assistant; tools are "
             "not supported by this server.",

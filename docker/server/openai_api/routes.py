@@ -11,9 +11,11 @@ from typing import Any, TypeVar
 import aiohttp
 from admission import Admission
 from aiohttp import web
-from errors import ApiError, invalid, not_ready, openai_error
+from connections import send
+from errors import ApiError, invalid, not_ready, openai_error, shown
 from front_model import Chunk, FrontModel, Generation, ServedModel, Usage
 from metrics import Metrics
+from request_bodies import RequestBodies
 from request_log import api_error_of, record_of
 from settings import FrontSettings
 from triton_bodies import InvalidBodyError, parse_object
@@ -40,6 +42,7 @@ class OpenAiApi:
         model: what generates.
         admission: limits the generations under way.
         metrics: counts tokens.
+        bodies: reads requests.
         created: when the model began to be served, seconds of Unix time.
     """
 
@@ -49,12 +52,14 @@ class OpenAiApi:
         model: FrontModel,
         admission: Admission,
         metrics: Metrics,
+        bodies: RequestBodies,
         created: int,
     ) -> None:
         self._settings = settings
         self._model = model
         self._admission = admission
         self._metrics = metrics
+        self._bodies = bodies
         self._created = created
 
     @property
@@ -89,7 +94,7 @@ class OpenAiApi:
             TritonError: the model refuses it or fails.
         """
         served = await self._served()
-        parsed = parse_completion(await _body(request))
+        parsed = parse_completion(await self._body(request))
         answer = CompletionAnswer(self._envelope(served), parsed.top_log_probs)
         return await self._answer(request, parsed, answer)
 
@@ -102,9 +107,16 @@ class OpenAiApi:
                 "messages",
                 "unsupported_parameter",
             )
-        parsed = parse_chat(await _body(request), self._settings.default_max_tokens)
+        parsed = parse_chat(await self._body(request), self._settings.default_max_tokens)
         answer = ChatAnswer(self._envelope(served), parsed.top_log_probs)
         return await self._answer(request, parsed, answer)
+
+    async def _body(self, request: web.Request) -> dict[str, Any]:
+        body = await self._bodies.read(request)
+        try:
+            return parse_object(body)
+        except InvalidBodyError as error:
+            raise invalid(str(error), error.field, reason="invalid_body") from None
 
     async def _served(self) -> ServedModel:
         try:
@@ -131,7 +143,7 @@ class OpenAiApi:
             raise ApiError(
                 404,
                 "model_not_found",
-                f"The model {name!r} does not exist; this server has "
+                f"The model {shown(name)} does not exist; this server has "
                 f"{self._settings.model_name!r}.",
                 "model",
             )
@@ -174,18 +186,19 @@ class OpenAiApi:
             await response.prepare(request)
             for index in range(len(streams)):
                 for choice in answer.opening(index):
-                    await response.write(event(answer.chunk_object(choice, parsed.include_usage)))
+                    opening = answer.chunk_object(choice, parsed.include_usage)
+                    await send(request, response, event(opening))
             try:
                 usage = await self._send(request, response, parsed, answer, _after(first, arrivals))
             except (ApiError, TritonError) as error:
                 reported = error if isinstance(error, ApiError) else api_error_of(error)
                 record_of(request).facts["broken_off"] = reported.reason
-                await response.write(event(openai_error(reported)))
+                await send(request, response, event(openai_error(reported)))
             else:
                 self._count(request, usage)
                 if parsed.include_usage:
-                    await response.write(event(answer.usage_chunk(usage)))
-            await response.write(DONE)
+                    await send(request, response, event(answer.usage_chunk(usage)))
+            await send(request, response, DONE)
             await response.write_eof()
             return response
 
@@ -203,7 +216,7 @@ class OpenAiApi:
             choices = [choice for chunk in chunks for choice in answer.choices(index, chunk)]
             objects = [answer.chunk_object(choice, parsed.include_usage) for choice in choices]
             if objects:
-                await response.write(b"".join(map(event, objects)))
+                await send(request, response, b"".join(map(event, objects)))
                 record_of(request).text_sent()
             usage = sum((chunk.usage for chunk in chunks if chunk.usage), usage)
         return usage
@@ -222,13 +235,6 @@ class OpenAiApi:
         self._metrics.tokens(usage.prompt_tokens, usage.completion_tokens)
         record_of(request).facts["prompt_tokens"] = usage.prompt_tokens
         record_of(request).facts["completion_tokens"] = usage.completion_tokens
-
-
-async def _body(request: web.Request) -> dict[str, Any]:
-    try:
-        return parse_object(await request.read())
-    except InvalidBodyError as error:
-        raise invalid(str(error), reason="invalid_body") from None
 
 
 async def _refuse_path(request: web.Request) -> web.StreamResponse:

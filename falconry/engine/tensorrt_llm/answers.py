@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from falconry.checkpoint.files import find_tokenizer
+from falconry.checkpoint.tokenizer import load_tokenizer
 from falconry.data_files import Table, load_table, project_file
 from falconry.engine.tensorrt_llm.commands import (
     ANSWER_SCRIPT,
@@ -94,9 +95,7 @@ def memory_of(gpus: HostGpus | None, count: int) -> int:
 
 def question(spec: GpuEngineSpec, checkpoint: Path, data: AnswerData) -> dict[str, object]:
     """The input of engine/answer.py, as JSON values."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(find_tokenizer(checkpoint)))
+    tokenizer = load_tokenizer(find_tokenizer(checkpoint))
     limits = spec.recipe.limits
     new_tokens = min(data.new_tokens, limits.max_seq_len // 2)
     longest = min(limits.max_input_len, limits.max_seq_len - new_tokens)
@@ -209,7 +208,5 @@ class _Answers(Table):
 
 
 def _texts(checkpoint: Path, *answers: Sequence[int]) -> list[str]:
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(find_tokenizer(checkpoint)))
+    tokenizer = load_tokenizer(find_tokenizer(checkpoint))
     return [tokenizer.decode(list(answer)) for answer in answers]

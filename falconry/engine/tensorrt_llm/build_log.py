@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Any
+
+from falconry.documents import parse_json
 
 CONTROL = "::falconry::"
 
@@ -24,10 +25,10 @@ _SEE_LOG = "read the log's end"
 
 _LINE_END = re.compile(rb"[\r\n]+")  # progress bars end their lines with \r
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_WARNING = re.compile(r"\[W\]|\[WARNING\]|\bWARNING\b|\w*Warning:", re.ASCII)
+_WARNING = re.compile(r"\[W\]|\[WARNING\]|\bWARNING\b|Warning:", re.ASCII)
 _TRACEBACK = "Traceback (most recent call last)"
 _EXCEPTION = re.compile(r"^(?:[A-Za-z_]\w*\.)*(?P<name>[A-Za-z_]\w*)(?:: (?P<text>.*))?$")
-_ERROR = re.compile(r"\[E\]|\[ERROR\]|\b\w*(?:Error|Exception): |\berror:|\bERROR\b")
+_ERROR = re.compile(r"\[E\]|\[ERROR\]|(?:Error|Exception): |\berror:|\bERROR\b")
 _STAMP = re.compile(r"^(?:\[[^\]]*\]\s*)+")  # [11/10/2023-06:30:40] [TRT] [E]
 
 
@@ -56,6 +57,8 @@ _NO_GPU = (
     "or take the CPU engine with PROFILE=local",
 )
 
+# A line of a hostile image must not take long, so no pattern looks for its end from many starts:
+# `^(?>.*?x).*y` finds the first x, once, and then y.
 # T#N is github.com/NVIDIA/TensorRT-LLM/issues/N.
 _CLUES = (
     # PyTorch ("CUDA out of memory. Tried to allocate", T#7818), TensorRT-LLM's runtime ("CUDA
@@ -63,7 +66,7 @@ _CLUES = (
     # "Cuda Runtime (out of memory)", pytorch/TensorRT#2836).
     _Clue(
         re.compile(
-            r"CUDA out of memory|CUDA (?:runtime )?error.*out of memory"
+            r"CUDA out of memory|^(?>.*?CUDA (?:runtime )?error).*out of memory"
             r"|Error Code 2: OutOfMemory|Cuda Runtime \(out of memory\)",
             re.IGNORECASE,
         ),
@@ -87,7 +90,7 @@ _CLUES = (
         "correct the flag dialect of the toolchain's row, or choose another toolchain",
     ),
     _Clue(
-        re.compile(r"error: (argument .+: (?:invalid|expected) .+)"),
+        re.compile(r"^(?>.*?error: (?=argument ))(argument .+: (?:invalid|expected) .+)"),
         "this release refuses a flag: {0}",
         "correct the recipe or the toolchain's flag dialect, or choose another toolchain",
     ),
@@ -114,7 +117,7 @@ _CLUES = (
     _Clue(
         re.compile(
             r"could not select device driver|nvidia-container-cli: |Found no NVIDIA driver"
-            r"|no CUDA-capable device is detected|nvidia-container-runtime-hook.*not found"
+            r"|no CUDA-capable device is detected|^(?>.*?nvidia-container-runtime-hook).*not found"
             r"|no NVIDIA GPU is visible"
         ),
         *_NO_GPU,
@@ -220,7 +223,7 @@ class BuildLog:
 
     def _control(self, text: str) -> BuildStep | None:
         try:
-            said: dict[str, Any] = json.loads(text)
+            said: dict[str, Any] = parse_json(text)
             if "status" in said:
                 self._tool_end = _shortened(str(said["error"]))
                 if said["status"] == _KILLED:
@@ -231,7 +234,7 @@ class BuildLog:
                 self._find_clue(self._own_words)
                 return None
             step = BuildStep(str(said["step"]), min(max(float(said["fraction"]), 0.0), 1.0))
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, OverflowError, TypeError, KeyError):
             return None  # a tool's line that only looks like ours
         if said.get("phase") != self._phase:
             # What went wrong in an earlier phase was overcome.

@@ -22,11 +22,13 @@ from falconry.checkpoint.files import (
     CONFIG,
     TOKENIZER_CONFIG,
     checkpoint_files,
+    find_file,
     find_weights,
     read_json,
 )
 from falconry.checkpoint.tensors import OUTPUT_PROJECTION, locate_tensors
 from falconry.digests import DigestCache, bytes_digest, value_digest
+from falconry.documents import is_integer
 from falconry.engine.tensorrt_llm.commands import CHECKPOINT
 
 # The keys that FalconConfig of transformers 4 takes under the same name and meaning.
@@ -87,8 +89,7 @@ def _digest(content: Path | bytes, digests: DigestCache) -> str:
 def _rewritten(directory: Path) -> dict[str, bytes]:
     """The files whose content differs in the container, by their names."""
     rewritten = {CONFIG: _json(_normalised_config(directory))}
-    path = directory / TOKENIZER_CONFIG
-    if path.is_file():
+    if path := find_file(directory, TOKENIZER_CONFIG):
         settings = read_json(path)
         settings.pop("auto_map", None)
         rewritten[TOKENIZER_CONFIG] = _json(settings)
@@ -103,15 +104,16 @@ def _normalised_config(directory: Path) -> dict[str, Any]:
     tensors = locate_tensors(find_weights(directory))
     dtypes = {tensor.dtype for tensor in tensors.values()}
     dtype = _TORCH_NAMES.get(dtypes.pop()) if len(dtypes) == 1 else None
+    begin_id, named = raw.get("bos_token_id"), raw.get("torch_dtype") or raw.get("dtype")
     return {
         "architectures": ["FalconForCausalLM"],
         "model_type": "falcon",
         **{name: getattr(config, name) for name in _SAME_IN_ALL_VERSIONS},
-        "bos_token_id": raw.get("bos_token_id"),
+        "bos_token_id": begin_id if is_integer(begin_id) else None,
         "rope_theta": float(config.rope_parameters.rope_theta),
         # An output projection in the weights counts, which transformers 4 would overwrite.
         "tie_word_embeddings": config.tie_word_embeddings and OUTPUT_PROJECTION not in tensors,
-        "torch_dtype": raw.get("torch_dtype") or raw.get("dtype") or dtype,
+        "torch_dtype": named if named in _TORCH_NAMES.values() else dtype,
     }
 
 

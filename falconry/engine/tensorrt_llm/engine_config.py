@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from falconry.checkpoint.config import FalconArchitecture
 from falconry.data_files import validation_problem
 from falconry.engine.tensorrt_llm.commands import expected_files
+from falconry.engine.tensorrt_llm.quantization_checks import awq_vocabulary
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.errors import EngineError
 
@@ -199,6 +200,7 @@ def _expected(spec: GpuEngineSpec) -> dict[str, object]:
         "version": spec.toolchain.tensorrt_llm,
         "pretrained_config": {
             **_model(spec.architecture),
+            "vocab_size": _vocab_size(spec),
             "dtype": recipe.dtype,
             "mapping": {
                 "world_size": recipe.parallelism.world_size,
@@ -227,7 +229,6 @@ def _model(architecture: FalconArchitecture) -> dict[str, object]:
     new = architecture.new_decoder_architecture
     return {
         "architecture": "FalconForCausalLM",
-        "vocab_size": architecture.vocab_size,
         "hidden_size": architecture.hidden_size,
         "intermediate_size": architecture.ffn_hidden_size,
         "num_hidden_layers": architecture.num_layers,
@@ -244,6 +245,11 @@ def _model(architecture: FalconArchitecture) -> dict[str, object]:
         # Only the new decoder architecture has it.
         **({"num_ln_in_parallel_attn": 2 if architecture.separate_mlp_norm else 1} if new else {}),
     }
+
+
+def _vocab_size(spec: GpuEngineSpec) -> int:
+    size = spec.architecture.vocab_size
+    return awq_vocabulary(size) if spec.recipe.quantization == "int4_awq" else size
 
 
 def _num_tokens(spec: GpuEngineSpec) -> int:

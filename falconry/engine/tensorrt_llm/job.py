@@ -11,7 +11,7 @@ from typing import Any
 
 from falconry.checkpoint.files import TOKENIZER
 from falconry.checkpoint.source import CheckpointSource
-from falconry.checkpoint.tokenizer import write_chat
+from falconry.checkpoint.tokenizer import read_chat, write_chat
 from falconry.data_files import project_file
 from falconry.digests import DigestCache, value_digest
 from falconry.engine.builder import BuildResult, Finished
@@ -151,6 +151,7 @@ class TensorRtLlmJob:
         directory = source.fetch(report)
         spec = self._spec(facts_of(directory))
         self._check(spec)
+        read_chat(directory)  # a broken template is reported before the long build
         scratch_root = self._build / "scratch"
         scratch_root.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=scratch_root))

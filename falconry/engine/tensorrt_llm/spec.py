@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from falconry.checkpoint.config import FalconArchitecture, configuration_of
+from falconry.checkpoint.files import read_json
 from falconry.checkpoint.reader import read_checkpoint
 from falconry.checkpoint.source import CheckpointSource
 from falconry.checkpoint.tensors import expected_tensors
@@ -88,7 +88,7 @@ def require_source(source: CheckpointSource | None, model: PublishedModel) -> Ch
 
 
 def _published_facts(path: Path) -> ModelFacts:
-    configuration = configuration_of(json.loads(path.read_text(encoding="utf-8")), path)
+    configuration = configuration_of(read_json(path), path)
     shapes = expected_tensors(configuration.architecture).values()
     parameters = sum(math.prod(shape) for shape in shapes)
     return ModelFacts(

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from local_oci.http.bodies import blob_response, receive_blob
 from local_oci.http.errors import conflict, not_found
-from local_oci.http.messages import check_if_match, empty_response
+from local_oci.http.messages import attachment, check_if_match, empty_response
 from local_oci.http.middleware import UnsignedBody
 from local_oci.services.catalog.models import Metadata, MetadatumArtifact, Model
 from local_oci.services.catalog.store import Catalog
@@ -119,9 +119,7 @@ async def _store(request: Request, item: _Item) -> Response:
             blob=blob.name,
             size=blob.size,
             md5=blob.md5,
-            content_disposition=request.headers.get(
-                "content-disposition", f'attachment; filename="{name}"'
-            ),
+            content_disposition=request.headers.get("content-disposition", attachment(name)),
         )
     )
     item.mark(has_artifact=True)

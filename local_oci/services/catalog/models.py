@@ -16,6 +16,7 @@ from local_oci.limits import (
     METADATA_DESCRIPTION_CHARACTERS,
     METADATA_VALUE_CHARACTERS,
 )
+from local_oci.services.object_storage.models import ObjectName
 from local_oci.storage.records import (
     FreeformTags,
     NamedResource,
@@ -289,7 +290,7 @@ class ObjectStorageDestination(WireModel):
     artifact_source_type: Literal["ORACLE_OBJECT_STORAGE"]
     namespace: str
     destination_bucket: str
-    destination_object_name: str
+    destination_object_name: ObjectName
     destination_region: str
 
 

@@ -16,6 +16,7 @@ from local_oci.http.errors import (
     invalid_parameter,
     related_resource_not_found,
 )
+from local_oci.http.messages import attachment
 from local_oci.identity import REGION
 from local_oci.services.catalog.models import (
     MODEL_TYPE,
@@ -64,7 +65,7 @@ async def export_artifact(cloud: Cloud, work: Work) -> None:
         raise WorkError("InternalServerError", f"{source.source_object_name} is damaged.")
     file_name = source.source_object_name.rpartition("/")[2]
     try:
-        attach_artifact(cloud, work.record.subject, blob, f'attachment; filename="{file_name}"')
+        attach_artifact(cloud, work.record.subject, blob, attachment(file_name))
     except ServiceError as error:
         raise WorkError(error.code, error.message) from error
     work.step("The artifact is in the model catalog", 100)

@@ -61,8 +61,9 @@ def create(cloud: Cloud, details: CreateDeploymentDetails) -> tuple[ModelDeploym
             cloud, deployment_id, details.model_deployment_configuration_details
         ),
     )
-    cloud.deployments.put(deployment)
-    return deployment, _accept(cloud, Operation.CREATE_DEPLOYMENT, deployment)
+    with cloud.database.transaction():
+        cloud.deployments.put(deployment)
+        return deployment, _accept(cloud, Operation.CREATE_DEPLOYMENT, deployment)
 
 
 def update(
@@ -85,9 +86,8 @@ def update(
             )
         }
     )
-    cloud.deployments.change(deployment, lifecycle_state=DeploymentState.UPDATING)
     parameters = target.model_dump_json(by_alias=True)
-    return _accept(cloud, Operation.UPDATE_DEPLOYMENT, deployment, parameters)
+    return _begin(cloud, Operation.UPDATE_DEPLOYMENT, deployment, parameters)
 
 
 def activate(cloud: Cloud, deployment: ModelDeployment) -> WorkRequest:
@@ -95,22 +95,19 @@ def activate(cloud: Cloud, deployment: ModelDeployment) -> WorkRequest:
     _check_state(deployment, {DeploymentState.INACTIVE})
     check_configuration(cloud, deployment.model_deployment_configuration_details)
     check_capacity(cloud, deployment.model_deployment_configuration_details, deployment.id)
-    cloud.deployments.change(deployment, lifecycle_state=DeploymentState.UPDATING)
-    return _accept(cloud, Operation.ACTIVATE_DEPLOYMENT, deployment)
+    return _begin(cloud, Operation.ACTIVATE_DEPLOYMENT, deployment)
 
 
 def deactivate(cloud: Cloud, deployment: ModelDeployment) -> WorkRequest:
     """Begin ACTIVE to INACTIVE."""
     _check_state(deployment, _SERVING)
-    cloud.deployments.change(deployment, lifecycle_state=DeploymentState.UPDATING)
-    return _accept(cloud, Operation.DEACTIVATE_DEPLOYMENT, deployment)
+    return _begin(cloud, Operation.DEACTIVATE_DEPLOYMENT, deployment)
 
 
 def delete(cloud: Cloud, deployment: ModelDeployment) -> WorkRequest:
     """Begin the deletion."""
     _check_state(deployment, _DELETABLE)
-    cloud.deployments.change(deployment, lifecycle_state=DeploymentState.DELETING)
-    return _accept(cloud, Operation.DELETE_DEPLOYMENT, deployment)
+    return _begin(cloud, Operation.DELETE_DEPLOYMENT, deployment, state=DeploymentState.DELETING)
 
 
 def _check_state(deployment: ModelDeployment, allowed: Set[DeploymentState]) -> None:
@@ -129,6 +126,19 @@ def _with_service_variables(
     variables = service_variables(deployment_id, cloud.identity.tenancy, container)
     shown = container.model_copy(update={"default_environment_variables": variables})
     return configuration.model_copy(update={"environment_configuration_details": shown})
+
+
+def _begin(
+    cloud: Cloud,
+    operation: Operation,
+    deployment: ModelDeployment,
+    parameters: str = "{}",
+    state: DeploymentState = DeploymentState.UPDATING,
+) -> WorkRequest:
+    """Put a deployment into a moving state and accept the operation on it: both or neither."""
+    with cloud.database.transaction():
+        cloud.deployments.change(deployment, lifecycle_state=state)
+        return _accept(cloud, operation, deployment, parameters)
 
 
 def _accept(

@@ -12,10 +12,16 @@ from pathlib import Path
 
 import httpx
 
-from local_oci.home import Home
+from local_oci.home import Home, disk_full, is_disk_full
 from local_oci.limits import DEFAULT_SHM_SIZE, PREDICT_TIMEOUT_SECONDS
 from local_oci.runtime.artifact import ArtifactError, remove_tree, unpack
-from local_oci.runtime.health import EndedError, UnhealthyError, client_of, wait_until_healthy
+from local_oci.runtime.health import (
+    EndedError,
+    UnhealthyError,
+    client_of,
+    wait_for_failure,
+    wait_until_healthy,
+)
 from local_oci.runtime.runner import (
     Container,
     Launch,
@@ -82,11 +88,12 @@ class LaunchRequest:
 
 
 class RunningContainer:
-    """A healthy container of a deployment, with the requests that are in it."""
+    """A container of a deployment that was healthy, with the requests that are in it."""
 
-    def __init__(self, container: Container, directory: Path) -> None:
+    def __init__(self, container: Container, directory: Path, health_path: str) -> None:
         self._container = container
         self._directory = directory
+        self._health_path = health_path
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -110,9 +117,9 @@ class RunningContainer:
             if self._in_flight == 0:
                 self._idle.set()
 
-    async def wait(self) -> str:
-        """Wait for the container's end; say how it ended."""
-        return await self._container.wait()
+    async def wait_for_failure(self) -> str:
+        """Wait until the container has ended or is not healthy any more; say which."""
+        return await wait_for_failure(self._container, self._health_path, lambda: self.stopping)
 
     async def drain(self) -> None:
         """Wait for the requests that are in the container, as long as a predict may take."""
@@ -153,9 +160,15 @@ class Fleet:
             WorkError: it could not be started or did not become healthy; nothing is left.
         """
         directory = self._home.deployments / f"{request.deployment_id}.{secrets.token_hex(4)}"
-        directory.mkdir()
         try:
+            directory.mkdir()
             return await self._launch_in(directory, request, step)
+        except OSError as error:
+            await asyncio.to_thread(remove_tree, directory)
+            if not is_disk_full(error):
+                raise
+            text = str(disk_full(Path(error.filename or directory)))
+            raise WorkError("InsufficientStorage", f"{_BOOTSTRAP}: {text}.") from error
         except BaseException:
             await asyncio.to_thread(remove_tree, directory)
             raise
@@ -185,7 +198,8 @@ class Fleet:
         except BaseException:
             await container.stop()
             raise
-        return RunningContainer(container, directory)
+        variables = request.container.environment_variables
+        return RunningContainer(container, directory, health_path(variables))
 
     async def _pull(self, container: ContainerConfiguration, step: Step) -> str:
         steps = PullSteps(step, first=10, last=30)
@@ -199,11 +213,9 @@ class Fleet:
     ) -> Launch:
         configuration = request.container
         variables = configuration.environment_variables
-        log = self.output_file(request.deployment_id)
 
         def output(stream: Stream, lines: list[str]) -> None:
-            with log.open("a") as file:
-                file.writelines(f"{line}\n" for line in lines)
+            self.add_output(request.deployment_id, lines)
             request.output(stream, lines)
 
         return Launch(
@@ -219,6 +231,11 @@ class Fleet:
             shm_size=variables.get("SHM_SIZE", DEFAULT_SHM_SIZE),
             output=output,
         )
+
+    def add_output(self, deployment_id: str, lines: list[str]) -> None:
+        """Keep what a deployment's containers wrote, or what became of them."""
+        with self.output_file(deployment_id).open("a") as file:
+            file.writelines(f"{line}\n" for line in lines)
 
     def output_file(self, deployment_id: str) -> Path:
         """Where people find what a deployment's containers wrote."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 from pydantic import Discriminator, Field, Tag
 
 from local_oci.limits import DEFAULT_COOL_DOWN_SECONDS
-from local_oci.storage.records import FreeformTags, NamedResource, Tagged, WireModel
+from local_oci.storage.records import FreeformTags, Int32, NamedResource, Tagged, WireModel
 
 DEPLOYMENT_TYPE = "datasciencemodeldeployment"
 
@@ -17,7 +17,7 @@ class FixedSizePolicy(WireModel):
     """A number of instances."""
 
     policy_type: Literal["FIXED_SIZE"] = "FIXED_SIZE"
-    instance_count: int = Field(default=1, ge=1)
+    instance_count: Int32 = Field(default=1, ge=1)
 
     @property
     def first_instance_count(self) -> int:
@@ -30,8 +30,8 @@ class ThresholdConfiguration(WireModel):
 
     scaling_configuration_type: Literal["THRESHOLD"]
     pending_duration: str | None = None
-    instance_count_adjustment: int | None = Field(default=None, ge=1)
-    threshold: int = Field(ge=0, le=100)
+    instance_count_adjustment: Int32 | None = Field(default=None, ge=1)
+    threshold: Int32 = Field(ge=0, le=100)
 
 
 class QueryConfiguration(WireModel):
@@ -39,7 +39,7 @@ class QueryConfiguration(WireModel):
 
     scaling_configuration_type: Literal["QUERY"]
     pending_duration: str | None = None
-    instance_count_adjustment: int | None = Field(default=None, ge=1)
+    instance_count_adjustment: Int32 | None = Field(default=None, ge=1)
     query: str
 
 
@@ -68,9 +68,9 @@ class ThresholdPolicy(WireModel):
         Annotated[PredefinedRule | CustomRule, Field(discriminator="metric_expression_rule_type")],
         ...,
     ] = Field(min_length=1)
-    minimum_instance_count: int = Field(ge=1)
-    maximum_instance_count: int = Field(ge=1)
-    initial_instance_count: int = Field(ge=1)
+    minimum_instance_count: Int32 = Field(ge=1)
+    maximum_instance_count: Int32 = Field(ge=1)
+    initial_instance_count: Int32 = Field(ge=1)
 
 
 class AutoScalingPolicy(WireModel):
@@ -80,7 +80,7 @@ class AutoScalingPolicy(WireModel):
     auto_scaling_policies: tuple[ThresholdPolicy] = Field(
         description="[inferred] exactly one: there is one kind, and its rules are a list"
     )
-    cool_down_in_seconds: int = DEFAULT_COOL_DOWN_SECONDS
+    cool_down_in_seconds: Int32 = DEFAULT_COOL_DOWN_SECONDS
     is_enabled: bool = True
 
     @property
@@ -149,8 +149,8 @@ class ModelConfiguration(WireModel):
     model_artifact_signature_id: str | None = None
     instance_configuration: InstanceConfiguration
     scaling_policy: ScalingPolicy = FixedSizePolicy()
-    bandwidth_mbps: int = Field(default=10, ge=1)
-    maximum_bandwidth_mbps: int | None = None
+    bandwidth_mbps: Int32 = Field(default=10, ge=1)
+    maximum_bandwidth_mbps: Int32 | None = None
 
 
 class CustomEndpoint(WireModel):
@@ -169,8 +169,8 @@ class ContainerConfiguration(WireModel):
     image_signature_id: str | None = None
     cmd: tuple[str, ...] = ()
     entrypoint: tuple[str, ...] = ()
-    server_port: int = 8080
-    health_check_port: int = 8080
+    server_port: Int32 = 8080
+    health_check_port: Int32 = 8080
     environment_variables: dict[str, str] = Field(default_factory=dict)
     default_environment_variables: dict[str, str] = Field(default_factory=dict)
     predict_api_specification: str | None = None
@@ -229,9 +229,15 @@ class SystemData(WireModel):
 
 
 class ModelDeployment(NamedResource):
-    """A deployment. `serving` says that its container should run, whatever the state is."""
+    """A deployment.
 
-    INTERNAL: ClassVar[frozenset[str]] = frozenset({"etag", "serving"})
+    Args:
+        serving: whether its container should run, whatever the state is.
+        restarts: how many containers were replaced since the last change.
+        last_failure: when the last of them failed, and how.
+    """
+
+    INTERNAL: ClassVar[frozenset[str]] = frozenset({"etag", "serving", "restarts", "last_failure"})
 
     project_id: str
     model_deployment_configuration_details: Configuration
@@ -241,6 +247,15 @@ class ModelDeployment(NamedResource):
     lifecycle_details: str | None = None
     model_deployment_url: str | None = None
     serving: bool = False
+    restarts: int = 0
+    last_failure: str | None = None
+
+    @property
+    def active_details(self) -> str | None:
+        """The lifecycle details while it is ACTIVE [inferred]."""
+        if not self.restarts:
+            return None
+        return f"Containers replaced: {self.restarts}. The last one {self.last_failure}."
 
     @property
     def container(self) -> ContainerConfiguration:

@@ -45,7 +45,9 @@ from local_oci.storage.records import Record
 _FILE = "shapes.toml"
 _CUSTOM_NETWORKING = "CUSTOM_NETWORKING"
 # Hours, minutes and seconds of an ISO 8601 duration, as in PT5M.
-_DURATION = re.compile(r"PT(?=\d)(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?")
+_DURATION = re.compile(r"PT(?=\d)(?:(\d{1,5})H)?(?:(\d{1,5})M)?(?:(\d{1,5})S)?", re.ASCII)
+_SIZE = re.compile(r"[0-9]{1,15}[kmgKMG]?")
+_PATH_VARIABLES = frozenset({"MODEL_DEPLOY_HEALTH_ENDPOINT", "MODEL_DEPLOY_PREDICT_ENDPOINT"})
 _DEFAULT_PREDICT_PATH = "/predict"
 _DEFAULT_HEALTH_PATH = "/health"
 _TRITON_HEALTH_PATH = "/v2/health/ready"
@@ -180,7 +182,8 @@ def _check_rule(rule: PredefinedRule | CustomRule) -> None:
 
 
 def _check_query(query: str) -> None:
-    if not SCALING_QUERY_SUBJECT.search(query):
+    groups = (part.partition("{")[2] for part in query.split("}")[:-1])
+    if not any(SCALING_QUERY_SUBJECT.search(group) for group in groups):
         raise invalid_parameter(
             f'query: "{query}" does not contain {{resourceId = "MODEL_DEPLOYMENT_OCID"}}.'
         )
@@ -197,7 +200,8 @@ def _check_pending(duration: str | None) -> None:
 
 
 def _check_ocid(name: str, value: str, resource_type: str) -> None:
-    if not re.fullmatch(rf"ocid1\.{resource_type}\.[^.]*\.[^.]*\..+", value):
+    parts = value.split(".", 4)
+    if parts[:2] != ["ocid1", resource_type] or len(parts) < 5 or not parts[4]:
         raise invalid_parameter(f"{name}: '{value}' is not the OCID of a {resource_type}.")
 
 
@@ -220,6 +224,8 @@ def check_port(name: str, port: int) -> None:
 
 def check_command(entrypoint: Sequence[str], cmd: Sequence[str]) -> None:
     """Refuse a command that is too long: 400."""
+    if any("\0" in word for word in (*entrypoint, *cmd)):
+        raise invalid_parameter("cmd and entrypoint: no program can have a NUL as an argument.")
     size = sum(len(word.encode()) for word in (*entrypoint, *cmd))
     if size >= COMMAND_BYTES:
         raise invalid_parameter(
@@ -229,7 +235,13 @@ def check_command(entrypoint: Sequence[str], cmd: Sequence[str]) -> None:
 
 def check_environment(variables: Mapping[str, str]) -> None:
     """Refuse names that break a rule, and too much of everything: 400."""
-    for name in variables:
+    for name, value in variables.items():
+        if "\0" in value:
+            raise invalid_parameter(f"environmentVariables: '{name}' holds a NUL.")
+        if name in _PATH_VARIABLES and not (value.isascii() and value.isprintable()):
+            raise invalid_parameter(f"environmentVariables: '{name}' is not a path of a URL.")
+        if name == "SHM_SIZE" and not _SIZE.fullmatch(value):
+            raise invalid_parameter(f"environmentVariables: SHM_SIZE '{value}' is no size, as 5g.")
         too_long = len(name) >= ENVIRONMENT_KEY_CHARACTERS
         if too_long or not ENVIRONMENT_KEY.fullmatch(name):
             raise invalid_parameter(

@@ -51,7 +51,8 @@ class Fault(WireModel):
     Args:
         kind: what happens.
         operation: SDK name of the operation, such as "upload_part".
-        path: regular expression to find in the path, instead of or besides the operation.
+        path: pattern of the complete path, in which `*` means anything; instead of or besides the
+            operation.
         times: how often it happens; it is forgotten then.
         skip: how many matching requests to leave alone first.
         status: HTTP status of a STATUS fault.

@@ -6,14 +6,15 @@ The file is for programs that cannot ask `/_local/faults`.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Protocol
 
 from pydantic import ValidationError
 
+from local_oci.http.messages import refusal_of
 from local_oci.services.faults.models import FAULTS, WORKFLOW_KINDS, Fault, Kind
 from local_oci.services.work_requests.engine import WorkError
 from local_oci.services.work_requests.models import Operation
@@ -72,9 +73,7 @@ class FaultFile:
         except OSError as error:
             raise FaultFileError(f"{self._path}: {error.strerror}") from error
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            field = ".".join(str(part) for part in first["loc"])
-            raise FaultFileError(f"{self._path}: {field}: {first['msg']}") from error
+            raise FaultFileError(f"{self._path}: {refusal_of(error).message}") from error
 
     def _version(self) -> tuple[int, int, int] | None:
         try:
@@ -161,4 +160,4 @@ class FaultPlan:
 def _matches(fault: Fault, operation: str | None, path: str) -> bool:
     if fault.operation is not None and fault.operation != operation:
         return False
-    return fault.path is None or re.search(fault.path, path) is not None
+    return fault.path is None or fnmatchcase(path, fault.path)

@@ -1,4 +1,4 @@
-"""`/_local/`: requests to the cloud itself, from this machine only and without signature."""
+"""`/_local/`: unsigned requests to the cloud itself, from this machine and with its token."""
 
 from __future__ import annotations
 
@@ -7,19 +7,24 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from local_oci import GENERATION
-from local_oci.http.errors import invalid_parameter
-from local_oci.http.messages import empty_response, json_response
+from local_oci.http.messages import empty_response, json_response, refusal_of
 from local_oci.http.middleware import LOCAL_PREFIX, local_only
 from local_oci.services.cloud import cloud_of
 from local_oci.services.faults.models import FAULTS
+from local_oci.version import running_code
 
 
 @local_only
 async def health(request: Request) -> Response:
-    """Say which directory this cloud has, and which version serves it."""
-    directory = str(cloud_of(request).home.root)
-    return json_response({"directory": directory, "generation": GENERATION})
+    """Say which directory this cloud has, and which code serves it."""
+    code = running_code()
+    return json_response(
+        {
+            "directory": str(cloud_of(request).home.root),
+            "code": code.digest,
+            "outdated": code.is_outdated,
+        }
+    )
 
 
 @local_only
@@ -35,7 +40,7 @@ async def add_faults(request: Request) -> Response:
     try:
         faults = FAULTS.validate_json(await request.body())
     except ValidationError as error:
-        raise invalid_parameter(str(error)) from error
+        raise refusal_of(error) from error
     cloud_of(request).faults.add(faults)
     return empty_response()
 

@@ -11,17 +11,18 @@ import asyncio
 import json
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TypeVar
+from urllib.parse import quote
 
 import httpx
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from local_oci.http.errors import ServiceError
+from local_oci.http.errors import ServiceError, invalid_parameter
 from local_oci.http.protocol import TRAILERS
 from local_oci.limits import (
     MAX_REQUESTS_PER_SECOND,
@@ -44,9 +45,12 @@ _HOP_BY_HOP = frozenset(
     }
 )
 _NOT_FORWARDED = _HOP_BY_HOP | {"host", "authorization", "expect", "x-content-sha256", "date"}
+# What a path may hold as it is (RFC 3986, pchar and "/").
+_PATH_CHARACTERS = "/:@!$&'()*+,;=-._~"
 _NOT_RETURNED = _HOP_BY_HOP | {"content-length"}
 _EVENT_STREAM = "text/event-stream"
 _STREAM_FAILURE = "StreamFailure"
+_RETRY_SECONDS = 2  # a container is replaced about as fast
 
 ResultT = TypeVar("ResultT")
 _WINDOW_SECONDS = 1.0
@@ -57,27 +61,36 @@ class Invocation:
     """A request on its way into a container.
 
     Args:
-        path: path of the container.
+        path: path of the container, without escapes.
         query: raw query string.
+        headers: names in small letters and values, as they arrived.
         deadline_seconds: how long an answer, or a stream's next part, may take.
     """
 
     method: str
     path: str
-    query: str
-    headers: Mapping[str, str]
+    query: bytes
+    headers: Sequence[tuple[bytes, bytes]]
     body: bytes
     deadline_seconds: float
 
     def request(self, client: httpx.AsyncClient) -> httpx.Request:
-        """The request to the container."""
-        url = f"{self.path}?{self.query}" if self.query else self.path
-        headers = {
-            name: value for name, value in self.headers.items() if name not in _NOT_FORWARDED
-        }
-        return httpx.Request(
-            self.method, client.base_url.join(url), headers=headers, content=self.body
-        )
+        """The request to the container: to nobody else, whatever the path is.
+
+        Raises:
+            ServiceError: 400, no URL can have this path and query.
+        """
+        target = quote(self.path, safe=_PATH_CHARACTERS).encode()
+        if self.query:
+            target += b"?" + self.query
+        headers = [
+            (name, value) for name, value in self.headers if name.decode() not in _NOT_FORWARDED
+        ]
+        try:
+            url = client.base_url.copy_with(raw_path=target)
+        except httpx.InvalidURL as error:
+            raise invalid_parameter(f"The path cannot be forwarded: {error}.") from error
+        return httpx.Request(self.method, url, headers=headers, content=self.body)
 
 
 async def read_invocation(request: Request, path: str, streaming: bool) -> Invocation:
@@ -86,8 +99,8 @@ async def read_invocation(request: Request, path: str, streaming: bool) -> Invoc
     return Invocation(
         method=request.method,
         path=path,
-        query=request.url.query,
-        headers=request.headers,
+        query=request.scope["query_string"],
+        headers=request.headers.raw,
         body=await request.body(),
         deadline_seconds=request.scope.get("deadline_seconds", default),
     )
@@ -248,8 +261,10 @@ def _stream_failure(code: str, status: int, message: str) -> tuple[bytes, bytes]
 
 
 def unavailable() -> ServiceError:
-    """503: the container does not answer."""
-    return ServiceError(503, "ServiceUnavailable", "Model server unavailable.")
+    """503: the container does not answer. The Retry-After is [inferred]."""
+    return ServiceError(
+        503, "ServiceUnavailable", "Model server unavailable.", retry_after=_RETRY_SECONDS
+    )
 
 
 class Throttle:

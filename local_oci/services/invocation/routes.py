@@ -19,7 +19,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from local_oci.http.errors import ServiceError, method_not_allowed, missing_parameter, not_found
+from local_oci.home import DiskFullError
+from local_oci.http.errors import (
+    ServiceError,
+    invalid_parameter,
+    method_not_allowed,
+    missing_parameter,
+    not_found,
+)
 from local_oci.services.cloud import Cloud, cloud_of
 from local_oci.services.deployments.models import (
     ContainerConfiguration,
@@ -39,6 +46,7 @@ _METHODS = ["GET", "POST", "PUT", "DELETE"]
 _log = logging.getLogger("local_oci.invocation")
 _OPENAI_FILE = "openai.toml"
 _WILDCARD = "{}"
+_NOT_A_NAME = frozenset({".", ".."})
 
 
 async def predict(request: Request) -> Response:
@@ -101,15 +109,18 @@ def _log_access(
     request: Request, cloud: Cloud, deployment: ModelDeployment, status: int, seconds: float
 ) -> None:
     """The fields are those of an entry in oracle/accelerated-data-science, test_oci_logging.py."""
-    path = request.url.path.removeprefix(f"/{deployment.id}")
-    cloud.logs.write_deployment(
-        deployment,
-        Category.ACCESS,
-        [f"{request.method} {path} {request.scope['http_version']}"],
-        modelLatency=round(seconds * 1000, 2),
-        opcRequestId=request.scope["opc_request_id"],
-        status=status,
-    )
+    path = request.scope["path"].removeprefix(f"/{deployment.id}")
+    try:
+        cloud.logs.write_deployment(
+            deployment,
+            Category.ACCESS,
+            [f"{request.method} {path} {request.scope['http_version']}"],
+            modelLatency=round(seconds * 1000, 2),
+            opcRequestId=request.scope["opc_request_id"],
+            status=status,
+        )
+    except DiskFullError as error:  # a prediction needs no disk
+        _log.warning("%s: a line of the access log is lost: %s", deployment.id, error)
 
 
 ROUTES = [
@@ -142,6 +153,8 @@ def configured_path(container: ContainerConfiguration, headers: Mapping[str, str
         return path
     name = _model_header(headers, "model_name")
     version = _model_header(headers, "model_version")
+    if _NOT_A_NAME & {name, version} or "/" in name or "/" in version:
+        raise invalid_parameter("header model_name or model_version: it is no name.")
     return f"/v2/models/{name}/versions/{version}/infer"
 
 
@@ -156,7 +169,10 @@ def custom_path(container: ContainerConfiguration, suffix: str, method: str) -> 
     Raises:
         ServiceError: 404 if it does not, 405 if not for this method.
     """
-    path = f"/{suffix}"
+    parts = suffix.strip("/").split("/")
+    if not all(parts) or _NOT_A_NAME & set(parts):  # the container would take another path for it
+        raise not_found()
+    path = f"/{'/'.join(parts)}"
     matching = [
         endpoint
         for endpoint in _endpoints(container)

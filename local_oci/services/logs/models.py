@@ -8,7 +8,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from local_oci.limits import DEFAULT_LOG_RETENTION_DAYS, LOG_NAME_CHARACTERS, LOG_RETENTION_DAYS
+from local_oci.limits import (
+    DEFAULT_LOG_RETENTION_DAYS,
+    LOG_NAME_CHARACTERS,
+    LOG_RETENTION_DAYS,
+    MAX_QUERY_CHARACTERS,
+)
 from local_oci.storage.records import FreeformTags, Resource, Tagged, WireModel, now
 
 LOG_GROUP_TYPE = "loggroup"
@@ -126,7 +131,7 @@ class SearchLogsDetails(WireModel):
 
     time_start: str
     time_end: str
-    search_query: str
+    search_query: str = Field(max_length=MAX_QUERY_CHARACTERS)
 
 
 class PushEntry(WireModel):

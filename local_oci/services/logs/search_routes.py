@@ -11,7 +11,6 @@ What is outside this part is refused, never ignored.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -31,19 +30,14 @@ from local_oci.http.messages import (
     read_details,
 )
 from local_oci.http.pages import make_token, read_token
+from local_oci.http.queries import quoted, split_at, split_words
 from local_oci.limits import DEFAULT_PAGE, MAX_SEARCH_BYTES, MAX_SEARCH_RESULTS, MAX_SEARCH_WINDOW
 from local_oci.services.cloud import Cloud, cloud_of
 from local_oci.services.logs.models import PutLogsDetails, SearchLogsDetails
 from local_oci.services.logs.store import Position, PushedEntry
 
-_STREAM = re.compile(r'"([^"]*)"')
-_SORT = re.compile(r"sort\s+by\s+datetime(?:\s+(asc|desc))?", re.IGNORECASE)
-_COMPARISON = re.compile(r"([\w.]+)\s*(=|!=)\s*'([^']*)'")
-_AND = re.compile(r"\s+and\s+", re.IGNORECASE)
-_WHERE = re.compile(r"where\s+", re.IGNORECASE)
-_SEARCH = re.compile(r"search\s+", re.IGNORECASE)
-# A pipe that separates stages is not inside quotes.
-_PIPE = re.compile(r"""\|(?=(?:[^"']|"[^"]*"|'[^']*')*$)""")
+_SORT = ("sort", "by", "datetime")
+_ORDERS = {(): False, ("asc",): False, ("desc",): True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,38 +78,42 @@ def parse(text: str) -> Query:
     Raises:
         ServiceError: 400 InvalidParameter, with the part that is not understood.
     """
-    first, *stages = (stage.strip() for stage in _PIPE.split(text))
-    search = _SEARCH.match(first)
-    if search is None:
+    try:
+        first, *stages = split_at(split_words(text), "|")
+    except ValueError as error:
+        raise _not_understood([str(error)]) from error
+    if [word.lower() for word in first[:1]] != ["search"]:
         raise _not_understood(first)
-    streams = tuple(_stream(name) for name in first[search.end() :].split(","))
+    streams = tuple(_stream(words) for words in split_at(first[1:], ","))
     conditions: list[Comparison] = []
     descending = True  # the newest first, where nothing else is said
     for stage in stages:
-        if match := _SORT.fullmatch(stage):
-            descending = (match.group(1) or "asc").lower() == "desc"
+        small = tuple(word.lower() for word in stage)
+        if small[: len(_SORT)] == _SORT:
+            if small[len(_SORT) :] not in _ORDERS:
+                raise _not_understood(stage)
+            descending = _ORDERS[small[len(_SORT) :]]
         else:
-            conditions += [_comparison(part) for part in _AND.split(_WHERE.sub("", stage, count=1))]
+            compared = stage[1:] if small[:1] == ("where",) else stage
+            conditions += [_comparison(words) for words in split_at(compared, "and")]
     return Query(streams, tuple(conditions), descending)
 
 
-def _stream(text: str) -> StreamName:
-    match = _STREAM.fullmatch(text.strip())
-    if match is None:
-        raise _not_understood(text)
-    parts: list[str | None] = [*match.group(1).split("/")]
+def _stream(words: list[str]) -> StreamName:
+    name = quoted(words[0], '"') if len(words) == 1 else None
+    parts: list[str | None] = [*(name or "").split("/")]
     if len(parts) > 3 or not all(parts):
-        raise _not_understood(text)
+        raise _not_understood(words)
     compartment, group, log = [*parts, None, None][:3]
     return StreamName(str(compartment), group, log)
 
 
-def _comparison(text: str) -> Comparison:
-    match = _COMPARISON.fullmatch(text.strip())
-    if match is None:
-        raise _not_understood(text)
-    field, operator, pattern = match.groups()
-    return Comparison(field, operator == "=", _literal_but_star(pattern))
+def _comparison(words: list[str]) -> Comparison:
+    match words:
+        case [field, "=" | "!=" as operator, text] if (pattern := quoted(text, "'")) is not None:
+            return Comparison(field, operator == "=", _literal_but_star(pattern))
+        case _:
+            raise _not_understood(words)
 
 
 def _literal_but_star(pattern: str) -> str:
@@ -134,9 +132,9 @@ def _field(entry: dict[str, Any], path: str) -> Any:
     return None
 
 
-def _not_understood(part: str) -> ServiceError:
+def _not_understood(words: list[str]) -> ServiceError:
     return invalid_parameter(
-        f"searchQuery: local_oci does not understand '{part.strip()}'. It knows: search "
+        f"searchQuery: local_oci does not understand '{' '.join(words)[:200]}'. It knows: search "
         "\"compartment/group/log\" | where field = 'text' and ... | sort by datetime desc."
     )
 

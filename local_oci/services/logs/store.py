@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from local_oci.http.messages import read_json
 from local_oci.services.deployments.models import LogReference, ModelDeployment
 from local_oci.services.logs.models import Log, LoggingWorkRequest, LogGroup
 from local_oci.storage.database import Database
@@ -55,7 +56,7 @@ class PushedEntry:
         if isinstance(self.data, dict):
             return self.data
         try:
-            value = json.loads(self.data)
+            value = read_json(self.data)
         except ValueError:
             value = None
         return value if isinstance(value, dict) else {"message": self.data}

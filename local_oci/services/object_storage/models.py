@@ -7,20 +7,46 @@ References/apierrors.htm and from cameritelabs/oci-emulator; the statuses are wh
 from __future__ import annotations
 
 from datetime import datetime
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from local_oci.storage.records import Record, Tagged, WireModel, now
+from local_oci.limits import BUCKET_NAME, OBJECT_NAME_BYTES
+from local_oci.storage.records import HeaderValue, Int32, Record, Tagged, WireModel, now
 
 # A tenancy has one namespace; this cloud has one tenancy.
 NAMESPACE: Literal["localoci"] = "localoci"
 
 
+def check_bucket_name(name: str) -> str:
+    """Refuse what cannot be the name of a bucket, with a ValueError."""
+    if not BUCKET_NAME.fullmatch(name):
+        raise ValueError(
+            f"'{name[:300]}' is no name of a bucket: 1 to 256 letters, digits, hyphens, "
+            "underscores and periods"
+        )
+    return name
+
+
+def check_object_name(name: str) -> str:
+    """Refuse what cannot be the name of an object, with a ValueError."""
+    if not 0 < len(name.encode()) <= OBJECT_NAME_BYTES or set(name) & {"\n", "\r", "\0"}:
+        raise ValueError(
+            f"it is no name of an object: 1 to {OBJECT_NAME_BYTES} bytes of UTF-8 without line "
+            "feed, carriage return and NUL"
+        )
+    return name
+
+
+BucketName = Annotated[str, AfterValidator(check_bucket_name)]
+ObjectName = Annotated[str, AfterValidator(check_object_name)]
+MetadataName = Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$")]
+
+
 class CreateBucketDetails(Tagged):
     """Body of create_bucket."""
 
-    name: str
+    name: BucketName
     compartment_id: str
     metadata: dict[str, str] = Field(default_factory=dict)
     public_access_type: Literal["NoPublicAccess"] = "NoPublicAccess"
@@ -50,12 +76,12 @@ class Bucket(Record, Tagged):
 class ObjectHeaders(WireModel):
     """What an uploader says about an object and every reader gets back as headers."""
 
-    content_type: str = "application/octet-stream"
-    content_language: str | None = None
-    content_encoding: str | None = None
-    content_disposition: str | None = None
-    cache_control: str | None = None
-    metadata: dict[str, str] = Field(default_factory=dict)
+    content_type: HeaderValue = "application/octet-stream"
+    content_language: HeaderValue | None = None
+    content_encoding: HeaderValue | None = None
+    content_disposition: HeaderValue | None = None
+    cache_control: HeaderValue | None = None
+    metadata: dict[MetadataName, HeaderValue] = Field(default_factory=dict)
 
     def as_headers(self) -> dict[str, str]:
         """The headers of a response with the object."""
@@ -87,7 +113,7 @@ class StoredObject(Record):
 class CreateMultipartUploadDetails(ObjectHeaders):
     """Body of create_multipart_upload."""
 
-    object: str
+    object: ObjectName
 
 
 class Upload(Record):
@@ -119,7 +145,7 @@ class Part(Record):
 class PartToCommit(WireModel):
     """One part of the object to be."""
 
-    part_num: int
+    part_num: Int32
     etag: str
 
 
@@ -127,4 +153,4 @@ class CommitDetails(WireModel):
     """Body of commit_multipart_upload."""
 
     parts_to_commit: tuple[PartToCommit, ...]
-    parts_to_exclude: tuple[int, ...] | None = None
+    parts_to_exclude: tuple[Int32, ...] | None = None

@@ -8,6 +8,7 @@ import hashlib
 import re
 import uuid
 from email.utils import format_datetime
+from typing import Any
 
 from crc32c import CRC32CHash
 from starlette.requests import Request
@@ -20,9 +21,11 @@ from local_oci.http.messages import (
     check_if_match,
     empty_response,
     json_response,
+    natural_number,
     read_details,
     record_response,
     required_query,
+    validate_details,
 )
 from local_oci.http.middleware import UnsignedBody
 from local_oci.http.pages import page_response
@@ -39,6 +42,7 @@ from local_oci.services.object_storage.models import (
     Part,
     StoredObject,
     Upload,
+    check_object_name,
 )
 from local_oci.storage.blobs import Blobs, WrittenBlob
 from local_oci.storage.records import new_ocid
@@ -46,6 +50,10 @@ from local_oci.storage.records import new_ocid
 UNSIGNED_BODIES = [UnsignedBody("PUT", re.compile(r"/n/[^/]+/b/[^/]+/[ou]/.+", re.DOTALL))]
 
 _META = "opc-meta-"
+_NAMED = (
+    *("content-type", "content-language", "content-encoding", "content-disposition"),
+    "cache-control",
+)
 _CHUNK_BYTES = 1 << 20
 
 
@@ -113,6 +121,11 @@ def _bucket(request: Request) -> Bucket:
 async def put_object(request: Request) -> Response:
     """Store an object as it arrives."""
     cloud, bucket, name = _cloud(request), _bucket(request), request.path_params["object"]
+    try:
+        check_object_name(name)
+    except ValueError as error:
+        raise invalid_parameter(f"objectName: {error}.") from error
+    headers = _headers_of(request)
     _check_preconditions(request, cloud.objects.find(bucket.name, name))
     blob, checksums = await _receive_checked(request, cloud.blobs)
     try:
@@ -120,7 +133,7 @@ async def put_object(request: Request) -> Response:
     except ServiceError:
         cloud.blobs.delete(blob.name)
         raise
-    stored = cloud.objects.store(bucket.name, name, blob, _headers_of(request))
+    stored = cloud.objects.store(bucket.name, name, blob, headers)
     return empty_response(200, {**checksums, **_version_headers(stored)})
 
 
@@ -206,18 +219,12 @@ def _check_preconditions(request: Request, present: StoredObject | None) -> None
 
 def _headers_of(request: Request) -> ObjectHeaders:
     headers = request.headers
-    return ObjectHeaders(
-        content_type=headers.get("content-type", "application/octet-stream"),
-        content_language=headers.get("content-language"),
-        content_encoding=headers.get("content-encoding"),
-        content_disposition=headers.get("content-disposition"),
-        cache_control=headers.get("cache-control"),
-        metadata={
-            name.removeprefix(_META): value
-            for name, value in headers.items()
-            if name.startswith(_META)
-        },
-    )
+    given: dict[str, Any] = {name: headers[name] for name in _NAMED if name in headers}
+    metadata = {
+        name.removeprefix(_META): value for name, value in headers.items() if name.startswith(_META)
+    }
+    fields = {name.replace("-", "_"): value for name, value in given.items()}
+    return validate_details(ObjectHeaders, {**fields, "metadata": metadata})
 
 
 def _version_headers(stored: StoredObject) -> dict[str, str]:
@@ -256,17 +263,18 @@ async def list_multipart_uploads(request: Request) -> Response:
 async def upload_part(request: Request) -> Response:
     """Store a part. The SDK's UploadManager needs exactly 200, `etag` and `opc-content-md5`."""
     cloud, upload = _cloud(request), _upload(request)
-    number = request.query_params.get("uploadPartNum", "")
-    if not number.isdecimal() or not 1 <= int(number) <= MAX_PART_NUMBER:
-        raise invalid_parameter(f"uploadPartNum: '{number}' is not in 1 to {MAX_PART_NUMBER}.")
-    length = request.headers.get("content-length", "0")
-    if length.isdecimal() and int(length) > MAX_PART_BYTES:
+    text = request.query_params.get("uploadPartNum", "")
+    number = natural_number(text) or 0
+    if not 1 <= number <= MAX_PART_NUMBER:
+        raise invalid_parameter(f"uploadPartNum: '{text}' is not in 1 to {MAX_PART_NUMBER}.")
+    length = natural_number(request.headers.get("content-length", "0"))
+    if length is None or length > MAX_PART_BYTES:
         raise invalid_parameter(f"content-length: a part of {length} bytes is too large.")
     blob, checksums = await _receive_checked(request, cloud.blobs)
     if cloud.uploads.find(upload.upload_id) is None:  # ended while the part was on its way
         cloud.blobs.delete(blob.name)
         raise no_such_upload(upload.upload_id)
-    part = cloud.uploads.add_part(upload, int(number), blob)
+    part = cloud.uploads.add_part(upload, number, blob)
     return empty_response(200, {"etag": part.etag, **checksums})
 
 

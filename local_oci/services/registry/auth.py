@@ -187,7 +187,8 @@ class TokenIssuer:
                 audience=self._service,
                 issuer=ISSUER,
             )
-        except jwt.InvalidTokenError as error:
+        # RecursionError: its header is JSON that is nested too deep.
+        except (jwt.InvalidTokenError, ValueError, RecursionError) as error:
             raise InvalidTokenError(str(error)) from error
         if _LOGIN not in claims:
             raise InvalidTokenError("the token was not got by a signed request")

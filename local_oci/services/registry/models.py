@@ -15,6 +15,7 @@ from local_oci.storage.records import Record, Resource, Tagged, WireModel, now
 
 # Of a complete name, namespace included (reference.NameTotalLengthMax).
 _NAME_CHARACTERS = 255
+_REFERENCE_CHARACTERS = _NAME_CHARACTERS + len(":") + 128 + len("@sha256:") + 64
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _NAME = rf"{_COMPONENT}(?:/{_COMPONENT})*"
@@ -44,7 +45,7 @@ class ImageName:
 
 def parse_image_name(text: str) -> ImageName | None:
     """Read `<namespace>/<repository>[:<tag>][@<digest>]`; None if it is not of this namespace."""
-    match = _REFERENCE.fullmatch(text)
+    match = _REFERENCE.fullmatch(text) if len(text) <= _REFERENCE_CHARACTERS else None
     if match is None or len(path_of(match["repository"])) > _NAME_CHARACTERS:
         return None
     return ImageName(match["repository"], match["tag"], match["digest"])

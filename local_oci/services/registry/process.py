@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -25,10 +26,14 @@ ADDRESS = "127.0.0.1"
 TOKEN_PATH = "/20180419/docker/token"
 
 _PROGRAM = "docker-registry"
+_PORT = re.compile(r"[0-9]{1,5}")
 _START_TIMEOUT_SECONDS = 15.0
 _STOP_TIMEOUT_SECONDS = 5.0
 _LOCK_TIMEOUT_SECONDS = 5.0
 _POLL_SECONDS = 0.02
+_CHECK_SECONDS = 5.0
+_ANSWER_TIMEOUT_SECONDS = 5.0
+_MOST_SILENCES = 2
 _RESTART_PAUSE_SECONDS = 1.0
 
 _log = logging.getLogger("local_oci.registry")
@@ -72,7 +77,8 @@ class RegistryFiles:
 
     def choose_host(self) -> str:
         """Where to listen: at the port of the last run if it is free, else at any that is."""
-        port = self._free_port(int(self.port.read_text()) if self.port.exists() else 0)
+        wanted = self.port.read_text(errors="replace") if self.port.exists() else ""
+        port = self._free_port(int(wanted) if _PORT.fullmatch(wanted) else 0)
         self.port.write_text(str(port))
         return f"{ADDRESS}:{port}"
 
@@ -81,7 +87,7 @@ class RegistryFiles:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((ADDRESS, wanted))
-            except OSError:
+            except (OSError, OverflowError):
                 return self._free_port(0)
             port: int = probe.getsockname()[1]
             return port
@@ -137,21 +143,40 @@ class RegistryProcess:
             await asyncio.wait({self._watch})
 
     async def _watch_over(self, child: asyncio.subprocess.Process) -> None:
-        """Start it again whenever it ends; end it when this task is cancelled."""
+        """Start it again whenever it ends or is silent; end it when this task is cancelled."""
         try:
             while True:
-                await child.wait()
-                self._home.registry_host.unlink(missing_ok=True)
-                _log.error(
-                    "%s ended with status %s and is started again; see %s",
-                    *(_PROGRAM, child.returncode, self._files.log),
-                )
+                what = await self._lost(child)
+                self._withdraw_host()
+                _log.error("%s %s and is started again; see %s", _PROGRAM, what, self._files.log)
                 await asyncio.sleep(_RESTART_PAUSE_SECONDS)
-                with contextlib.suppress(RegistryError):  # the loop says so once more
+                with contextlib.suppress(RegistryError, OSError):  # the loop says so once more
                     child = await self._launch()
         finally:
-            self._home.registry_host.unlink(missing_ok=True)
+            self._withdraw_host()
             await _end(child)
+
+    async def _lost(self, child: asyncio.subprocess.Process) -> str:
+        """Wait until it has ended, or end it once it is silent; say which."""
+        silences = 0
+        while silences < _MOST_SILENCES:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(child.wait(), _CHECK_SECONDS)
+                return f"ended with status {child.returncode}"
+            silences = 0 if await self._answers(_ANSWER_TIMEOUT_SECONDS) else silences + 1
+        await _end(child)
+        return "did not answer"
+
+    async def _answers(self, timeout: float) -> bool:
+        """Whether it is this registry that answers at its address."""
+        async with httpx.AsyncClient(
+            base_url=f"http://{self._host}", trust_env=False, timeout=timeout
+        ) as client:
+            try:
+                challenge = (await client.get("/v2/")).headers.get("www-authenticate", "")
+            except httpx.TransportError:
+                return False
+        return f'service="{self._host}"' in challenge
 
     async def _launch(self) -> asyncio.subprocess.Process:
         """Start a child and wait until it answers; end it if it does not."""
@@ -164,6 +189,15 @@ class RegistryProcess:
         self._home.registry_host.write_text(self._host)
         _log.info("container registry at %s", self._host)
         return child
+
+    def _withdraw_host(self) -> None:
+        """Remove the file with the host, unless it is that of another cloud.
+
+        A directory that was deleted may have been made again.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            if self._home.registry_host.read_text() == self._host:
+                self._home.registry_host.unlink()
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         lock = Lock(self._home.processes, shared=True)
@@ -186,13 +220,10 @@ class RegistryProcess:
 
     async def _wait_until_it_answers(self, child: asyncio.subprocess.Process) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_SECONDS
-        async with httpx.AsyncClient(base_url=f"http://{self._host}", trust_env=False) as client:
-            while child.returncode is None and time.monotonic() < deadline:
-                with contextlib.suppress(httpx.TransportError):
-                    challenge = (await client.get("/v2/")).headers.get("www-authenticate", "")
-                    if f'service="{self._host}"' in challenge:
-                        return
-                await asyncio.sleep(_POLL_SECONDS)
+        while child.returncode is None and time.monotonic() < deadline:
+            if await self._answers(_ANSWER_TIMEOUT_SECONDS):
+                return
+            await asyncio.sleep(_POLL_SECONDS)
         raise RegistryError(
             f"{_PROGRAM} does not answer at {self._host}; see the end of {self._files.log}"
         )

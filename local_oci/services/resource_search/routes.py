@@ -10,12 +10,12 @@ this part is refused, never ignored.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -23,12 +23,12 @@ from starlette.routing import Route
 from local_oci.http.errors import ServiceError, invalid_parameter
 from local_oci.http.messages import json_response, next_page_header, read_details
 from local_oci.http.pages import Page, page_response
+from local_oci.http.queries import quoted, split_at, split_words
+from local_oci.limits import MAX_QUERY_CHARACTERS
 from local_oci.services.cloud import cloud_of
 from local_oci.services.deployments.models import DEPLOYMENT_TYPE, ModelDeployment
 from local_oci.storage.records import Record, Tagged, WireModel
 
-_QUERY = re.compile(r"\s*query\s+(\w+)\s+resources(?:\s+where\s+(.*\S))?\s*", re.IGNORECASE)
-_EQUATION = re.compile(r"\s*(\w+)\s*=\s*'([^']*)'\s*")
 # ADS asks for ModelId; the other names are those of ResourceSummary (oci 2.189.0).
 _ATTRIBUTES: Mapping[str, Callable[[ModelDeployment], str]] = {
     "modelid": lambda deployment: deployment.model_id,
@@ -58,24 +58,30 @@ def parse(text: str) -> Query:
     Raises:
         ServiceError: 400 InvalidParameter, with the part that is not understood.
     """
-    match = _QUERY.fullmatch(text)
-    if match is None:
+    try:
+        words = split_words(text)
+    except ValueError as error:
+        raise _not_understood(str(error)) from error
+    small = [word.lower() for word in words]
+    if len(words) < 3 or (small[0], small[2]) != ("query", "resources"):
         raise _not_understood(text)
-    kind, conditions = match.groups()
-    parts = conditions.split("&&") if conditions else []
-    return Query(kind.lower(), tuple(_equation(part) for part in parts))
+    if small[3:] and (small[3] != "where" or not small[4:]):
+        raise _not_understood(text)
+    parts = split_at(words[4:], "&&") if small[4:] else []
+    return Query(small[1], tuple(_equation(part) for part in parts))
 
 
-def _equation(text: str) -> tuple[str, str]:
-    match = _EQUATION.fullmatch(text)
-    if match is None:
-        raise _not_understood(text)
-    return match[1].lower(), match[2]
+def _equation(words: list[str]) -> tuple[str, str]:
+    match words:
+        case [name, "=", text] if (value := quoted(text, "'")) is not None:
+            return name.lower(), value
+        case _:
+            raise _not_understood(" ".join(words))
 
 
 def _not_understood(text: str) -> ServiceError:
     return invalid_parameter(
-        f"query: '{text.strip()}' is not understood (local_oci knows: query <type> resources "
+        f"query: '{text.strip()[:200]}' is not understood (local_oci knows: query <type> resources "
         "where <attribute> = '<value>' && ...)."
     )
 
@@ -84,7 +90,7 @@ class StructuredSearchDetails(WireModel):
     """Body of search_resources; free text is not searched for here."""
 
     type: Literal["Structured"]
-    query: str
+    query: str = Field(max_length=MAX_QUERY_CHARACTERS)
 
 
 class ResourceSummary(Record, Tagged):

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
-from local_oci.home import Home
+from local_oci.home import Home, write_secret
 from local_oci.identity import (
     REGION,
     Identity,
@@ -27,7 +27,6 @@ from local_oci.identity import (
     new_key,
     private_key,
     to_pem,
-    write_secret,
 )
 from local_oci.storage.records import new_ocid, now
 
@@ -104,8 +103,9 @@ def issue_instance_principal(home: Home, identity: Identity) -> dict[str, str]:
 def _issue(
     home: Home, name: str, claims: dict[str, str], lifetime: timedelta
 ) -> tuple[rsa.RSAPrivateKey, SessionFiles]:
+    home.sessions.mkdir(mode=0o700, exist_ok=True)  # `parents` would leave it to the umask
     directory = home.sessions / name
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, exist_ok=True)
     files = SessionFiles(directory / "token", directory / "key.pem")
     key = new_key()
     token = issue(private_key(home), key.public_key(), claims, now(), lifetime)
@@ -181,7 +181,8 @@ class Instance:
         """Make it, unless there is one."""
         if self.exists:
             return
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for directory in (self.directory.parent, self.directory):
+            directory.mkdir(mode=0o700, exist_ok=True)
         key = new_key()
         certificate = _certificate(key, identity.tenancy)
         write_secret(self.directory / "key.pem", to_pem(key))

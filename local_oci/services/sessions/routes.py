@@ -6,6 +6,7 @@ Paths and shapes are those that `oci/auth` asks for (2.189.0): the base URL is w
 
 from __future__ import annotations
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from starlette.requests import Request
@@ -14,7 +15,7 @@ from starlette.routing import Route
 
 from local_oci.http.errors import invalid_parameter, not_authenticated, not_found
 from local_oci.http.messages import json_response, read_details
-from local_oci.http.middleware import local_only, signed_request
+from local_oci.http.middleware import signed_request, this_machine_only
 from local_oci.http.signatures import check_body, key_id_of, verify_with
 from local_oci.identity import REGION, issue, private_key
 from local_oci.limits import SESSION_LIFETIME
@@ -38,20 +39,20 @@ class FederationRequest(WireModel):
     public_key: str
 
 
-@local_only
+@this_machine_only
 async def get_instance_region(request: Request) -> Response:
     """The region of the instance."""
     _instance(request)
     return PlainTextResponse(REGION)
 
 
-@local_only
+@this_machine_only
 async def get_instance_certificate(request: Request) -> Response:
     """The certificate of the instance; the one between it and an authority is itself."""
     return PlainTextResponse(_instance(request).certificate)
 
 
-@local_only
+@this_machine_only
 async def get_instance_key(request: Request) -> Response:
     """The private key of the certificate."""
     return PlainTextResponse(_instance(request).key)
@@ -64,7 +65,7 @@ async def federate(request: Request) -> Response:
     signed = signed_request(request.scope, body_is_signed=True)
     tenancy = cloud.identity.tenancy
     expected = f"{tenancy}/fed-x509/{instance.fingerprint()}" if instance.exists else None
-    if key_id_of(signed) != expected:
+    if expected is None or key_id_of(signed) != expected:
         raise not_authenticated("the keyId is not the certificate of this directory's instance")
     verify_with(signed, instance.public_key(), now(), _SIGNED)
     check_body(await request.body(), signed.headers)
@@ -80,8 +81,8 @@ def _public_key(text: str) -> rsa.RSAPublicKey:
     pem = f"-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n"
     try:
         key = load_pem_public_key(pem.encode())
-    except ValueError as error:
-        raise invalid_parameter(f"publicKey: {error}.") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise invalid_parameter("publicKey: it is not a public key in base64.") from error
     if not isinstance(key, rsa.RSAPublicKey):
         raise invalid_parameter("publicKey: it is no RSA key.")
     return key

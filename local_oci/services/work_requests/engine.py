@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 
 from local_oci.services.work_requests.models import (
     UNFINISHED,
@@ -16,6 +17,10 @@ from local_oci.services.work_requests.models import (
     WorkRequestResource,
 )
 from local_oci.storage.records import Collection, Resource, new_ocid, now
+
+# While the disk is full or no file can be opened, nothing can be recorded.
+_RECORD_PAUSE_SECONDS = 1.0
+_LONGEST_RECORD_PAUSE_SECONDS = 30.0
 
 _log = logging.getLogger("local_oci.work_requests")
 
@@ -78,7 +83,22 @@ class Work:
         )
 
 
-Workflow = Callable[[Work], Awaitable[None]]
+def _leave(_subject: str, _failure: str) -> None:
+    """What a failure does to a subject that is not changing its state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """What an operation does.
+
+    Args:
+        run: does it; raises a `WorkError` if it cannot be done.
+        give_up: brings the operation's subject, an OCID, into a final state after a failure, whose
+            text it gets.
+    """
+
+    run: Callable[[Work], Awaitable[None]]
+    give_up: Callable[[str, str], None] = _leave
 
 
 class WorkRequests:
@@ -131,6 +151,10 @@ class WorkRequests:
         self._launch(record)
         return record
 
+    def subjects(self) -> set[str]:
+        """The resources on which an operation is running."""
+        return {each.subject for each in self.records.scan() if each.status in UNFINISHED}
+
     def resume(self) -> None:
         """Run what an earlier process left unfinished, again from the beginning."""
         for record in list(self.records.scan()):
@@ -151,13 +175,29 @@ class WorkRequests:
 
     async def _run(self, record: WorkRequest) -> None:
         work = Work(self.records, record.id)
-        work.start()
+        workflow = self._workflows[record.operation_type]
+        failure: WorkError | None = None
         try:
-            await self._workflows[record.operation_type](work)
-        except WorkError as failure:
-            work.fail(failure)
-        except Exception:
+            if self.records.get(record.id) is None:
+                return  # the request that it was part of failed
+            work.start()
+            await workflow.run(work)
+        except WorkError as error:
+            failure = error
+        except Exception as error:
             _log.exception("%s failed by a fault of local_oci", record.id)
-            work.fail(WorkError("InternalServerError", "local_oci failed; see its log."))
-        else:
-            work.succeed()
+            text = f"local_oci failed ({type(error).__name__}: {error}); see its log."
+            failure = WorkError("InternalServerError", text)
+        pause = _RECORD_PAUSE_SECONDS
+        while True:
+            try:
+                if failure is None:
+                    work.succeed()
+                else:
+                    workflow.give_up(record.subject, failure.message)
+                    work.fail(failure)
+                return
+            except Exception:
+                _log.exception("the end of %s cannot be recorded yet", record.id)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_RECORD_PAUSE_SECONDS)

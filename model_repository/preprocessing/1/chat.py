@@ -1,58 +1,148 @@
 """Renders messages with the checkpoint's chat template; independent of Triton.
 
-The template comes with a checkpoint that anyone may have published, so it runs in jinja2's
-sandbox, with the options and functions that transformers gives it (5.23,
-utils/chat_template_utils.py, `_compile_jinja_template`).
+The template comes with a checkpoint that anyone may have published, so it runs in a process of its
+own (chat_process.py), which is kept for the next messages and replaced when it had to be killed.
 """
 
+import contextlib
 import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any
-
-from jinja2 import Template
-from jinja2.exceptions import TemplateError
-from jinja2.ext import loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from typing import Any, BinaryIO
 
 from .refusal import RefusedError
 
+_PROGRAM = Path(__file__).with_name("chat_process.py")
+# For a process that gets no processor; its own limit is a second of processor time.
+_LONGEST_WAIT_S = 10.0
+_ATTEMPTS = 2
+_LONGEST_ANSWER = 32 << 20  # JSON's escapes take six bytes of a character
+# What Python needs to start; the template's process has no business with the others.
+_VARIABLES = ("LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
 
-@dataclass(frozen=True, slots=True)
+
+class InvalidTemplateError(ValueError):
+    """A template that does not compile; the message says what is wrong, and in which line."""
+
+
 class ChatTemplate:
-    """A checkpoint's template with the special tokens that it may name."""
+    """A checkpoint's chat template, ready to render; `read` makes it."""
 
-    template: Template
-    special_tokens: Mapping[str, str]
+    def __init__(self, path: Path, process: "_Process") -> None:
+        self._path = path
+        self._process = process
+        self._lock = threading.Lock()
+        self._closed = False
 
     @classmethod
     def read(cls, path: Path) -> "ChatTemplate":
-        """Reads `chat.json`, which the engine's builder wrote.
+        """Reads `chat.json`, which the engine's builder wrote, and starts the process.
 
         Raises:
-            TemplateError: the template is not valid.
+            InvalidTemplateError: the template does not compile within its limits.
         """
-        chat = json.loads(path.read_text(encoding="utf-8"))
-        return cls(_environment().from_string(chat["template"]), chat["special_tokens"])
+        return cls(path, _Process(path))
 
     def render(self, messages: Sequence[Mapping[str, str]]) -> str:
         """The prompt that asks for the assistant's next message.
 
         Raises:
-            RefusedError: the template does not take these messages.
+            RefusedError: the template does not take these messages, or exceeds its limits.
         """
-        try:
-            return self.template.render(
-                messages=messages, add_generation_prompt=True, **self.special_tokens
-            )
-        except TemplateError as error:
-            raise RefusedError(f"messages: {error.message or type(error).__name__}") from None
-        except (TypeError, ValueError, LookupError, ArithmeticError) as error:
+        with self._lock:
+            try:
+                answer = self._ask(messages)
+            except InvalidTemplateError:  # it did compile: the machine has no time or memory
+                answer = None
+        if answer is None:
             raise RefusedError(
-                f"messages: the checkpoint's chat template fails with them ({error})"
-            ) from None
+                "messages: the checkpoint's chat template takes too much time or memory for them"
+            )
+        if "raised" in answer:
+            raise RefusedError(f"messages: {answer['raised'] or 'refused by the chat template'}")
+        if "text" not in answer:
+            raise RefusedError("messages: the checkpoint's chat template does not take them")
+        return str(answer["text"])
+
+    def close(self) -> None:
+        """Ends the template's process."""
+        self._closed = True
+        self._process.end()
+
+    def _ask(self, messages: Sequence[Mapping[str, str]]) -> dict[str, Any] | None:
+        """Asks the process, and a next one if it ended for another reason than its limit."""
+        for _ in range(_ATTEMPTS):
+            answer = self._process.ask(messages)
+            if answer is not None:
+                return answer
+            status = self._process.end()
+            if self._closed:
+                return None
+            self._process = _Process(self._path)
+            if status == -signal.SIGPROF:
+                return None
+        return None
+
+
+class _Process:
+    """A running chat_process.py."""
+
+    def __init__(self, path: Path) -> None:
+        ours, theirs = socket.socketpair()
+        ours.settimeout(_LONGEST_WAIT_S)
+        with theirs:
+            self._process = subprocess.Popen(
+                [_python(), "-P", "-B", str(_PROGRAM), str(path)],
+                stdin=theirs,
+                stdout=theirs,
+                stderr=subprocess.DEVNULL,
+                # The packages are those of this process, which Triton's stub may embed.
+                env={
+                    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                    **{name: os.environ[name] for name in _VARIABLES if name in os.environ},
+                },
+            )
+        self._connection: BinaryIO = ours.makefile("rwb")
+        ours.close()  # the file keeps the socket open
+        answer = self._answer()
+        if answer is None:
+            self.end()
+            raise InvalidTemplateError("it takes too much time or memory to compile")
+        if "ready" not in answer:
+            self.end()
+            line = "" if answer["line"] is None else f"line {answer['line']}: "
+            raise InvalidTemplateError(f"{line}{answer['invalid']}")
+
+    def ask(self, messages: Sequence[Mapping[str, str]]) -> dict[str, Any] | None:
+        """Sends messages; gives the answer, or None where the process ended or had to be ended."""
+        try:
+            self._connection.write(json.dumps(messages).encode() + b"\n")
+            self._connection.flush()
+        except (OSError, RecursionError):
+            return None
+        return self._answer()
+
+    def end(self) -> int:
+        """Kills it; gives its status, that of an earlier end if there was one."""
+        self._process.kill()
+        with contextlib.suppress(OSError):  # what could not be sent
+            self._connection.close()
+        return self._process.wait()
+
+    def _answer(self) -> dict[str, Any] | None:
+        try:
+            line = self._connection.readline(_LONGEST_ANSWER)
+        except OSError:  # a timeout is one
+            return None
+        answer: dict[str, Any] | None = json.loads(line) if line.endswith(b"\n") else None
+        return answer
 
 
 def read_messages(text: str) -> list[dict[str, str]]:
@@ -80,20 +170,6 @@ def _check(index: int, message: Any) -> None:
             raise RefusedError(f"messages[{index}].{name} must be text")
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    return environment
-
-
-def _to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None) -> str:
-    # jinja2's own filter escapes HTML, which would change the prompt.
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
-
-
-def _raise_exception(message: str) -> None:
-    raise TemplateError(message)
+def _python() -> str:
+    """The interpreter; Triton's stub, which embeds one, runs the first of PATH."""
+    return shutil.which("python3") or sys.executable

@@ -32,6 +32,10 @@ class TritonPythonModel:
         )
         return [_answer(next(finished) if isinstance(draft, Draft) else draft) for draft in drafts]
 
+    def finalize(self):
+        """Ends what the model has started."""
+        self._preparation.close()
+
     def _draft(self, request):
         """The request's draft, or its refusal."""
         try:

@@ -16,6 +16,9 @@ KNOWN_PARAMETERS = frozenset(
         "triton_enable_empty_final_response",
     }
 )
+# An answer does not repeat everything that a client sends.
+_MOST_SHOWN_NAMES = 8
+_LONGEST_SHOWN_NAME = 64
 
 
 def check_parameters(parameters: str | None, *further: str) -> None:
@@ -30,4 +33,5 @@ def check_parameters(parameters: str | None, *further: str) -> None:
     """
     unknown = sorted(set(json.loads(parameters or "{}")) - KNOWN_PARAMETERS - {*further})
     if unknown:
-        raise RefusedError(f"unknown field: {', '.join(unknown)}")
+        shown = [name[:_LONGEST_SHOWN_NAME] for name in unknown[:_MOST_SHOWN_NAMES]]
+        raise RefusedError(f"unknown field: {', '.join(shown)}")

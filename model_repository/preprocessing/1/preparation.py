@@ -65,13 +65,20 @@ class Preparation:
         chat = directory / "chat.json"
         self._chat = ChatTemplate.read(chat) if chat.is_file() else None
 
+    def close(self) -> None:
+        """Ends the chat template's process."""
+        if self._chat is not None:
+            self._chat.close()
+
     def draft(self, prompt: Prompt) -> Draft:
         """The texts of a prompt.
 
         Raises:
-            RefusedError: messages that cannot be rendered.
+            RefusedError: messages that cannot be rendered, or more text than the engine takes.
         """
-        text = Text(self._rendered(prompt.text)) if prompt.is_chat else Text(prompt.text, True)
+        content = self._rendered(prompt.text) if prompt.is_chat else prompt.text
+        self._limits.check_text(prompt.given, content)
+        text = Text(content, special=not prompt.is_chat)
         return Draft(prompt, text, self._words(prompt.bad_words), self._words(prompt.stop_words))
 
     def finish(self, drafts: Sequence[Draft]) -> list[Prepared | RefusedError]:
@@ -103,6 +110,7 @@ class Preparation:
     def _rendered(self, messages: str) -> str:
         if self._chat is None:
             raise RefusedError("messages: this checkpoint has no chat template; send text_input")
+        self._limits.check_messages(messages)
         return self._chat.render(read_messages(messages))
 
     def _words(self, words: Sequence[str]) -> tuple[Text, ...]:

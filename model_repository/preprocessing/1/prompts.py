@@ -1,4 +1,8 @@
-"""Checks a prompt, its words and limits; independent of Triton and tokenizers."""
+"""Checks a prompt, its words and limits; independent of Triton and tokenizers.
+
+Sizes and counts are checked before anything is decoded, parsed or encoded: one request must not
+hold up the others.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -6,6 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from .refusal import RefusedError
+
+# Of stop words and of bad words each. Together they cost the engine work for every token.
+MAX_WORDS = 128
+MAX_WORD_BYTES = 256
+# Common text has 2 to 6 bytes a token. A prompt beyond this is refused unread: encoding takes about
+# a second for each megabyte, while other requests wait.
+_BYTES_A_TOKEN = 16
+# The JSON text of messages also has roles, punctuation and escapes.
+_MESSAGES_A_PROMPT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +34,26 @@ class Limits:
     def from_parameters(cls, parameters: Mapping[str, str]) -> "Limits":
         """Reads the limits from the model configuration's parameters, written at assembly."""
         return cls(**{name: int(parameters[name]) for name in cls.__slots__})
+
+    def check_messages(self, messages: str) -> None:
+        """Refuses a JSON text of messages that is too long to be parsed."""
+        self._check_size("messages", messages, _MESSAGES_A_PROMPT)
+
+    def check_text(self, given: str, text: str) -> None:
+        """Refuses a text that is too long to be encoded, or holds half of a character."""
+        self._check_size(given, text, 1)
+
+    def _check_size(self, given: str, text: str, times: int) -> None:
+        try:
+            size = len(text) if text.isascii() else len(text.encode("utf-8"))
+        except UnicodeEncodeError:
+            raise RefusedError(f"{given} holds half of a character (a lone surrogate)") from None
+        most = times * _BYTES_A_TOKEN * self.max_input_len
+        if size > most:
+            raise RefusedError(
+                f"{given} has {size} bytes and this engine takes at most {most} "
+                f"({self.max_input_len} tokens)"
+            )
 
     def max_tokens(self, prompt: "Prompt", prompt_tokens: int) -> int:
         """How many tokens the answer may have at most.
@@ -82,8 +115,8 @@ class Prompt:
             given=given,
             text=text,
             max_tokens=_required("max_tokens", tensor("REQUEST_OUTPUT_LEN")),
-            bad_words=_texts("bad_words", tensor("BAD_WORDS_DICT")),
-            stop_words=_texts("stop_words", tensor("STOP_WORDS_DICT")),
+            bad_words=_words("bad_words", tensor("BAD_WORDS_DICT")),
+            stop_words=_words("stop_words", tensor("STOP_WORDS_DICT")),
             end_id=_number("end_id", tensor("END_ID")),
             pad_id=_number("pad_id", tensor("PAD_ID")),
         )
@@ -114,9 +147,20 @@ def _text(query: np.ndarray | None, messages: np.ndarray | None) -> tuple[str, s
     return "messages", found["messages"]
 
 
-def _texts(name: str, values: np.ndarray | None) -> tuple[str, ...]:
+def _words(name: str, values: np.ndarray | None) -> tuple[str, ...]:
     if values is None:
         return ()
+    if values.size > MAX_WORDS:
+        raise RefusedError(f"{name} holds {values.size} words; at most {MAX_WORDS} are possible")
+    longest = max(map(len, values.reshape(-1)), default=0)
+    if longest > MAX_WORD_BYTES:
+        raise RefusedError(
+            f"{name} holds a word of {longest} bytes; at most {MAX_WORD_BYTES} are possible"
+        )
+    return _texts(name, values)
+
+
+def _texts(name: str, values: np.ndarray) -> tuple[str, ...]:
     try:
         return tuple(bytes(value).decode("utf-8") for value in values.reshape(-1))
     except UnicodeDecodeError as error:

@@ -32,15 +32,17 @@ def word_forms(words: Iterable[str], *, spaced: bool) -> tuple[str, ...]:
 def flat_word_list(sequences: Iterable[list[int]]) -> np.ndarray:
     """Token sequences in TensorRT-LLM's form: all ids, and each one's end.
 
-    A sequence that ends with another one is left out: both are found at the same token.
+    A sequence that ends with another one is left out: both are found at the same token. Sorted by
+    their reversed tokens, sequences with the same end follow each other, the shortest first.
 
     Returns:
         int32 of shape [2, n]: row 0 the ids, row 1 the ends of the sequences, padded with -1.
     """
-    least: list[list[int]] = []
-    for sequence in sorted(sequences, key=len):
-        if sequence and not any(sequence[-len(shorter) :] == shorter for shorter in least):
-            least.append(sequence)
+    kept: list[list[int]] = []
+    for backwards in sorted(sequence[::-1] for sequence in sequences if sequence):
+        if not kept or backwards[: len(kept[-1])] != kept[-1]:
+            kept.append(backwards)
+    least = sorted((backwards[::-1] for backwards in kept), key=len)
     ids = [token for sequence in least for token in sequence]
     ends = list(accumulate(map(len, least)))
     return np.array([ids, ends + [-1] * (len(ids) - len(ends))], np.int32)

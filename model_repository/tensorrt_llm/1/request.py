@@ -15,6 +15,11 @@ import numpy as np
 # words with a vocabulary of 65,024 and 1.1 s for 100 (OpenVINO GenAI 2026.4.1, measured).
 MAX_BAD_WORDS = 32
 
+# Of stop words and of bad words each, checked before they are read: preprocessing sends no more
+# (prompts.py there), and a client that sends token ids has no need of more.
+MAX_WORDS = 128
+MAX_WORD_BYTES = 256
+
 # Inputs that change nothing at these values and that this engine cannot honour at any other. The
 # two penalties: OpenVINO GenAI 2026.4.1 adds them to negative logits, and so makes likelier what
 # they should make rarer (measured with logits that are all negative).
@@ -174,20 +179,19 @@ def _input_ids(
         raise RefusedError("input_ids is empty; give at least one token")
     if values.ndim > 1 and values.shape[0] != 1:
         raise RefusedError(f"input_ids holds {values.shape[0]} prompts; send one a request")
-    ids = values.reshape(-1).tolist()
-    length = scalars.get("input_lengths", len(ids))
-    if not 0 < length <= len(ids):
-        raise RefusedError(f"input_lengths is {length}, but there are {len(ids)} input_ids")
-    ids = ids[:length]
+    length = scalars.get("input_lengths", values.size)
+    if not 0 < length <= values.size:
+        raise RefusedError(f"input_lengths is {length}, but there are {values.size} input_ids")
+    if length > limits.max_input_len:
+        raise RefusedError(
+            f"the prompt has {length} tokens; this engine takes {limits.max_input_len}"
+        )
+    ids: list[int] = values.reshape(-1)[:length].tolist()
     for token_id in ids:
         if not 0 <= token_id < limits.vocab_size:
             raise RefusedError(
                 f"input_ids holds {token_id}; the vocabulary ends at {limits.vocab_size}"
             )
-    if length > limits.max_input_len:
-        raise RefusedError(
-            f"the prompt has {length} tokens; this engine takes {limits.max_input_len}"
-        )
     return ids
 
 
@@ -271,6 +275,9 @@ def _flat_words(
         return []
     if flat.ndim < 2 or flat.shape[-2] != 2 or flat.size != 2 * flat.shape[-1]:
         raise RefusedError(f"{name} has shape {list(flat.shape)}; it must be [1, 2, n]")
+    most = MAX_WORDS * MAX_WORD_BYTES
+    if flat.shape[-1] > most:
+        raise RefusedError(f"{name} holds {flat.shape[-1]} tokens; at most {most} are possible")
     ids, ends = flat.reshape(2, -1).tolist()
     words, start = [], 0
     for end in ends:
@@ -280,6 +287,13 @@ def _flat_words(
             raise RefusedError(f"{name} has a word that ends at {end}, after {start} of {len(ids)}")
         words.append(ids[start:end])
         start = end
+    if len(words) > MAX_WORDS:
+        raise RefusedError(f"{name} holds {len(words)} words; at most {MAX_WORDS} are possible")
     if any(not 0 <= token_id < len(token_bytes) for word in words for token_id in word):
         raise RefusedError(f"{name} holds a token that is not in the vocabulary")
+    longest = max((sum(len(token_bytes[each]) for each in word) for word in words), default=0)
+    if longest > MAX_WORD_BYTES:
+        raise RefusedError(
+            f"{name} holds a word of {longest} bytes; at most {MAX_WORD_BYTES} are possible"
+        )
     return words

@@ -6,6 +6,7 @@ Independent of Triton: `Client` receives the answer, `Engine` gives the tokens.
 import asyncio
 import contextlib
 import itertools
+import secrets
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -60,6 +61,7 @@ class Generation:
     Attributes:
         request_id: what the client calls it; may be empty, and others may have the same.
         connection: the name that docker/server gives the client's connection, if any.
+        stop_token: what a client without docker/server wants to be named by whoever stops it.
         body: the request to the engine's model, whose id no other has.
         answer: the answer so far.
         client: receives the answer.
@@ -71,6 +73,7 @@ class Generation:
 
     request_id: str
     connection: str | None
+    stop_token: str | None
     body: Mapping[str, Any]
     answer: Answer
     client: Client
@@ -183,14 +186,19 @@ class Generations:
             return iter(list(self._under_way))
 
     def new_id(self) -> str:
-        """A new id for a request to the engine's model."""
-        return f"front-{next(self._numbers)}"
+        """A new id for a request to the engine's model, which nobody can guess and so stop."""
+        return f"front-{next(self._numbers)}-{secrets.token_hex(8)}"
 
-    def named(self, request_id: str, connection: str | None) -> list[Generation]:
-        """The generations of a connection, or else of a request id."""
+    def named(
+        self, request_id: str, connection: str | None, stop_token: str | None
+    ) -> list[Generation]:
+        """The generations of a connection, or else those of an id and token that have none."""
         if connection:
             return [each for each in self if each.connection == connection]
-        return [each for each in self if each.request_id == request_id]
+        wanted = (request_id, None, stop_token)
+        return [
+            each for each in self if (each.request_id, each.connection, each.stop_token) == wanted
+        ]
 
     def add(self, generation: Generation) -> None:
         """Adds a generation that begins."""

@@ -9,6 +9,7 @@ import json
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +28,11 @@ from .text import read_token_bytes
 # Set by docker/server/tritonserver.py, which gives Triton another port than the container's.
 ADDRESS_VARIABLE = "FALCONRY_TRITON_HTTP"
 _DEFAULT_ADDRESS = "127.0.0.1:8000"
-# The parameter with which docker/server/proxy.py names the client's connection, and stops the
-# request by that name when the client disconnects.
+# The parameter with which docker/server/proxy.py names a request, and stops it by that name when
+# its client disconnects or says so. Without the front, a request is stopped by its id.
 CONNECTION = "connection"
+# And what a gRPC client may choose for its request, so that its id alone does not stop it.
+STOP_TOKEN = "stop_token"
 # How often generations without new tokens are checked; the others are as tokens arrive.
 _CANCELLATION_PERIOD_S = 0.1
 # And those whose disconnection docker/server reports: it cannot once Triton stops, which then takes
@@ -58,6 +61,7 @@ class TritonPythonModel:
         self._max_requests = int(parameters["max_requests"])
         self._token_bytes = read_token_bytes(directory / "tokenizer.json")
         self._engine = EngineClient(os.environ.get(ADDRESS_VARIABLE, _DEFAULT_ADDRESS))
+        self._chats = ThreadPoolExecutor(1, "chats")
         self._generations = Generations()
         self._metrics = Metrics()
         self._loop = asyncio.new_event_loop()
@@ -73,13 +77,34 @@ class TritonPythonModel:
     def execute(self, requests):
         """Hands each request to the event loop, which answers through the response sender."""
         arrived = time.perf_counter()
-        read = []
+        texts, chats = [], []
         for request in requests:
             try:
                 if not self._stop(request):
                     front_request = self._read(request)
-                    draft = self._preparation.draft(front_request.prompt)
-                    read.append((request, front_request, draft))
+                    kind = chats if front_request.prompt.is_chat else texts
+                    kind.append((request, front_request))
+            except RefusedError as refusal:
+                _refuse(request, "INVALID_ARG", str(refusal))
+        self._begin(texts, arrived)
+        for chat in chats:  # a template may take its time, for which no other request is to wait
+            self._chats.submit(self._begin_chat, chat, arrived)
+
+    def _begin_chat(self, chat, arrived):
+        try:
+            self._begin([chat], arrived)
+        except Exception as error:
+            # As in `execute`, where Triton does it: the client must not wait for ever.
+            pb_utils.Logger.log_error(f"a chat could not be prepared: {error!r}")
+            _refuse(chat[0], "INTERNAL", "the front model has failed")
+
+    def _begin(self, requests, arrived):
+        """Prepares requests together and starts them, or refuses them."""
+        read = []
+        for request, front_request in requests:
+            try:
+                draft = self._preparation.draft(front_request.prompt)
+                read.append((request, front_request, draft))
             except RefusedError as refusal:
                 _refuse(request, "INVALID_ARG", str(refusal))
         prepared = self._preparation.finish([draft for _, _, draft in read])
@@ -96,13 +121,15 @@ class TritonPythonModel:
     def finalize(self):
         """Ends the threads, and with them what is still under way."""
         self._end.set()
+        self._preparation.close()
+        self._chats.shutdown(wait=False, cancel_futures=True)
         self._loop.call_soon_threadsafe(self._loop.stop)
         for thread in self._threads:
             # A thread that waits for a crashed Triton never ends.
             thread.join(timeout=1)
 
     def _read(self, request):
-        check_parameters(request.parameters(), CONNECTION)
+        check_parameters(request.parameters(), CONNECTION, STOP_TOKEN)
         front_request = FrontRequest.from_tensors(lambda name: _values(request, name))
         if front_request.stream and not self._decoupled:
             raise RefusedError("stream: this deployment answers in one piece (route infer)")
@@ -122,7 +149,7 @@ class TritonPythonModel:
         client = Responses(request, front_request.return_log_probs, len(prepared.input_ids))
         return Generation(
             request.request_id(),
-            _connection(request),
+            *_names(request),
             body | self._engine_parameters,
             answer,
             client,
@@ -149,10 +176,10 @@ class TritonPythonModel:
         values = _values(request, "stop")
         if values is None or not values.any():
             return False
-        request_id, connection = request.request_id(), _connection(request)
+        request_id, (connection, stop_token) = request.request_id(), _names(request)
         if not (request_id or connection):
             raise RefusedError("stop: give the id of the request that is to be stopped")
-        for generation in self._generations.named(request_id, connection):
+        for generation in self._generations.named(request_id, connection, stop_token):
             self._loop.call_soon_threadsafe(generation.cancel)
         tensors = [_texts("text_output", ""), _texts("finish_reason", "cancelled")]
         request.get_response_sender().send(
@@ -240,8 +267,10 @@ def _values(request, name):
     return None if tensor is None else tensor.as_numpy()
 
 
-def _connection(request):
-    return json.loads(request.parameters() or "{}").get(CONNECTION)
+def _names(request):
+    """The request's connection and its token, each None without."""
+    parameters = json.loads(request.parameters() or "{}")
+    return parameters.get(CONNECTION), parameters.get(STOP_TOKEN)
 
 
 def _texts(name, text):

@@ -7,6 +7,7 @@ of a token. Every step costs the same however long the text is.
 import codecs
 import json
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,8 @@ class VisibleText:
     """
 
     def __init__(self, stop_words: Sequence[bytes]) -> None:
-        self._stop_words = stop_words
+        self._words = _WordAutomaton(stop_words)
+        self._state = 0
         self._held = b""
         # Only its state is of use: what of the last bytes is an unfinished character.
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
@@ -66,13 +68,13 @@ class VisibleText:
         What is given never ends within a character, so each chunk may be decoded alone.
         """
         self._decoder.decode(data)
+        start = self._first_stop_word(data)
         self._held += data
-        starts = [start for word in self._stop_words if (start := self._held.find(word)) >= 0]
-        if starts:
+        if start is not None:
             self.stopped = True
-            return self._take(min(starts))
+            return self._take(start)
         unfinished = len(self._decoder.getstate()[0])
-        return self._take(len(self._held) - max(unfinished, self._begun_stop_word()))
+        return self._take(len(self._held) - max(unfinished, self._words.depth[self._state]))
 
     def finish(self) -> bytes:
         """Gives what is still held when nothing more comes, less an unfinished character."""
@@ -83,17 +85,68 @@ class VisibleText:
         self._held = b"" if self.stopped else self._held[size:]
         return taken
 
-    def _begun_stop_word(self) -> int:
-        """The length of the longest held end that begins a stop word."""
-        return max(
-            (
-                length
-                for word in self._stop_words
-                for length in range(1, len(word))
-                if self._held.endswith(word[:length])
-            ),
-            default=0,
-        )
+    def _first_stop_word(self, data: bytes) -> int | None:
+        """Where the first stop word begins that ends in the next bytes; in those held and these."""
+        starts = []
+        for end, byte in enumerate(data, start=len(self._held) + 1):
+            self._state = self._words.next_state(self._state, byte)
+            if length := self._words.longest[self._state]:
+                starts.append(end - length)
+        return min(starts, default=None)
+
+
+class _WordAutomaton:
+    """Finds words in bytes that arrive piece by piece, one step a byte (Aho-Corasick).
+
+    A state is the longest end of the bytes so far that begins a word; 0 is the empty one.
+
+    Args:
+        words: none of them empty.
+
+    Attributes:
+        depth: the length of each state.
+        longest: the length of the longest word that each state ends with; 0 where none does.
+    """
+
+    def __init__(self, words: Sequence[bytes]) -> None:
+        self._next: list[dict[int, int]] = [{}]
+        self.depth = [0]
+        self.longest = [0]
+        for word in words:
+            self._add(word)
+        self._shorter = self._shorter_states()
+
+    def next_state(self, state: int, byte: int) -> int:
+        """The state after one more byte."""
+        while state and byte not in self._next[state]:
+            state = self._shorter[state]
+        return self._next[state].get(byte, 0)
+
+    def _add(self, word: bytes) -> None:
+        state = 0
+        for byte in word:
+            if byte not in self._next[state]:
+                self._next[state][byte] = len(self._next)
+                self._next.append({})
+                self.depth.append(self.depth[state] + 1)
+                self.longest.append(0)
+            state = self._next[state][byte]
+        self.longest[state] = len(word)
+
+    def _shorter_states(self) -> list[int]:
+        """For each state the longest shorter one that it ends with."""
+        shorter = [0] * len(self._next)
+        waiting = deque(self._next[0].values())
+        while waiting:
+            state = waiting.popleft()
+            self.longest[state] = self.longest[state] or self.longest[shorter[state]]
+            for byte, following in self._next[state].items():
+                other = shorter[state]
+                while other and byte not in self._next[other]:
+                    other = shorter[other]
+                shorter[following] = self._next[other].get(byte, 0)
+                waiting.append(following)
+        return shorter
 
 
 def _steps(decoder: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import requests
 
 from falconry.artifact.contents import describe
 from falconry.artifact.stage import ArtifactOutput
@@ -43,6 +42,8 @@ def cloud(tmp_path_factory):
     command = shlex.join([sys.executable, "-S", str(SERVER), "8000"])
     launcher.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
     launcher.chmod(0o755)
+    mounts = [sys.prefix, sys.base_prefix, str(SERVER)]
+    (base / "image" / "mounts").write_text("\n".join(mounts))
     image = load_settings(ROOT).image.process_image
     running = LocalCloud(base / "d", f"--image={image}={base / 'image'}", "--start-timeout=20")
     try:
@@ -67,7 +68,7 @@ def no_faults_left(request):
     cloud = request.getfixturevalue("cloud") if "cloud" in request.fixturenames else None
     yield
     if cloud:
-        requests.delete(f"{cloud.endpoint}/_local/faults", timeout=5)
+        cloud.forget_faults()
 
 
 @pytest.fixture
@@ -239,11 +240,11 @@ def run(stage, report=quiet):
 
 
 @pytest.fixture
-def deployments(session, settings):
+def deployments(session, settings, cloud):
     """The deployments; those of the test are deleted at the end."""
     made = Deployments(session)
     yield made
-    requests.delete(f"{session._endpoint}/_local/faults", timeout=5)
+    cloud.forget_faults()
     while made.remove(settings.deployment.name, WATCH):
         pass
 

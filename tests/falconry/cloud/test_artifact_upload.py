@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import oci
 import pytest
-import requests
 from oci.data_science import DataScienceClient
 from oci.data_science.models import CreateModelDetails
 from oci.object_storage import ObjectStorageClient
@@ -49,7 +48,7 @@ def small_and_quick(monkeypatch, cloud):
     monkeypatch.setattr(artifact_upload, "_EXPORT_TIMEOUT_S", 2.0)
     monkeypatch.setattr(session_module, "_TIMEOUT_S", (5.0, 1.0))
     yield
-    requests.delete(f"{cloud.endpoint}/_local/faults", timeout=5)
+    cloud.forget_faults()
 
 
 @pytest.fixture
@@ -136,7 +135,7 @@ def requests_of(cloud):
         cloud.fault(kind="delay", seconds=0, operation=operation, times=1000)
 
         def count():
-            faults = requests.get(f"{cloud.endpoint}/_local/faults", timeout=5).json()
+            faults = cloud.local("GET", "faults").json()
             left = [fault["times"] for fault in faults if fault["operation"] == operation]
             return 1000 - left[-1]
 
@@ -162,7 +161,7 @@ def left_behind(storage, settings):
 
 
 def clear_faults(cloud):
-    requests.delete(f"{cloud.endpoint}/_local/faults", timeout=5)
+    cloud.forget_faults()
 
 
 # --- undisturbed --------------------------------------------------------------------------------

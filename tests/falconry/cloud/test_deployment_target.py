@@ -55,6 +55,8 @@ def test_the_default_command_is_the_documents():
         "--model-repository=/opt/ds/model/deployed_model/model_repository",
     ]
     assert command(serving.model_copy(update={"port": 9000}))[-1] == "--http-port=9000"
+    opened = command(serving.model_copy(update={"grpc_port": 8001}))
+    assert opened[-2:] == ["--grpc-port=8001", "--grpc-address=0.0.0.0"]
 
 
 def test_the_routes_are_oracles_variables():

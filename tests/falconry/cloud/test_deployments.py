@@ -1,5 +1,6 @@
 """Deployments of a running local_oci: made, changed and ended, whatever goes wrong meanwhile."""
 
+import contextlib
 import threading
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ from oci.data_science import DataScienceClient
 
 from falconry.cloud.session import Session
 from falconry.cloud.work_requests import Watch
+from falconry.deployment import deployments as deployments_module
 from falconry.deployment.deployments import Deployments
 from falconry.deployment.target import MODEL_NAME, target_of
 from falconry.errors import CloudError, DetachedOperation
@@ -167,6 +169,28 @@ def test_a_creation_that_somebody_else_began_is_waited_for(deployments, make_tar
     other.join()
     assert active.lifecycle_state == "ACTIVE"
     assert len(standing(deployments, target.name)) == 1
+
+
+def test_a_change_that_no_operation_makes_is_not_waited_for(
+    deployments, make_target, monkeypatch, cloud
+):
+    """As of a cloud that has lost an operation; here the operation is only not shown."""
+    monkeypatch.setattr(deployments_module, "_MOST_IDLE_S", 0.2)
+    target, began = make_target(), threading.Event()
+    cloud.fault(kind="never_healthy", operation="create_model_deployment", seconds=2)
+    creation = threading.Thread(target=ignore_failure, args=(deployments, target, began))
+    creation.start()
+    assert began.wait(20)
+    with monkeypatch.context() as patch:
+        patch.setattr(deployments_module, "running_request", lambda *_: None)
+        with pytest.raises(CloudError, match="CREATING, and no operation is running on it; run"):
+            deployments.settled(target.name, WATCH)
+    creation.join()
+
+
+def ignore_failure(deployments, target, began):
+    with contextlib.suppress(CloudError):
+        deployments.apply(target, Watch(60, lambda step, fraction: began.set()))
 
 
 def test_an_inactive_deployment_is_changed_at_once_and_started(

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import oci
 import pytest
-import requests
 
 from falconry.digests import DigestCache
 from falconry.engine import mirror as mirror_module
@@ -28,7 +27,7 @@ def small_ranges(monkeypatch, cloud):
     """Ranges so small that a file of the tests' has many; and no fault is left behind."""
     monkeypatch.setattr(mirror_module, "_RANGE_BYTES", 100_000)
     yield
-    requests.delete(f"{cloud.endpoint}/_local/faults", timeout=5)
+    cloud.forget_faults()
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from collections import Counter
 
 import oci
 import pytest
-import requests
 from oci.data_science import DataScienceClient
 from oci.logging import LoggingManagementClient
 
@@ -29,6 +28,7 @@ from falconry.endpoint import endpoint
 from falconry.endpoint.client import DeploymentClient
 from falconry.errors import CloudError, FalconryError
 from tests.falconry.cloud.conftest import WATCH, quiet, run
+from tests.local_oci.support import ask_cloud
 
 # A route of local_oci with two methods has the name of the one.
 _ROUTES = {"head_model_artifact": "get_model_artifact_content"}
@@ -108,7 +108,8 @@ class Life:
 
     def end(self):
         """Leaves nothing, whatever the test came to."""
-        requests.delete(f"{self.session._endpoint}/_local/faults", timeout=5)
+        directory = self.settings.cloud.emulator.directory
+        ask_cloud(directory, self.session._endpoint, "DELETE", "faults")
         while self.deployments.remove(self.name, WATCH):
             pass
 

@@ -1,20 +1,25 @@
 """The deployment stage as `make deploy` runs it: it answers, or goes back to what did."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import requests
 from oci._vendor.requests.adapters import HTTPAdapter
 from oci.data_science import DataScienceClient
 
+from falconry.cloud import emulator
 from falconry.cloud.session import session_of
+from falconry.deployment import stage as stage_module
 from falconry.deployment.catalog import Catalog
 from falconry.endpoint import Endpoint
 from falconry.errors import CloudError, DetachedOperation, EndpointError
-from tests.falconry.cloud.conftest import WATCH, run
+from tests.falconry.cloud.conftest import SERVER, WATCH, run
 from tests.falconry.cloud.eight_clients import assert_took_over, eight_clients
+from tests.local_oci.support import processes_of
 
 
 def reason(stage):
@@ -51,12 +56,38 @@ def sent(monkeypatch):
     return urls
 
 
-def test_what_is_in_place_costs_one_request(make_stage, answer, sent):
+def test_what_is_in_place_costs_one_request_and_one_question(make_stage, answer, sent):
     run(make_stage("hello"))
     assert answer() == "hello"
     sent.clear()
     assert up_to_date(make_stage("hello"))
-    assert [method for method, _ in sent] == ["GET"]
+    assert [method for method, _ in sent] == ["GET", "POST"]
+    assert sent[-1][1].endswith("/predict")
+
+
+def test_what_stopped_answering_is_not_up_to_date(make_stage, cloud, deployments, monkeypatch):
+    run(make_stage("hello"))
+    (server,) = (each for each in processes_of(cloud.directory) if SERVER.name in command_of(each))
+    monkeypatch.setattr(stage_module, "_QUESTION_TIMEOUT_S", (1.0, 0.5))
+    os.kill(server, signal.SIGSTOP)
+    try:
+        stage = make_stage("hello")
+        assert not up_to_date(stage)
+        assert reason(stage) == "the deployment does not answer"
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # it may have been replaced
+            os.kill(server, signal.SIGCONT)
+
+
+def command_of(process):
+    return Path(f"/proc/{process}/cmdline").read_text()
+
+
+def test_a_local_cloud_of_older_code_is_a_reason_to_deploy(make_stage, deployments, monkeypatch):
+    run(make_stage("hello"))
+    monkeypatch.setattr(emulator, "_health", lambda _: {"outdated": True})
+    assert not up_to_date(make_stage("hello"))
+    assert reason(make_stage("hello")) == "the local cloud runs older code"
 
 
 def test_the_deployment_says_what_it_is(make_stage, deployments, settings):

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 
 from falconry.endpoint import Endpoint
 from tests.local_oci.support import IMAGE, REPOSITORY, LocalCloud, Sdk, ds
@@ -27,6 +26,7 @@ def scripted_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCl
     server = Path(__file__).with_name("scripted_server.py")
     launcher.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, "-S", str(server)])} "$@"\n')
     launcher.chmod(0o755)
+    (image / "mounts").write_text(f"{sys.prefix}\n{sys.base_prefix}\n{server}\n")
     cloud = LocalCloud(
         tmp_path_factory.mktemp("scripted-cloud") / "d",
         f"--image={IMAGE}={image}",
@@ -81,7 +81,7 @@ def _no_fault_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "scripted_cloud" in request.fixturenames:
         cloud: LocalCloud = request.getfixturevalue("scripted_cloud")
-        requests.delete(f"{cloud.endpoint}/_local/faults", timeout=5)
+        cloud.forget_faults()
 
 
 @pytest.fixture

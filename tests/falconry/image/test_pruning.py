@@ -42,9 +42,9 @@ def loaded(docker_host, docker_client, label):
             docker_client.images.remove(image, force=True)
 
 
-def _load(client, label, key, day):
+def _load(client, label, key, day, stage=""):
     """Loads an image (OCI image specification, config.md); gives its id."""
-    layer = archive({"key": f"{label} {key}".encode()}).read()
+    layer = archive({"key": f"{label} {key} {stage}".encode()}).read()
     configuration = json.dumps(
         {
             "created": f"2026-01-{day:02}T00:00:00Z",
@@ -57,7 +57,7 @@ def _load(client, label, key, day):
             },
         }
     ).encode()
-    tags = [f"{label}/{key}:{number}" for number in (1, 2)]
+    tags = [f"{label}/{key}:{number}{stage}" for number in (1, 2)]
     manifest = [{"Config": "config.json", "RepoTags": tags, "Layers": ["layer.tar"]}]
     files = {
         "config.json": configuration,
@@ -85,6 +85,28 @@ def test_all_go_but_the_newest_with_all_their_names(docker_client, loaded):
     assert gone[1].image.created == datetime(2026, 1, 1, tzinfo=UTC)
     assert "/oldest:1  2026-01-01 00:00 UTC" in str(gone[1])
     assert pruning.prune_images(2, set()) == []
+
+
+def test_a_build_stage_goes_and_stays_with_its_image(docker_client, loaded, label):
+    """Though it is the newest image, and no container is made from it."""
+    stages = {
+        key: _load(docker_client, label, key, day, "-build")
+        for key, day in (("old", 9), ("new", 8))
+    }
+    container = docker_client.containers.create(loaded["new"])
+    try:
+        gone = pruning.prune_images(1, set())
+    finally:
+        container.remove()
+        docker_client.images.remove(stages["new"], force=True)
+    # The stage of "old" is newer than the image of "newest", so "old" is the newest key.
+    assert {pruned.facts()["key"] for pruned in gone} == {"newest", "oldest"}
+    gone = pruning.prune_images(0, {"new"})
+    assert sorted(pruned.facts()["image"].partition("/")[2] for pruned in gone) == [
+        "old:1",
+        "old:1-build",
+    ]
+    assert not _is_there(docker_client, stages["old"])
 
 
 def test_what_a_receipt_or_a_container_needs_stays(docker_client, loaded):

@@ -184,7 +184,7 @@ def place(registry_cloud, tmp_path):
     )
     yield OcirProvider(cloud, RegistrySettings(prefix="tests"), tmp_path / "namespaces").connect()
     with contextlib.suppress(requests.RequestException):
-        requests.delete(f"{registry_cloud.endpoint}/_local/faults", timeout=5)
+        registry_cloud.forget_faults()
 
 
 def test_a_token_service_that_fails_twice_is_asked_again(

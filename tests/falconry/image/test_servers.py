@@ -9,6 +9,7 @@ import pytest
 
 from falconry.engine.toolchain import load_toolchains
 from falconry.errors import SettingsError
+from falconry.image.build import copied_stages
 from falconry.image.server_images import (
     composed_image,
     cpu_image,
@@ -83,6 +84,7 @@ CONTEXT = {
     "Dockerfile",
     "requirements.txt",
     "server/admission.py",
+    "server/connections.py",
     "server/entrypoint.py",
     "server/errors.py",
     "server/front.py",
@@ -94,9 +96,13 @@ CONTEXT = {
     "server/openai_api/requests.py",
     "server/openai_api/responses.py",
     "server/openai_api/routes.py",
+    "server/parts.py",
+    "server/processes.py",
     "server/proxy.py",
+    "server/request_bodies.py",
     "server/request_log.py",
     "server/settings.py",
+    "server/supervisor.py",
     "server/triton_bodies.py",
     "server/triton_client.py",
     "server/tritonserver.py",
@@ -138,3 +144,20 @@ def test_every_file_of_the_server_and_the_base_are_ingredients():
     other = server_image(load_settings(ROOT, overrides="image.base=debian:bookworm-slim"))
     assert source.inputs()["base"] != other.inputs()["base"]
     assert source.inputs()["files"] == other.inputs()["files"]
+
+
+def test_the_stages_that_an_image_only_copies_from_are_found():
+    for name in ("triton-cpu", "triton-trtllm"):
+        assert copied_stages((ROOT / f"docker/{name}.Dockerfile").read_text()) == ["build"]
+    dockerfile = """
+FROM a AS only-named
+# a comment
+from b as Base
+RUN true
+FROM Base AS tools
+RUN make
+FROM Base
+COPY --from=tools /x /
+RUN true
+"""
+    assert copied_stages(dockerfile) == ["tools"]

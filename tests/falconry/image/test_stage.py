@@ -25,8 +25,10 @@ from tests.registry_proxy import proxy_of
 
 DOCKERFILE = """
 ARG BASE
+FROM ${BASE} AS build
+COPY server/ /built/
 FROM ${BASE}
-COPY server/ /opt/server/
+COPY --from=build /built/ /opt/server/
 USER 10001
 ENTRYPOINT ["/opt/server/run"]
 """
@@ -118,6 +120,11 @@ def test_an_image_is_pushed_and_pinned_by_the_digest_that_the_registry_has(
     assert (made.kind, made.pinned) == ("container", f"{made.reference}@{made.digest}")
     key = docker_client.images.get(made.reference).labels[KEY_LABEL]
     assert tag == f"1.0-{key[:12]}"
+    # What it is copied from is kept, and found by the same label; it is not pushed.
+    stage_image = docker_client.images.get(f"{made.reference}-build")
+    assert stage_image.labels[KEY_LABEL] == key
+    tags = locked_registry.ask("GET", f"{repository}/tags/list").json()["tags"]
+    assert tags == [tag]
 
 
 def test_with_the_image_in_the_registry_nothing_is_done_and_no_engine_is_needed(

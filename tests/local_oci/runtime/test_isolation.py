@@ -102,11 +102,70 @@ def test_shared_memory_is_the_deployments_own_and_as_large_as_asked_for(apart: S
     assert output[:2] == [str(128 * 1024), "0"]
 
 
-def test_what_lies_beside_the_mount_point_stays_visible(apart: Sdk) -> None:
-    deployment = apart.deploy(cmd=["sh", "-c", "ls /opt; exec serve 8000"]).id
-    output = (apart.cloud.directory / "outputs" / f"{deployment}.log").read_text().split("\n")
-    expected = {entry.name for entry in Path("/opt").iterdir()} | {"ds"}
-    assert expected <= set(output)
+_LOOK_AROUND = f"""
+for path in "$CLOUD/api_key.pem" "$CLOUD/config" "$CLOUD/state.sqlite3" /etc/shadow /etc/ssh \\
+    /root/.ssh /home /var/lib /proc/1/root/etc /proc/1/cwd/etc /dev/mem /sys/fs /proc/kcore; do
+    if ls "$path" > /dev/null 2>&1 && [ -s "$path" ]; then echo "sees $path"; fi
+done
+for path in / /usr /etc /opt {MOUNT_POINT} /proc/sys/kernel; do
+    if touch "$path/x" 2> /dev/null; then echo "writes $path"; fi
+done
+if mount -t tmpfs none /tmp 2> /dev/null; then echo "mounts"; fi
+if kill -9 1 2> /dev/null && sleep 0.1 && kill -0 1; then :; fi
+ls /opt
+grep -E "^(Cap|NoNewPrivs)" /proc/self/status
+exec serve 8000
+"""
+
+
+def test_a_deployment_has_no_rights_and_sees_nothing_of_the_host(apart: Sdk) -> None:
+    variables = {"CLOUD": str(apart.cloud.directory)}
+    deployment = apart.deploy(cmd=["sh", "-c", _LOOK_AROUND], variables=variables).id
+    output = (apart.cloud.directory / "outputs" / f"{deployment}.log").read_text().splitlines()
+    sets = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+    rights = [f"{name}:\t{0:016x}" for name in sets]
+    assert output[:7] == ["ds", *rights, "NoNewPrivs:\t1"]
+
+
+def test_a_process_image_names_what_it_needs_of_the_host(
+    apart: Sdk, image: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "needed").write_text("seen")
+    (tmp_path / "image" / "bin").mkdir(parents=True)
+    (tmp_path / "image" / "bin" / "serve").write_bytes((image / "bin" / "serve").read_bytes())
+    (tmp_path / "image" / "bin" / "serve").chmod(0o755)
+    mounts = (image / "mounts").read_text()
+    (tmp_path / "image" / "mounts").write_text(f"{mounts}{tmp_path / 'needed'}\n")
+    directory = apart.cloud.directory
+    named = f"--image=local/named:1={tmp_path / 'image'}"
+    assert run_cli("start", f"--directory={directory}", named).returncode == 0
+    look = f"cat {tmp_path}/needed; touch {tmp_path}/needed; ls {tmp_path}; exec serve 8000"
+    deployment = apart.deploy(image="local/named:1", cmd=["sh", "-c", look]).id
+    output = (directory / "outputs" / f"{deployment}.log").read_text()
+    assert output.startswith("seen")
+    assert "Read-only file system" in output
+    assert "image\nneeded\n" in output
+
+
+def test_a_file_that_a_process_image_needs_and_that_is_gone_is_told(
+    apart: Sdk, image: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "image" / "bin").mkdir(parents=True)
+    (tmp_path / "image" / "mounts").write_text("/none/such\n")
+    named = f"--image=local/broken:1={tmp_path / 'image'}"
+    assert run_cli("start", f"--directory={apart.cloud.directory}", named).returncode == 0
+    _, work_request = apart.begin_deployment(apart.model(), image="local/broken:1")
+    assert apart.finished(work_request).status == "FAILED"
+    ((code, message),) = apart.errors(work_request)
+    assert (code, "/none/such" in message) == ("ContainerStartFailed", True)
+
+
+def test_without_namespaces_a_deployment_has_no_rights_either(plain: Sdk) -> None:
+    look = "grep -E '^(CapEff|NoNewPrivs)' /proc/self/status; exec serve 8000"
+    deployment = plain.deploy(cmd=["sh", "-c", look]).id
+    output = (plain.cloud.directory / "outputs" / f"{deployment}.log").read_text().splitlines()
+    assert output[:2] == [f"CapEff:\t{0:016x}", "NoNewPrivs:\t1"]
+    assert (plain.cloud.directory / "isolation").read_text() == "plain"
 
 
 def test_a_user_without_privileges_has_namespaces_as_well(apart: Sdk, tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
 import shutil
 import signal
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -391,10 +394,47 @@ def test_a_container_that_dies_is_reported_and_replaced(sdk: Sdk) -> None:
     assert "exited with status 7" in wait_until(details)
     response = sdk.post(deployment)
     assert (response.status_code, response.json()["code"]) == (503, "ServiceUnavailable")
+    assert response.headers["retry-after"] == "2"
     wait_until(lambda: sdk.post(deployment).ok)
-    wait_until(lambda: details() is None)
+    wait_until(lambda: details().startswith("Containers replaced: 1. "))
+    assert "The last one exited with status 7, at 20" in details()
     assert sdk.state(deployment) == "ACTIVE"
+    assert sdk.update(deployment, display_name="renamed").status == "SUCCEEDED"
+    assert details() is None
     sdk.delete(deployment)
+
+
+def test_a_container_that_is_not_healthy_any_more_is_reported_and_replaced(sdk: Sdk) -> None:
+    endpoint = ds.InferenceHttpEndpoint(endpoint_uri_suffix="/sicken", http_methods=["POST"])
+    deployment = sdk.deploy(custom_http_endpoints=[endpoint]).id
+    before = sdk.post(deployment).json()["environment"]["HOME"]
+    assert sdk.post(deployment, "/predict/sicken").ok
+
+    def details() -> str:
+        return sdk.data_science.get_model_deployment(deployment).data.lifecycle_details or ""
+
+    wait_until(lambda: details().startswith("Containers replaced: 1. "))
+    assert "failed its health check 3 times (GET /health: status 503)" in details()
+    assert sdk.post(deployment).json()["environment"]["HOME"] != before
+    output = sdk.cloud.directory / "outputs" / f"{deployment}.log"
+    assert "local_oci: The container failed its health check" in output.read_text()
+    sdk.delete(deployment)
+
+
+def test_a_failed_replacement_is_tried_again(new_cloud, image: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "image"
+    shutil.copytree(image, copy)
+    cloud: LocalCloud = new_cloud(f"--image=local/copy:1={copy}")
+    sdk = Sdk(cloud)
+    endpoint = ds.InferenceHttpEndpoint(endpoint_uri_suffix="/die", http_methods=["POST"])
+    deployment = sdk.deploy(image="local/copy:1", custom_http_endpoints=[endpoint]).id
+    launcher = copy / "bin" / "serve"
+    launcher.rename(copy / "elsewhere")
+    sdk.post(deployment, "/predict/die")
+    wait_until(lambda: sdk.state(deployment) == "NEEDS_ATTENTION")
+    (copy / "elsewhere").rename(launcher)
+    wait_until(lambda: sdk.post(deployment).ok)
+    wait_until(lambda: sdk.state(deployment) == "ACTIVE")
 
 
 def test_a_dead_container_does_not_stand_in_the_way_of_an_update_or_a_deletion(sdk: Sdk) -> None:
@@ -482,6 +522,53 @@ def test_a_work_request_that_was_interrupted_runs_again(new_cloud) -> None:
     assert sdk.finished(work_request).status == "SUCCEEDED"
     assert sdk.steps(work_request).count("Starting container") == 1
     assert sdk.post(deployment).ok
+
+
+def test_an_operation_that_fails_by_a_fault_of_this_program_ends_in_a_final_state(
+    new_cloud,
+) -> None:
+    """No file can be opened for a while, for a new deployment and for one that serves."""
+    cloud: LocalCloud = new_cloud()
+    sdk = Sdk(cloud)
+    model, serving = sdk.model(), sdk.deploy().id
+    assert cloud.process is not None
+    server, limit = cloud.process.pid, resource.RLIMIT_NOFILE
+    before = resource.prlimit(server, limit)
+    opened = len(list(Path(f"/proc/{server}/fd").iterdir()))
+    resource.prlimit(server, limit, (opened + 2, before[1]))
+    created, creation = sdk.begin_deployment(model)
+    change = _container(environment_variables={"VERSION": "2"})
+    update = sdk.update(serving, model_deployment_configuration_details=change)
+    resource.prlimit(server, limit, before)
+    assert sdk.finished(creation).status == update.status == "FAILED"
+    assert (sdk.state(created), sdk.state(serving)) == ("FAILED", "NEEDS_ATTENTION")
+    assert sdk.post(serving).ok
+    cloud.kill()
+    cloud.start()
+    assert (sdk.state(created), sdk.state(serving)) == ("FAILED", "NEEDS_ATTENTION")
+    sdk.delete(created)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("CREATING", "FAILED"), ("UPDATING", "INACTIVE"), ("DELETING", "FAILED")]
+)
+def test_what_lost_its_operation_is_in_a_final_state_after_a_restart(
+    new_cloud, before: str, after: str
+) -> None:
+    cloud: LocalCloud = new_cloud("--start-timeout=0.5")
+    sdk = Sdk(cloud)
+    deployment, creation = sdk.begin_deployment(sdk.model(), {"SICK": "1"})
+    sdk.finished(creation)
+    cloud.kill()
+    with contextlib.closing(sqlite3.connect(cloud.directory / "state.sqlite3")) as database:
+        database.execute(
+            "UPDATE records SET document = json_set(document, '$.lifecycleState', ?) WHERE key = ?",
+            (before, deployment),
+        )
+        database.commit()
+    cloud.start()
+    assert sdk.state(deployment) == after
+    sdk.delete(deployment)
 
 
 def test_an_update_that_was_interrupted_runs_again_over_the_old_container(new_cloud) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import oci
 import pytest
-import requests
 from crc32c import CRC32CHash
 
 from tests.local_oci.support import refusal
@@ -273,7 +272,7 @@ def test_an_upload_goes_on_after_a_part_was_cut_off(
     upload = storage.list_multipart_uploads(NAMESPACE, bucket).data[0].upload_id
     present = storage.list_multipart_upload_parts(NAMESPACE, bucket, "large", upload).data
     assert [part.part_number for part in present] == [1, 2]
-    requests.delete(f"{shared_cloud.endpoint}/_local/faults", timeout=5)
+    shared_cloud.forget_faults()
     manager.resume_upload_file(
         NAMESPACE, bucket, "large", str(large_file), upload, part_size=1_000_000
     )

@@ -22,16 +22,18 @@ from docker.errors import APIError
 
 from local_oci.home import Home
 from local_oci.identity import load_or_create
+from local_oci.services.registry import process as registry_process
 from local_oci.services.registry.auth import TokenIssuer, load_or_create_key
 from local_oci.services.registry.contents import Contents, Repositories
 from local_oci.services.registry.process import RegistryFiles
-from local_oci.services.registry.service import ContainerRegistry
+from local_oci.services.registry.service import ContainerRegistry, RegistryLifecycle
 from local_oci.services.users.store import AuthTokens
 from local_oci.storage.database import Database
 from tests.local_oci.registry_client import Denied, RegistryClient, digest_of
 from tests.local_oci.support import (
     LocalCloud,
     Sdk,
+    ask_cloud,
     processes_of,
     run_cli,
     wait_until,
@@ -439,6 +441,35 @@ def test_a_registry_that_is_killed_comes_back(directory: Path) -> None:
     )
 
 
+def test_a_registry_that_is_stopped_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_process, "_CHECK_SECONDS", 0.1)
+    monkeypatch.setattr(registry_process, "_ANSWER_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(registry_process, "_STOP_TIMEOUT_SECONDS", 0.2)
+    home = Home(tmp_path / "d")
+    home.prepare()
+    database = Database(home.database)
+
+    async def stopped_and_replaced() -> None:
+        lifecycle = RegistryLifecycle(
+            *(home, "http://127.0.0.1:1", load_or_create(home)),
+            *(Repositories(database), AuthTokens(database)),
+        )
+        await lifecycle.start()
+        (stopped,) = _registry_processes(home.root)
+        os.kill(stopped, signal.SIGSTOP)
+        async with asyncio.timeout(20):
+            while not set(_registry_processes(home.root)) - {stopped}:
+                await asyncio.sleep(0.05)
+            while not home.registry_host.exists():
+                await asyncio.sleep(0.05)
+        await lifecycle.stop()
+
+    asyncio.run(stopped_and_replaced())
+    assert _registry_processes(home.root) == []
+
+
 @pytest.fixture
 def without_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], None]:
     """Takes docker-registry off the PATH."""
@@ -473,7 +504,7 @@ def test_a_cloud_that_cannot_be_given_a_registry_runs_on(
     refused = _start(directory, "--registry")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "apt-get install docker-registry" in refused.stderr
-    assert requests.get(f"{endpoint}/_local/health", timeout=5).ok
+    assert ask_cloud(directory, endpoint, "GET", "health").ok
 
 
 def test_variables_of_the_user_do_not_configure_the_registry(

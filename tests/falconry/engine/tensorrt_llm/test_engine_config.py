@@ -7,6 +7,7 @@ Stand-ins: no GPU built them. The keys are those of engines published on the hub
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from falconry.errors import EngineError
 from falconry.oci_facts import gpu_shape
 from tests.falconry.engine.tensorrt_llm import specs
 
+DATA = Path(__file__).parents[3] / "data"
+# From a real GPU; the file says how.
+QUANTISED = json.loads((DATA / "quantised_configs.json").read_text())["configs"]
 PUBLISHED = Path(__file__).parents[4] / "engine" / "published"
 
 
@@ -30,7 +34,7 @@ def spec(directory: Path, **changes: Any) -> GpuEngineSpec:
     (directory / "config.json").write_text(text, encoding="utf-8")
     values = load_gpu_recipe("falcon-7b").model_dump(exclude_none=True)
     for key, change in changes.items():
-        values[key] = {**values[key], **change} if isinstance(change, dict) else change
+        values[key] = {**values.get(key, {}), **change} if isinstance(change, dict) else change
     row = load_toolchains().row("25.10")
     return GpuEngineSpec(
         architecture=read_configuration(directory).architecture,
@@ -117,6 +121,32 @@ def test_all_differences_are_named_together(tmp_path: Path) -> None:
     assert "pretrained_config.mapping.tp_size is 2 instead of 1" in told
     assert "pretrained_config.quantization.quant_algo is W8A16 instead of None" in told
     assert "build_config.max_batch_size is 2048 instead of 32" in told
+
+
+@pytest.mark.parametrize("name", QUANTISED)
+def test_what_the_real_quantiser_wrote_is_expected(tmp_path: Path, name: str) -> None:
+    family, _, quantization = name.rpartition("-")
+    built = spec(
+        tmp_path,
+        dtype="float16",
+        quantization=quantization,
+        calibration={"dataset": "cnn_dailymail", "size": 16, "awq_block_size": 16},
+    )
+    checkpoint = DATA / "checkpoints" / family
+    built = replace(built, architecture=read_configuration(checkpoint).architecture)
+
+    check_engine(engine(tmp_path, {**config(), "pretrained_config": QUANTISED[name]}), built)
+
+
+def test_a_vocabulary_that_the_quantiser_pads_is_expected(tmp_path: Path) -> None:
+    calibration = {"dataset": "cnn_dailymail", "size": 512, "awq_block_size": 64}
+    built = spec(tmp_path, quantization="int4_awq", calibration=calibration)
+    built = replace(built, architecture=replace(built.architecture, vocab_size=65027))
+    document = config()
+    document["pretrained_config"]["quantization"]["quant_algo"] = "W4A16_AWQ"
+    document["pretrained_config"]["vocab_size"] = 65088
+
+    check_engine(engine(tmp_path, document), built)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,11 +12,24 @@ import pynvml
 import pytest
 
 from falconry.engine.tensorrt_llm import machine as gpus
-from falconry.engine.tensorrt_llm.machine import Gpu, HostGpus, probe_gpus
+from falconry.engine.tensorrt_llm.machine import (
+    BuildHost,
+    Gpu,
+    HostGpus,
+    machine_checks,
+    probe_gpus,
+)
+from falconry.engine.toolchain import load_toolchains
 from falconry.errors import MachineError
+from falconry.findings import failures
+from falconry.oci_facts import gpu_shape
+from tests.falconry.engine.tensorrt_llm.specs import spec
 
 # What nvidia-smi gives for an A10: 23028 MiB.
 A10_BYTES = 23028 << 20
+
+# What real GPUs said, through the real driver and NVIDIA's binding.
+REAL = Path(__file__).parents[3] / "data" / "gpus"
 
 
 class NvmlStandIn:
@@ -67,6 +81,20 @@ def test_each_gpu_is_given_with_name_architecture_and_memory() -> None:
 
     assert found == HostGpus("575.57.08", (Gpu("NVIDIA A10", 86, A10_BYTES),) * 2)
     assert nvml.closed == 1
+
+
+@pytest.mark.parametrize("name", ["H100", "H200"])
+def test_a_real_gpu_is_that_of_its_shape_and_of_kept_toolchains(name: str) -> None:
+    recorded = json.loads((REAL / f"{name.lower()}.json").read_text())["probe"]
+    (given,) = recorded["gpus"]
+    host = HostGpus(recorded["driver"], (Gpu(**given),) * 8)
+    shape = gpu_shape(f"BM.GPU.{name}.8")
+
+    assert (given["name"], given["sm"]) == (shape.gpu, shape.sm)
+    assert 0 <= given["memory_bytes"] / 2**30 - shape.gpu_memory_gib < 0.1
+    for row in load_toolchains().rows:
+        built = spec(shape=shape, toolchain=row.model_dump())
+        assert not failures(machine_checks(built, BuildHost(host, True, None, 2**50, 2**50)))
 
 
 def test_the_stand_in_has_only_names_of_the_real_binding() -> None:

@@ -25,12 +25,15 @@ REFUSALS: list[tuple[str, dict[str, Any], str, str, str]] = [
         "FP8 needs SM 89 or later, and NVIDIA A10 is SM 86",
         'quantization = "int8_weight_only"',
     ),
-    (
-        "falcon-7b",
-        {"kv_cache": {"dtype": "fp8"}, "calibration": CALIBRATION},
-        "FP8",
-        "FP8 needs SM 89 or later",
-        'kv_cache.dtype = "auto"',
+    *(
+        (
+            "falcon-7b",
+            {"kv_cache": {"dtype": dtype}, "calibration": CALIBRATION, "shape": H100},
+            "KV cache",
+            f'kv_cache.dtype = "{dtype}" has no effect on a Falcon',
+            'kv_cache.dtype = "auto"',
+        )
+        for dtype in ("fp8", "int8")
     ),
     (
         "falcon-7b",
@@ -98,13 +101,22 @@ def test_what_cannot_be_built_is_refused_with_what_to_change(
     [
         ("falcon-7b", {"quantization": "fp8", "calibration": CALIBRATION, "shape": H100}),
         ("falcon-7b", {"quantization": "int4_awq", "calibration": CALIBRATION}),
-        ("falcon-7b", {"kv_cache": {"dtype": "int8"}, "calibration": CALIBRATION}),
         ("falcon-7b", {"quantization": "int8_weight_only"}),
         ("falcon-7b", {"dtype": "bfloat16"}),
     ],
 )
 def test_what_can_be_built_is_accepted(model: str, changes: dict[str, Any]) -> None:
     assert not failures(spec_checks(spec(model, **changes)))
+
+
+@pytest.mark.parametrize(("size", "padded"), [(65027, 65088), (65024, None)])
+def test_a_vocabulary_that_awq_pads_is_a_warning(size: int, padded: int | None) -> None:
+    changes = {"quantization": "int4_awq", "calibration": CALIBRATION}
+    built = spec(**changes, architecture={"vocab_size": size})
+    finding = next(each for each in spec_checks(built) if each.check == "AWQ vocabulary")
+
+    assert finding.state == ("warning" if padded else "ok")
+    assert padded is None or f"from {size} to {padded}" in finding.text
 
 
 def parquet(path: Path, column: str) -> None:

@@ -1,0 +1,104 @@
+"""Reads the bodies of requests: at most so large, so slow, and so many bytes at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from admission import Admission
+from aiohttp import web
+from connections import Connections
+from errors import ApiError, invalid
+from settings import FrontSettings
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+# Smaller bodies are always read: they cost little, and a request to stop another one must not be
+# refused because many wait.
+_SMALL = 64 << 10
+# Those that aiohttp knows; it answers 400 itself where the library for one is not installed.
+_ENCODINGS = frozenset({"identity", "gzip", "deflate", "br", "zstd"})
+_TAKEN = web.RequestKey("bytes_taken", int)
+
+
+class RequestBodies:
+    """Reads bodies, and counts the bytes of those whose requests are not answered yet.
+
+    Args:
+        settings: the limits.
+        admission: refuses large bodies while no generation could begin.
+        connections: of the clients.
+    """
+
+    def __init__(
+        self, settings: FrontSettings, admission: Admission, connections: Connections
+    ) -> None:
+        self._settings = settings
+        self._admission = admission
+        self._connections = connections
+        self._in_flight = 0
+
+    @web.middleware
+    async def count(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Handles a request, then frees the bytes of its body."""
+        request[_TAKEN] = 0
+        self._connections.begin(request)
+        try:
+            return await handler(request)
+        finally:
+            self._in_flight -= request[_TAKEN]
+            self._connections.end(request)
+
+    async def read(self, request: web.Request) -> bytes:
+        """Reads a body, decompressed if it was compressed.
+
+        Raises:
+            ApiError: 400 if it cannot be decoded, 408 if it does not arrive in time, 413 if it is
+                too large, 429 or 503 if no large body is read now.
+        """
+        encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+        if encoding not in _ENCODINGS:
+            raise invalid("the Content-Encoding is not supported: send gzip", reason="invalid_body")
+        self._check(request, request.content_length or 0)
+        self._connections.wait(request)
+        try:
+            async with asyncio.timeout(self._settings.body_timeout_s):
+                return await self._collect(request)
+        except TimeoutError:
+            raise ApiError(
+                408,
+                "body_timeout",
+                f"the body has not arrived within {self._settings.body_timeout_s:g} s",
+            ) from None
+        except web.RequestPayloadError:
+            raise invalid(
+                "the body is not what its Content-Encoding or Transfer-Encoding says",
+                reason="invalid_body",
+            ) from None
+        finally:
+            self._connections.proceed(request)
+
+    async def _collect(self, request: web.Request) -> bytes:
+        body = bytearray()
+        while chunk := await request.content.readany():
+            body += chunk
+            self._check(request, len(body))
+            self._take(request, len(body))
+        return bytes(body)
+
+    def _check(self, request: web.Request, size: int) -> None:
+        """Refuses a body that is too large, or large when no generation could begin."""
+        most = self._settings.max_body_bytes
+        if size > most:
+            raise ApiError(413, "too_large", f"the body is too large: at most {most} bytes")
+        if size > _SMALL and not request[_TAKEN]:
+            self._admission.check()
+
+    def _take(self, request: web.Request, size: int) -> None:
+        if size <= _SMALL:
+            return
+        more = size - request[_TAKEN]
+        if self._in_flight + more > self._settings.max_bytes_in_flight:
+            raise ApiError(503, "busy", "too many large requests at once: try again later")
+        self._in_flight += more
+        request[_TAKEN] = size

@@ -1,8 +1,8 @@
 """Follows a server from its start to its stop, and finds out whether it answers.
 
 Generations are the proof. While clients get answers there is nothing to do; a server without
-requests gets a generation of one token now and then. Two facts are found sooner by other means: that a
-process has ended, and that Triton has begun to stop.
+requests gets a generation of one token now and then. Two facts are found sooner by other means:
+that a process has ended, and that Triton has begun to stop.
 """
 
 from __future__ import annotations

@@ -25,7 +25,8 @@ async def _serve(ports: Mapping[socket.socket, int]) -> None:
             await _relay(reader, writer, port)
 
         servers.append(await asyncio.start_unix_server(relay, sock=listener))
-    await asyncio.gather(*(server.serve_forever() for server in servers))
+    # The container ends with its relay, so a container without ports needs one that lasts too.
+    await asyncio.gather(asyncio.Event().wait(), *(each.serve_forever() for each in servers))
 
 
 async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:

@@ -72,9 +72,8 @@ def test_a_signal_that_ends_the_command_shows_in_the_status(start: Start) -> Non
 
 
 def test_sigterm_lets_the_command_end_by_itself(start: Start, tmp_path: Path) -> None:
-    keeper = start(
-        f"trap 'echo bye > {tmp_path}/home/said; exit 0' TERM; touch {tmp_path}/home/up; sleep 9 & wait"
-    )
+    script = "trap 'echo bye > $HOME/home/said; exit 0' TERM; touch $HOME/home/up"
+    keeper = start(f"{script}; sleep 9 & wait")
     wait_until((tmp_path / "home" / "up").exists)
     keeper.send_signal(signal.SIGTERM)
     assert keeper.wait(10) == 0

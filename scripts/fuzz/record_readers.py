@@ -130,7 +130,7 @@ def _record(work: Path, damage: tuple[str, bytes]) -> None:
         assert config is None or config.longest_prompt(True) is not None
     elif name == "receipt.json":
         receipt = read_receipt(path)
-        changed_inputs(receipt and receipt.ingredients, {"recipe": "c"})
+        changed_inputs(receipt.ingredients if receipt else None, {"recipe": "c"})
     elif name == "contents.json":
         found = read_or_refuse(lambda: Contents.read(path))
         assert found is None or found.digest

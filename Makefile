@@ -24,11 +24,14 @@ export FALCONRY_COMMAND := $(value CMD)
 # run the command.
 unexport $(OPTIONS) CMD
 
+# Files and their names are in UTF-8, whatever the locale is.
+export PYTHONUTF8 := 1
+
 .DEFAULT_GOAL := help
 .PHONY: $(TARGETS)
 
 $(TARGETS): $(STAMP)
-	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m invoke $@
+	@PATH="$$PWD/.venv/bin:$$PATH" .venv/bin/python -m invoke $@
 
 $(STAMP): requirements.lock pyproject.toml scripts/make_venv.sh
 	@sh scripts/make_venv.sh "$(PYTHON)" requirements.lock

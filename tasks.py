@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import atexit
 import contextlib
 import dataclasses
@@ -18,18 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
 from invoke.context import Context
-from invoke.exceptions import Exit, ThreadException
+from invoke.exceptions import Exit, Failure
 from invoke.tasks import Task, task
 
-from falconry.errors import (
-    DetachedOperation,
-    FalconryError,
-    OutputClosedError,
-    SettingsError,
-    format_error_with_details,
-)
+from falconry.errors import OutputClosedError, SettingsError
 from falconry.files import translate_disk_errors, user_path
-from falconry.progress import FAILED, Progress, silence
+from falconry.library_errors import ending
+from falconry.progress import FAILED, Progress
+from falconry.streams import prepare_standard_streams, typed_text
 
 if TYPE_CHECKING:
     from falconry.pipeline import Output
@@ -45,9 +42,7 @@ ROOT = Path(__file__).resolve().parent
 # Everything else is imported after them.
 gc.set_threshold(200_000)
 atexit.register(gc.freeze)
-
-# The status that a shell gives a program that SIGPIPE ended.
-CLOSED_OUTPUT = 141
+prepare_standard_streams()
 
 # Options that choose what a task works on, with their help.
 SELECTION = {
@@ -98,23 +93,14 @@ def target(**options: str) -> Callable[[Callable[..., None]], Any]:
 
 @contextlib.contextmanager
 def failures_as_exits() -> Iterator[None]:
-    """Turns failures into a message of one line and an exit status."""
+    """Turns failures of any kind into a message of one line and an exit status."""
     try:
         with translate_disk_errors(ROOT / "build"):
             yield
-    except FalconryError as error:
-        raise Exit(f"{FAILED} {format_error_with_details(error)}", code=1) from None
-    except OutputClosedError:
-        raise Exit("", code=CLOSED_OUTPUT) from None
-    except ThreadException as error:  # of a program that a Context runs
-        if any(each.type is not BrokenPipeError for each in error.exceptions):
-            raise
-        silence(sys.stdout)
-        raise Exit("", code=CLOSED_OUTPUT) from None
-    except DetachedOperation as interrupt:
-        raise Exit(f"Interrupted; {interrupt}.", code=130) from None
-    except KeyboardInterrupt:
-        raise Exit("Interrupted; run the same again to continue.", code=130) from None
+    except (Exit, Failure):  # Invoke's own
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        raise Exit(*ending(error, ROOT / "build")) from None
 
 
 def value_of(option: str, given: Any) -> Any:
@@ -189,9 +175,14 @@ def run_script(c: Context, name: str, *flags: str, **options: str | int) -> None
 @target()
 def help(c: Context) -> None:
     """Show the targets."""
+    # The source has the docstrings even where Python has none (PYTHONOPTIMIZE=2).
+    body = ast.parse(Path(__file__).read_text(encoding="utf-8")).body
+    texts = {
+        each.name: ast.get_docstring(each) for each in body if isinstance(each, ast.FunctionDef)
+    }
+    width = max(map(len, namespace.tasks)) + 2
     lines = [
-        f"  make {name:<12}{(each.__doc__ or '').splitlines()[0]}"
-        for name, each in sorted(namespace.tasks.items())
+        f"  make {name:<{width}}{texts[name.replace('-', '_')]}" for name in sorted(namespace.tasks)
     ]
     lines += [
         '\nPROFILE=, RECIPE=, CHECKPOINT= and SET="section.key=value ..." select what is built.',
@@ -307,7 +298,8 @@ def query(
 ) -> None:
     """Ask the endpoint: PROMPT="..." or BODY='{...}'; STREAM=1 prints as it comes."""
     with ignore_closed_output():
-        project().query(prompt or None, body or None, max_tokens, stream=stream)
+        texts = typed_text(prompt) or None, typed_text(body) or None
+        project().query(*texts, max_tokens, stream=stream)
 
 
 @target(
@@ -424,20 +416,13 @@ def soak(c: Context, duration: int = 0, override: str = "") -> None:
     run_script(c, "soak", seconds=duration, set=override)
 
 
-@target(
-    seed="decides all inputs; drawn and printed when left out",
-    examples="inputs for each reader and each route; 10,000 when left out",
-    only="a part alone: readers",
-)
+@target(seed="decides all", examples="inputs a surface", only="readers, served or local_cloud")
 def fuzz(c: Context, seed: int = 0, examples: int = 0, only: str = "") -> None:
     """Give every reader and both HTTP surfaces damaged inputs: SEED=, EXAMPLES=10000."""
     run_script(c, "fuzz", seed=seed, examples=examples, only=only)
 
 
-@target(
-    seed="decides all that is random",
-    kills="how many processes are killed",
-)
+@target(seed="decides all that is random", kills="how many processes are killed")
 def torture(c: Context, seed: int = 0, kills: int = 0) -> None:
     """Kill, fill and starve deploys and a served load at random: SEED=1, KILLS=300."""
     c.run(f"python -m scripts.torture --seed {seed or 1} --kills {kills or 300}", pty=False)

@@ -51,6 +51,20 @@ def project_file(name: str = "") -> Path:
     return path
 
 
+def require_usable_path(root: Path) -> None:
+    """Refuses a checkout whose path other programs would not be given unharmed.
+
+    Raises:
+        SettingsError: it has a character that cannot be in PATH or in a text.
+    """
+    if ":" in str(root) or not str(root).isprintable():
+        raise SettingsError(
+            "the path of this checkout has a ':', or a character that cannot be printed",
+            where=ascii(str(root)),
+            remedy="move the checkout to another path",
+        )
+
+
 class Table(BaseModel):
     """A frozen table of a data file; refuses unknown keys and types, infinity and NaN."""
 

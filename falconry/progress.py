@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TextIO
 
-from falconry.errors import OutputClosedError, printable, printable_line
+from falconry.errors import MachineError, OutputClosedError, printable, printable_line
+from falconry.streams import encodable, silence
 
 DONE, RUNNING, FAILED, WAITING = "✔", "▸", "✘", "…"
 _ASCII = {DONE: "ok", RUNNING: "..", FAILED: "!!", WAITING: "--"}
@@ -24,7 +25,8 @@ class Progress:
     own, so that a CI log grows with the steps and not with the time.
 
     Control characters in what it is given never reach the stream: models, checkpoints and servers
-    may send any. Every method raises `OutputClosedError` once the stream's reader has closed it.
+    may send any. Every method raises `OutputClosedError` once the stream's reader has closed it,
+    and a `MachineError` where the stream cannot be written to.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -94,29 +96,21 @@ class Progress:
             self._open = False
 
     def _mark(self, mark: str) -> str:
-        encoding = (self._stream.encoding or "ascii").lower()
-        return mark if encoding.startswith("utf") else _ASCII[mark]
+        lacking = mark not in encodable(mark, self._stream.encoding)
+        return _ASCII[mark] if lacking else mark
 
     def _write(self, text: str) -> None:
         try:
-            self._stream.write(_encodable(text, self._stream.encoding))
+            self._stream.write(encodable(text, self._stream.encoding))
             self._stream.flush()
         except BrokenPipeError:
             silence(self._stream)
             raise OutputClosedError from None
-
-
-def _encodable(text: str, encoding: str | None) -> str:
-    """The text with escapes for what the stream's encoding lacks, as in the locale C."""
-    name = encoding or "utf-8"
-    return text if text.isascii() else text.encode(name, "backslashreplace").decode(name)
-
-
-def silence(stream: TextIO) -> None:
-    """Discards what is still to be written (Python, signal, "Note on SIGPIPE")."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, stream.fileno())
-    os.close(null)
+        except OSError as error:
+            silence(self._stream)
+            reason = (error.strerror or str(error)).lower()
+            name = self._stream.name.strip("<>")
+            raise MachineError(f"cannot be written to ({reason})", where=name) from None
 
 
 def _line(mark: str, stage: str, text: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from falconry.cloud import emulator
-from falconry.data_files import split_words
+from falconry.data_files import require_usable_path, split_words
 from falconry.documents import DocumentError, parse_json
 from falconry.errors import EndpointError, FalconryError
 from falconry.files import remove, require_open_files, user_path
@@ -61,6 +61,7 @@ class Project:
     """
 
     def __init__(self, settings: Settings, progress: Progress) -> None:
+        require_usable_path(Path.cwd())
         self._settings = settings
         self._progress = progress
         self._workspace = Workspace.open(settings.build_directory, progress)

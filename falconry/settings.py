@@ -211,7 +211,7 @@ class CloudSettings(Section):
     Attributes:
         auth: how requests are signed: by a user's API key or session token, both of the
             configuration file, or as the instance or the resource that this runs on.
-        config_file, config_profile: the SDK's configuration; principals need none.
+        config_file, config_profile: the SDK's; OCI_CONFIG_FILE replaces `~/.oci/config`.
         compartment_id: of everything that is created; the tenancy's root when left out.
         model_version_set: which set of the catalog models become versions of; none when left out.
         log_group, log: where the deployment's container logs to (OCI's predict log).
@@ -400,8 +400,7 @@ def load_settings(
         root: the project's directory.
         profile: a profile's name.
         recipe: a recipe's name in place of the profile's.
-        checkpoint: a checkpoint in place of the profile's; a directory is relative to the working
-            directory.
+        checkpoint: one in place of the profile's; relative to the working directory.
         overrides: `section.key=value` words, as `data_files.with_overrides` reads them.
 
     Raises:

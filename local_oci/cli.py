@@ -189,7 +189,7 @@ def _add_serve_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _image(text: str) -> tuple[str, Path]:
-    reference, separator, directory = text.rpartition("=")
+    reference, separator, directory = text.partition("=")
     path = Path(directory).resolve()
     if not separator or not reference:
         raise argparse.ArgumentTypeError(f"'{text}' is not REF=DIR")

@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import shlex
 import tempfile
 import time
 from dataclasses import dataclass
@@ -147,12 +148,18 @@ class Home:
 
     @property
     def run(self) -> Path:
-        """Sockets of running deployments; a short path elsewhere if it would be too long here."""
+        """Sockets and links of running deployments, by a short path that no shell has to quote.
+
+        It is elsewhere if the path would be too long here, or would need quotes: a server of a
+        process image may start its parts by a shell, as Triton's Python backend does.
+        """
         run = self.root / "run"
-        if len(os.fsencode(run)) <= _MAX_RUN_PATH_BYTES:
+        if len(os.fsencode(run)) <= _MAX_RUN_PATH_BYTES and _is_plain(run):
             return run
         name = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"local_oci-{os.getuid()}-{name}"
+        temporary = Path(tempfile.gettempdir())
+        directory = temporary if _is_plain(temporary) else Path("/tmp")
+        return directory / f"local_oci-{os.getuid()}-{name}"
 
     @property
     def isolation(self) -> Path:
@@ -206,6 +213,10 @@ class Home:
             raise HomeError(f"{self.run} belongs to another user; choose another --directory")
 
 
+def _is_plain(path: Path) -> bool:
+    return shlex.quote(str(path)) == str(path)
+
+
 def write_secret(path: Path, content: bytes) -> None:
     """Write a file that its owner alone can read."""
     unfinished = path.with_name(f"{path.name}.new")
@@ -246,7 +257,7 @@ class Lock:
         os.pwrite(self.descriptor, text.encode(), 0)
 
     @property
-    def is_in_place(self) -> bool:
+    def is_current(self) -> bool:
         """Whether the locked file is still the one at its path."""
         try:
             present = self._path.stat()

@@ -7,6 +7,14 @@ set -eu
 python=$1
 lock=$2
 
+case $PWD in
+*:* | *[[:cntrl:]]*)
+    echo "The path of this checkout has a ':' or a control character, which PATH and Python's" \
+         "environments cannot hold; move it" >&2
+    exit 1
+    ;;
+esac
+
 if ! "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))'; then
     echo "Falconry needs Python 3.11 or 3.12, and '$python' is not one;" \
          "install python3.11 or run: make PYTHON=/path/to/python3.11" >&2

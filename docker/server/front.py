@@ -62,7 +62,11 @@ def serve(address: str, port: int, upstream: str, metrics: str, beats: int | Non
         InvalidSettingError: an environment variable cannot be used.
         OSError: the port is taken.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s front: %(message)s")
+    # Triton has the standard error to itself: it writes a line and its end separately, and what
+    # another process writes may come between them.
+    logging.basicConfig(
+        stream=sys.stdout, level=logging.INFO, format="%(asctime)s front: %(message)s"
+    )
     logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
     settings = FrontSettings.from_environment(os.environ)
     parts = Parts(None if beats is None else os.getppid())

@@ -33,6 +33,7 @@ from falconry.digests import DigestCache, value_digest
 from falconry.documents import DocumentError, parse_json, read_document
 from falconry.errors import CheckpointError, MachineError
 from falconry.files import atomic_write_text, translate_disk_errors, user_path
+from falconry.library_errors import setting_error
 from falconry.pipeline import Report
 
 _SCHEME = "hub:"
@@ -359,7 +360,7 @@ def _translate_hub_errors(hub: HubCheckpoint) -> Iterator[None]:
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, httpx.HTTPError) as error:
         if isinstance(error.__cause__, HfHubHTTPError):
             raise _refusal(hub, error.__cause__) from None
-        raise MachineError(
+        raise setting_error(error) or MachineError(
             "the hub cannot be reached, or the connection kept breaking",
             where=hub.text,
             remedy="check the network, HF_ENDPOINT and HF_HUB_OFFLINE, and run again",

@@ -193,7 +193,8 @@ def _run(*arguments: str) -> str:
         check=False,
     )
     if result.returncode != 0:
-        reason = (result.stderr.strip() or result.stdout.strip()).removeprefix("local_oci: ")
+        said = (result.stderr.strip() or result.stdout.strip()).splitlines()
+        reason = (said or [f"status {result.returncode}"])[-1].removeprefix("local_oci: ")
         raise MachineError(f"the local cloud did not {arguments[0]} cleanly: {reason}")
     return result.stdout.strip()
 

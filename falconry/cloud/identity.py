@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import configparser
 import functools
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,8 @@ from falconry.settings import CloudSettings
 # As the SDK has them in DataScienceClient, which wants a key as well (oci 2.189.0).
 _SERVICE = "data_science"
 _ENDPOINT = "https://datascience.{region}.oci.{secondLevelDomain}"
+_SDK_CONFIG_FILE = Path("~/.oci/config")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +50,16 @@ def identity_of(settings: CloudSettings) -> Identity:
         return _instance()
     if settings.auth == "resource_principal":
         return _resource()
-    file = settings.config_file.expanduser()
+    file = config_file_of(settings)
     stamp = file.stat().st_mtime_ns if file.is_file() else 0
     return _configured(settings.auth, file, settings.config_profile, stamp)
+
+
+def config_file_of(settings: CloudSettings) -> Path:
+    """The configuration file's path; OCI_CONFIG_FILE replaces the SDK's own, as it does there."""
+    named = os.environ.get("OCI_CONFIG_FILE")
+    replaced = Path(named) if named and settings.config_file == _SDK_CONFIG_FILE else None
+    return (replaced or settings.config_file).expanduser()
 
 
 def read_config(settings: CloudSettings) -> dict[str, Any]:
@@ -58,7 +69,7 @@ def read_config(settings: CloudSettings) -> dict[str, Any]:
         CloudError: it is missing or not valid.
     """
     token = settings.auth == "session_token"
-    return _read(settings.config_file.expanduser(), settings.config_profile, token=token)
+    return _read(config_file_of(settings), settings.config_profile, token=token)
 
 
 @functools.cache
@@ -126,27 +137,24 @@ class _SessionTokenSigner(oci.auth.signers.SecurityTokenSigner):  # type: ignore
             stamp = self._file.stat().st_mtime_ns
             if stamp == self._stamp:
                 return
-            token = self._file.read_text(encoding="utf-8").strip()
-            key = oci.signer.load_private_key_from_file(
-                self._config["key_file"], self._config.get("pass_phrase")
-            )
+            token = self._file.read_bytes().decode("ascii").strip()
         except OSError as error:
-            raise CloudError(
-                f"cannot be read ({error.strerror})",
-                where=error.filename,
-                remedy="run: oci session authenticate",
-            ) from None
+            raise _unusable_session(f"cannot be read ({error.strerror})", self._file) from None
+        except UnicodeDecodeError:
+            raise _unusable_session("holds characters that no token has", self._file) from None
+        key = _load_key(str(self._config["key_file"]), self._config.get("pass_phrase"))
         super().__init__(token, key)
         self._stamp = stamp
 
 
+def _unusable_session(problem: str, file: Path) -> CloudError:
+    return CloudError(problem, where=file, remedy="run: oci session authenticate")
+
+
 def _key_signer(config: dict[str, Any], file: Path) -> oci.signer.Signer:
+    _load_key(str(config["key_file"]), config.get("pass_phrase"))
     try:
         return oci.signer.Signer.from_config(config)
-    except OSError as error:
-        raise CloudError(
-            f"the key cannot be read ({error.strerror})", where=error.filename
-        ) from None
     except oci.exceptions.ClientError as error:
         raise CloudError(f"the key cannot be used: {error}", where=file) from None
 
@@ -156,15 +164,38 @@ def _read(file: Path, profile: str, *, token: bool) -> dict[str, Any]:
         config: dict[str, Any] = oci.config.from_file(str(file), profile)
         if token:
             _check_session(config)
+        elif config.get("security_token_file") and not config.get("user"):
+            raise CloudError(
+                f"the profile '{profile}' is that of a session token, and cloud.auth is api_key",
+                where=file,
+                remedy='set auth = "session_token" in [cloud], or SET=cloud.auth=session_token',
+            )
         else:
             oci.config.validate_config(config)
-    except (oci.exceptions.ClientError, ValueError) as error:
+    except (oci.exceptions.ClientError, configparser.Error, ValueError, TypeError) as error:
         raise CloudError(
-            f"cannot be used: {error}",
+            f"cannot be used: {_fault(error, file)}",
             where=file,
             remedy="see `oci setup config`, or choose another cloud.config_file",
         ) from None
     return config
+
+
+def _fault(error: Exception, file: Path) -> str:
+    """What is wrong with a configuration file, without its lines: they may hold a pass phrase."""
+    if isinstance(error, configparser.DuplicateSectionError):
+        return f"line {error.lineno} begins the section [{error.section}] again"
+    if isinstance(error, configparser.DuplicateOptionError):
+        return f"line {error.lineno} sets '{error.option}' again in [{error.section}]"
+    if isinstance(error, configparser.MissingSectionHeaderError):
+        if file.read_bytes().startswith(_BYTE_ORDER_MARK):
+            return "it begins with a byte-order mark; save it as UTF-8 without one"
+        return f"line {error.lineno} comes before any section, such as [DEFAULT]"
+    if isinstance(error, configparser.ParsingError):
+        return f"line {error.errors[0][0]} is no setting"
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start} is not {error.encoding}"
+    return str(error)
 
 
 def _check_session(config: dict[str, Any]) -> None:
@@ -172,7 +203,10 @@ def _check_session(config: dict[str, Any]) -> None:
     needed = ("security_token_file", "key_file", "tenancy", "region")
     missing = [name for name in needed if not config.get(name)]
     if missing:
-        raise ValueError(f"{' and '.join(missing)} missing, see `oci session authenticate`")
+        raise ValueError(
+            f"{' and '.join(missing)} missing, see `oci session authenticate`, or set cloud.auth to"
+            " api_key if it is the profile of a user's key"
+        )
 
 
 def account_of(settings: CloudSettings) -> str:
@@ -199,14 +233,20 @@ def endpoint_of(settings: CloudSettings) -> str:
     return str(oci.regions.endpoint_for(_SERVICE, region, service_endpoint_template=_ENDPOINT))
 
 
-def _load_key(path: str, pass_phrase: str | None) -> None:
+def _load_key(path: str, pass_phrase: str | None) -> Any:
     try:
-        oci.signer.load_private_key_from_file(path, pass_phrase)
+        return oci.signer.load_private_key_from_file(path, pass_phrase)
     except OSError as error:
         raise CloudError(
             f"the key cannot be read ({error.strerror})",
             where=path,
             remedy="make it readable for this user only",
+        ) from None
+    except UnicodeEncodeError:
+        raise CloudError(
+            "the key's pass_phrase has characters that the SDK does not take",
+            where=path,
+            remedy="give the key a pass phrase in ASCII",
         ) from None
     except oci.exceptions.ClientError as error:
         raise CloudError(

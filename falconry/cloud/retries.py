@@ -22,6 +22,7 @@ from oci._vendor.requests.exceptions import ConnectionError as ConnectionLostErr
 from oci._vendor.requests.exceptions import Timeout
 
 from falconry.digests import bytes_digest
+from falconry.library_errors import setting_error
 
 # Oracle, "API Errors": 429 TooManyRequests; 500, 502, 503 and 504 may pass, and 408 is a request
 # that did not arrive in time.
@@ -100,7 +101,7 @@ def is_transient(error: BaseException) -> bool:
     """Whether the same request may succeed later, by its error."""
     if isinstance(error, oci.exceptions.ServiceError):
         return error.status in _TRANSIENT or error.code in _TRANSIENT_CODES
-    return isinstance(error, _LOST)
+    return isinstance(error, _LOST) and setting_error(error) is None
 
 
 def retry_after(error: BaseException) -> float | None:

@@ -21,6 +21,7 @@ from falconry.cloud import emulator
 from falconry.cloud.identity import identity_of
 from falconry.cloud.retries import RetryPolicy
 from falconry.errors import CloudError
+from falconry.library_errors import setting_error
 from falconry.settings import CloudSettings
 
 _Client = TypeVar("_Client")
@@ -83,7 +84,7 @@ class Session:
             "signer": self.signer(),
         }
         if local := self.settings.emulator:
-            # Raises when the emulator runs and does not answer; while it restarts, retries go on.
+            # Raises when the emulator runs and does not answer; retries continue while it restarts.
             check = functools.partial(emulator.ask_again, local)
             options["retry_strategy"] = dataclasses.replace(_RETRIES, before_retry=check)
             options["timeout"] = _LOCAL_TIMEOUT_S
@@ -126,7 +127,7 @@ def translate_cloud_errors(action: str) -> Iterator[None]:
             remedy=_REMEDIES.get(error.status),
         ) from error
     except (oci.exceptions.RequestException, oci.exceptions.ConnectTimeout) as error:
-        raise CloudError(
+        raise setting_error(error) or CloudError(
             f"{action} got no answer from the cloud",
             remedy="check the network, or run make deploy to start the local cloud",
         ) from error

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from falconry.docker_engine import configuration
+from falconry.docker_engine.configuration import check_configuration
 from falconry.docker_engine.registry_errors import USER_INFORMATION
 from falconry.errors import MachineError
 
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
     from docker.client import DockerClient
 
 _INSTALL = "install Docker and start it, or name its engine in DOCKER_HOST"
-_DEFAULT_ADDRESS = "unix:///var/run/docker.sock"
+# How long an engine may take for its first answer; afterwards it has the SDK's minute.
+_FIRST_ANSWER_S = 8
+_NO_ANSWER = "Error while fetching server API version"
 _NVIDIA_HOOK = "nvidia-container-runtime-hook"
 _NVIDIA_DEVICES = "nvidia.com/gpu"
 
@@ -26,26 +30,54 @@ def connect() -> DockerClient:
     """A client of the engine that Docker's variables or context name.
 
     Raises:
-        MachineError: no engine answers there, or this user may not use it.
+        MachineError: no engine answers there, or this user may not use it; or the configuration of
+            the Docker command cannot be used.
     """
     from docker.client import from_env
+    from docker.constants import DEFAULT_TIMEOUT_SECONDS
     from docker.errors import DockerException
 
+    check_configuration()
     try:
-        return from_env()
+        client = from_env(timeout=_FIRST_ANSWER_S)
     except (DockerException, OSError, ValueError) as error:
-        if "Permission denied" in str(error):
-            raise MachineError(
-                "this user may not use the Docker engine",
-                remedy="add the user to the group docker and log in again",
-            ) from None
-        raise MachineError("no Docker engine answers", remedy=_INSTALL) from None
+        raise _connection_error(error) from None
+    client.api.timeout = DEFAULT_TIMEOUT_SECONDS
+    return client
+
+
+def _connection_error(error: Exception) -> MachineError:
+    """Explains why there is no connection, by the SDK's words."""
+    text = str(error)
+    if "Permission denied" in text:
+        return MachineError(
+            "this user may not use the Docker engine",
+            remedy="add the user to the group docker and log in again",
+        )
+    if "timed out" in text:
+        return MachineError(
+            f"the Docker engine does not answer within {_FIRST_ANSWER_S} s",
+            remedy="restart it (systemctl restart docker), or name another in DOCKER_HOST",
+        )
+    if "SSL" in text or "TLS" in text or "certificate" in text.lower():
+        return MachineError(
+            f"the Docker engine's TLS cannot be used ({text})",
+            remedy="check DOCKER_HOST, DOCKER_TLS_VERIFY and the files in DOCKER_CERT_PATH",
+        )
+    if _NO_ANSWER in text:
+        return MachineError("no Docker engine answers", remedy=_INSTALL)
+    return MachineError(
+        f"the Docker engine cannot be used ({USER_INFORMATION.sub('//', text)})",
+        where="DOCKER_HOST" if os.environ.get("DOCKER_HOST") else None,
+        remedy="correct the engine's address, or install a current Docker",
+    )
 
 
 @contextlib.contextmanager
 def translate_docker_errors() -> Iterator[None]:
     """Turns a lost connection, or an unexpected refusal, into a `MachineError`."""
-    from docker.errors import APIError
+    from docker.credentials import StoreError
+    from docker.errors import APIError, DockerException
     from requests import RequestException
     from urllib3.exceptions import HTTPError
 
@@ -57,6 +89,8 @@ def translate_docker_errors() -> Iterator[None]:
         raise MachineError(
             "the Docker engine stopped answering", remedy="see that it runs and run again"
         ) from None
+    except (DockerException, StoreError) as error:
+        raise MachineError(f"the Docker engine cannot be used ({error})") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +121,10 @@ def engine_facts(client: DockerClient) -> EngineFacts:
 
 def engine_address(environment: Mapping[str, str] = os.environ) -> str:
     """Where `connect` looks for the engine, without user and password."""
-    from docker.context import ContextAPI
-
-    address = environment.get("DOCKER_HOST")
-    if not address:
-        try:
-            address = ContextAPI.kwargs_from_context(environment=environment).get("base_url")
-        except Exception:  # what the SDK raises for a damaged context has no class of its own
-            return f"the context {environment.get('DOCKER_CONTEXT') or 'of the Docker command'}"
-    address = (address or _DEFAULT_ADDRESS).removeprefix("http+")  # as the SDK keeps a context's
-    return USER_INFORMATION.sub("//", address)
+    try:
+        return USER_INFORMATION.sub("//", configuration.engine_address(environment))
+    except MachineError:  # `connect` says what is wrong
+        return f"the context {environment.get('DOCKER_CONTEXT') or 'of the Docker command'}"
 
 
 def can_see_gpus(client: DockerClient) -> bool:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from falconry.docker_engine.client import translate_docker_errors
+from falconry.docker_engine.configuration import docker_login
 from falconry.docker_engine.registry_errors import explain
 
 if TYPE_CHECKING:
@@ -217,9 +218,16 @@ def pull(client: DockerClient, reference: str, report: Callable[[float], None]) 
 
     wanted = ImageReference.parse(reference)
     layers = LayerProgress()
+    login = docker_login(wanted.host())
     with translate_docker_errors():
         try:
-            for event in client.api.pull(wanted.name, tag=wanted.version, stream=True, decode=True):
+            for event in client.api.pull(
+                wanted.name,
+                tag=wanted.version,
+                stream=True,
+                decode=True,
+                auth_config=login.auth_config() if login else None,
+            ):
                 if "error" in event:
                     raise explain(reference, str(event["error"]), _ATTEMPT)
                 report(layers.fraction_after(event))

@@ -69,7 +69,8 @@ def engine(subject: Subject) -> Finding:
             facts = engine_facts(client)
     except MachineError as error:
         without = "" if subject.needs_docker else ": deployments run as processes"
-        detail = f"{error.problem} ({address}){without}"
+        where = f"{error.where}: " if error.where else ""
+        detail = f"{where}{error.problem} ({address}){without}"
         return Finding(ENGINE, subject.state_without_docker(), detail, error.remedy or "")
     return Finding(ENGINE, "ok", f"{facts.version} on {facts.platform} ({address})")
 

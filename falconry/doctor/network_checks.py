@@ -13,6 +13,7 @@ from falconry.doctor.subject import Subject
 from falconry.errors import CloudError, MachineError
 from falconry.findings import Finding, verdict
 from falconry.image.output import REGISTRY_PROGRAM
+from falconry.library_errors import setting_error
 
 if TYPE_CHECKING:
     from requests import Response
@@ -61,13 +62,8 @@ def ask(url: str) -> Response:
             return session.get(
                 url, timeout=_TIMEOUT_S, allow_redirects=False, auth=lambda request: request
             )
-    except requests.exceptions.SSLError:
-        raise MachineError(
-            f"{host} shows a certificate that is not trusted here",
-            remedy="name your authority's certificates in REQUESTS_CA_BUNDLE",
-        ) from None
-    except requests.RequestException as error:
-        raise MachineError(
+    except (requests.RequestException, OSError) as error:
+        raise setting_error(error) or MachineError(
             f"{host} cannot be reached ({type(error).__name__})",
             remedy="check the name, the network and the proxy",
         ) from None
@@ -75,13 +71,14 @@ def ask(url: str) -> Response:
 
 def account(subject: Subject) -> Finding:
     """Checks the configuration file and its key, without a request."""
-    from falconry.cloud.identity import account_of
+    from falconry.cloud.identity import account_of, config_file_of
 
     settings = subject.settings.cloud
-    if settings.emulator and not settings.config_file.expanduser().exists():
+    file = config_file_of(settings)
+    if settings.emulator and not file.exists():
         written = "the local cloud writes it on its first start"
-        return Finding(ACCOUNT, "skipped", f"{settings.config_file} is not there: {written}")
-    return Finding(ACCOUNT, "ok", f"{settings.config_file}: {account_of(settings)}")
+        return Finding(ACCOUNT, "skipped", f"{file} is not there: {written}")
+    return Finding(ACCOUNT, "ok", f"{file}: {account_of(settings)}")
 
 
 def clock(subject: Subject) -> Finding:

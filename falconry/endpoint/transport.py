@@ -15,6 +15,7 @@ import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 from urllib.parse import unquote, urlsplit
 
@@ -23,6 +24,8 @@ import h11
 import httpcore
 import httpx
 from typing_extensions import override
+
+from falconry.errors import MachineError
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _READ = 1 << 16
@@ -45,16 +48,31 @@ class Proxy:
 
 
 def proxy_for(host: str) -> Proxy | None:
-    """The proxy for HTTPS requests to a host (`HTTPS_PROXY`, `NO_PROXY`), if any."""
+    """The proxy for HTTPS requests to a host (`HTTPS_PROXY`, `NO_PROXY`), if any.
+
+    Raises:
+        MachineError: the variable names no HTTP proxy.
+    """
     if host in _LOOPBACK or urllib.request.proxy_bypass(host):
         return None
     named = urllib.request.getproxies().get("https")
     if not named:
         return None
-    url = urlsplit(named if "://" in named else f"http://{named}")
+    try:
+        url = urlsplit(named if "://" in named else f"http://{named}")
+        port = url.port or 80
+    except ValueError as error:
+        raise _unusable_proxy(f"is not the URL of a proxy ({error})") from None
+    if url.scheme != "http":
+        raise _unusable_proxy(f"names a proxy for '{url.scheme}', and only HTTP proxies are used")
     if not url.hostname:
         return None
-    return Proxy(url.hostname, url.port or 80, _authorization(url.username, url.password))
+    return Proxy(url.hostname, port, _authorization(url.username, url.password))
+
+
+def _unusable_proxy(problem: str) -> MachineError:
+    remedy = "name a proxy such as http://proxy.example:3128, or leave it out"
+    return MachineError(problem, where="HTTPS_PROXY", remedy=remedy)
 
 
 def _authorization(user: str | None, password: str | None) -> tuple[tuple[str, str], ...]:
@@ -131,15 +149,16 @@ class TrailerTransport(httpx.BaseTransport):
 
     def _opened(self, origin: _Origin, timeout: float | None) -> httpcore.NetworkStream:
         scheme, host, port = origin
-        proxy = proxy_for(host) if scheme == "https" else None
+        tls = self._context() if scheme == "https" else None
+        proxy = proxy_for(host) if tls else None
         stream = self._backend.connect_tcp(
             proxy.host if proxy else host, proxy.port if proxy else port, timeout
         )
         try:
             if proxy:
                 _tunnel(stream, proxy, f"{host}:{port}", timeout)
-            if scheme == "https":
-                stream = stream.start_tls(self._context(), host, timeout)
+            if tls:
+                stream = stream.start_tls(tls, host, timeout)
         except BaseException:
             stream.close()
             raise
@@ -148,8 +167,18 @@ class TrailerTransport(httpx.BaseTransport):
     def _context(self) -> ssl.SSLContext:
         """TLS with the authorities of requests' or OpenSSL's variables, or else certifi's."""
         if self._tls is None:
-            named = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")
-            self._tls = ssl.create_default_context(cafile=named or certifi.where())
+            variables = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
+            name = next((each for each in variables if os.environ.get(each)), "certifi")
+            path = os.environ.get(name) or certifi.where()
+            file, directory = (None, path) if Path(path).is_dir() else (path, None)
+            try:
+                self._tls = ssl.create_default_context(cafile=file, capath=directory)
+            except OSError as error:
+                raise MachineError(
+                    f"names {path}, which cannot be used ({error.strerror or error})",
+                    where=name,
+                    remedy="name a file of certificates in PEM form, or leave it out",
+                ) from None
             self._tls.set_alpn_protocols(["http/1.1"])
         return self._tls
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from falconry.data_files import project_file
 from falconry.docker_engine.client import translate_docker_errors
+from falconry.docker_engine.configuration import Credentials
 from falconry.docker_engine.images import (
     ImageReference,
     LayerProgress,
@@ -26,7 +27,7 @@ from falconry.docker_engine.images import (
 from falconry.docker_engine.registry_errors import TransientError, explain
 from falconry.errors import ImageError
 from falconry.files import translate_disk_errors
-from falconry.image.registry import Credentials, RegistryClient, StoredImage
+from falconry.image.registry import RegistryClient, StoredImage
 from falconry.image.server_images import MADE_HERE, Base, ImageSource
 from falconry.pipeline import Report
 

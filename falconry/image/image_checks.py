@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from falconry.docker_engine import containers
 from falconry.docker_engine.client import translate_docker_errors
+from falconry.docker_engine.configuration import docker_login
 from falconry.docker_engine.containers import owner_labels, remove_abandoned
 from falconry.docker_engine.images import ImageReference
 from falconry.errors import FalconryError, ImageError
 from falconry.findings import Finding, verdict
-from falconry.image.registry import RegistryClient, docker_login
+from falconry.image.registry import RegistryClient
 from falconry.image.server_images import base_of
 from falconry.oci_facts import ImageLimits, load_limits
 from falconry.pipeline import Report

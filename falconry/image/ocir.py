@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from falconry.cloud import emulator
+from falconry.docker_engine.configuration import Credentials
 from falconry.docker_engine.registry_errors import TransientError
 from falconry.documents import DocumentError, parse_json, read_document
 from falconry.endpoint.errors import json_object
 from falconry.errors import ImageError
 from falconry.files import atomic_write_text
-from falconry.image.registry import Credentials
+from falconry.library_errors import setting_error
 
 if TYPE_CHECKING:
     from falconry.cloud.session import Session
@@ -182,7 +183,7 @@ class OcirRegistry:
                     self._token_url(), params=scope, auth=signer, timeout=_TIMEOUT_S
                 )
         except requests.RequestException as error:
-            raise TransientError(
+            raise setting_error(error) or TransientError(
                 f"the registry's token service cannot be reached ({error})",
                 where=self.host,
                 remedy="check the network, and image.registry.region",

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from falconry.docker_engine.configuration import engine_address
+from falconry.errors import MachineError
 from falconry.image.server_images import MADE_HERE
 from falconry.pipeline import Output
 from falconry.settings import ImageSettings
 
 REGISTRY_PROGRAM = "docker-registry"
-_DEFAULT_SOCKET = "/var/run/docker.sock"
 _TIMEOUT_S = 2.0
 
 
@@ -72,8 +73,11 @@ def choose(settings: ImageSettings, environment: Mapping[str, str] = os.environ)
 
 def _lacking(settings: ImageSettings, environment: Mapping[str, str]) -> str:
     """What this machine lacks for containers, in words; empty if nothing."""
-    if not engine_listens(environment):
-        return "no Docker engine answers"
+    try:
+        if not engine_listens(environment):
+            return "no Docker engine answers"
+    except MachineError as error:
+        return f"{error.where}: {error.problem}"
     path = environment.get("PATH")
     if settings.registry.host is None and not shutil.which(REGISTRY_PROGRAM, path=path):
         return f"{REGISTRY_PROGRAM} is not installed (apt-get install {REGISTRY_PROGRAM})"
@@ -88,8 +92,11 @@ def engine_listens(environment: Mapping[str, str]) -> bool:
     """Whether the Docker engine's address accepts connections.
 
     Faster by two tenths of a second than a client of the SDK.
+
+    Raises:
+        MachineError: the configuration of the Docker command names none.
     """
-    address = urlsplit(environment.get("DOCKER_HOST") or f"unix://{_DEFAULT_SOCKET}")
+    address = urlsplit(engine_address(environment))
     try:
         if address.scheme == "unix":
             with socket.socket(socket.AF_UNIX) as connection:

@@ -1,7 +1,9 @@
 """The process image, which replaces a server image without Docker.
 
 A directory whose `bin/tritonserver` starts the real Triton server of the nvidia-pytriton wheel.
-local_oci runs deployments from it where Oracle would run a container.
+local_oci runs deployments from it where Oracle would run a container. The launcher names nothing
+outside of the image as it is called, which has links to the rest: Triton's Python backend starts
+its processes by a shell and quotes no path, so local_oci calls the image by a plain one.
 """
 
 from __future__ import annotations
@@ -26,12 +28,15 @@ _STUB = "triton_python_backend_stub"
 _SERVER_SOURCES = "docker/server"
 
 # nvidia-pytriton 0.7.0 finds its libraries by RPATH, so nothing is moved out of site-packages.
-# The Python stub takes the first `python3` of PATH for its own, and so finds our packages.
+# The Python stub takes the first `python3` of PATH for its own, and so finds our packages; without
+# UTF-8 mode it could read no path with other than ASCII characters in the C locale.
 _LAUNCHER = """\
 #!/bin/sh
 # Replaces a container image's tritonserver with the real server of the nvidia-pytriton wheel.
-PATH={python_bin}:$PATH
-export PATH
+image=${{0%/bin/*}}
+PATH=$image/python/bin:$PATH
+PYTHONUTF8=1
+export PATH PYTHONUTF8
 {library_path}
 if [ -n "${{LOCAL_OCI_SERVER_PORT:-}}" ]; then
     # local_oci runs without namespaces, so the contract's port may be somebody else's.
@@ -39,8 +44,8 @@ if [ -n "${{LOCAL_OCI_SERVER_PORT:-}}" ]; then
     set -- "$@" --http-address=127.0.0.1 --http-port="$LOCAL_OCI_SERVER_PORT" \\
         --grpc-address=127.0.0.1
 fi
-exec {python_bin}/python {sources}/tritonserver.py {server}/bin/tritonserver \\
-    --backend-directory={server}/backends "$@"
+exec "$image/python/bin/python" "$image/sources/tritonserver.py" \\
+    "$image/server/bin/tritonserver" --backend-directory="$image/server/backends" "$@"
 """
 
 
@@ -56,6 +61,10 @@ def prepare_process_image(directory: Path) -> Path:
     if not launcher.is_file() or launcher.read_text(encoding="utf-8") != text:
         atomic_write_text(launcher, text)
     launcher.chmod(0o755)
+    for link, target in _links(directory).items():
+        if not _is_link_to(link, target):
+            link.unlink(missing_ok=True)
+            link.symlink_to(target)
     atomic_write_text(_mounts(directory), _mounts_text())
     return directory
 
@@ -64,6 +73,8 @@ def is_prepared(directory: Path) -> bool:
     """Whether the process image exists as this Python environment needs it."""
     launcher, (source, target) = _launcher(directory), _stub(_server_directory())
     if not launcher.is_file() or not target.is_file():
+        return False
+    if not all(_is_link_to(*link) for link in _links(directory).items()):
         return False
     said = launcher.read_text(encoding="utf-8")
     same_stub = target.stat().st_size == source.stat().st_size
@@ -96,11 +107,22 @@ def _mounts_text() -> str:
 
 def _launcher_text(library: Path | None) -> str:
     return _LAUNCHER.format(
-        python_bin=shlex.quote(str(Path(sys.executable).parent)),
         library_path=f"export LD_LIBRARY_PATH={shlex.quote(str(library))}" if library else "",
-        server=shlex.quote(str(_server_directory())),
-        sources=shlex.quote(str(project_file(_SERVER_SOURCES))),
     )
+
+
+def _links(directory: Path) -> dict[Path, Path]:
+    """The links of an image, and what each names."""
+    targets = {
+        "python": Path(sys.executable).parents[1],
+        "server": _server_directory(),
+        "sources": project_file(_SERVER_SOURCES),
+    }
+    return {directory.absolute() / name: target.absolute() for name, target in targets.items()}
+
+
+def _is_link_to(link: Path, target: Path) -> bool:
+    return link.is_symlink() and link.readlink() == target
 
 
 def _server_directory() -> Path:

@@ -10,15 +10,17 @@ import base64
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
 from falconry.data_files import validation_problem
+from falconry.docker_engine.configuration import Credentials, docker_login
 from falconry.docker_engine.images import is_loopback
 from falconry.docker_engine.registry_errors import explain
 from falconry.errors import ImageError
+from falconry.library_errors import setting_error
 from falconry.settings import RegistrySettings
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ _DIGEST_HEADER = "Docker-Content-Digest"
 _PARAMETER = re.compile(r'(?<!\w)(\w++)="([^"]*+)"')
 _BEARER = "Bearer "
 _TIMEOUT_S = (5.0, 30.0)
+_REFRESH = {"grant_type": "refresh_token", "client_id": "falconry"}
 
 
 def challenge_fields(text: str) -> dict[str, str]:
@@ -91,23 +94,6 @@ class _Token(_Part):
 _Kind = TypeVar("_Kind", bound=_Part)
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """A user's name and password or token.
-
-    Attributes:
-        bearer: whether the password is a token that the registry takes as it is.
-    """
-
-    username: str
-    password: str = field(repr=False)
-    bearer: bool = False
-
-    def auth_config(self) -> dict[str, str]:
-        """As the Docker SDK takes it for one push or pull."""
-        return {"username": self.username, "password": self.password}
-
-
 class ImageRegistry(Protocol):
     """A registry and our names in it."""
 
@@ -133,20 +119,6 @@ class RegistryProvider(Protocol):
 
     def connect(self) -> ImageRegistry:
         """The registry, started first where it is the emulator's."""
-
-
-def docker_login(registry: str) -> Credentials | None:
-    """The login for a registry in the user's Docker configuration, if any."""
-    from docker.auth import load_config
-    from docker.errors import DockerException
-
-    try:
-        found = load_config().resolve_authconfig(registry)
-    except (DockerException, OSError, ValueError):
-        return None
-    if not found or not found.get("username"):
-        return None
-    return Credentials(found["username"], found.get("password", ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +218,7 @@ class RegistryClient:
                 session.trust_env = not is_loopback(self._host)
                 response = self._authorized(session, method, url)
         except requests.RequestException as error:
-            raise explain(where, str(error)) from None
+            raise setting_error(error) or explain(where, str(error)) from None
         if response.status_code == 404 or self._may_not_see(response):
             return None
         if not response.ok:
@@ -294,9 +266,16 @@ class RegistryClient:
             return ""
         query = {name: fields[name] for name in ("service", "scope") if name in fields}
         self._authorization = self._basic()
-        answer = session.get(
-            fields["realm"], params=query, auth=self._authorize, timeout=_TIMEOUT_S
-        )
+        login = self._credentials
+        if login and login.identity:  # OAuth 2, docs/spec/auth/oauth.md
+            form = {**query, **_REFRESH, "refresh_token": login.password}
+            answer = session.post(
+                fields["realm"], data=form, auth=self._authorize, timeout=_TIMEOUT_S
+            )
+        else:
+            answer = session.get(
+                fields["realm"], params=query, auth=self._authorize, timeout=_TIMEOUT_S
+            )
         if not answer.ok:
             raise explain(self._host, f"status {answer.status_code} {answer.text[:300]}")
         body = self._read(answer, _Token)
@@ -304,7 +283,7 @@ class RegistryClient:
 
     def _basic(self) -> str:
         login = self._credentials
-        if login is None:
+        if login is None or login.identity:
             return ""
         word = base64.b64encode(f"{login.username}:{login.password}".encode()).decode()
         return f"Basic {word}"

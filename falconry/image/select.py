@@ -9,6 +9,7 @@ from pathlib import Path
 from typing_extensions import override
 
 from falconry.digests import value_digest
+from falconry.docker_engine.configuration import docker_login
 from falconry.docker_engine.images import ImageReference
 from falconry.errors import FalconryError, ImageError, SettingsError
 from falconry.image.output import ImageKind, ImageOutput, choose
@@ -20,7 +21,7 @@ from falconry.image.parts import (
     write_lists,
 )
 from falconry.image.process_image import is_prepared, prepare_process_image
-from falconry.image.registry import RegistryClient, RegistryProvider, docker_login
+from falconry.image.registry import RegistryClient, RegistryProvider
 from falconry.image.server_images import (
     CPU_TRITON,
     TRITON_LABEL,

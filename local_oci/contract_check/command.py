@@ -107,6 +107,9 @@ def run(options: argparse.Namespace) -> int:
         return asyncio.run(_run(options))
     except KeyboardInterrupt:
         return 1
+    except OSError as error:  # an output that is full or closed, for instance
+        print(f"{error.filename or 'check-image'}: {error.strerror or error}", file=sys.stderr)
+        return 1
 
 
 async def _run(options: argparse.Namespace) -> int:

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from docker.client import DockerClient
 
 _TIMEOUT_SECONDS = 60.0
+_FIRST_ANSWER_SECONDS = 8.0
 _NO_ENGINE = "no Docker engine answers{}; start Docker, or name its engine in DOCKER_HOST"
+_NO_TIMELY_ANSWER = (
+    "the Docker engine{} does not answer in time; restart it, or name another in DOCKER_HOST"
+)
 _HOME_LABEL = "local_oci.home"
 _PROCESS_LABEL = "local_oci.process"
 
@@ -39,18 +43,20 @@ def connect(host: str = "", timeout: float = _TIMEOUT_SECONDS) -> DockerClient:
 
     Args:
         host: a DOCKER_HOST; the engine that the environment names if it is empty.
-        timeout: seconds that the engine may be silent.
+        timeout: seconds that the engine may be silent, less for its first answer.
 
     Raises:
         EngineError: none answers.
     """
     from docker.client import DockerClient, from_env
 
+    first = min(timeout, _FIRST_ANSWER_SECONDS)
     with translate_engine_errors(host or engine_host()):
         client: DockerClient = (
-            DockerClient(base_url=host, timeout=timeout) if host else from_env(timeout=timeout)
+            DockerClient(base_url=host, timeout=first) if host else from_env(timeout=first)
         )
         client.ping()
+        client.api.timeout = timeout
         return client
 
 
@@ -67,6 +73,8 @@ def translate_engine_errors(host: str = "") -> Iterator[None]:
     except (DockerException, RequestException, OSError) as error:
         if "Permission denied" in str(error):
             raise EngineError("this user may not use the Docker engine") from error
+        if "timed out" in str(error):
+            raise EngineError(_NO_TIMELY_ANSWER.format(f" at {host}" if host else "")) from error
         raise EngineError(_NO_ENGINE.format(f" at {host}" if host else "")) from error
 
 
@@ -99,8 +107,8 @@ def remove_left_containers(home: Home) -> int:
 def remove_containers_of_deleted(home: Home) -> int:
     """Remove the containers of a cloud whose directory was deleted; return how many. Blocks.
 
-    Which engines they are in is not known any more: the one that DOCKER_HOST names is asked, if
-    there is one.
+    Which engines they are in is not known any more: they are removed from the engine that
+    DOCKER_HOST names, if there is one.
     """
     with contextlib.suppress(EngineError):
         return _remove_from(engine_host(), home)

@@ -34,6 +34,8 @@ from local_oci.runtime.runner import (
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _HOME = "home"
 _STAGING = "staging"
+_IMAGE = "image"
+_MODEL = "model"
 _KEPT_LINES = 20
 _LOCK_TIMEOUT_SECONDS = 5.0
 # The keeper ends within the grace period; so much later it is killed.
@@ -42,14 +44,19 @@ _KEEPER_PATIENCE_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """What a container sees, which differs between the kinds of isolation."""
+    """What a container sees, which differs between the kinds of isolation.
+
+    Args:
+        run: holds its sockets, and links to what it is called by: the path is short, and plain
+            enough for programs that quote no path.
+    """
 
     command: list[str]
     environment: dict[str, str]
     relays: dict[str, int]
     server: Address
     health: Address
-    sockets: Path | None
+    run: Path
 
 
 class ProcessContainer:
@@ -89,7 +96,7 @@ class ProcessContainer:
     async def stop(self) -> None:
         """SIGTERM, then SIGKILL after the grace period."""
         await self._end(signal.SIGTERM, self._stop_grace + _KEEPER_PATIENCE_SECONDS)
-        _remove_sockets(self._view)
+        _remove_run(self._view.run)
 
     async def kill(self) -> None:
         """SIGKILL at once."""
@@ -132,34 +139,22 @@ class ProcessRunner:
             raise StartError(f"the process image of {launch.image} is gone")
         if not _command(launch):
             raise StartError("a process image has no command of its own; set cmd or entrypoint")
-        if self._isolation is Isolation.NAMESPACES:
-            view = self._view_apart(launch)
-        else:
-            await asyncio.to_thread(make_read_only, launch.model)
-            view = _view_plain(launch)
+        run = self._home.run / secrets.token_hex(4)
+        run.mkdir()
         try:
-            keeper = await self._start_keeper(view, launch, image)
+            (run / _IMAGE).symlink_to(image)
+            if self._isolation is Isolation.NAMESPACES:
+                view = _view_apart(launch, run)
+            else:
+                await asyncio.to_thread(make_read_only, launch.model)
+                view = _view_plain(launch, run)
+            keeper = await self._start_keeper(view, launch)
         except BaseException:
-            _remove_sockets(view)
+            _remove_run(run)
             raise
         return ProcessContainer(keeper, view, launch, self._stop_grace)
 
-    def _view_apart(self, launch: Launch) -> _View:
-        run = self._home.run / secrets.token_hex(4)
-        run.mkdir()
-        server, health = run / "server.sock", run / "health.sock"
-        return _View(
-            command=_command(launch),
-            environment=launch.environment,
-            relays={str(server): launch.server_port, str(health): launch.health_port},
-            server=Address(launch.server_port, server),
-            health=Address(launch.health_port, health),
-            sockets=run,
-        )
-
-    async def _start_keeper(
-        self, view: _View, launch: Launch, image: Path
-    ) -> asyncio.subprocess.Process:
+    async def _start_keeper(self, view: _View, launch: Launch) -> asyncio.subprocess.Process:
         """Start a keeper and wait until the command runs."""
         for part in (_HOME, _STAGING):
             (launch.directory / part).mkdir()
@@ -167,7 +162,7 @@ class ProcessRunner:
         if not lock.acquire(_LOCK_TIMEOUT_SECONDS):
             raise StartError(f"{self._home.processes} is locked by another process")
         read_end, write_end = os.pipe()
-        task = self._task(view, launch, image, write_end, lock.descriptor)
+        task = self._task(view, launch, write_end, lock.descriptor)
         task_file = launch.directory / "task.json"
         task_file.write_text(task.to_json())
         try:
@@ -198,9 +193,9 @@ class ProcessRunner:
             raise StartError(problem)
         return keeper
 
-    def _task(self, view: _View, launch: Launch, image: Path, status: int, lock: int) -> Task:
+    def _task(self, view: _View, launch: Launch, status: int, lock: int) -> Task:
         home = launch.directory / _HOME
-        path = f"{image / 'bin'}:{view.environment.get('PATH', _DEFAULT_PATH)}"
+        path = f"{view.run / _IMAGE / 'bin'}:{view.environment.get('PATH', _DEFAULT_PATH)}"
         return Task(
             parent=os.getpid(),
             isolation=self._isolation,
@@ -210,7 +205,7 @@ class ProcessRunner:
             model=str(launch.model),
             mount_point=DEPLOYED_MODEL_PATH,
             staging=str(launch.directory / _STAGING),
-            shown=[str(path) for path in shown_files(image)],
+            shown=[str(path) for path in shown_files(view.run / _IMAGE)],
             shm_size=launch.shm_size,
             relays=view.relays,
             grace_seconds=self._stop_grace,
@@ -223,11 +218,25 @@ def _command(launch: Launch) -> list[str]:
     return [*launch.entrypoint, *launch.cmd]
 
 
-def _view_plain(launch: Launch) -> _View:
+def _view_apart(launch: Launch, run: Path) -> _View:
+    server, health = run / "server.sock", run / "health.sock"
+    return _View(
+        command=_command(launch),
+        environment=launch.environment,
+        relays={str(server): launch.server_port, str(health): launch.health_port},
+        server=Address(launch.server_port, server),
+        health=Address(launch.health_port, health),
+        run=run,
+    )
+
+
+def _view_plain(launch: Launch, run: Path) -> _View:
     """No namespaces: other paths and other ports, which variables name to the launcher."""
+    model = run / _MODEL
+    model.symlink_to(launch.model)
 
     def translate(text: str) -> str:
-        return text.replace(DEPLOYED_MODEL_PATH, str(launch.model))
+        return text.replace(DEPLOYED_MODEL_PATH, str(model))
 
     server = _free_port()
     health = server if launch.health_port == launch.server_port else _free_port()
@@ -238,7 +247,7 @@ def _view_plain(launch: Launch) -> _View:
         relays={},
         server=Address(server),
         health=Address(health),
-        sockets=None,
+        run=run,
     )
 
 
@@ -249,9 +258,8 @@ def _free_port() -> int:
         return port
 
 
-def _remove_sockets(view: _View) -> None:
-    if view.sockets is not None:
-        shutil.rmtree(view.sockets, ignore_errors=True)  # the directory may have been deleted
+def _remove_run(run: Path) -> None:
+    shutil.rmtree(run, ignore_errors=True)  # the directory may have been deleted
 
 
 async def _read_to_end(descriptor: int) -> str:

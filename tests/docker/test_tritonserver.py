@@ -1,5 +1,6 @@
 """The front and Triton as one program: they start, stop and fail together."""
 
+import contextlib
 import os
 import re
 import signal
@@ -44,14 +45,15 @@ def gone(pid):
         return True
 
 
-@pytest.fixture
-def server(launcher, models):
+@contextlib.contextmanager
+def running(launcher, models, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+    """Runs both until the end of the context."""
     port = free_port()
     process = subprocess.Popen(
         [launcher, f"--model-repository={models}"],
         env={**os.environ, "LOCAL_OCI_SERVER_PORT": str(port)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
     )
     process.url = f"http://127.0.0.1:{port}"
     deadline = time.monotonic() + 30
@@ -62,9 +64,32 @@ def server(launcher, models):
         except requests.RequestException:
             pass
         time.sleep(0.05)
-    yield process
-    process.kill()
-    process.wait()
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def server(launcher, models):
+    with running(launcher, models) as process:
+        yield process
+
+
+def test_lines_of_triton_and_of_the_front_never_meet_in_one_stream(launcher, models, tmp_path):
+    written = tmp_path / "stdout", tmp_path / "stderr"
+    with (
+        written[0].open("wb") as stdout,
+        written[1].open("wb") as stderr,
+        running(launcher, models, stdout, stderr) as process,
+    ):
+        requests.post(f"{process.url}/v2/models/none/generate", json={}, timeout=5)
+    out, err = (path.read_text() for path in written)
+    assert "front: ready" in out
+    assert "/v2/models/none/generate 4" in out
+    assert "front: " not in err
+    assert "Started HTTPService" in err
 
 
 def test_what_is_no_inference_passes_through(server):

@@ -9,8 +9,11 @@ __all__ = ["Clone", "clone", "kill"]
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """A clone that is taken down at the end, whatever happens."""
-    clone = Clone.make(tmp_path_factory.mktemp("project") / "falconry")
+    """A clone that is taken down at the end, whatever happens.
+
+    Its path needs quotes in a shell, and is no ASCII.
+    """
+    clone = Clone.make(tmp_path_factory.mktemp("project") / "Falken & Söhne's $HOME")
     try:
         yield clone
     finally:

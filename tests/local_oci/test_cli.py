@@ -283,3 +283,13 @@ def test_an_image_reaches_a_server_that_runs_already(directory: Path, image: Pat
     _start(directory)
     assert _start(directory, f"--image=local/late:1={image}").returncode == 0
     assert "local/late:1" in (directory / "images.json").read_text()
+
+
+def test_an_images_directory_may_have_any_name(
+    directory: Path, image: Path, tmp_path: Path
+) -> None:
+    odd = tmp_path / "a=b & ü"
+    odd.symlink_to(image)
+    assert _start(directory, f"--image=local/odd:1={odd}").returncode == 0
+    known = json.loads((directory / "images.json").read_text())
+    assert known["local/odd:1"] == str(image.resolve())

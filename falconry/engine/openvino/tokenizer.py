@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 _PROGRAM = "falconry.engine.openvino.tokenizer"
 
-# The advice would be that PyTorch is absent, which is so by design.
-_ENVIRONMENT = {"TRANSFORMERS_NO_ADVISORY_WARNINGS": "1", **CI_JOB}
+# The advice would be that PyTorch is absent, which is so by design. openvino_tokenizers cannot be
+# imported without docstrings.
+_ENVIRONMENT = {"TRANSFORMERS_NO_ADVISORY_WARNINGS": "1", "PYTHONOPTIMIZE": "", **CI_JOB}
 TOKENIZER_MODEL = "openvino_tokenizer.xml"
 DETOKENIZER_MODEL = "openvino_detokenizer.xml"
 
@@ -101,6 +102,9 @@ def main(checkpoint: str, output: str) -> None:
             outcome = write_tokenizer(Path(checkpoint), Path(output))
     except FalconryError as error:
         outcome = [type(error).__name__, error.problem, error.where, error.remedy]
+    except Exception as error:  # of a library that this machine lacks or that is damaged
+        problem = f"the tokenizer could not be converted ({_one_line(error)})"
+        outcome = ["EngineError", problem, None, "remove .venv and run make again"]
     print(json.dumps(outcome), flush=True)
 
 

@@ -7,13 +7,13 @@ import socket
 import pytest
 import requests
 
+from falconry.docker_engine.configuration import Credentials
 from falconry.docker_engine.images import ImageReference
 from falconry.docker_engine.registry_errors import TransientError
 from falconry.errors import ImageError
 from falconry.image import build as pushing
 from falconry.image.build import push
 from falconry.image.ocir import OcirProvider
-from falconry.image.registry import Credentials
 from falconry.settings import CloudSettings, EmulatorSettings, RegistrySettings
 from tests.registry_proxy import Refusal, proxy_of
 

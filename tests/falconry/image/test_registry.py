@@ -2,15 +2,20 @@
 
 import dataclasses
 import socket
+import threading
 import time
+import urllib.parse
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import pytest
 import requests
 
+from falconry.docker_engine.configuration import Credentials
 from falconry.docker_engine.registry_errors import TransientError
 from falconry.errors import ImageError
-from falconry.image.registry import Credentials, RegistryClient
+from falconry.image.registry import RegistryClient
 from local_oci.services.registry import auth
 from local_oci.services.registry.auth import Action
 from local_oci.services.registry.process import RegistryFiles
@@ -222,3 +227,50 @@ def test_a_token_service_that_fails_is_not_told_as_a_wrong_login(
     error = said(client, stored[0])
     assert isinstance(error, TransientError)
     assert error.problem.startswith("the registry failed")
+
+
+# --- an identity token ------------------------------------------------------------------------
+
+
+class TokenRegistry(BaseHTTPRequestHandler):
+    """A registry that takes one token, which its service gives for an identity token alone."""
+
+    forms: ClassVar[list[dict[str, list[str]]]] = []
+
+    def do_HEAD(self):
+        if self.headers["Authorization"] == "Bearer access":
+            self.send_response(200)
+            self.send_header("Docker-Content-Digest", "sha256:1")
+        else:
+            realm = f"http://{self.headers['Host']}/token"
+            self.send_response(401)
+            self.send_header(
+                "WWW-Authenticate", f'Bearer realm="{realm}",service="s",scope="repository:a:pull"'
+            )
+        self.end_headers()
+
+    def do_POST(self):
+        length = int(self.headers["Content-Length"])
+        self.forms.append(urllib.parse.parse_qs(self.rfile.read(length).decode()))
+        body = b'{"access_token": "access"}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Nothing."""
+
+
+def test_an_identity_token_is_exchanged_for_an_access_token():
+    with ThreadingHTTPServer(("127.0.0.1", 0), TokenRegistry) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        login = Credentials("<token>", "secret", identity=True)
+        client = RegistryClient(f"127.0.0.1:{server.server_port}", login)
+        assert client.digest("a", "1") == "sha256:1"
+        server.shutdown()
+    (form,) = TokenRegistry.forms
+    assert form["grant_type"] == ["refresh_token"]
+    assert form["refresh_token"] == ["secret"]
+    assert (form["service"], form["scope"]) == (["s"], ["repository:a:pull"])
+    assert "secret" not in repr(login)

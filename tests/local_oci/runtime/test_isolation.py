@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shlex
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -66,6 +68,36 @@ def _cloud(directory: Path, image: Path, isolation: str) -> Iterator[Sdk]:
     cloud = LocalCloud(directory / "d", f"--image={IMAGE}={image}", f"--isolation={isolation}")
     yield Sdk(cloud.start())
     cloud.stop()
+
+
+@pytest.mark.parametrize("name", ["a b", "a&b", "ü", "it's", "x" * 120])
+def test_sockets_and_links_have_a_short_path_that_no_shell_has_to_quote(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "odd name"))
+    run = Home(Path("/home/me") / name).run
+    assert shlex.quote(str(run)) == str(run)
+    assert len(str(run)) < 80
+    assert run != Home(Path("/home/me/other") / name).run
+    assert Home(Path("/home/me")).run == Path("/home/me/run")
+
+
+@pytest.mark.parametrize("isolation", ["apart", "plain"])
+def test_a_container_is_called_by_plain_paths_wherever_its_cloud_is(
+    isolation: str, image: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue(isolation)  # skips what this machine refuses
+    kind = {"apart": "namespaces", "plain": "plain"}[isolation]
+    odd = tmp_path / "a b&ü"
+    odd.mkdir()
+    (odd / "image").symlink_to(image)
+    command = f"echo $PATH; command -v serve; echo {MOUNT_POINT}; exec serve 8000"
+    for sdk in _cloud(odd, odd / "image", kind):
+        deployment = sdk.deploy(cmd=["sh", "-c", command]).id
+        output = (sdk.cloud.directory / "outputs" / f"{deployment}.log").read_text()
+        path, program, model = output.splitlines()[:3]
+    for each in (path.partition(":")[0], program, model):
+        assert shlex.quote(each) == each
 
 
 def test_two_deployments_listen_on_the_same_port(apart: Sdk) -> None:

@@ -40,7 +40,7 @@ _ANSWER_TIMEOUT_SECONDS = 8.0
 _LOCK_TIMEOUT_SECONDS = 5.0
 _POLL_SECONDS = 0.02
 # All that a server gets of the environment that starts it: how Python and its programs are found,
-# and which Docker engine runs containers. Nobody's tokens and passwords.
+# and which Docker engine runs containers. No tokens and passwords.
 _ENVIRONMENT = (
     *("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TZ", "LANG", "LC_ALL", "LC_CTYPE"),
     *("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "LD_LIBRARY_PATH", "VIRTUAL_ENV"),

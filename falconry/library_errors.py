@@ -71,7 +71,7 @@ def ending(error: BaseException, directory: Path) -> tuple[str, int]:
         return f"Interrupted; {error}.", _INTERRUPTED
     if isinstance(error, KeyboardInterrupt):
         return "Interrupted; run the same again to continue.", _INTERRUPTED
-    explained = error if isinstance(error, FalconryError) else _explanation(error, directory)
+    explained = error if isinstance(error, FalconryError) else explain_exception(error, directory)
     return f"{FAILED} {format_error_with_details(explained)}", 1
 
 
@@ -100,8 +100,13 @@ def setting_error(
     return None
 
 
-def _explanation(error: BaseException, directory: Path) -> FalconryError:
-    """Explains an exception that no part of the project has translated."""
+def explain_exception(error: BaseException, directory: Path) -> FalconryError:
+    """Explains an exception that no part of the project has translated.
+
+    Args:
+        error: a library's, or a bug's.
+        directory: where the traceback of a bug is written.
+    """
     if found := setting_error(error):
         return found
     if isinstance(error, OSError) and error.errno is not None:

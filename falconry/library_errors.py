@@ -184,15 +184,16 @@ def _token_problem(environment: Mapping[str, str]) -> MachineError | None:
 
 
 def _bug(error: BaseException, directory: Path) -> FalconryError:
+    """Names an error by its kind alone: its text may hold a secret."""
     kind = type(error)
     name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
     path = directory / _TRACEBACK
     try:
-        atomic_write_text(path, "".join(traceback.format_exception(error)))
+        atomic_write_text(path, "".join([*traceback.format_tb(error.__traceback__), name, "\n"]))
         remedy = f"report this as a bug, with {path}"
     except (OSError, FalconryError):
         remedy = "report this as a bug"
-    return FalconryError(f"an unexpected error: {name}: {_first_line(error)}", remedy=remedy)
+    return FalconryError(f"an unexpected error ({name})", remedy=remedy)
 
 
 def _first_line(error: BaseException) -> str:

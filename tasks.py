@@ -416,20 +416,13 @@ def soak(c: Context, duration: int = 0, override: str = "") -> None:
     run_script(c, "soak", seconds=duration, set=override)
 
 
-@target(
-    seed="decides all inputs; drawn and printed when left out",
-    examples="inputs for each reader and each route; 10,000 when left out",
-    only="a part alone: readers",
-)
+@target(seed="decides all", examples="inputs a surface", only="readers, served or local_cloud")
 def fuzz(c: Context, seed: int = 0, examples: int = 0, only: str = "") -> None:
     """Give every reader and both HTTP surfaces damaged inputs: SEED=, EXAMPLES=10000."""
     run_script(c, "fuzz", seed=seed, examples=examples, only=only)
 
 
-@target(
-    seed="decides all that is random",
-    kills="how many processes are killed",
-)
+@target(seed="decides all that is random", kills="how many processes are killed")
 def torture(c: Context, seed: int = 0, kills: int = 0) -> None:
     """Kill, fill and starve deploys and a served load at random: SEED=1, KILLS=300."""
     c.run(f"python -m scripts.torture --seed {seed or 1} --kills {kills or 300}", pty=False)

@@ -202,7 +202,7 @@ def _running_holder(path: Path) -> str:
 
 
 def _state(process: int) -> str:
-    """The letter for a process's state; "X" for one that is not to be seen."""
+    """The letter for a process's state; "X" where there is no such process."""
     try:
         stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -62,6 +62,10 @@ class Output:
     summary: str
 
 
+# A receipt's fields that are texts; the others are tables of texts.
+_TEXTS = ("stage", "key", "output")
+
+
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """What a stage last made, and from which inputs.
@@ -76,15 +80,6 @@ class Receipt:
     output: str
     files: Mapping[str, str]
     found: Mapping[str, str] = field(default_factory=dict)
-
-    def is_valid(self) -> bool:
-        """Whether all values are texts, as in a receipt that was not damaged."""
-        tables = (self.ingredients, self.files)
-        if not all(isinstance(table, dict) for table in tables):
-            return False
-        texts = [self.stage, self.key, self.output]
-        texts += [text for table in tables for text in table.values()]
-        return all(isinstance(text, str) for text in texts)
 
 
 class Stage(ABC):
@@ -200,10 +195,17 @@ class FileStage(Stage):
 def read_receipt(path: Path) -> Receipt | None:
     """Reads a receipt; None if there is no valid one."""
     try:
-        receipt = Receipt(**parse_json(read_document(path)))
+        values = parse_json(read_document(path))
+        known = isinstance(values, dict) and all(map(_may_be_in_receipt, values, values.values()))
+        return Receipt(**values) if known else None
     except (DocumentError, TypeError):
         return None
-    return receipt if receipt.is_valid() else None
+
+
+def _may_be_in_receipt(name: str, value: object) -> bool:
+    if name in _TEXTS:
+        return isinstance(value, str)
+    return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
 
 
 def changed_inputs(last: Mapping[str, str] | None, now: Mapping[str, str]) -> str:

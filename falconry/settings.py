@@ -401,8 +401,7 @@ def load_settings(
         root: the project's directory.
         profile: a profile's name.
         recipe: a recipe's name in place of the profile's.
-        checkpoint: a checkpoint in place of the profile's; a directory is relative to the working
-            directory.
+        checkpoint: one in place of the profile's; relative to the working directory.
         overrides: `section.key=value` words, as `data_files.with_overrides` reads them.
 
     Raises:

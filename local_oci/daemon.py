@@ -92,7 +92,7 @@ def start(home: Home, serve_arguments: Sequence[str]) -> str:
     A server of other code is replaced.
 
     Raises:
-        DaemonError: it did not start, and nothing is left running; or the one that runs is silent.
+        DaemonError: it did not start, and nothing is left running; or a server runs and is silent.
     """
     try:
         allow_open_files()
@@ -219,7 +219,7 @@ def _running_server(home: Home) -> _Server | None:
     try:
         with _open(home, f"{endpoint}/_local/health") as response:
             health = json.load(response)
-    except urllib.error.HTTPError as error:  # of a version that wants to be asked differently
+    except urllib.error.HTTPError as error:  # of a version with other requests
         error.close()
         return _Server(endpoint, "")
     except (OSError, ValueError) as error:

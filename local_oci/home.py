@@ -257,7 +257,7 @@ class Lock:
         os.pwrite(self.descriptor, text.encode(), 0)
 
     @property
-    def is_in_place(self) -> bool:
+    def is_current(self) -> bool:
         """Whether the locked file is still the one at its path."""
         try:
             present = self._path.stat()

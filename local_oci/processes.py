@@ -1,7 +1,7 @@
 """The processes of a cloud, found by what the kernel says of them, and ended.
 
 A cloud's directory names its server, but can be deleted while the server runs. Each process has the
-directory in its command line as well, or descends from one that has.
+directory in its command line as well, or descends from such a process.
 """
 
 from __future__ import annotations

@@ -216,7 +216,7 @@ class _Server(uvicorn.Server):
             watch.cancel()
 
     async def _end_with_directory(self) -> None:
-        while self._lock.is_in_place:
+        while self._lock.is_current:
             await asyncio.sleep(_DIRECTORY_CHECK_SECONDS)
         _log.error("the directory was deleted, so this cloud ends")
         self._stop()

@@ -32,6 +32,8 @@ _SERVER_MODULES = frozenset(
     {
         "tests/docker/test_openai_serving.py",
         "tests/local_oci/test_cli.py",
+        "tests/local_oci/test_fuzz.py",
+        "tests/local_oci/test_state.py",
         "tests/local_oci/runtime/test_isolation.py",
         "tests/local_oci/services/test_sessions.py",
         "tests/model_repository/test_families.py",

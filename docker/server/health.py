@@ -1,8 +1,8 @@
 """Follows a server from its start to its stop, and finds out whether it answers.
 
-Generations are the proof. While clients get answers there is nothing to do; a server that nobody
-asks gets a generation of one token now and then. Two facts are found sooner by other means: that a
-process has ended, and that Triton has begun to stop.
+Generations are the proof. While clients get answers there is nothing to do; a server without
+requests gets a generation of one token now and then. Two facts are found sooner by other means:
+that a process has ended, and that Triton has begun to stop.
 """
 
 from __future__ import annotations
@@ -158,8 +158,8 @@ class Health:
     async def _generate(self) -> None:
         """Generates a token, and judges the silence meanwhile.
 
-        The probe of a server whose slots are all taken waits for one. That is told from a server
-        that hangs by other answers, and by the CPU time that Triton's processes use.
+        The probe of a server whose slots are all taken waits for one. Such a server differs from
+        a hanging one by other answers, and by the CPU time that Triton's processes use.
         """
         probe = asyncio.create_task(self._model.generate(_PROBE, "probe"))
         try:

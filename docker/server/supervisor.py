@@ -48,14 +48,14 @@ class Supervisor:
         self._beats = 0
         self._has_served = False
         self._silent_ticks = 0
-        self._told_to_stop = False
+        self._is_stopping = False
 
     def run(self) -> int:
         """Runs both until both have ended.
 
         Returns:
-            Triton's exit status where it was told to stop or has never served; otherwise one that
-            is not 0. As in a shell, 128 plus the signal's number after a signal.
+            Triton's exit status where a signal has stopped it or it has never served; otherwise a
+            status that is not 0. As in a shell, 128 plus the signal's number after a signal.
         """
         signal.pthread_sigmask(signal.SIG_BLOCK, {*_STOPPING, signal.SIGCHLD})
         _set_process_option(_PR_SET_CHILD_SUBREAPER, 1)  # to end Triton's own children after it
@@ -63,7 +63,7 @@ class Supervisor:
         while True:
             arrived = signal.sigtimedwait({*_STOPPING, signal.SIGCHLD}, _TICK_S)
             if arrived is not None and arrived.si_signo in _STOPPING:
-                self._told_to_stop = True
+                self._is_stopping = True
                 os.kill(self._triton, arrived.si_signo)
             _continue_first_process()
             status = self._reap()
@@ -110,14 +110,14 @@ class Supervisor:
                 return self._triton_has_ended(code)
             if pid == self._front:
                 self._front = 0
-                if not self._told_to_stop:
+                if not self._is_stopping:
                     _report(f"the front has ended with status {code}")
                     return code or _FAILED
 
     def _triton_has_ended(self, code: int) -> int:
         if self._front:
             self._let_the_front_end()
-        if self._told_to_stop:
+        if self._is_stopping:
             return code
         _report(f"Triton has ended with status {code}")
         return code or (_FAILED if self._has_served else 0)
@@ -133,7 +133,7 @@ class Supervisor:
 
     def _is_silent(self, *, ticked: bool) -> bool:
         """Whether the front, once it serves, sends no beats."""
-        if self._told_to_stop:
+        if self._is_stopping:
             return False
         try:
             beaten = bool(os.read(self._beats, 4096))

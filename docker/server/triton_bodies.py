@@ -328,6 +328,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
         raise InvalidBodyError("the body has a field twice")
+    if any("\0" in name for name in value):  # where Triton's strings end
+        raise InvalidBodyError("the body has a field with a NUL in its name")
     return value
 
 

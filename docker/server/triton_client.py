@@ -76,8 +76,8 @@ class TritonClient:
         """Sends a request; gives the answer, whose body has not been read.
 
         Raises:
-            aiohttp.ClientError: Triton cannot be reached, or its error has another's place: one of
-                its processes has ended, which it reports as if the request were wrong.
+            aiohttp.ClientError: Triton cannot be reached, or answers with an error while one of its
+                processes has ended, which it reports as if the request were wrong.
         """
         # As it is: a path that was checked must not become another one on its way.
         url = URL(f"{self._url}{path}", encoded=True)

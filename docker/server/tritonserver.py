@@ -15,6 +15,7 @@ import secrets
 import socket
 import sys
 import traceback
+from pathlib import Path
 
 from supervisor import Supervisor
 
@@ -22,6 +23,8 @@ _LOOPBACK = "127.0.0.1"
 # Configurations are complete. To complete them, Triton would start each Python model's process a
 # first time: 1.8 s of CPU, a third of a small server's start.
 _COMPLETE = "--disable-auto-complete-config"
+_REGION_NAMES = "shm-region-prefix-name"
+_SHARED_MEMORY = Path("/dev/shm")
 # The address of Triton's own HTTP port, for the model tensorrt_llm_bls.
 _TRITON_HTTP = "FALCONRY_TRITON_HTTP"
 # What docker/server/access.py closes, on Triton's own ports as well: loopback may have other users,
@@ -62,7 +65,14 @@ def main() -> None:
     own = (options.http_address, options.http_port)
     upstream = f"http://{_LOOPBACK}:{inner}"
     metrics_url = f"http://{_reachable(options.metrics_address)}:{metrics}/metrics"
-    sys.exit(Supervisor(command, lambda beats: _serve(own, upstream, metrics_url, beats)).run())
+    # A killed Triton leaves the memory that it shares with its Python backends.
+    regions = f"falconry_{os.getpid()}_{secrets.token_hex(4)}_"
+    if not any(_REGION_NAMES in word for word in others):
+        command.append(f"--backend-config=python,{_REGION_NAMES}={regions}")
+    status = Supervisor(command, lambda beats: _serve(own, upstream, metrics_url, beats)).run()
+    for region in _SHARED_MEMORY.glob(f"{regions}*"):
+        region.unlink(missing_ok=True)
+    sys.exit(status)
 
 
 def _serve(own: tuple[str, int], upstream: str, metrics: str, beats: int) -> None:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from falconry.checkpoint.config import FalconArchitecture
 from falconry.checkpoint.files import FETCH_AGAIN, WeightFiles
@@ -249,7 +249,7 @@ def _locate(path: Path, name: str, entry: Any, data_start: int) -> TensorLocatio
     return TensorLocation(name, path, data_start + offsets[0], dtype, tuple(shape))
 
 
-def _are_sizes(values: Any) -> bool:
+def _are_sizes(values: Any) -> TypeGuard[list[int]]:
     return isinstance(values, list) and all(is_integer(each) and each >= 0 for each in values)
 
 

@@ -121,17 +121,33 @@ def require_embeddings(tokenizer: TokenizerFacts, vocab_size: int) -> None:
         )
 
 
+def find_chat(checkpoint: Path) -> dict[str, Any] | None:
+    """A chat's template, which is not compiled, and its special tokens; None without a template.
+
+    Raises:
+        CheckpointError: the files that hold them are damaged, too long or links.
+    """
+    settings = _settings(checkpoint)
+    template = _template(checkpoint, settings)
+    if template is None:
+        return None
+    if len(template) > _MOST_TEMPLATE_BYTES:
+        raise CheckpointError(
+            f"has a chat_template of more than {_MOST_TEMPLATE_BYTES:,} characters",
+            where=checkpoint / TOKENIZER_CONFIG,
+        )
+    return {"template": template, "special_tokens": _special_tokens(settings)}
+
+
 def read_chat(checkpoint: Path) -> bytes | None:
     """Reads the contents of `chat.json`: the template and its special tokens, if any.
 
     Raises:
         CheckpointError: the template does not compile as the server compiles it.
     """
-    settings = _settings(checkpoint)
-    template = _template(checkpoint, settings)
-    if template is None:
+    chat = find_chat(checkpoint)
+    if chat is None:
         return None
-    chat = {"template": template, "special_tokens": _special_tokens(settings)}
     content = f"{json.dumps(chat, indent=1)}\n".encode()
     if problem := _compile_problem(content):
         own = checkpoint / CHAT_TEMPLATE

@@ -84,7 +84,7 @@ class Session:
             "signer": self.signer(),
         }
         if local := self.settings.emulator:
-            # Raises when the emulator runs and does not answer; while it restarts, retries go on.
+            # Raises when the emulator runs and does not answer; retries continue while it restarts.
             check = functools.partial(emulator.ask_again, local)
             options["retry_strategy"] = dataclasses.replace(_RETRIES, before_retry=check)
             options["timeout"] = _LOCAL_TIMEOUT_S

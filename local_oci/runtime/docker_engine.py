@@ -107,8 +107,8 @@ def remove_left_containers(home: Home) -> int:
 def remove_containers_of_deleted(home: Home) -> int:
     """Remove the containers of a cloud whose directory was deleted; return how many. Blocks.
 
-    Which engines they are in is not known any more: the one that DOCKER_HOST names is asked, if
-    there is one.
+    Which engines they are in is not known any more: they are removed from the engine that
+    DOCKER_HOST names, if there is one.
     """
     with contextlib.suppress(EngineError):
         return _remove_from(engine_host(), home)

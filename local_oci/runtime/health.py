@@ -48,12 +48,12 @@ async def wait_until_healthy(container: Container, path: str, timeout: float) ->
 async def wait_for_failure(container: Container, path: str, is_stopping: Callable[[], bool]) -> str:
     """Wait until a healthy container ends, or fails its health check several times in a row.
 
-    One that is not healthy any more is killed.
+    A container that is not healthy any more is killed.
 
     Args:
         container: which one.
         path: of its health check.
-        is_stopping: whether it was told to end, which makes any answer right.
+        is_stopping: whether it is being stopped, which makes any answer right.
 
     Returns:
         What became of it, as in "was killed by SIGKILL".

@@ -66,8 +66,17 @@ def _fits_a_header(text: str) -> str:
 
 # What a client says in a body and gets back as a header.
 HeaderValue = Annotated[str, AfterValidator(_fits_a_header)]
-# A number of a body; what is beyond it is no count of anything.
-Int32 = Annotated[int, Field(ge=-(2**31), lt=2**31)]
+
+
+def _in_32_bits(number: int) -> int:
+    """Refuse what is no count of anything, with a ValueError."""
+    if not -(2**31) <= number < 2**31:
+        raise ValueError("a number has more than 32 bits")
+    return number
+
+
+# A number of a body. A bound of `Field` would be lost to those of the field itself.
+Int32 = Annotated[int, AfterValidator(_in_32_bits)]
 
 
 class WireModel(BaseModel):

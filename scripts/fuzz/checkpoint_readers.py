@@ -18,7 +18,7 @@ from falconry.checkpoint.files import find_weights, licence_of
 from falconry.checkpoint.reader import read_checkpoint
 from falconry.checkpoint.source import CheckpointSource
 from falconry.checkpoint.tensors import locate_tensors
-from falconry.checkpoint.tokenizer import read_tokenizer
+from falconry.checkpoint.tokenizer import find_chat, read_tokenizer
 from falconry.digests import DigestCache
 from falconry.engine.spec import Recipe, check, engine_spec, read_recipe
 from falconry.engine.tensorrt_llm.container_view import container_view
@@ -73,7 +73,7 @@ def _tensors(work: Path, content: bytes) -> None:
     (work / "config.json").write_bytes(b"{}")
     found = read_or_refuse(lambda: locate_tensors(find_weights(work)))
     try:
-        theirs = dict(safetensors.deserialize(content))
+        theirs = dict(safetensors.deserialize(content))  # type: ignore[no-untyped-call]
     except safetensors.SafetensorError as error:
         assert found is None, f"the library refuses it: {error}"
         return
@@ -113,6 +113,26 @@ def _small_tokenizer() -> dict[str, Any]:
 def _tokenizer(work: Path, content: bytes) -> None:
     (work / "tokenizer.json").write_bytes(content)
     read_or_refuse(lambda: read_tokenizer(work, 1_024))
+
+
+_CHAT_SETTINGS = {
+    "chat_template": [{"name": "default", "template": "{{ 1 }}"}, {"name": "x", "template": ""}],
+    "eos_token": {"content": "<|endoftext|>"},
+    "bos_token": "x",
+}
+
+
+def _chat(work: Path, files: tuple[bytes, bytes | None]) -> None:
+    settings, template = files
+    (work / "tokenizer_config.json").write_bytes(settings)
+    own = work / "chat_template.jinja"
+    own.unlink(missing_ok=True)
+    if template is not None:
+        own.write_bytes(template)
+    chat = read_or_refuse(lambda: find_chat(work))
+    if chat:
+        tokens = chat["special_tokens"].values()
+        assert all(isinstance(each, str) for each in (chat["template"], *tokens))
 
 
 def _licence(work: Path, content: bytes) -> None:
@@ -182,5 +202,7 @@ def surfaces() -> Iterator[Surface]:
     index = {"metadata": {}, "weight_map": {"a": "a.safetensors", "b": "b.safetensors"}}
     yield Surface("model.safetensors.index.json", damaged_json(index), _index)
     yield Surface("tokenizer.json", damaged_json(_small_tokenizer()), _tokenizer)
+    chat = damaged_json(_CHAT_SETTINGS, {"chat_template": "{{ 1 }}"}), st.none() | st.binary()
+    yield Surface("chat templates", st.tuples(*chat), _chat)
     yield Surface("licence in README.md", damaged_text(texts("checkpoints/*/README.md")), _licence)
     yield Surface("a checkpoint", _damaged_checkpoint(), _checkpoint)

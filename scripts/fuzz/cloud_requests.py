@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -75,12 +76,16 @@ _RAW = st.one_of(
 )
 
 
+def _with(value: dict[str, Any], name: str, new: Any) -> dict[str, Any]:
+    return {**value, name: new}
+
+
 def _mutated(value: Any) -> st.SearchStrategy[Any]:
     """JSON with any part replaced by something else."""
     parts: list[st.SearchStrategy[Any]] = [_JSON, st.just(value)]
     if isinstance(value, dict):
         for name, inner in value.items():
-            changed = _mutated(inner).map(lambda new, name=name: {**value, name: new})
+            changed = _mutated(inner).map(partial(_with, value, name))
             parts += [changed, changed, st.just({k: v for k, v in value.items() if k != name})]
     elif isinstance(value, list) and value:
         parts.append(_mutated(value[0]).map(lambda new: [new]))

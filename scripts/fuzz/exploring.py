@@ -53,7 +53,7 @@ class Failure:
     """The smallest input found that was answered wrongly.
 
     Attributes:
-        surface: what was asked, such as "config.json".
+        surface: a reader or a route, such as "config.json".
         problem: what is wrong, with the line of code.
         example: the input as Python writes it.
     """
@@ -65,7 +65,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What was asked how often, and what failed.
+    """How many inputs were given to what, and what failed.
 
     Attributes:
         inputs: how many inputs each surface got, smaller versions of a failure not counted.

@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-# What json.dumps cannot write, by the text that it writes in its place.
+# What json.dumps cannot write, by the text that it writes instead.
 _RAW = {
     '"@deep"': "[" * 100_000 + "]" * 100_000,
     '"@deep object"': '{"a":' * 5_000 + "1" + "}" * 5_000,
@@ -20,7 +20,7 @@ _RAW = {
     '"@twice"': '{"a": 1, "a": 2}',
     '"@half"': '"\\ud800"',
 }
-_EXTREMES = (
+_EXTREMES: tuple[Any, ...] = (
     *(0, -1, 1, 2, 3, 2**31, 2**60, 2**63 - 1, 2**63, 2**64, -(2**63), 10**40, True, False, None),
     *(0.0, -0.0, 0.5, 1e308, 5e-324, float("nan"), float("inf"), float("-inf")),
     *("", "x", "1", "true", "\x1b[2Jgone\x07", "a\nb", "\x00", "../../etc/passwd", "ä" * 300),

@@ -41,7 +41,7 @@ def _outcome(surface: Surface, future: Future[Outcome]) -> Outcome:
     try:
         return future.result()
     except BrokenProcessPool:
-        problem = "this reader, or one that ran beside it, ended the process"
+        problem = "this reader, or another beside it, ended the process"
         return Outcome({surface.name: 0}, (Failure(surface.name, problem, "not known"),))
 
 

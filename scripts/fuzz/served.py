@@ -1,7 +1,8 @@
 """Malformed requests for a served model: OpenAI's API, Triton's, and HTTP itself.
 
 Whatever comes is answered or refused as the client's fault: no status of the server's own, no
-traceback, no hang. Afterwards the server answers as before, and its log has no traceback.
+traceback, no hang. Afterwards the server answers as before, and its log has no traceback and no
+failure of the engine, which would be one for all requests under way.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import socket
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ from scripts.real_triton import assembled_repository, running_as_deployed
 _ROOT = Path(__file__).resolve().parents[2]
 _MODEL = "tensorrt_llm_bls"
 _TRACEBACK = b"Traceback (most recent call last)"
+# A request that does this ends all others.
+_ENGINE_FAILED = b"the engine failed in a step"
 _ANSWER_S = 8.0
 _PAUSE_S = 0.05
 _SERVER_ERROR = 500
@@ -148,12 +152,15 @@ def _afterwards(address: tuple[str, int], log: Path) -> list[Failure]:
     answer = _exchange(address, _post("/v1/completions", _OPENAI["/v1/completions"]))
     if b" 200 " not in answer[:20]:
         failures.append(Failure("served: afterwards", "a good request fails", repr(answer[:300])))
-    found = log.read_bytes().partition(_TRACEBACK)[2]
-    if found:
-        failures.append(Failure("served: its log", "a traceback", repr(found[:1000])))
+    logged = log.read_bytes()
+    for trouble in (_TRACEBACK, _ENGINE_FAILED):
+        if trouble in logged:
+            found = logged.partition(trouble)[2]
+            failures.append(Failure("served: its log", trouble.decode(), repr(found[:1000])))
     return failures
 
 
+@cache
 def _numbers() -> SearchStrategy[Any]:
     edges = (2**31 - 1, 2**31, 2**63, 2**64, -(2**63) - 1, 10**400, -(10**400), 0, -1)
     return st.one_of(
@@ -164,6 +171,7 @@ def _numbers() -> SearchStrategy[Any]:
     )
 
 
+@cache
 def _texts() -> SearchStrategy[str]:
     return st.one_of(
         st.text(st.characters(), max_size=40),
@@ -171,6 +179,7 @@ def _texts() -> SearchStrategy[str]:
     )
 
 
+@cache
 def _values() -> SearchStrategy[Any]:
     leaf = st.one_of(st.none(), st.booleans(), _numbers(), _texts())
     nested = st.recursive(
@@ -183,12 +192,14 @@ def _values() -> SearchStrategy[Any]:
     return st.one_of(leaf, nested, _messages(), st.integers(1, 300).map(_deep), _many())
 
 
+@cache
 def _many() -> SearchStrategy[list[Any]]:
     return st.tuples(st.sampled_from(["w", "", 1, None, []]), st.sampled_from([33, 129, 3000])).map(
         lambda pair: [pair[0]] * pair[1]
     )
 
 
+@cache
 def _messages() -> SearchStrategy[Any]:
     leaf = st.one_of(st.none(), _texts(), _numbers(), st.lists(_texts(), max_size=2))
     part = st.fixed_dictionaries({}, optional={"type": st.just("text"), "text": leaf})
@@ -220,6 +231,7 @@ def _changed(base: Mapping[str, Any], names: tuple[str, ...]) -> SearchStrategy[
     )
 
 
+@cache
 def _tensors() -> SearchStrategy[Any]:
     shape = st.one_of(
         st.sampled_from([[1, 1], [1], [], [1, -1], [2**62, 4], [1, 10**7]]), _values()
@@ -235,6 +247,7 @@ def _tensors() -> SearchStrategy[Any]:
     return st.one_of(st.fixed_dictionaries({}, optional=fields), _values())
 
 
+@cache
 def _infer_bodies() -> SearchStrategy[dict[str, Any]]:
     right = [
         {"name": "QUERY", "shape": [1, 1], "datatype": "BYTES", "data": ["Hello"]},
@@ -249,24 +262,19 @@ def _infer_bodies() -> SearchStrategy[dict[str, Any]]:
 
 
 def _openai_requests() -> SearchStrategy[Request]:
-    path = st.sampled_from(sorted(_OPENAI))
-    return path.flatmap(
-        lambda path: _posts(path, _changed(_OPENAI[path], _OPENAI_FIELDS).map(_json))
+    return st.one_of(
+        [_posts(path, _changed(body, _OPENAI_FIELDS).map(_json)) for path, body in _OPENAI.items()]
     )
 
 
 def _triton_requests() -> SearchStrategy[Request]:
-    model = st.sampled_from(sorted(_GENERATE))
-    generate = st.tuples(model, st.sampled_from(["generate", "generate_stream"])).flatmap(
-        lambda chosen: _posts(
-            f"/v2/models/{chosen[0]}/{chosen[1]}",
-            _changed(_GENERATE[chosen[0]], _GENERATE_FIELDS).map(_json),
-        )
-    )
-    infer = model.flatmap(
-        lambda model: _posts(f"/v2/models/{model}/infer", _infer_bodies().map(_json))
-    )
-    return st.one_of(generate, infer)
+    infer = _infer_bodies().map(_json)
+    posts = [_posts(f"/v2/models/{model}/infer", infer) for model in _GENERATE]
+    for model, body in _GENERATE.items():
+        changed = _changed(body, _GENERATE_FIELDS).map(_json)
+        for verb in ("generate", "generate_stream"):
+            posts.append(_posts(f"/v2/models/{model}/{verb}", changed))
+    return st.one_of(posts)
 
 
 def _posts(path: str, bodies: SearchStrategy[bytes]) -> SearchStrategy[Request]:

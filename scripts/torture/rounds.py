@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import struct
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -40,6 +41,8 @@ _STEADY_S = 1.0
 _OTHER = "SET=deployment.memory_gib=32"
 # From where a deploy starts.
 STARTS = ("nothing", "engine", "another deployment", "deployed")
+_JUMPS_S = (-86_400, -7_200, -600, 600, 7_200, 86_400, 400 * 86_400)
+_NO_SECONDS = struct.pack("q", 0)
 _CLIENT_SIGNALS = ("SIGKILL", "SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
 _SERVER_SIGNALS = ("SIGKILL", "SIGKILL", "SIGTERM", "SIGSTOP")
 # Nothing restarts the local cloud itself but the next deploy.
@@ -98,6 +101,16 @@ class Torture:
         times = ", ".join(f"{start} {took:.1f} s" for start, took in self._durations.items())
         roles = ", ".join(f"{role} ×{count}" for role, count in self._undisturbed.roles.items())
         return f"undisturbed deploys from: {times}\nprocesses: {roles}"
+
+    def stop(self) -> None:
+        """Ends all that runs in the checkout, by force."""
+        for _ in range(50):
+            if not (commands := self._commands()):
+                break
+            for pid in commands:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.2)
 
     # --- the rounds -------------------------------------------------------------------------------
 
@@ -164,21 +177,16 @@ class Torture:
     def jumping_clock(self, library: Path, result: Round) -> None:
         """Moves the clock of all processes of a deploy at a random moment."""
         start = self._chance.choice(STARTS[:2])
-        jump = self._chance.choice(("-1d", "-2h", "-10m", "+10m", "+2h", "+1d", "+400d"))
+        jump = self._chance.choice(_JUMPS_S)
         self._start_from(start)
         clock = self._clone.directory.parent / "clock"
-        clock.write_text("+0")
-        run = Run.start(
-            self._clone,
-            "deploy",
-            LD_PRELOAD=str(library),
-            FAKETIME_TIMESTAMP_FILE=str(clock),
-            FAKETIME_NO_CACHE="1",
-            FAKETIME_DONT_FAKE_MONOTONIC="1",
-        )
+        clock.write_bytes(_NO_SECONDS)
+        moving = {"LD_PRELOAD": str(library), "TORTURE_CLOCK": str(clock)}
+        run = Run.start(self._clone, "deploy", **moving)
         time.sleep(self._chance.uniform(0, self._durations[start]))
-        result.moment = f"{jump} in {run.stage()}, from {start}"
-        clock.write_text(jump)
+        result.moment = f"by {jump} s, {run.stage()}, from {start}"
+        with clock.open("r+b") as file:  # the same file, which the processes have mapped
+            file.write(struct.pack("q", jump))
         run.end()
 
     def deleted_build(self, result: Round) -> None:
@@ -308,9 +316,7 @@ class Torture:
         """Ends everything by force after a fault, so that the next round starts anew."""
         with contextlib.suppress(NotRecoveredError):
             Run.start(self._clone, "down").end()
-        for pid in self._commands():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        self.stop()
         remove_tree(self._clone.directory / "build")
         with contextlib.suppress(NotRecoveredError):
             self._must("deploy")

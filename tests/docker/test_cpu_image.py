@@ -1,6 +1,8 @@
 """The CPU server image, built and run as strictly as Oracle's service may run it."""
 
 import json
+import os
+import signal
 import tarfile
 
 import pytest
@@ -62,6 +64,23 @@ def test_it_runs_as_any_user_and_stops_with_tritons_status(docker_client, cpu_im
         status, seconds = stop(running)
     assert status == 0
     assert seconds < 8  # Docker's own patience is 10 s
+
+
+def test_its_first_process_does_not_stay_stopped_and_it_ends_without_a_backend(
+    docker_client, cpu_image, repository
+):
+    with container(docker_client, cpu_image, repository=repository) as running:
+        wait_until_ready(running)
+        table = running.top(ps_args="-eo pid,args")["Processes"]
+        first = next(int(pid) for pid, words in table if "entrypoint.py" in words)
+        backend = next(int(pid) for pid, words in table if "/tensorrt_llm/1/model.py" in words)
+        os.kill(first, signal.SIGSTOP)
+        for line in running.logs(stream=True):
+            if b"the container's first process was stopped and is continued" in line:
+                break
+        os.kill(backend, signal.SIGKILL)
+        assert running.wait(timeout=60)["StatusCode"] == 1
+        assert b"the Python backend of tensorrt_llm has ended" in running.logs()
 
 
 def test_it_can_be_stopped_while_models_load(docker_client, cpu_image, tmp_path):

@@ -86,6 +86,7 @@ def test_a_body_of_the_right_types_passes(check, body):
         (b'{"text": "\\ud800"}', "half of a character"),
         (b'{"\\udc00": 1}', "half of a character"),
         (b'{"text": "a", "text": 5}', "a field twice"),
+        (b'{"text\\u0000": 5}', "a NUL in its name"),
         (json.dumps({f"f{n}": 1 for n in range(257)}).encode(), "more than 256 fields"),
     ],
 )

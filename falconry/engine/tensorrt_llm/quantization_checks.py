@@ -123,10 +123,10 @@ def _json_has_text(path: Path) -> bool:
     """Looks at the first row, a line's or an array's, and reads no more than needed for it."""
     with path.open("rb") as stream:
         text = stream.read(_MOST_BYTES).decode("utf-8", errors="replace").lstrip()
-    if path.suffix == ".json":
-        if not text.startswith("["):
-            return False
+    if path.suffix == ".json" and text.startswith("["):
         text = text.removeprefix("[").lstrip()
+    elif path.suffix == ".json":
+        raise ValueError("is no JSON array")
     row, _ = json.JSONDecoder().raw_decode(text)
     return isinstance(row, dict) and "text" in row
 

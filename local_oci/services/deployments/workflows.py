@@ -100,8 +100,8 @@ class DeploymentWorkflows:
     def give_up(self, deployment_id: str, failure: str) -> None:
         """Bring a deployment into a final state after an operation that failed.
 
-        What served before an update or a stop that failed still does; one that was not to serve has
-        no container left.
+        What served before an update or a stop that failed still does; a deployment that was not to
+        serve has no container left.
         """
         deployment = self._cloud.deployments.get(deployment_id)
         if deployment is None or deployment.lifecycle_state not in _MOVING:

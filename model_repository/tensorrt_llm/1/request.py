@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 
 # A grammar of excluded words is compiled inside a step, while all requests wait: about 0.1 s for 10
-# words with a vocabulary of 65,024 and 1.1 s for 100 (OpenVINO GenAI 2026.4.1, measured).
+# words with a vocabulary of 65,024 and 1.1 s for 100 (OpenVINO GenAI 2026.4.1, measured). It is as
+# long for few but long ones.
 MAX_BAD_WORDS = 32
+MAX_BAD_BYTES = 1024
 
 # Of stop words and of bad words each, checked before they are read: preprocessing sends no more
 # (prompts.py there), and a client that sends token ids has no need of more.
@@ -256,6 +258,8 @@ def _bad_words(flat: np.ndarray | None, token_bytes: Sequence[bytes]) -> tuple[s
             raise RefusedError("bad_words holds a part of a character") from None
         if not word:
             raise RefusedError("bad_words holds a special token; those are never shown anyway")
+        if b"\0" in word:  # xgrammar takes it for the end, and the step fails for all requests
+            raise RefusedError("bad_words holds a NUL character")
     least: list[str] = []
     for text in sorted(set(texts), key=len):
         if not any(shorter in text for shorter in least):
@@ -264,6 +268,9 @@ def _bad_words(flat: np.ndarray | None, token_bytes: Sequence[bytes]) -> tuple[s
         raise RefusedError(
             f"bad_words holds {len(least)} words; the CPU engine takes {MAX_BAD_WORDS}"
         )
+    size = sum(len(text.encode("utf-8")) for text in least)
+    if size > MAX_BAD_BYTES:
+        raise RefusedError(f"bad_words holds {size} bytes; the CPU engine takes {MAX_BAD_BYTES}")
     return tuple(least)
 
 

@@ -549,26 +549,24 @@ def test_an_operation_that_fails_by_a_fault_of_this_program_ends_in_a_final_stat
     sdk.delete(created)
 
 
-@pytest.mark.parametrize(
-    ("before", "after"), [("CREATING", "FAILED"), ("UPDATING", "INACTIVE"), ("DELETING", "FAILED")]
-)
-def test_what_lost_its_operation_is_in_a_final_state_after_a_restart(
-    new_cloud, before: str, after: str
-) -> None:
-    cloud: LocalCloud = new_cloud("--start-timeout=0.5")
+def test_what_lost_its_operation_is_in_a_final_state_after_a_restart(new_cloud) -> None:
+    cloud: LocalCloud = new_cloud("--start-timeout=0.3")
     sdk = Sdk(cloud)
-    deployment, creation = sdk.begin_deployment(sdk.model(), {"SICK": "1"})
-    sdk.finished(creation)
+    model = sdk.model()
+    after = {"CREATING": "FAILED", "UPDATING": "INACTIVE", "DELETING": "FAILED"}
+    begun = {state: sdk.begin_deployment(model, {"SICK": "1"}) for state in after}
+    for _, creation in begun.values():
+        sdk.finished(creation)
     cloud.kill()
+    change = "UPDATE records SET document = json_set(document, '$.lifecycleState', ?) WHERE key = ?"
     with contextlib.closing(sqlite3.connect(cloud.directory / "state.sqlite3")) as database:
-        database.execute(
-            "UPDATE records SET document = json_set(document, '$.lifecycleState', ?) WHERE key = ?",
-            (before, deployment),
-        )
+        for state, (deployment, _) in begun.items():
+            database.execute(change, (state, deployment))
         database.commit()
     cloud.start()
-    assert sdk.state(deployment) == after
-    sdk.delete(deployment)
+    assert {state: sdk.state(deployment) for state, (deployment, _) in begun.items()} == after
+    for deployment, _ in begun.values():
+        sdk.delete(deployment)
 
 
 def test_an_update_that_was_interrupted_runs_again_over_the_old_container(new_cloud) -> None:

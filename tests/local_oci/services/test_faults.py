@@ -122,7 +122,8 @@ def test_faults_can_be_seen_and_forgotten(sdk: Sdk, shared_cloud: LocalCloud) ->
 )
 def test_a_fault_that_makes_no_sense_is_refused(shared_cloud: LocalCloud, fault) -> None:
     response = shared_cloud.local("POST", "faults", json=[fault])
-    assert (response.status_code, response.json()["code"]) == (400, "InvalidParameter")
+    assert response.status_code == 400
+    assert response.json()["code"] in ("InvalidParameter", "MissingParameter")
 
 
 def _refused(call: Callable[[], Any]) -> oci.exceptions.ServiceError:

@@ -176,7 +176,7 @@ def ask_a_registry(lines, directory):
 
 
 def ask_the_hub(lines, directory):
-    fetch(parse_hub(f"hub:nobody/nothing@{COMMIT}"), lambda step, fraction: None)
+    fetch(parse_hub(f"hub:no-owner/nothing@{COMMIT}"), lambda step, fraction: None)
 
 
 def ask_the_cloud(lines, directory):

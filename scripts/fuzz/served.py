@@ -35,7 +35,7 @@ _ENGINE_FAILED = b"the engine failed in a step"
 _ANSWER_S = 8.0
 _PAUSE_S = 0.05
 _SERVER_ERROR = 500
-# JSON has no way to write a number beyond float, so it takes the place of this text.
+# Python writes no number beyond float as JSON, so this text is replaced by one.
 _BEYOND_FLOAT = "beyond float"
 
 _PROMPT = {"text_input": "Hello", "max_tokens": 2}

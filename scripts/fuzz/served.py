@@ -279,7 +279,7 @@ def _triton_requests() -> SearchStrategy[Request]:
 
 def _posts(path: str, bodies: SearchStrategy[bytes]) -> SearchStrategy[Request]:
     """Requests with these bodies; some are compressed, and some of those are no gzip."""
-    headers = st.one_of(
+    headers: SearchStrategy[dict[str, str]] = st.one_of(
         st.just({}),
         st.sampled_from(
             [

@@ -25,8 +25,7 @@ async def _serve(ports: Mapping[socket.socket, int]) -> None:
             await _relay(reader, writer, port)
 
         servers.append(await asyncio.start_unix_server(relay, sock=listener))
-    # The container ends with its relay, so a container without ports needs one that lasts too.
-    await asyncio.gather(asyncio.Event().wait(), *(each.serve_forever() for each in servers))
+    await asyncio.Event().wait()  # with no port at all as well: its end ends the container
 
 
 async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:

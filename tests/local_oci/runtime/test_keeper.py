@@ -38,9 +38,9 @@ def start(request: pytest.FixtureRequest, tmp_path: Path) -> Start:
             model=str(tmp_path / "model"),
             mount_point="/opt/ds/model/deployed_model",
             staging=str(tmp_path / "staging"),
-            shown=[],
             shm_size="1m",
             relays={},
+            shown=[],
             grace_seconds=GRACE_SECONDS,
             status_descriptor=write_end,
             lock_descriptor=lock,
@@ -72,8 +72,7 @@ def test_a_signal_that_ends_the_command_shows_in_the_status(start: Start) -> Non
 
 
 def test_sigterm_lets_the_command_end_by_itself(start: Start, tmp_path: Path) -> None:
-    script = "trap 'echo bye > $HOME/home/said; exit 0' TERM; touch $HOME/home/up"
-    keeper = start(f"{script}; sleep 9 & wait")
+    keeper = start("trap 'echo bye > said; exit 0' TERM; touch up; sleep 9 & wait")
     wait_until((tmp_path / "home" / "up").exists)
     keeper.send_signal(signal.SIGTERM)
     assert keeper.wait(10) == 0
@@ -84,7 +83,7 @@ def test_sigterm_lets_the_command_end_by_itself(start: Start, tmp_path: Path) ->
 def test_a_command_that_ignores_sigterm_is_killed_after_the_grace_period(
     start: Start, tmp_path: Path
 ) -> None:
-    keeper = start(f"trap '' TERM; touch {tmp_path}/home/up; while true; do sleep 0.05; done")
+    keeper = start("trap '' TERM; touch up; while true; do sleep 0.05; done")
     wait_until((tmp_path / "home" / "up").exists)
     began = time.monotonic()
     keeper.send_signal(signal.SIGTERM)
@@ -100,7 +99,7 @@ def test_what_the_command_leaves_behind_ends_with_it(start: Start, tmp_path: Pat
 
 
 def test_a_keeper_that_is_killed_takes_its_command_along(start: Start, tmp_path: Path) -> None:
-    keeper = start(f"touch {tmp_path}/home/up; exec sleep 1000")
+    keeper = start("touch up; exec sleep 1000")
     wait_until((tmp_path / "home" / "up").exists)
     keeper.kill()
     keeper.wait(10)

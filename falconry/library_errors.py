@@ -71,7 +71,7 @@ def ending(error: BaseException, directory: Path) -> tuple[str, int]:
         return f"Interrupted; {error}.", _INTERRUPTED
     if isinstance(error, KeyboardInterrupt):
         return "Interrupted; run the same again to continue.", _INTERRUPTED
-    explained = error if isinstance(error, FalconryError) else _explanation(error, directory)
+    explained = error if isinstance(error, FalconryError) else explain_exception(error, directory)
     return f"{FAILED} {format_error_with_details(explained)}", 1
 
 
@@ -100,8 +100,13 @@ def setting_error(
     return None
 
 
-def _explanation(error: BaseException, directory: Path) -> FalconryError:
-    """Explains an exception that no part of the project has translated."""
+def explain_exception(error: BaseException, directory: Path) -> FalconryError:
+    """Explains an exception that no part of the project has translated.
+
+    Args:
+        error: a library's, or a bug's.
+        directory: where the traceback of a bug is written.
+    """
     if found := setting_error(error):
         return found
     if isinstance(error, OSError) and error.errno is not None:
@@ -179,15 +184,16 @@ def _token_problem(environment: Mapping[str, str]) -> MachineError | None:
 
 
 def _bug(error: BaseException, directory: Path) -> FalconryError:
+    """Names an error by its kind alone: its text may hold a secret."""
     kind = type(error)
     name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
     path = directory / _TRACEBACK
     try:
-        atomic_write_text(path, "".join(traceback.format_exception(error)))
+        atomic_write_text(path, "".join([*traceback.format_tb(error.__traceback__), name, "\n"]))
         remedy = f"report this as a bug, with {path}"
     except (OSError, FalconryError):
         remedy = "report this as a bug"
-    return FalconryError(f"an unexpected error: {name}: {_first_line(error)}", remedy=remedy)
+    return FalconryError(f"an unexpected error ({name})", remedy=remedy)
 
 
 def _first_line(error: BaseException) -> str:

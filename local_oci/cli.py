@@ -31,7 +31,11 @@ _NOT_RUNNING = 3  # as `service status` has it (LSB)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status."""
-    options = _parser().parse_args(arguments)
+    try:
+        options = _parser().parse_args(arguments)
+    except OSError as error:  # of a path that no file system holds, for instance
+        print(f"{error.filename}: {error.strerror or error}", file=sys.stderr)
+        return 2
     if options.verb == check_image.VERB:
         return check_image.run(options)
     home = Home(options.directory.resolve())

@@ -76,3 +76,36 @@ def test_a_linked_environment_stays_that_of_its_own_checkout(tmp_path):
     (copy.directory / ".venv").symlink_to(theirs)
     assert copy.set_up() == []
     assert not (theirs / ".project").exists()
+
+
+def test_python_starts_in_every_locale_whatever_the_checkout_is_called(tmp_path):
+    checkout = Checkout(tmp_path / "ü & b", tmp_path / "ü & b" / ".venv")
+    python = tmp_path / "ü & b" / ".venv" / "bin" / "python"
+    python.write_text(
+        f'#!/bin/sh\n[ "$1" = -S ] && exec "{sys.executable}" "$@"\n'
+        f'echo "$PWD: $*" >>"{checkout.calls}"\n'
+    )
+    packages = tmp_path / "ü & b" / ".venv" / "lib" / "python3.11" / "site-packages"
+    packages.mkdir(parents=True)
+    written = packages / "falconry.pth"
+    written.write_text(f"{checkout.directory}\nimport os\n", encoding="utf-8")
+    installs_only(checkout.set_up(), checkout.directory)
+    ours, others = written.read_text(encoding="ascii").splitlines()
+    assert ours == f"import sys; sys.path.append({str(checkout.directory)!a})"
+    assert others == "import os"
+
+
+@pytest.mark.parametrize("name", ["a:b", "a\nb"])
+def test_a_path_that_no_environment_can_have_is_refused_at_once(tmp_path, name):
+    (tmp_path / name / "scripts").mkdir(parents=True)
+    shutil.copy2(ROOT / "scripts" / "make_venv.sh", tmp_path / name / "scripts")
+    refused = subprocess.run(
+        ["sh", "scripts/make_venv.sh", sys.executable, "requirements.lock"],
+        cwd=tmp_path / name,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("The path of this checkout has a ':' or a control character")
+    assert not (tmp_path / name / ".venv").exists()

@@ -97,13 +97,14 @@ def engine_address(environment: Mapping[str, str] = os.environ) -> str:
             remedy="choose one of `docker context ls`, or name the engine in DOCKER_HOST",
         )
     try:
-        return str(parse_json(read_document(metadata))["Endpoints"]["docker"]["Host"])
+        host = str(parse_json(read_document(metadata))["Endpoints"]["docker"]["Host"])
     except (DocumentError, LookupError, TypeError) as error:
         raise MachineError(
             f"the Docker context '{context}' is damaged ({error})",
             where=metadata,
             remedy="make it again: docker context rm, docker context create",
         ) from None
+    return host.removeprefix("http+")  # as the SDK keeps it
 
 
 def check_configuration(environment: Mapping[str, str] = os.environ) -> None:

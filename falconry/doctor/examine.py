@@ -10,6 +10,7 @@ from falconry.doctor import host_checks, network_checks
 from falconry.doctor.subject import Subject
 from falconry.errors import FalconryError
 from falconry.findings import Finding
+from falconry.library_errors import explain_exception
 
 Check = Callable[[Subject], Finding]
 
@@ -62,8 +63,8 @@ def _found(name: str, check: Check, subject: Subject) -> Finding:
     try:
         return check(subject)
     except FalconryError as error:
-        where = f"{error.where}: " if error.where else ""
-        return Finding(name, "failed", f"{where}{error.problem}", error.remedy or "")
+        known = error
     except Exception as error:  # any bug, so that the other findings are still reported
-        kind = type(error).__name__
-        return Finding(name, "failed", f"could not be checked ({kind})", "report this as a bug")
+        known = explain_exception(error, subject.settings.build_directory.parent)
+    where = f"{known.where}: " if known.where else ""
+    return Finding(name, "failed", f"{where}{known.problem}", known.remedy or "")

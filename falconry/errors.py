@@ -114,12 +114,12 @@ def format_error(error: FalconryError) -> str:
     """Formats an error in one line: location, problem and remedy."""
     where = f"{error.where}: " if error.where else ""
     remedy = f"; {error.remedy}" if error.remedy else ""
-    return printable_line(f"{where}{error.problem}{remedy}")
+    return _message_line(f"{where}{error.problem}{remedy}")
 
 
 def format_error_with_details(error: FalconryError) -> str:
     """Formats an error in one line, with its details below."""
-    return "\n    ".join([format_error(error), *map(printable_line, error.details)])
+    return "\n    ".join([format_error(error), *map(_message_line, error.details)])
 
 
 def printable(text: str) -> str:
@@ -133,7 +133,12 @@ def printable(text: str) -> str:
 
 
 def printable_line(text: str) -> str:
-    """Escapes as `printable` does, also what would end the line; shortens a very long one."""
+    """Escapes as `printable` does, and also what would end the line."""
+    return text.translate(_LINE_ESCAPES)
+
+
+def _message_line(text: str) -> str:
+    """A line without its middle if it is very long: it may quote a file of others."""
     if len(text) > _LONGEST_LINE:
         text = f"{text[: _LONGEST_LINE // 2]} … {text[-_LONGEST_LINE // 2 :]}"
-    return text.translate(_LINE_ESCAPES)
+    return printable_line(text)

@@ -81,7 +81,8 @@ def unpack(archive: Path, target: Path, most: UnpackLimits = LIMITS) -> None:
         shutil.rmtree(target)
         raise ArtifactError(f"the artifact is not a valid zip archive ({error})") from error
     # OSError: a full disk, a name that is too long, a file where others need a directory.
-    except (OSError, ValueError, RuntimeError, NotImplementedError) as error:
+    # IndexError: zipfile's, of a name without a character.
+    except (OSError, ValueError, IndexError, RuntimeError, NotImplementedError) as error:
         shutil.rmtree(target)
         problem = error.strerror if isinstance(error, OSError) else error
         raise ArtifactError(f"the artifact cannot be unpacked ({problem})") from error

@@ -42,6 +42,8 @@ from hypothesis.strategies import SearchStrategy
 # Without a word hypothesis keeps its tables in .hypothesis of the current directory.
 _KEPT = Path(__file__).parents[2] / "build" / "hypothesis"
 _LONGEST_S = 5.0  # for an input
+_WAITING = 12
+_TIMERS = {signal.ITIMER_PROF: signal.SIGPROF, signal.ITIMER_REAL: signal.SIGALRM}
 _LONGEST_SHRINKING_S = 30.0
 _SHOWN = 4_000  # characters of an input
 
@@ -153,6 +155,10 @@ class _Interrupt(BaseException):
 def time_limit(seconds: float) -> Iterator[None]:
     """Interrupts what runs inside; without effect outside the main thread.
 
+    Args:
+        seconds: of CPU time, so that a busy machine makes no failure; what waits gets 12 times as
+            long.
+
     Raises:
         TooSlowError: it ran longer.
     """
@@ -163,16 +169,18 @@ def time_limit(seconds: float) -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise _Interrupt
 
-    before = signal.signal(signal.SIGALRM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in _TIMERS.values()}
     # Again and again: an exception in a callback of the garbage collector is ignored.
-    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+    signal.setitimer(signal.ITIMER_PROF, seconds, 1.0)
+    signal.setitimer(signal.ITIMER_REAL, _WAITING * seconds, 1.0)
     try:
         yield
     except _Interrupt:
         raise TooSlowError(f"took longer than {seconds:g} s") from None
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        for timer, number in _TIMERS.items():
+            signal.setitimer(timer, 0)
+            signal.signal(number, before[number])
 
 
 def _located(error: Exception) -> str:

@@ -25,7 +25,7 @@ _ESCAPES = _escapes(
     range(0x2066, 0x206A),
     range(0xD800, 0xE000),
 )
-_LINE_ESCAPES = {**_ESCAPES, 0x0A: "\\n", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+_LINE_ESCAPES = {**_ESCAPES, 0x09: "    ", 0x0A: "\\n", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 
 
 class FalconryError(Exception):

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from falconry.documents import DocumentError, parse_json, read_document
 from falconry.errors import MachineError, SettingsError
 
 _TEMPORARY = ".making-"
@@ -187,10 +188,10 @@ def file_lock(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
 def _running_holder(path: Path) -> str:
     """Names the process that holds a lock."""
     try:
-        holder = json.loads(path.read_text(encoding="utf-8"))
+        holder = parse_json(read_document(path))
         name = f"process {holder['pid']} (`{holder['command']}`, since {holder['since']})"
         is_stopped = _state(holder["pid"]) in _STOPPED
-    except (OSError, ValueError, KeyError, TypeError):
+    except (DocumentError, KeyError, TypeError):
         return "another process"
     if is_stopped:
         raise MachineError(

@@ -148,8 +148,7 @@ class TensorRtLlmServing(Section):
             admits more and pauses requests when the cache is full.
         cancellation_check_period_ms: how soon a disconnect is noticed; the backend's own is 100.
         max_queue_size: waiting requests beyond which new ones are refused; 0 for no limit.
-        max_queue_delay_microseconds: how long a request waits for others to be handed over with;
-            they are batched in flight anyway.
+        max_queue_delay_microseconds: how long a request waits for others to be handed over with.
     """
 
     kv_cache_free_gpu_mem_fraction: Annotated[float, Field(gt=0, le=1)] = 0.9

@@ -163,7 +163,7 @@ async def _no_space(request: Request, error: Exception) -> Response:
 
 
 async def _os_error(request: Request, error: Exception) -> Response:
-    """A full disk is told; anything else is a fault of this program."""
+    """A full disk is an answer of its own; anything else is a fault of this program."""
     assert isinstance(error, OSError)
     if not is_disk_full(error):
         raise error

@@ -40,7 +40,7 @@ _ANSWER_TIMEOUT_SECONDS = 8.0
 _LOCK_TIMEOUT_SECONDS = 5.0
 _POLL_SECONDS = 0.02
 # All that a server gets of the environment that starts it: how Python and its programs are found,
-# and which Docker engine runs containers. Nobody's tokens and passwords.
+# and which Docker engine runs containers. No tokens and passwords.
 _ENVIRONMENT = (
     *("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TZ", "LANG", "LC_ALL", "LC_CTYPE"),
     *("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "LD_LIBRARY_PATH", "VIRTUAL_ENV"),
@@ -217,7 +217,7 @@ def _running_server(home: Home) -> _Server | None:
         return None
     endpoint = home.endpoint.read_text()
     try:
-        with _open(home, f"{endpoint}/_local/health") as response:
+        with _open(home, f"{endpoint}/_local/health", _ANSWER_TIMEOUT_SECONDS) as response:
             health = json.load(response)
     except urllib.error.HTTPError as error:  # of a version with other requests
         error.close()
@@ -290,9 +290,7 @@ def _last_line(log: Path) -> str:
     return lines[-1] if lines else f"the server ended without a word; see {log}"
 
 
-def _open(
-    home: Home, url: str, timeout: float = _ANSWER_TIMEOUT_SECONDS, method: str = "GET"
-) -> HTTPResponse:
+def _open(home: Home, url: str, timeout: float, method: str = "GET") -> HTTPResponse:
     """Ask without a proxy, whatever the environment says: it is this machine."""
     request = urllib.request.Request(url, headers=home.local_headers(), method=method)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -139,7 +139,7 @@ def _check_faults(home: Home) -> None:
 
 
 def _check_state(cloud: Cloud) -> None:
-    """Read the records that the start needs, so that a damaged one is told before anything runs.
+    """Read the records that the start needs, so that a damaged one is reported at once.
 
     Raises:
         StateError: a record, or the database, is damaged.
@@ -187,7 +187,7 @@ async def _serve(
         access_log=False,
         server_header=False,
         date_header=False,
-        proxy_headers=False,  # nothing stands before it: X-Forwarded-For is a claim of the client
+        proxy_headers=False,  # X-Forwarded-For is a claim of the client
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GRACEFUL_SECONDS,
     )

@@ -75,7 +75,7 @@ def test_a_flag_of_0_is_off(received):
     assert received(QUICK="0")[-1] is False
 
 
-@pytest.mark.parametrize("text", ["many", "0", "-1", "1.5"])
+@pytest.mark.parametrize("text", ["many", "0", "-1", "1.5", "1" * 5_000])
 def test_a_number_that_is_not_positive_is_refused(received, text):
     assert f"NUMBER: '{text}' is not a positive number" in received(NUMBER=text)
 

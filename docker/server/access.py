@@ -80,7 +80,7 @@ def refuse_parameters(content: Mapping[str, Any], reserved: str) -> None:
 
     Args:
         content: the body.
-        reserved: the name of one that only the front sets.
+        reserved: the name of a parameter that only the front sets.
 
     Raises:
         InvalidBodyError: there is that one, or an input or output lies in shared memory; the
@@ -105,12 +105,12 @@ def _parameters(content: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def without_regions(reason: str) -> str:
-    """An error's text; another one in its place if it is about shared memory."""
+    """An error's text; a general one if it is about shared memory."""
     return _WITHOUT_REGIONS if _ABOUT_REGIONS.search(reason) else reason
 
 
 def error_without_regions(answer: bytes) -> bytes:
-    """An answer's body or event; another error in its place if it is one about shared memory."""
+    """An answer's body or event; a general error if it is an error about shared memory."""
     for beginning in _ERRORS:
         if answer.startswith(beginning) and _ABOUT_REGIONS.search(answer.decode(errors="replace")):
             end = answer[len(answer.rstrip()) :]

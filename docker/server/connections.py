@@ -1,7 +1,7 @@
 """The front's connections: how many there are, and how long each may keep the front waiting.
 
 aiohttp 3.14 has no limit for connections, and one deadline for a slow request head and for an idle
-connection that is to be kept. So each of its protocols is wrapped in one that watches what passes.
+connection that is to be kept. So each of its protocols is wrapped, to watch what passes.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _HEAD_TOO_LONG = (
 class Connections:
     """All connections of clients.
 
-    At the limit, a new one ends the one that has kept the front waiting longest: an idle one, or
-    one whose request has not arrived. Requests that are being answered are never ended.
+    At the limit, a new connection ends an idle one, or one whose request has not arrived: the
+    front has waited for it longest. Requests that are being answered are never ended.
 
     Args:
         most: how many there may be.

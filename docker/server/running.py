@@ -24,7 +24,7 @@ _ERROR_EVENT = b'data: {"error":'
 _OTHERS = re.compile(r"[^A-Za-z0-9_:-]")
 _LONGEST_SHOWN = 64
 _TOKEN_LENGTHS = range(16, 201)
-# What Triton's own errors say in its place.
+# What Triton's own errors say without an id.
 _NO_ID = b"<id_unknown>"
 
 
@@ -110,7 +110,7 @@ class RunningRequests:
             del self._unique_ids[token]
 
     def _new_token(self, given: str | None) -> str:
-        """A token of ours, or the one that the client has chosen."""
+        """A token of ours, or the client's choice."""
         if given is None:
             return secrets.token_urlsafe(24)
         if len(given) not in _TOKEN_LENGTHS or not given.isascii() or not given.isprintable():
@@ -121,7 +121,7 @@ class RunningRequests:
 
 
 def _unique_id(client_id: str | None) -> str:
-    """A new id that nobody can guess, beginning with what of the client's can be in any log."""
+    """A new id that cannot be guessed; it begins with what of the client's can be in a log."""
     shown = _OTHERS.sub("_", (client_id or "")[:_LONGEST_SHOWN])
     return f"{shown or 'request'}.{secrets.token_hex(16)}"
 

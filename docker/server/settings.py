@@ -28,8 +28,8 @@ class FrontSettings:
         max_queued: how many may wait; the next ones are refused with 429.
         queue_timeout_s: how long one may wait; then it is refused with 503. OCI's gateway gives up
             at 60 s, so a request that has waited longer than half of that has little use.
-        max_connections: how many clients may be connected; at the limit, the one that has kept the
-            front waiting longest makes room.
+        max_connections: how many clients may be connected; at the limit, an idle client or a slow
+            one makes room for the next.
         header_timeout_s: how long a request's head may take.
         body_timeout_s: how long a request's body may take.
         max_body_bytes: how large a body may be, decompressed; by default OCI's own limit.

@@ -195,7 +195,7 @@ def _check_shape(tensor: Mapping[str, Any]) -> None:
     elements = 1
     for length in tensor["shape"]:
         if isinstance(length, bool) or not isinstance(length, int) or length < 0:
-            raise InvalidBodyError("the shape of an input must hold whole numbers from 0 on")
+            raise InvalidBodyError("the shape of an input must hold integers from 0 on")
         elements *= length
         if elements > most:
             raise InvalidBodyError(f"the shape of an input has more than {most} elements")
@@ -342,7 +342,7 @@ def _number(text: str) -> float:
 
 def _integer(text: str) -> int:
     if len(text) > _LONGEST_INTEGER:
-        raise InvalidBodyError(f"the body holds a whole number of {len(text)} digits")
+        raise InvalidBodyError(f"the body holds an integer of {len(text)} digits")
     return int(text)
 
 

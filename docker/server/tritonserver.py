@@ -28,7 +28,7 @@ _SHARED_MEMORY = Path("/dev/shm")
 # The address of Triton's own HTTP port, for the model tensorrt_llm_bls.
 _TRITON_HTTP = "FALCONRY_TRITON_HTTP"
 # What docker/server/access.py closes, on Triton's own ports as well: loopback may have other users,
-# and gRPC may be open. Triton can only ask for a header there, whose value nobody gets to know.
+# and gRPC may be open. Triton can only ask for a header there, whose value no client gets to know.
 _RESTRICTED = "shared-memory,model-repository,trace,logging"
 
 

@@ -268,7 +268,7 @@ class RegistryClient:
         self._authorization = self._basic()
         login = self._credentials
         if login and login.identity:  # OAuth 2, docs/spec/auth/oauth.md
-            form: dict[str, str] = query | _REFRESH | {"refresh_token": login.password}
+            form: dict[str, str] = {**query, **_REFRESH, "refresh_token": login.password}
             answer = session.post(
                 fields["realm"], data=form, auth=self._authorize, timeout=_TIMEOUT_S
             )

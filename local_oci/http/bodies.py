@@ -25,7 +25,7 @@ async def receive_blob(request: Request, blobs: Blobs) -> WrittenBlob:
 
     Raises:
         ServiceError: 400 if the body differs from its content-md5 header.
-        OSError: the disk is full, and the whole body has arrived nevertheless.
+        OSError: the disk is full, and all of the body has arrived nevertheless.
         starlette.requests.ClientDisconnect: the client went away; nothing is kept.
     """
     stream = request.stream()

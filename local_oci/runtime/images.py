@@ -32,7 +32,7 @@ class ProcessImages:
     def register(self, images: Mapping[str, Path]) -> None:
         """Add images, or give known references other directories."""
         if not images:
-            self._read()  # so that a damaged file is told at once
+            self._read()  # so that a damaged file is reported at once
             return
         lock = Lock(self._path.with_suffix(".lock"))
         if not lock.acquire(_LOCK_TIMEOUT_SECONDS):

@@ -29,7 +29,7 @@ from local_oci.runtime.root_files import RootFiles, enter_root
 
 _COMMAND_NOT_FOUND = 127  # as shells say it
 _REAP_STEP_SECONDS = 0.01
-_USUAL_UMASK = 0o022  # the cloud's own lets nobody else read
+_USUAL_UMASK = 0o022  # the cloud's own lets only its owner read
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def _run_init(task: Task, keeper_alive: int) -> int:
     """Process 1: run relay and command, reap, end with the command.
 
     It and the relay keep the host's files, the command gets a root of its own. They also keep their
-    capabilities, without which nobody inside can reach theirs through /proc.
+    capabilities, without which the processes inside cannot reach theirs through /proc.
     """
     namespaces.set_parent_death_signal(signal.SIGKILL)
     if select.select([keeper_alive], [], [], 0)[0]:

@@ -135,7 +135,7 @@ def loopback_up() -> None:
 
 
 def keep_mounts_to_oneself() -> None:
-    """Have a mount namespace of one's own, whose changes nobody else sees."""
+    """Have a mount namespace of one's own, whose changes stay in it."""
     unshare(CLONE_NEWNS)
     mount(None, "/", flags=MS_REC | MS_SLAVE)
 
@@ -148,7 +148,7 @@ def bind(source: Path, target: Path, *, read_only: bool) -> None:
 
 
 def make_mount_read_only(target: Path) -> None:
-    """Let nobody write below a mount, nor gain rights by its programs."""
+    """Allow no writing below a mount, and no gain of rights by its programs."""
     attributes = struct.pack("QQQQ", _MOUNT_ATTR_RDONLY | _MOUNT_ATTR_NOSUID, 0, 0, 0)
     result = _libc.syscall(
         _SYS_MOUNT_SETATTR,
@@ -188,7 +188,7 @@ def hide_from_descendants() -> None:
 def drop_rights() -> None:
     """Give up all capabilities, and with them whatever a program could gain."""
     for capability in range(_MOST_CAPABILITIES):
-        # One that does not exist, or no right to drop any: then there are none to drop.
+        # It does not exist, or there is no right to drop any: then there are none to drop.
         if _libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0) != 0:
             break
     _libc.prctl(_PR_CAP_AMBIENT, ctypes.c_ulong(_PR_CAP_AMBIENT_CLEAR_ALL), 0, 0, 0)

@@ -25,7 +25,7 @@ async def _serve(ports: Mapping[socket.socket, int]) -> None:
             await _relay(reader, writer, port)
 
         servers.append(await asyncio.start_unix_server(relay, sock=listener))
-    await asyncio.gather(*(server.serve_forever() for server in servers))
+    await asyncio.Event().wait()  # with no port at all as well: its end ends the container
 
 
 async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:

@@ -125,7 +125,7 @@ def _add_proc(root: Path) -> None:
 
 
 def _make_top_read_only(root: Path) -> None:
-    """Let nobody write beside what is mounted; the mounts below stay as they are."""
+    """Allow no writing beside what is mounted; the mounts below stay as they are."""
     flags = namespaces.MS_REMOUNT | namespaces.MS_BIND | namespaces.MS_RDONLY
     namespaces.mount(None, root, flags=flags)
 

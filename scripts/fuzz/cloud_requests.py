@@ -348,7 +348,7 @@ def heads(cloud: Cloud) -> st.SearchStrategy[Request]:
     )
 
 
-# --- requests that nobody has a right to ------------------------------------------------------
+# --- requests without a right to an answer ------------------------------------------------------
 
 
 def forged(cloud: Cloud) -> st.SearchStrategy[Request]:

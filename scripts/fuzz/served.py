@@ -35,7 +35,7 @@ _ENGINE_FAILED = b"the engine failed in a step"
 _ANSWER_S = 8.0
 _PAUSE_S = 0.05
 _SERVER_ERROR = 500
-# JSON has no way to write a number beyond float, so it takes the place of this text.
+# Python writes no number beyond float as JSON, so this text is replaced by one.
 _BEYOND_FLOAT = "beyond float"
 
 _PROMPT = {"text_input": "Hello", "max_tokens": 2}
@@ -279,7 +279,7 @@ def _triton_requests() -> SearchStrategy[Request]:
 
 def _posts(path: str, bodies: SearchStrategy[bytes]) -> SearchStrategy[Request]:
     """Requests with these bodies; some are compressed, and some of those are no gzip."""
-    headers = st.one_of(
+    headers: SearchStrategy[dict[str, str]] = st.one_of(
         st.just({}),
         st.sampled_from(
             [

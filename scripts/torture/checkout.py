@@ -160,7 +160,7 @@ class Clone:
         return asked.read_text().splitlines()
 
     def unread(self, *words: str) -> tuple[int, str]:
-        """Runs make with nobody to read its output; gives its status and its complaints."""
+        """Runs make with no reader of its output; gives its status and its complaints."""
         reading, writing = os.pipe()
         os.close(reading)
         with os.fdopen(writing, "wb") as output:

@@ -95,7 +95,7 @@ def running_front(directory, state=None, **settings):
         )
         front = RunningFront(f"http://127.0.0.1:{port}", triton, process, log)
         try:
-            wait_until(lambda: _listens(front))
+            wait_until(lambda: _listens(front), seconds=60)
             yield front
         finally:
             process.kill()
@@ -104,7 +104,7 @@ def running_front(directory, state=None, **settings):
 
 def wait_until_ready(front):
     """Waits for the first generation; forgets it."""
-    wait_until(lambda: front.get("/v2/health/ready").status_code == 200)
+    wait_until(lambda: front.get("/v2/health/ready").status_code == 200, seconds=60)
     front.triton.seen.clear()
 
 

@@ -164,8 +164,8 @@ def load(deployment):
 @pytest.mark.parametrize(
     ("part", "number"),
     [
-        *((part, signal.SIGKILL) for part in KILLED),
-        *((part, signal.SIGSTOP) for part in STOPPED),
+        *(pytest.param(part, signal.SIGKILL, id=f"{part} killed") for part in KILLED),
+        *(pytest.param(part, signal.SIGSTOP, id=f"{part} stopped") for part in STOPPED),
     ],
 )
 def test_clients_get_right_answers_or_503_until_right_ones_come_again(deployment, part, number):

@@ -6,8 +6,15 @@ import time
 
 import pytest
 
-from falconry.errors import MachineError
-from falconry.files import atomic_write, file_lock, remove, remove_stale, translate_disk_errors
+from falconry.errors import MachineError, SettingsError
+from falconry.files import (
+    atomic_write,
+    file_lock,
+    remove,
+    remove_stale,
+    translate_disk_errors,
+    user_path,
+)
 
 
 def test_an_output_appears_when_it_is_whole(tmp_path):
@@ -143,3 +150,14 @@ def test_a_killed_holder_holds_nothing(tmp_path):
     with file_lock(tmp_path / "lock", waited.append):
         pass
     assert waited == []
+
+
+@pytest.mark.parametrize("text", ["~no-such-user/x", "a\0b", "\ud800"])
+def test_what_is_no_path_is_refused_in_one_sentence(text):
+    with pytest.raises(SettingsError, match="is no path"):
+        user_path(text)
+
+
+def test_a_path_may_begin_at_the_users_home(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert str(user_path("~/checkpoint")) == "/home/someone/checkpoint"

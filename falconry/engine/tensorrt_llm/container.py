@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import json
 import os
 import secrets
 import shlex
@@ -25,6 +24,7 @@ from falconry.docker_engine import containers
 from falconry.docker_engine.client import connect
 from falconry.docker_engine.containers import owner_labels, remove_abandoned
 from falconry.docker_engine.images import has_image, pull, reference_with_digest
+from falconry.documents import DocumentError, parse_json, read_document
 from falconry.engine.tensorrt_llm.build_log import NOT_STARTED, BuildLog
 from falconry.engine.tensorrt_llm.commands import (
     ANSWER_SCRIPT,
@@ -170,8 +170,8 @@ def _translate_refusals(run: BuildRun) -> Iterator[None]:
 def _read_report(run: BuildRun) -> Mapping[str, Any]:
     path = run.scratch / REPORT.relative_to(SCRATCH)
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        report = parse_json(read_document(path))
+    except DocumentError:
         report = None
     if not isinstance(report, dict):
         raise EngineError(

@@ -75,7 +75,7 @@ class Invocation:
     deadline_seconds: float
 
     def request(self, client: httpx.AsyncClient) -> httpx.Request:
-        """The request to the container: to nobody else, whatever the path is.
+        """The request to the container and to no other host, whatever the path is.
 
         Raises:
             ServiceError: 400, no URL can have this path and query.

@@ -186,7 +186,7 @@ class Generations:
             return iter(list(self._under_way))
 
     def new_id(self) -> str:
-        """A new id for a request to the engine's model, which nobody can guess and so stop."""
+        """A new id for a request to the engine's model; it cannot be guessed."""
         return f"front-{next(self._numbers)}-{secrets.token_hex(8)}"
 
     def named(

@@ -134,7 +134,7 @@ class _WordAutomaton:
         self.longest[state] = len(word)
 
     def _shorter_states(self) -> list[int]:
-        """For each state the longest shorter one that it ends with."""
+        """For each state the longest shorter state with the same end."""
         shorter = [0] * len(self._next)
         waiting = deque(self._next[0].values())
         while waiting:

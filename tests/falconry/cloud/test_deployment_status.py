@@ -8,6 +8,7 @@ from falconry.cloud.work_requests import Watch
 from falconry.deployment.status import DeploymentStatus, status_of
 from falconry.errors import CloudError
 from tests.falconry.cloud.conftest import WATCH
+from tests.local_oci.support import wait_until
 
 
 @pytest.fixture
@@ -67,6 +68,18 @@ def test_an_active_deployment_is_told_whole(status, deployments, make_target):
     assert found.operation.startswith("MODEL_DEPLOYMENT_UPDATE SUCCEEDED  ocid1.")
     assert found.since >= f"{active.time_created:%Y-%m-%dT%H:%M:%SZ}"
     assert found.facts()["state"] == "ACTIVE"
+
+
+def test_replaced_containers_are_counted_with_the_last_reason(
+    status, deployments, make_target, cloud
+):
+    cloud.fault(kind="dies_later", operation="create_model_deployment", seconds=0.1)
+    deployments.apply(make_target(), WATCH)
+    wait_until(lambda: "Containers replaced: 1. " in (status().details or ""))
+    found = status()
+    assert (found.exit_status, found.error) == (0, None)
+    assert "The last one " in found.details
+    assert f"{'details':<12}{found.details}" in found.table()
 
 
 def test_a_failed_deployment_is_told_with_its_reason(status, deployments, make_target, cloud):

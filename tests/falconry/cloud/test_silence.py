@@ -90,7 +90,7 @@ def test_a_cloud_that_refuses_its_client_is_taken_down(own_settings, own_cloud, 
     elif why == "no key":
         (own_cloud.directory / "api_key.pem").unlink()
     else:
-        own_cloud.fault(kind="clock_skew", path="modelDeployments", seconds=3600, times=9)
+        own_cloud.fault(kind="clock_skew", path="*modelDeployments", seconds=3600, times=9)
     output = down(own_settings)
     assert "warning: the deployment is not deleted: " in output
     assert re.search("local cloud +stopped", output)

@@ -1,10 +1,8 @@
 """The deployment stage as `make deploy` runs it: it answers, or goes back to what did."""
 
-import contextlib
 import multiprocessing
 import os
 import signal
-from pathlib import Path
 
 import pytest
 import requests
@@ -17,9 +15,8 @@ from falconry.deployment import stage as stage_module
 from falconry.deployment.catalog import Catalog
 from falconry.endpoint import Endpoint
 from falconry.errors import CloudError, DetachedOperation, EndpointError
-from tests.falconry.cloud.conftest import SERVER, WATCH, run
+from tests.falconry.cloud.conftest import WATCH, run
 from tests.falconry.cloud.eight_clients import assert_took_over, eight_clients
-from tests.local_oci.support import processes_of
 
 
 def reason(stage):
@@ -65,22 +62,23 @@ def test_what_is_in_place_costs_one_request_and_one_question(make_stage, answer,
     assert sent[-1][1].endswith("/predict")
 
 
-def test_what_stopped_answering_is_not_up_to_date(make_stage, cloud, deployments, monkeypatch):
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        ({"kind": "delay", "seconds": 3}, "the deployment does not answer"),
+        ({"kind": "status", "status": 503}, "the deployment answers a question with status 503"),
+    ],
+    ids=["silent", "refusing"],
+)
+def test_what_stopped_answering_is_not_up_to_date(
+    make_stage, cloud, deployments, monkeypatch, fault, why
+):
     run(make_stage("hello"))
-    (server,) = (each for each in processes_of(cloud.directory) if SERVER.name in command_of(each))
     monkeypatch.setattr(stage_module, "_QUESTION_TIMEOUT_S", (1.0, 0.5))
-    os.kill(server, signal.SIGSTOP)
-    try:
-        stage = make_stage("hello")
-        assert not up_to_date(stage)
-        assert reason(stage) == "the deployment does not answer"
-    finally:
-        with contextlib.suppress(ProcessLookupError):  # it may have been replaced
-            os.kill(server, signal.SIGCONT)
-
-
-def command_of(process):
-    return Path(f"/proc/{process}/cmdline").read_text()
+    cloud.fault(path="*/predict", **fault)
+    stage = make_stage("hello")
+    assert not up_to_date(stage)
+    assert reason(stage) == why
 
 
 def test_a_local_cloud_of_older_code_is_a_reason_to_deploy(make_stage, deployments, monkeypatch):

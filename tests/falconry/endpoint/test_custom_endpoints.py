@@ -48,7 +48,7 @@ def test_too_many_requests_are_explained(endpoint: Endpoint, scripted_cloud: Loc
         ("Tenancy request-rate limit exceeded.", "150 requests a second"),
     ):
         scripted_cloud.fault(
-            kind="status", path=".*/predict", status=429, code="TooManyRequests", message=text
+            kind="status", path="*/predict", status=429, code="TooManyRequests", message=text
         )
         with pytest.raises(RefusedError, match=remedy) as told:
             endpoint.predict({})

@@ -83,6 +83,7 @@ def test_a_gpu_image_is_taken_by_digest_where_that_is_known():
 CONTEXT = {
     "Dockerfile",
     "requirements.txt",
+    "server/access.py",
     "server/admission.py",
     "server/connections.py",
     "server/entrypoint.py",
@@ -101,6 +102,7 @@ CONTEXT = {
     "server/proxy.py",
     "server/request_bodies.py",
     "server/request_log.py",
+    "server/running.py",
     "server/settings.py",
     "server/supervisor.py",
     "server/triton_bodies.py",

@@ -127,3 +127,29 @@ def test_a_python_model_without_its_code_is_found(repository):
     (repository / "preprocessing/1/model.py").unlink()
     with pytest.raises(RepositoryError, match=r"model\.py"):
         verify_repository(repository)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"\xff", "is not UTF-8 (byte 0)"),
+        (b'name: "\xc3\x28"', "is not UTF-8"),
+        (b"name: " * 10_000, "is not a Triton model configuration"),
+        (b"instance_group { " * 20_000, "config.pbtxt"),
+        (b"#" * ((1 << 20) + 1), "at most 1,048,576 are read"),
+        (b"max_batch_size: 99999999999999999999", "is not a Triton model configuration"),
+    ],
+    ids=["a byte", "half a character", "words", "deep", "long", "a large number"],
+)
+def test_a_damaged_configuration_is_refused_in_one_line(repository, content, problem):
+    (repository / "preprocessing" / "config.pbtxt").write_bytes(content)
+    with pytest.raises(RepositoryError) as raised:
+        verify_repository(repository)
+    assert problem in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_a_data_type_that_is_not_known_is_named_by_its_number(repository):
+    path = repository / "ensemble" / "config.pbtxt"
+    path.write_text(path.read_text().replace("TYPE_STRING", "99"))
+    with pytest.raises(RepositoryError, match="99"):
+        verify_repository(repository)

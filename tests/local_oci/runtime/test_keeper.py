@@ -40,6 +40,7 @@ def start(request: pytest.FixtureRequest, tmp_path: Path) -> Start:
             staging=str(tmp_path / "staging"),
             shm_size="1m",
             relays={},
+            shown=[],
             grace_seconds=GRACE_SECONDS,
             status_descriptor=write_end,
             lock_descriptor=lock,
@@ -71,21 +72,19 @@ def test_a_signal_that_ends_the_command_shows_in_the_status(start: Start) -> Non
 
 
 def test_sigterm_lets_the_command_end_by_itself(start: Start, tmp_path: Path) -> None:
-    keeper = start(
-        f"trap 'echo bye > {tmp_path}/said; exit 0' TERM; touch {tmp_path}/up; sleep 9 & wait"
-    )
-    wait_until((tmp_path / "up").exists)
+    keeper = start("trap 'echo bye > said; exit 0' TERM; touch up; sleep 9 & wait")
+    wait_until((tmp_path / "home" / "up").exists)
     keeper.send_signal(signal.SIGTERM)
     assert keeper.wait(10) == 0
-    assert (tmp_path / "said").read_text() == "bye\n"
+    assert (tmp_path / "home" / "said").read_text() == "bye\n"
     assert not processes_of(tmp_path)
 
 
 def test_a_command_that_ignores_sigterm_is_killed_after_the_grace_period(
     start: Start, tmp_path: Path
 ) -> None:
-    keeper = start(f"trap '' TERM; touch {tmp_path}/up; while true; do sleep 0.05; done")
-    wait_until((tmp_path / "up").exists)
+    keeper = start("trap '' TERM; touch up; while true; do sleep 0.05; done")
+    wait_until((tmp_path / "home" / "up").exists)
     began = time.monotonic()
     keeper.send_signal(signal.SIGTERM)
     assert keeper.wait(10) == 128 + signal.SIGKILL
@@ -100,8 +99,8 @@ def test_what_the_command_leaves_behind_ends_with_it(start: Start, tmp_path: Pat
 
 
 def test_a_keeper_that_is_killed_takes_its_command_along(start: Start, tmp_path: Path) -> None:
-    keeper = start(f"touch {tmp_path}/up; exec sleep 1000")
-    wait_until((tmp_path / "up").exists)
+    keeper = start("touch up; exec sleep 1000")
+    wait_until((tmp_path / "home" / "up").exists)
     keeper.kill()
     keeper.wait(10)
     wait_until(lambda: not processes_of(tmp_path), 5)

@@ -54,13 +54,14 @@ install_project() {
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
         --no-build-isolation --editable .
     if pwd -P | LC_ALL=C grep -q '[^ -~]'; then
-        # Python reads these lines in the locale's encoding, and would not start where that is ASCII.
+        # Python reads these lines in the locale's encoding, and would not start where that is
+        # ASCII, as in Triton's Python backend, which cannot use the path either.
         PYTHONUTF8=1 .venv/bin/python -S -c '
 import pathlib
 for path in pathlib.Path(".venv").glob("lib/python3*/site-packages/*.pth"):
     lines = path.read_text().splitlines()
-    appending = [f"import sys; sys.path.append({line!a})" for line in lines]
-    pairs = zip(lines, appending)
+    usable = "import sys; sys.getfilesystemencoding() == \"utf-8\" and sys.path.append"
+    pairs = [(line, f"{usable}({line!a})") for line in lines]
     path.write_text("".join(f"{a if a.isascii() else b}\n" for a, b in pairs))
 '
     fi

@@ -91,7 +91,8 @@ def test_python_starts_in_every_locale_whatever_the_checkout_is_called(tmp_path)
     written.write_text(f"{checkout.directory}\nimport os\n", encoding="utf-8")
     installs_only(checkout.set_up(), checkout.directory)
     ours, others = written.read_text(encoding="ascii").splitlines()
-    assert ours == f"import sys; sys.path.append({str(checkout.directory)!a})"
+    added = f"sys.path.append({str(checkout.directory)!a})"
+    assert ours == f'import sys; sys.getfilesystemencoding() == "utf-8" and {added}'
     assert others == "import os"
 
 

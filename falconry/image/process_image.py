@@ -28,16 +28,15 @@ _STUB = "triton_python_backend_stub"
 _SERVER_SOURCES = "docker/server"
 
 # nvidia-pytriton 0.7.0 finds its libraries by RPATH, so nothing is moved out of site-packages.
-# The Python stub takes the first `python3` of PATH for its own, and so finds our packages; in the
-# C locale it could read no path with other than ASCII characters.
+# The Python stub takes the first `python3` of PATH for its own, and so finds our packages; it uses
+# no path with other than ASCII characters.
 _LAUNCHER = """\
 #!/bin/sh
 # Replaces a container image's tritonserver with the real server of the nvidia-pytriton wheel.
 image=${{0%/bin/*}}
 PATH=$image/python/bin:$PATH
 PYTHONUTF8=1
-LC_ALL=${{LC_ALL:-C.UTF-8}}
-export PATH PYTHONUTF8 LC_ALL
+export PATH PYTHONUTF8
 {library_path}
 if [ -n "${{LOCAL_OCI_SERVER_PORT:-}}" ]; then
     # local_oci runs without namespaces, so the contract's port may be somebody else's.

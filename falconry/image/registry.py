@@ -264,11 +264,12 @@ class RegistryClient:
         fields = challenge_fields(rest)
         if scheme.lower() != "bearer" or "realm" not in fields:
             return ""
-        query = {name: fields[name] for name in ("service", "scope") if name in fields}
+        names = ("service", "scope")
+        query: dict[str, str] = {name: fields[name] for name in names if name in fields}
         self._authorization = self._basic()
         login = self._credentials
         if login and login.identity:  # OAuth 2, docs/spec/auth/oauth.md
-            form: dict[str, str] = {**query, **_REFRESH, "refresh_token": login.password}
+            form = {**query, **_REFRESH, "refresh_token": login.password}
             answer = session.post(
                 fields["realm"], data=form, auth=self._authorize, timeout=_TIMEOUT_S
             )

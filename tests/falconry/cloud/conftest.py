@@ -42,7 +42,9 @@ def cloud(tmp_path_factory):
     command = shlex.join([sys.executable, "-S", str(SERVER), "8000"])
     launcher.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
     launcher.chmod(0o755)
-    mounts = [sys.prefix, sys.base_prefix, str(SERVER)]
+    signals = base / "signals"  # what a test tells a server, whose root has no other files of it
+    signals.mkdir()
+    mounts = [sys.prefix, sys.base_prefix, str(SERVER), str(signals)]
     (base / "image" / "mounts").write_text("\n".join(mounts))
     image = load_settings(ROOT).image.process_image
     running = LocalCloud(base / "d", f"--image={image}={base / 'image'}", "--start-timeout=20")

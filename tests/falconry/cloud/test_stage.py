@@ -232,9 +232,9 @@ def interrupted_in_a_process(stage, waiting, results):
 
 
 def test_ctrl_c_ends_the_wait_and_the_cloud_goes_on(
-    make_stage, make_settings, deployments, settings, tmp_path
+    cloud, make_stage, make_settings, deployments, settings
 ):
-    begin = tmp_path / "begin"
+    begin = cloud.directory.parent / "signals" / "begin"
     slow = make_settings(f"deployment.environment.START_WITH_FILE={begin}")
     context = multiprocessing.get_context("spawn")
     waiting, results = context.Event(), context.Queue()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from local_oci.home import DiskFullError
 from local_oci.services.work_requests import engine
 from local_oci.services.work_requests.engine import Work, WorkError, Workflow, WorkRequests
 from local_oci.services.work_requests.models import Operation, Status, WorkRequest
@@ -17,6 +18,7 @@ from local_oci.storage.records import Collection, Resource
 
 SUBJECT = Resource(id="ocid1.thing.oc1..a", compartment_id="ocid1.tenancy.oc1..a")
 FULL = sqlite3.OperationalError("database or disk is full")
+FULL.sqlite_errorcode = sqlite3.SQLITE_FULL
 
 
 class Records(Collection[WorkRequest]):
@@ -112,7 +114,7 @@ def test_what_is_accepted_in_a_change_that_fails_never_runs(
         ran.append(work)
 
     def accept_and_fail(requests: WorkRequests) -> None:
-        with pytest.raises(sqlite3.OperationalError), database.transaction():
+        with pytest.raises(DiskFullError), database.transaction():
             creation(requests)
             raise FULL
 
@@ -122,7 +124,7 @@ def test_what_is_accepted_in_a_change_that_fails_never_runs(
 
 def test_a_transaction_in_another_is_part_of_it(database: Database) -> None:
     insert = "INSERT INTO records VALUES (?, ?, ?)"
-    with pytest.raises(sqlite3.OperationalError), database.transaction():
+    with pytest.raises(DiskFullError), database.transaction():
         with database.transaction():
             database.execute(insert, "kind", "key", "{}")
         raise FULL

@@ -319,7 +319,7 @@ COPIES_THAT_FAIL = {
     "no-policy": {"kind": "policy", "operation": "export_model_artifact"},
     "unreachable": {"kind": "cut_response", "operation": "export_model_artifact"},
     "outcome-unknown": {"kind": "status", "operation": "get_work_request", "status": 503},
-    "not-looked-at": {"kind": "policy", "path": "/artifact/content$"},
+    "not-looked-at": {"kind": "policy", "path": "*/artifact/content"},
 }
 
 

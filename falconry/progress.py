@@ -25,13 +25,15 @@ class Progress:
     own, so that a CI log grows with the steps and not with the time.
 
     Control characters in what it is given never reach the stream: models, checkpoints and servers
-    may send any. Every method raises `OutputClosedError` once the stream's reader has closed it,
-    and a `MachineError` where the stream cannot be written to.
+    may send any. Only `text` leaves them as they are where the stream is no terminal. Every method
+    raises `OutputClosedError` once the stream's reader has closed it, and a `MachineError` where
+    the stream cannot be written to.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
-        self._in_place = self._stream.isatty() and os.environ.get("TERM") != "dumb"
+        self._is_terminal = self._stream.isatty()
+        self._in_place = self._is_terminal and os.environ.get("TERM") != "dumb"
         self._open = False
         self._last_step = ("", "")
         self._last_time = 0.0
@@ -78,11 +80,15 @@ class Progress:
         self._write(f"{printable(text)}\n")
 
     def text(self, pieces: Iterable[str]) -> None:
-        """Prints text as it comes, and ends its last line."""
+        """Prints a model's text as it comes, and ends its last line.
+
+        Whoever reads it from a pipe or a file gets it unchanged; only a terminal obeys control
+        characters.
+        """
         self._end_open_line()
         try:
             for piece in pieces:
-                self._write(printable(piece))
+                self._write(printable(piece) if self._is_terminal else piece)
         finally:
             self._write("\n")
 

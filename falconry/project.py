@@ -205,7 +205,7 @@ class Project:
         if stream:
             self._progress.text(endpoint.stream(request))
         else:
-            self._progress.note(endpoint.text_of(endpoint.predict(request)))
+            self._progress.text([endpoint.text_of(endpoint.predict(request))])
 
     def status(self) -> DeploymentStatus:
         """Describes what is deployed, in any state."""

@@ -48,11 +48,28 @@ def test_no_method_of_the_progress_prints_a_control_character(kind):
     progress.waiting(HOSTILE, HOSTILE)
     progress.planned(HOSTILE, True, HOSTILE, [HOSTILE])
     progress.note(HOSTILE)
-    progress.text(["a", HOSTILE])
     stream.seek(0)
     printed = stream.read()
     assert [each for each in printed if not each.isprintable() and each != "\n"] == []
-    assert printed.count(r"\u001b[2J") == 14
+    assert printed.count(r"\u001b[2J") == 13
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_gets_no_control_character_of_a_models_text():
+    stream = Terminal()
+    Progress(stream).text(["a", HOSTILE])
+    assert stream.getvalue() == f"a{printable(HOSTILE)}\n"
+
+
+def test_a_pipe_gets_a_models_text_unchanged():
+    said = HOSTILE.replace("\ud800", "") + "\r\n\x15"
+    stream = io.TextIOWrapper(io.BytesIO(), "utf-8")
+    Progress(stream).text(["a", said])
+    assert stream.buffer.getvalue() == f"a{said}\n".encode()
 
 
 def test_a_terminal_that_has_no_umlauts_gets_escapes():

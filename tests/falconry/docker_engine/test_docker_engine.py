@@ -244,9 +244,17 @@ def test_the_hook_that_gpus_need_counts(tmp_path, monkeypatch):
     assert can_see_gpus(Informed(Runtimes={"runc": {}}))
 
 
-@pytest.mark.parametrize("host", ["unix:///nowhere/s.sock", "tcp://127.0.0.1:1", "nonsense://x"])
+@pytest.mark.parametrize("host", ["unix:///nowhere/s.sock", "tcp://127.0.0.1:1"])
 def test_no_engine_is_one_line(host, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", host)
     with pytest.raises(MachineError, match="no Docker engine answers") as raised:
         connect()
     assert "DOCKER_HOST" in raised.value.remedy
+
+
+def test_an_address_that_is_none_is_one_line(monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", "nonsense://x")
+    with pytest.raises(MachineError, match="nonsense://x") as raised:
+        connect()
+    assert raised.value.where == "DOCKER_HOST"
+    assert "correct the engine's address" in raised.value.remedy

@@ -218,15 +218,19 @@ def client(docker_engine):
 
 @pytest.fixture(scope="module")
 def built(client):
-    """Builds images from a Dockerfile and files; removes them and their stages after the tests."""
+    """Builds images from a Dockerfile and files; removes them and their stages after the tests.
+
+    `bases` are the images that a composed Dockerfile has as build arguments.
+    """
     tags, steps = [], []
 
-    def build(dockerfile, files):
+    def build(dockerfile, files, bases=None):
         tag = f"falconry-compose-test:{uuid.uuid4().hex[:12]}"
         context = archive({"Dockerfile": dockerfile.encode(), **files})
+        arguments = {"FULL": bases.full, "MINIMUM": bases.minimum} if bases else {}
         options = {"fileobj": context, "custom_context": True, "tag": tag, "forcerm": True}
         try:
-            _, log = client.images.build(**options)
+            _, log = client.images.build(**options, buildargs=arguments)
             tags.append(tag)
             steps.extend(_steps(log))
         except BuildError as error:
@@ -253,7 +257,7 @@ def test_exactly_the_chosen_parts_arrive_and_the_entrypoint_starts_the_server(
     client, built, stand_ins
 ):
     text = composed_dockerfile(parse_composition(EXAMPLE), row("25.10"), stand_ins)
-    image = built(text, CONTEXT)
+    image = built(text, CONTEXT, stand_ins)
 
     arguments = ["--model-repository=/models", "--exit-on-error=true"]
     said = client.containers.run(image, arguments, read_only=True, network_mode="none", remove=True)
@@ -277,7 +281,7 @@ def test_exactly_the_chosen_parts_arrive_and_the_entrypoint_starts_the_server(
 
 def test_packages_and_libraries_arrive_and_no_certificate_stays(client, built, stand_ins):
     text = composed_dockerfile(parse_composition(EXAMPLE), row("25.10"), stand_ins)
-    image = built(text, CONTEXT | {"certificates/ca.crt": (b"", 0o644)})
+    image = built(text, CONTEXT | {"certificates/ca.crt": (b"", 0o644)}, stand_ins)
 
     program = """
 import os
@@ -300,7 +304,7 @@ def test_a_library_that_the_full_image_lacks_fails_the_build(built, stand_ins):
     # The stand-in has DCGM and no NVSHMEM, which PyTorch of 25.10 links to.
     text = composed_dockerfile(parse_composition("backends=pytorch"), row("25.10"), stand_ins)
     with pytest.raises(BuildError, match="no source files"):
-        built(text, CONTEXT)
+        built(text, CONTEXT, stand_ins)
 
 
 def _steps(log):

@@ -278,7 +278,7 @@ def test_a_token_can_be_made_to_fail(
     registry_cloud: LocalCloud, user_client: RegistryClient, path: str
 ) -> None:
     user_client.push(path, "1", b"layer")
-    for fault in ({"operation": "get_docker_token"}, {"path": "/docker/token"}):
+    for fault in ({"operation": "get_docker_token"}, {"path": "*/docker/token"}):
         registry_cloud.fault(kind="status", status=401, code="NotAuthenticated", **fault)
         with pytest.raises(Denied) as denied:
             user_client.pull(path, "1")

@@ -185,7 +185,10 @@ def _become(command: Sequence[str]) -> None:
 
 def _end_with(parent: int, number: signal.Signals) -> None:
     """Has the kernel end this process when its parent ends, for whatever reason."""
-    os.setsid()  # Ctrl-C in a terminal comes once, by way of the supervisor
+    # Ctrl-C in a terminal comes once, by way of the supervisor. No session of its own: where Linux
+    # shares CPU time among sessions (autogroup), a busy machine would run Triton hundreds of steps
+    # ahead of its front and clients, which then come too late to stop a request.
+    os.setpgid(0, 0)
     _set_process_option(_PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         os._exit(_FAILED)

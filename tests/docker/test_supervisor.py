@@ -102,6 +102,14 @@ def test_a_signal_goes_to_triton_whose_status_is_returned(supervise, tmp_path, t
     assert process.wait(10) == (0 if told is signal.SIGTERM else 5)
 
 
+def test_the_children_have_groups_of_their_own_and_the_supervisors_session(supervise, tmp_path):
+    """Linux may share CPU time among sessions; Triton must not run ahead of its front."""
+    process = supervise(FOREVER)
+    children = [number(tmp_path / part) for part in ("front", "triton")]
+    assert len({os.getpgid(pid) for pid in (process.pid, *children)}) == 3
+    assert {os.getsid(pid) for pid in children} == {os.getsid(process.pid)}
+
+
 @pytest.mark.parametrize("how", ["os._exit(0)", "os._exit(4)", "os.kill(os.getpid(), 9)"])
 def test_without_the_front_triton_ends_and_what_it_started(supervise, tmp_path, how):
     child = f"(echo $BASHPID > /dev/null; trap '' TERM HUP; echo up > {tmp_path}/up; {FOREVER}) &"

@@ -231,7 +231,9 @@ GOOD = {"text_input": CLOUD, "max_tokens": 5}
     [
         ({**GOOD, "text_input": ""}, "text_input is empty"),
         ({**GOOD, "messages": json.dumps(HELLO)}, "either text_input or messages"),
-        ({**GOOD, "text_input": "word " * 2000}, "this engine takes {max_input_len}"),
+        ({**GOOD, "text_input": "word " * 1000}, "tokens and this engine takes {max_input_len}"),
+        # Too many bytes for so many tokens, whatever they are: it is not tokenized.
+        ({**GOOD, "text_input": "word " * 2000}, "10000 bytes and this engine takes at most 8176"),
         ({**GOOD, "return_context_logits": True}, "return_context_logits can only be False"),
         ({**GOOD, "return_generation_logits": True}, "return_generation_logits can only be False"),
         ({**GOOD, "text_input": ["a", "b"]}, "batch size"),

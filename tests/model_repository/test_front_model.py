@@ -436,7 +436,9 @@ GOOD = {"text_input": CLOUD, "max_tokens": 5}
     ("body", "said"),
     [
         ({**GOOD, "text_input": ""}, "text_input is empty"),
-        ({**GOOD, "text_input": "word " * 2000}, "this engine takes 511"),
+        ({**GOOD, "text_input": "word " * 1000}, "tokens and this engine takes 511"),
+        # Too many bytes for so many tokens, whatever they are: it is not tokenized.
+        ({**GOOD, "text_input": "word " * 2000}, "10000 bytes and this engine takes at most 8176"),
         ({**GOOD, "text_input": ["a", "b"]}, "batch size"),
         ({**GOOD, "max_tokens": 0}, "max_tokens is 0"),
         ({**GOOD, "max_tokens": 100_000}, "max_tokens is 100000"),

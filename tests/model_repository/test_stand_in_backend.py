@@ -75,18 +75,22 @@ def test_more_beams_than_the_engine_was_built_for_are_refused(server):
     assert "beam width 3" in response.text
 
 
-def test_a_stop_with_the_same_id_ends_a_request(server):
+def test_a_stop_with_its_token_ends_a_request(server):
     body = core_body([65, 66, 67], 500, id="one", end_id=-1)
     stream = core_stream(server, **body)
-    next(stream)
-    response = server.post({**body, "stop": True}, model="tensorrt_llm")
-    assert response.status_code == 200
+    stop = {**body, "stop": True, "stop_token": next(stream)["stop_token"]}
+    assert server.post(stop, model="tensorrt_llm").status_code == 200
     assert len(list(stream)) < 400
 
 
-def test_a_stop_without_an_id_is_refused(server):
-    response = server.post(core_body([65], 5, stop=True), model="tensorrt_llm")
-    assert "request ID is not provided" in response.text
+def test_a_stop_without_a_token_is_refused_and_ends_no_request_of_its_id(server):
+    body = core_body([65, 66, 67], 50, id="one", end_id=-1)
+    stream = core_stream(server, **body)
+    next(stream)
+    response = server.post({**body, "stop": True}, model="tensorrt_llm")
+    assert response.status_code == 400
+    assert "give the stop_token" in response.text
+    assert len(list(stream)) == 49
 
 
 def test_a_client_that_goes_frees_its_slot(server):

@@ -71,7 +71,8 @@ def test_its_first_process_does_not_stay_stopped_and_it_ends_without_a_backend(
 ):
     with container(docker_client, cpu_image, repository=repository) as running:
         wait_until_ready(running)
-        table = running.top(ps_args="-eo pid,args")["Processes"]
+        # Without -ww, ps cuts lines to COLUMNS, which the workers of pytest-xdist have as 80.
+        table = running.top(ps_args="-ww -eo pid,args")["Processes"]
         first = next(int(pid) for pid, words in table if "entrypoint.py" in words)
         backend = next(int(pid) for pid, words in table if "/tensorrt_llm/1/model.py" in words)
         os.kill(first, signal.SIGSTOP)

@@ -20,7 +20,8 @@ RELEASE = "25.10"
 def server(tmp_path_factory):
     directory = tmp_path_factory.mktemp("stand-in")
     engine = stand_in_engine(directory / "engine", RELEASE, beams=2)
-    repository = stand_in_for_backend(gpu_repository(engine, RELEASE, directory / "build"))
+    # Slow enough that a stop comes before the last of 500 tokens on a busy machine too.
+    repository = stand_in_for_backend(gpu_repository(engine, RELEASE, directory / "build"), 8)
     with running_triton(repository, directory) as url:
         yield Server(url, RELEASE)
 

@@ -21,7 +21,7 @@ from typing import Any
 from scripts.bench.engine_build import measure_engine_builds
 from scripts.bench.generation import measure_generation
 from scripts.bench.nothing_to_do import measure_nothing_to_do
-from scripts.bench.processes import BenchError
+from scripts.bench.processes import BenchError, cpu_name
 from scripts.bench.results import Result, table
 from scripts.bench.served import measure_served_model
 from scripts.bench.upload import measure_upload
@@ -82,11 +82,10 @@ def _arguments() -> argparse.Namespace:
 def _machine() -> dict[str, Any]:
     """The CPU, its memory, the system, and how busy it was."""
     cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    model = re.search(r"^model name\s*: (.*)$", cpu, re.MULTILINE)
     flags = re.search(r"^flags\s*: (.*)$", cpu, re.MULTILINE)
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
-        "cpu": model[1] if model else platform.machine(),
+        "cpu": cpu_name(),
         "cores": len(os.sched_getaffinity(0)),
         "instructions": sorted(_INSTRUCTIONS.intersection(flags[1].split() if flags else [])),
         "memory_gib": round(memory / 2**30, 1),

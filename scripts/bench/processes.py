@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
+import re
 import subprocess
 import tempfile
 import time
@@ -22,6 +24,13 @@ Command = Sequence[str | Path]
 
 class BenchError(Exception):
     """A measured program failed; one sentence."""
+
+
+def cpu_name() -> str:
+    """The processor's name, or else the machine's architecture."""
+    described = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    model = re.search(r"^model name\s*: (.*)$", described, re.MULTILINE)
+    return model[1] if model else platform.machine()
 
 
 def run(command: Command, directory: Path, variables: Mapping[str, str] | None = None) -> str:

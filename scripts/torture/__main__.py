@@ -26,6 +26,7 @@ from pathlib import Path
 from random import Random
 
 from falconry.errors import FalconryError, format_error_with_details
+from scripts.bench.processes import cpu_name
 from scripts.soak.exchange import References
 from scripts.torture.checkout import ROOT, Clone
 from scripts.torture.rounds import Round, Torture
@@ -130,7 +131,7 @@ def report(rounds: Sequence[Round], seed: int) -> str:
     """The figures, as docs/reliability.md has them."""
     lines = [
         "",
-        f"{datetime.now(UTC):%d %B %Y}, seed {seed}, {os.cpu_count()} cores of {_processor()},"
+        f"{datetime.now(UTC):%d %B %Y}, seed {seed}, {os.cpu_count()} cores of {cpu_name()},"
         f" Linux {platform.release()}",
         "",
         "| round | times | recovered by a deploy | after `make down` | median | slowest | faults |",
@@ -163,13 +164,6 @@ def report(rounds: Sequence[Round], seed: int) -> str:
         if each.fault
     ]
     return "\n".join(lines)
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from falconry.image.process_image import prepare_process_image
-from tests.local_oci.support import LocalCloud, Sdk, wait_until, zipped
+from tests.local_oci.support import LocalCloud, Sdk, wait_until, zipped_repository
 
 IMAGE = "local/triton:1"
 DEPLOYED = "/opt/ds/model/deployed_model/model_repository"
@@ -104,14 +104,8 @@ def deployment(make_repository, sentences, tmp_path_factory):
     cloud = LocalCloud(directory / "cloud", f"--image={IMAGE}={image}").start()
     try:
         sdk = Sdk(cloud)
-        repository = make_repository("generate")
-        files = {
-            f"model_repository/{path.relative_to(repository)}": path.read_bytes()
-            for path in repository.rglob("*")
-            if path.is_file()
-        }
         deployed = sdk.deploy(
-            sdk.model(zipped(files)),
+            sdk.model(zipped_repository(make_repository("generate"))),
             variables={"MODEL_DEPLOY_HEALTH_ENDPOINT": "/v2/health/ready"},
             image=IMAGE,
             cmd=["tritonserver", f"--model-repository={DEPLOYED}"],

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from falconry.image.process_image import prepare_process_image
 from tests.conftest import running_triton
-from tests.local_oci.support import LocalCloud, Sdk, zipped
+from tests.local_oci.support import LocalCloud, Sdk, zipped_repository
 
 TOKENIZER = Path(__file__).parents[2] / "checkpoints/tiny-falcon/tokenizer.json"
 MODEL = "tensorrt_llm_bls"
@@ -303,14 +303,8 @@ def deployment(make_repository, tmp_path_factory):
     cloud = LocalCloud(directory / "cloud", f"--image={IMAGE}={image}").start()
     try:
         sdk = Sdk(cloud)
-        repository = make_repository("generate")
-        files = {
-            f"model_repository/{path.relative_to(repository)}": path.read_bytes()
-            for path in repository.rglob("*")
-            if path.is_file()
-        }
         deployed = sdk.deploy(
-            sdk.model(zipped(files)),
+            sdk.model(zipped_repository(make_repository("generate"))),
             variables={
                 "FALCONRY_MODEL_NAME": "tiny-falcon",
                 "MODEL_DEPLOY_HEALTH_ENDPOINT": "/v2/health/ready",

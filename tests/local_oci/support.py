@@ -71,6 +71,17 @@ def zipped(files: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
+def zipped_repository(repository: Path) -> bytes:
+    """A model artifact with a model repository, as falconry packs it."""
+    return zipped(
+        {
+            f"model_repository/{path.relative_to(repository)}": path.read_bytes()
+            for path in repository.rglob("*")
+            if path.is_file()
+        }
+    )
+
+
 def ask_cloud(
     directory: Path, endpoint: str, method: str, path: str, **options: Any
 ) -> requests.Response:

@@ -5,12 +5,14 @@
 A template is a program of whoever published the checkpoint, and neither jinja2's sandbox nor
 Python can interrupt it: `{{ 10 ** 10 ** 9 }}` is a single operation. So the kernel does it, by
 a timer that ends this process and a limit of its address space. Each line of standard input is a
-JSON list of messages, each line of standard output an object with one of
+JSON object of the template's variables, each line of standard output an object with one of
     text      the prompt
     raised    what the template itself says against these messages
     failed    the name of another failure
-    ready     true, first of all
+    ready     true, first of all, and `variables`, what the template reads
     invalid   what is wrong with the template, and `line`, where
+`continue_final_message` is no variable: the prompt then ends within the last message, as
+transformers' does.
 The sandbox's options and functions are those that transformers gives it (5.23,
 utils/chat_template_utils.py, `_compile_jinja_template`).
 """
@@ -24,7 +26,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Template
+from jinja2 import Template, meta
 from jinja2.exceptions import TemplateError, TemplateSyntaxError
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -35,6 +37,8 @@ _ADDRESS_SPACE = 256 << 20
 # In characters; prompts.py refuses far less, with the numbers.
 _LONGEST_TEXT = 4 << 20
 _LONGEST_REASON = 200
+# What transformers puts at the end of a message that is to be continued, to find it in the prompt.
+_CONTINUED = "CONTINUE_FINAL_MESSAGE_TAG "
 
 
 class _RaisedError(TemplateError):
@@ -53,7 +57,7 @@ def main(path: str) -> None:
     if template is None:
         return
     for line in sys.stdin.buffer:
-        _send(_limited(_render, template, {**chat["special_tokens"], "messages": json.loads(line)}))
+        _send(_limited(_render, template, {**chat["special_tokens"], **json.loads(line)}))
 
 
 def _send(answer: Mapping[str, Any]) -> None:
@@ -73,7 +77,10 @@ def _limited(call: Any, *arguments: Any) -> Any:
 
 def _compile(text: str) -> tuple[Template | None, dict[str, Any]]:
     try:
-        return _environment().from_string(text), {"ready": True}
+        environment = _environment()
+        template = environment.from_string(text)
+        variables = sorted(meta.find_undeclared_variables(environment.parse(text)))
+        return template, {"ready": True, "variables": variables}
     except TemplateSyntaxError as error:
         return None, {"invalid": _one_line(error.message), "line": error.lineno}
     except SyntaxError as error:  # what jinja2 takes and Python does not, such as deep nesting
@@ -82,19 +89,32 @@ def _compile(text: str) -> tuple[Template | None, dict[str, Any]]:
         return None, {"invalid": type(error).__name__, "line": None}
 
 
-def _render(template: Template, variables: Mapping[str, Any]) -> dict[str, Any]:
+def _render(template: Template, variables: dict[str, Any]) -> dict[str, Any]:
     pieces, length = [], 0
+    continues = variables.pop("continue_final_message", False)
     try:
-        for piece in template.generate(add_generation_prompt=True, **variables):
+        if continues:
+            variables["messages"][-1]["content"] += _CONTINUED
+        for piece in template.generate(variables):
             pieces.append(piece)
             length += len(piece)
             if length > _LONGEST_TEXT:
                 return {"failed": "OutputTooLong"}
-        return {"text": "".join(pieces)}
+        text = "".join(pieces)
+        return {"text": _until_continued(text) if continues else text}
     except _RaisedError as error:
         return {"raised": _one_line(error.message)}
     except Exception as error:  # whatever a template can bring about
         return {"failed": type(error).__name__}
+
+
+def _until_continued(text: str) -> str:
+    """A prompt up to the end of its last message."""
+    end = text.rfind(_CONTINUED.strip())
+    if end < 0:
+        raise _RaisedError("the template leaves out the end of the message to continue")
+    # Where the template has stripped the message, its own space at the end is not there either.
+    return text[:end] if text.startswith(_CONTINUED, end) else text[:end].rstrip()
 
 
 def _one_line(text: str | None) -> str:

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from .chat import ChatTemplate, read_messages
+from .chat import ChatTemplate, read_messages, read_options
 from .encoding import Encoder, Text
 from .prompts import Limits, Prompt
 from .refusal import RefusedError
+from .turns import Turns
 from .words import flat_word_list, word_forms
+
+_NO_END = -1  # TensorRT-LLM's
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ class Prepared:
     Attributes:
         text: the prompt itself, or what the messages became.
         bad_words: int32 [2, n] as in `words.flat_word_list`; so is `stop_words`.
+        stop_texts: the words that end the answer's text, those of chats included.
+        stop_ids: the tokens that end the answer, beside the end token.
     """
 
     text: str
@@ -47,6 +52,8 @@ class Prepared:
     stop_words: np.ndarray
     end_id: int
     pad_id: int
+    stop_texts: tuple[str, ...] = ()
+    stop_ids: tuple[int, ...] = ()
 
 
 class Preparation:
@@ -64,6 +71,7 @@ class Preparation:
         self._encoder = Encoder(directory / "tokenizer.json")
         chat = directory / "chat.json"
         self._chat = ChatTemplate.read(chat) if chat.is_file() else None
+        self._turns = Turns.of(self._chat, self._encoder, self._limits.end_id)
 
     def close(self) -> None:
         """Ends the chat template's process."""
@@ -76,10 +84,12 @@ class Preparation:
         Raises:
             RefusedError: messages that cannot be rendered, or more text than the engine takes.
         """
-        content = self._rendered(prompt.text) if prompt.is_chat else prompt.text
+        content = self._rendered(prompt) if prompt.is_chat else prompt.text
         self._limits.check_text(prompt.given, content)
+        self._check_ids(prompt)
         text = Text(content, special=not prompt.is_chat)
-        return Draft(prompt, text, self._words(prompt.bad_words), self._words(prompt.stop_words))
+        stop_words = self._stop_texts(prompt)
+        return Draft(prompt, text, self._words(prompt.bad_words), self._words(stop_words))
 
     def finish(self, drafts: Sequence[Draft]) -> list[Prepared | RefusedError]:
         """Encodes everything in one call; gives each prompt or its refusal."""
@@ -95,23 +105,53 @@ class Preparation:
 
     def _prepared(self, draft: Draft, sequences: list[list[int]]) -> Prepared:
         prompt, (input_ids, *words) = draft.prompt, sequences
+        text = draft.text.content
+        if prompt.input_ids is not None:
+            input_ids, text = list(prompt.input_ids), self._encoder.decode(prompt.input_ids)
+        input_ids = self._limits.truncated(prompt, input_ids)
         max_tokens = self._limits.max_tokens(prompt, len(input_ids))
         bad = len(draft.bad_words)
+        stop_ids = prompt.stop_token_ids + self._turns_of(prompt).ids
+        # An engine that compares text knows a token by its text, which other tokens have as well.
+        # It is told of special tokens, which have none.
+        told = stop_ids if self._spaced else self._encoder.special_of(stop_ids)
         return Prepared(
-            text=draft.text.content,
+            text=text,
             input_ids=input_ids,
             max_tokens=max_tokens,
             bad_words=flat_word_list(words[:bad]),
-            stop_words=flat_word_list(words[bad:]),
+            stop_words=flat_word_list([*words[bad:], *([token_id] for token_id in told)]),
             end_id=self._limits.end_id if prompt.end_id is None else prompt.end_id,
             pad_id=self._limits.pad_id if prompt.pad_id is None else prompt.pad_id,
+            stop_texts=self._stop_texts(prompt),
+            stop_ids=stop_ids,
         )
 
-    def _rendered(self, messages: str) -> str:
+    def _rendered(self, prompt: Prompt) -> str:
         if self._chat is None:
             raise RefusedError("messages: this checkpoint has no chat template; send text_input")
-        self._limits.check_messages(messages)
-        return self._chat.render(read_messages(messages))
+        self._limits.check_messages(prompt.text)
+        self._limits.check_messages(prompt.chat_options, "chat_options")
+        return self._chat.render(read_messages(prompt.text), read_options(prompt.chat_options))
+
+    def _stop_texts(self, prompt: Prompt) -> tuple[str, ...]:
+        return prompt.stop_words + self._turns_of(prompt).texts
+
+    def _turns_of(self, prompt: Prompt) -> Turns:
+        """What ends a message by itself; nothing where not even the end token is to."""
+        return self._turns if prompt.is_chat and prompt.end_id != _NO_END else Turns()
+
+    def _check_ids(self, prompt: Prompt) -> None:
+        for name, ids in (
+            ("input_ids", prompt.input_ids or ()),
+            ("stop_token_ids", prompt.stop_token_ids),
+        ):
+            for token_id in ids:
+                if not 0 <= token_id < self._encoder.vocab_size:
+                    raise RefusedError(
+                        f"{name} holds {token_id}; the vocabulary has "
+                        f"{self._encoder.vocab_size} tokens"
+                    )
 
     def _words(self, words: Sequence[str]) -> tuple[Text, ...]:
         return tuple(Text(form) for form in word_forms(words, spaced=self._spaced))

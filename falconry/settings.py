@@ -408,10 +408,9 @@ def load_settings(
             not allowed; all wrong keys are named together.
     """
     path = _find_profile(profile, [root], "choose one of")
-    if checkpoint and not checkpoint.startswith("hub:"):
-        path_of_it = user_path(checkpoint).absolute()
-        # What is no path may be meant as a name of the hub, and is refused as it was written.
-        checkpoint = str(path_of_it) if path_exists(path_of_it) else checkpoint
+    # Another text may be meant as a name of the hub, and is refused as it was written.
+    if checkpoint and path_exists(directory := user_path(checkpoint).absolute()):
+        checkpoint = str(directory)
     named = {"profile": profile, "recipe": recipe, "checkpoint": checkpoint}
     values = with_overrides(read_toml(path), overrides or "", "SET")
     values |= {key: value for key, value in named.items() if value}

@@ -73,7 +73,7 @@ def user_path(text: str) -> Path:
 
 
 def path_exists(path: Path) -> bool:
-    """Whether something has this path; False for one that nothing can have."""
+    """Whether something has this path; False for a path that nothing can have."""
     try:
         return path.exists()
     except OSError:  # a name that is too long

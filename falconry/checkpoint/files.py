@@ -83,7 +83,7 @@ def find_file(directory: Path, name: str) -> Path | None:
 
     Raises:
         CheckpointError: it is a link that leads out of the checkpoint and of its hub cache, or
-            what Git LFS leaves in a file's place.
+            a Git LFS pointer.
     """
     path = directory / name
     try:

@@ -98,7 +98,7 @@ def assemble(
     files = engine_files(engine)
     _link(engine, files, output / ENGINE_MODEL / _VERSION)
     if gpu is not None:
-        info = tokenizer_info(engine / TOKENIZER, EngineLimits.read(engine).end_id)
+        info = tokenizer_info(engine / TOKENIZER, EngineLimits.read(engine).end_ids)
         (output / ENGINE_MODEL / _VERSION / TOKENIZER_INFO).write_text(
             json.dumps(info, ensure_ascii=False), encoding="utf-8"
         )
@@ -132,7 +132,7 @@ def _configs(
             {
                 "max_input_len": longest_prompt,
                 "max_seq_len": limits.max_seq_len,
-                "end_id": limits.end_id,
+                "end_ids": json.dumps(limits.end_ids),
                 "pad_id": limits.pad_id,
                 # The CPU engine reads the words' bytes back; NVIDIA's backend compares tokens.
                 "words_are_compared_as": "text" if gpu is None else "tokens",

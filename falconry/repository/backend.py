@@ -126,7 +126,7 @@ def backend_config(
     return config
 
 
-def tokenizer_info(tokenizer: Path, end_id: int) -> dict[str, Any]:
+def tokenizer_info(tokenizer: Path, end_ids: Iterable[int]) -> dict[str, Any]:
     """What guided decoding knows of a tokenizer, from its `tokenizer.json`.
 
     As NVIDIA's generate_xgrammar_tokenizer_info.py makes it (TensorRT-LLM 1.0.0,
@@ -137,7 +137,7 @@ def tokenizer_info(tokenizer: Path, end_id: int) -> dict[str, Any]:
     return {
         "encoded_vocab": sorted(vocabulary, key=vocabulary.__getitem__),
         "tokenizer_str": text,
-        "stop_token_ids": [end_id] if end_id >= 0 else [],
+        "stop_token_ids": list(end_ids),
     }
 
 

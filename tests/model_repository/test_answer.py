@@ -7,7 +7,7 @@ import pytest
 
 # As tokens: every byte is one, and what a test puts behind them.
 BYTES = [bytes([value]) for value in range(256)]
-SPECIAL, END = 256, 257
+SPECIAL, END, FURTHER_END = 256, 257, 258
 
 TEXTS = {
     "emoji": "👍🏽!",
@@ -44,11 +44,11 @@ def pieces(answer_module):
     """The pieces of text that come of tokens, and the answer at its end."""
 
     def run(tokens, stop_words=(), max_tokens=1000, echo="", each=1):
-        table = [*BYTES, b"", b"", *tokens]
+        table = [*BYTES, b"", b"", b"</s>", *tokens]
         answer = answer_module.Answer(
-            table, [word.encode() for word in stop_words], {END}, max_tokens, echo
+            table, [word.encode() for word in stop_words], {END, FURTHER_END}, max_tokens, echo
         )
-        ids = list(range(len(BYTES) + 2, len(table)))
+        ids = list(range(len(BYTES) + 3, len(table)))
         texts = []
         for begin in range(0, len(ids), each):
             answer.add(ids[begin : begin + each], [])

@@ -11,12 +11,10 @@ import numpy as np
 
 from .chat import ChatTemplate, read_messages, read_options
 from .encoding import Encoder, Text
-from .prompts import Limits, Prompt
+from .prompts import NO_TOKEN, Limits, Prompt
 from .refusal import RefusedError
 from .turns import Turns
 from .words import flat_word_list, word_forms
-
-_NO_END = -1  # TensorRT-LLM's
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +39,10 @@ class Prepared:
     Attributes:
         text: the prompt itself, or what the messages became.
         bad_words: int32 [2, n] as in `words.flat_word_list`; so is `stop_words`.
+        end_id: what the engine is told; -1 for no token.
+        end_ids: all tokens that end the answer, `end_id` among them.
         stop_texts: the words that end the answer's text, those of chats included.
-        stop_ids: the tokens that end the answer, beside the end token.
+        watched: whether the engine does not know all that ends the answer.
     """
 
     text: str
@@ -51,9 +51,10 @@ class Prepared:
     bad_words: np.ndarray
     stop_words: np.ndarray
     end_id: int
+    end_ids: tuple[int, ...]
     pad_id: int
     stop_texts: tuple[str, ...] = ()
-    stop_ids: tuple[int, ...] = ()
+    watched: bool = False
 
 
 class Preparation:
@@ -71,7 +72,7 @@ class Preparation:
         self._encoder = Encoder(directory / "tokenizer.json")
         chat = directory / "chat.json"
         self._chat = ChatTemplate.read(chat) if chat.is_file() else None
-        self._turns = Turns.of(self._chat, self._encoder, self._limits.end_id)
+        self._turns = Turns.of(self._chat, self._encoder, self._limits.end_ids)
 
     def close(self) -> None:
         """Ends the chat template's process."""
@@ -111,20 +112,25 @@ class Preparation:
         input_ids = self._limits.truncated(prompt, input_ids)
         max_tokens = self._limits.max_tokens(prompt, len(input_ids))
         bad = len(draft.bad_words)
-        stop_ids = prompt.stop_token_ids + self._turns_of(prompt).ids
-        # An engine that compares text knows a token by its text, which other tokens have as well.
-        # It is told of special tokens, which have none.
-        told = stop_ids if self._spaced else self._encoder.special_of(stop_ids)
+        ends = self._limits.ends(prompt.end_id)
+        end_id = next(iter(ends), NO_TOKEN) if prompt.end_id is None else prompt.end_id
+        further = [*dict.fromkeys(prompt.stop_token_ids + self._turns_of(prompt).ids)]
+        # NVIDIA's backend takes one end token, and others as stop words. The CPU engine knows the
+        # checkpoint's, and takes special tokens as stop words; of others it would look for the text.
+        told = [*ends, *further] if self._spaced else self._encoder.special_of(further)
         return Prepared(
             text=text,
             input_ids=input_ids,
             max_tokens=max_tokens,
             bad_words=flat_word_list(words[:bad]),
-            stop_words=flat_word_list([*words[bad:], *([token_id] for token_id in told)]),
-            end_id=self._limits.end_id if prompt.end_id is None else prompt.end_id,
+            stop_words=flat_word_list(
+                [*words[bad:], *([token_id] for token_id in told if token_id != end_id)]
+            ),
+            end_id=end_id,
+            end_ids=(*ends, *further),
             pad_id=self._limits.pad_id if prompt.pad_id is None else prompt.pad_id,
             stop_texts=self._stop_texts(prompt),
-            stop_ids=stop_ids,
+            watched=not set(further) <= set(told),
         )
 
     def _rendered(self, prompt: Prompt) -> str:
@@ -139,7 +145,7 @@ class Preparation:
 
     def _turns_of(self, prompt: Prompt) -> Turns:
         """What ends a message by itself; nothing where not even the end token is to."""
-        return self._turns if prompt.is_chat and prompt.end_id != _NO_END else Turns()
+        return self._turns if prompt.is_chat and prompt.end_id != NO_TOKEN else Turns()
 
     def _check_ids(self, prompt: Prompt) -> None:
         for name, ids in (

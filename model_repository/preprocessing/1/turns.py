@@ -4,6 +4,7 @@ A model that goes on after its answer writes the user's next message itself. Wha
 found by rendering a trial conversation: it stands between an assistant's message and the next one.
 """
 
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ _INSTRUCTED = [{"role": "system", "content": "«instruction»"}, *_TRIAL]
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """What ends an assistant's message, beside the end token.
+    """What ends an assistant's message, beside the end tokens.
 
     Attributes:
         ids: special tokens with which messages begin or end.
@@ -33,7 +34,9 @@ class Turns:
     texts: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, template: ChatTemplate | None, encoder: Encoder, end_id: int) -> "Turns":
+    def of(
+        cls, template: ChatTemplate | None, encoder: Encoder, end_ids: Collection[int]
+    ) -> "Turns":
         """Finds them; none for a checkpoint whose template takes no such conversation."""
         if template is None:
             return cls()
@@ -46,7 +49,9 @@ class Turns:
             written = rendered
             with suppress(RefusedError):  # of a template that takes no system message
                 written += template.render(_INSTRUCTED)
-            return cls(ids=tuple(each for each in encoder.special_in(written) if each != end_id))
+            return cls(
+                ids=tuple(each for each in encoder.special_in(written) if each not in end_ids)
+            )
         # The name of a role on a line of its own, such as "\nUser:"; a shorter text may be any.
         begin = between.rstrip()
         return cls(texts=(begin,) if begin.startswith("\n") and begin.strip() else ())

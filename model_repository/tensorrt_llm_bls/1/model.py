@@ -144,7 +144,7 @@ class TritonPythonModel:
             prepared,
             # Where the engine does not look for stop words, it is stopped when one has come.
             streaming=front_request.stream
-            or (self._decoupled and bool(stop_words or prepared.stop_ids)),
+            or (self._decoupled and bool(stop_words or prepared.watched)),
             grammars=self._takes_grammars,
         )
         body = {self._engine_names.get(name, name): value for name, value in body.items()}
@@ -152,7 +152,7 @@ class TritonPythonModel:
         answer = Answer(
             self._token_bytes,
             stop_words,
-            {prepared.end_id, *prepared.stop_ids},
+            prepared.end_ids,
             prepared.max_tokens,
             echo,
             with_stop_word=front_request.with_stop_word,

@@ -61,6 +61,8 @@ NVIDIA_INPUTS = {
     "presence_penalty": ("TYPE_FP32", [1], True),
     "frequency_penalty": ("TYPE_FP32", [1], True),
     "seed": ("TYPE_UINT64", [1], True),
+    "guided_decoding_guide_type": ("TYPE_STRING", [1], True),
+    "guided_decoding_guide": ("TYPE_STRING", [1], True),
     "return_log_probs": ("TYPE_BOOL", [1], True),
     "return_context_logits": ("TYPE_BOOL", [1], True),
     "return_generation_logits": ("TYPE_BOOL", [1], True),

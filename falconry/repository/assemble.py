@@ -92,6 +92,8 @@ def assemble(
         if gpu is None or model != ENGINE_MODEL:
             _copy(sources / model, output / model)
     configs = _configs(sources, EngineLimits.read(engine), serving, gpu)
+    # Base models have no chat template, and so take no messages.
+    set_parameters(configs[FRONT_MODEL], {"chat": json.dumps(CHAT_FILE in engine_files(engine))})
     for model, config in configs.items():
         (output / model).mkdir(exist_ok=True)
         write_config(output / model / CONFIG_FILE, config)

@@ -69,8 +69,10 @@ class ChatTemplate:
         Raises:
             RefusedError: the template does not take these messages, or exceeds its limits.
         """
-        options = options or {}
-        if options.get("tools") and "tools" not in self.variables:
+        options = dict(options or {})
+        # An answer that is guided to be a call is one, whether the template tells of tools or not.
+        forced = options.pop("tools_forced", False)
+        if options.get("tools") and "tools" not in self.variables and not forced:
             raise RefusedError("tools: the checkpoint's chat template takes none")
         continues = bool(options.get("continue_final_message"))
         if continues:
@@ -189,7 +191,8 @@ def read_options(text: str) -> dict[str, Any]:
     """The options in a JSON text: variables of the template beside the messages.
 
     `tools`, `documents` and `add_generation_prompt` are those of transformers'
-    apply_chat_template, and so is `continue_final_message`; others are the template's own.
+    apply_chat_template, and so is `continue_final_message`; `tools_forced` says that the answer is
+    guided to be a call; others are the template's own.
 
     Raises:
         RefusedError: it is not that.

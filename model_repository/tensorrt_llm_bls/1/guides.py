@@ -74,13 +74,13 @@ class Guide:
 
 
 def _calls_grammar(calls: Any, max_tokens: int) -> str:
-    """The grammar of calls of tools: `{"tools": [{"name", "parameters"}], "parallel": true}`."""
+    """The grammar of calls of tools: `{"tools": [{"name", "parameters", "path"}], "parallel"}`."""
     if not isinstance(calls, Mapping) or not isinstance(calls.get("tools"), list):
         raise RefusedError(f"{_GUIDE} must be an object with a list of tools")
     grammar = Grammar(max_tokens, strings_of(calls))
     forms = []
     for index, tool in enumerate(calls["tools"]):
-        where = f"tools[{index}].parameters"
+        where = str(tool.get("path", f"tools[{index}].parameters"))
         arguments = grammar.schema(tool.get("parameters", {"type": "object"}), where)
         name = json.dumps(str(tool.get("name")), ensure_ascii=False)
         forms.append(f'{literal(f"""{{"name": {name}, "arguments": """)} {arguments} "}}"')

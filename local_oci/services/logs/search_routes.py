@@ -148,7 +148,9 @@ def _bare_source(ocid: str) -> ServiceError:
 
     The status, and that other operators are refused too, are [inferred].
     """
-    return invalid_parameter(f"searchQuery: source '{ocid[:200]}' is not allowed, '*{ocid[:200]}' is.")
+    return invalid_parameter(
+        f"searchQuery: source '{ocid[:200]}' is not allowed, '*{ocid[:200]}' is."
+    )
 
 
 def names(wanted: str | None, identifier: str, display_name: str) -> bool:

@@ -175,8 +175,8 @@ class GpuShape(Table):
         gpus: how many there are.
         gpu_memory_gib: of one GPU, in GiB.
         usable_gib: what CUDA gives of it, where that was read.
-        confirmed: whether more than one source says that model deployments offer it. One that is
-            not is asked of the service, and never recommended.
+        confirmed: whether more than one source says that model deployments offer it. Others are
+            looked up in the service's list, and never recommended.
         source: where it was read.
     """
 

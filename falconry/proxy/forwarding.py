@@ -60,7 +60,7 @@ def upstream_path(target: str, body: bytes) -> str:
     """Returns where a request goes below the deployment's URL.
 
     `/predict` and `/predictWithResponseStream` are the deployment's own and stay as they are. Any
-    other path is one that the deployment opens; requests for a stream go to the route for streams.
+    other path is a custom endpoint; requests for a stream go to the route for streams.
 
     Args:
         target: path and query as the client sent them.
@@ -86,14 +86,14 @@ def _is_name(part: str) -> bool:
 def _asks_for_stream(path: str, body: bytes) -> bool:
     if path.endswith(f"/{_STREAMING_ROUTE}"):
         return True
-    asked = json_object(body) if path.startswith(OPENAI) else None
-    return asked is not None and asked.get("stream") is True
+    requested = json_object(body) if path.startswith(OPENAI) else None
+    return requested is not None and requested.get("stream") is True
 
 
 def sent_headers(headers: Iterable[Header]) -> list[Header]:
     """Returns a client's headers that the deployment receives.
 
-    curl calls a body a form unless it is told otherwise; none of a deployment's routes takes one.
+    curl calls each body a form by default, and no route of a deployment takes a form.
     """
     kept = []
     for name, value in headers:

@@ -168,14 +168,14 @@ class DeploymentProxy:
             response = _error(request, 404, format_error(error))
         except httpx.RequestError as error:
             is_late = isinstance(error, httpx.TimeoutException)
-            explained = request_error(error, self._deployment.url)
             status = _GATEWAY_TIMEOUT if is_late else _BAD_GATEWAY
-            response = _error(request, status, format_error(explained))
+            text = format_error(request_error(error, self._deployment.url))
+            response = _error(request, status, text)
         except FalconryError as error:
             response = _error(request, _BAD_GATEWAY, format_error(error))
         except Exception as error:
-            explained = explain_exception(error, self._build)
-            response = _error(request, _BAD_GATEWAY, format_error(explained))
+            text = format_error(explain_exception(error, self._build))
+            response = _error(request, _BAD_GATEWAY, text)
         took = time.monotonic() - started
         self._log(f"{request.method} {request.path} {response.status} {took:.1f} s")
         return response
@@ -234,7 +234,7 @@ class DeploymentProxy:
     async def _pass_on(
         self, exchange: Exchange, request: web.Request, response: web.StreamResponse
     ) -> None:
-        """Writes an answer's body; one that breaks off ends without an end for its reader too."""
+        """Writes an answer's body; if it breaks off, its reader sees that too."""
         try:
             while chunk := await self._in_thread(exchange.next_chunk):
                 await response.write(chunk)
@@ -245,7 +245,7 @@ class DeploymentProxy:
             if isinstance(error, httpx.RequestError):
                 error = request_error(error, exchange.url)
             with suppress(ConnectionError):
-                # The trailer that tells of a failure is one that no common client reads.
+                # Common clients do not read the trailer that reports a failure.
                 if response.headers.get("content-type", "").startswith(EVENT_STREAM):
                     event = json.dumps(_error_body(request, _BAD_GATEWAY, format_error(error)))
                     await response.write(f"data: {event}\n\n".encode())

@@ -195,11 +195,13 @@ def test_the_proxys_page_streams_the_answer_that_make_query_gives(proxied, sente
         page.type("#prompt", 'it\'s "one" \\ line $HOME é')
         awkward = page.text("#curl"), page.text("#python")
     for command in (["sh", "-c", curl], [sys.executable, "-c", python]):
-        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         texts = [
-            json.loads(line[5:])["text_output"] for line in told.splitlines() if line[:5] == "data:"
+            json.loads(line[5:])["text_output"]
+            for line in printed.splitlines()
+            if line[:5] == "data:"
         ]
-        assert ("".join(texts) if texts else told.removesuffix("\n")) == sentences[CLOUD]
+        assert ("".join(texts) if texts else printed.removesuffix("\n")) == sentences[CLOUD]
     for command in (["sh", "-c", awkward[0]], [sys.executable, "-c", awkward[1]]):
         assert subprocess.run(command, capture_output=True, check=False).returncode == 0
 

@@ -116,7 +116,7 @@ class Preparation:
         end_id = next(iter(ends), NO_TOKEN) if prompt.end_id is None else prompt.end_id
         further = [*dict.fromkeys(prompt.stop_token_ids + self._turns_of(prompt).ids)]
         # NVIDIA's backend takes one end token, and others as stop words. The CPU engine knows the
-        # checkpoint's, and takes special tokens as stop words; of others it would look for the text.
+        # checkpoint's, and takes special tokens as stop words; of others it would look for text.
         told = [*ends, *further] if self._spaced else self._encoder.special_of(further)
         return Prepared(
             text=text,

@@ -682,7 +682,7 @@ def test_what_the_model_refuses_is_refused_in_its_words(complete, status, kind, 
     assert ("retry-after" in error.response.headers) == (status == 503)
 
 
-# As the front model refuses (preprocessing/1/prompts.py and tensorrt_llm/1/request.py of the models).
+# As the models refuse (preprocessing/1/prompts.py, tensorrt_llm/1/request.py).
 REFUSALS = [
     (
         "text_input has 600 tokens and this engine takes 511",

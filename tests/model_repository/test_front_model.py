@@ -466,6 +466,29 @@ def test_the_log_has_a_line_a_request_without_its_text(front, sentences):
 
 
 GOOD = {"text_input": CLOUD, "max_tokens": 5}
+SECRET_WORD = "Quetzalcoatl"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": [{"role": SECRET_WORD, "content": "x"}], "max_tokens": 5},
+        {"messages": [{"role": "user", "content": {SECRET_WORD: 1}}], "max_tokens": 5},
+        {"messages": f"[{SECRET_WORD}", "max_tokens": 5},
+        {**GOOD, SECRET_WORD: 1},
+        {**GOOD, "max_tokens": SECRET_WORD},
+        {**GOOD, "stop_words": [SECRET_WORD * 40]},
+        {**GOOD, "bad_words": [f"{SECRET_WORD}\0"]},
+        {**GOOD, "text_input": SECRET_WORD * 400},
+    ],
+    ids=["role", "content", "messages", "field", "number", "long word", "NUL", "long prompt"],
+)
+def test_the_log_has_no_word_of_a_refused_request(front, body):
+    if not isinstance(body.get("messages", ""), str):
+        body = {**body, "messages": json.dumps(body["messages"])}
+    answer = post(front.url, body)
+    assert answer.status_code == 400, answer.text
+    assert SECRET_WORD not in front.log.read_text()
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,8 @@ class TritonPythonModel:
             self._begin([chat], arrived)
         except Exception as error:
             # As in `execute`, where Triton does it: the client must not wait for ever.
-            pb_utils.Logger.log_error(f"a chat could not be prepared: {error!r}")
+            # Its text may hold the conversation's.
+            pb_utils.Logger.log_error(f"a chat could not be prepared: {type(error).__name__}")
             _refuse(chat[0], "INTERNAL", "the front model has failed")
 
     def _begin(self, requests, arrived):
@@ -252,7 +253,8 @@ class Responses:
 
 
 def _refuse(request, code, reason):
-    pb_utils.Logger.log_info(f"request {_shown_id(request.request_id())}: refused, {reason}")
+    # Not the reason, in which the request's own words may stand.
+    pb_utils.Logger.log_info(f"request {_shown_id(request.request_id())}: refused, {code}")
     _send_error(request.get_response_sender(), code, reason)
 
 

@@ -5,6 +5,7 @@ hold up the others.
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -32,6 +33,7 @@ class Limits:
 
     max_input_len: int
     max_seq_len: int
+    vocab_size: int
     end_ids: tuple[int, ...]
     pad_id: int
 
@@ -41,6 +43,7 @@ class Limits:
         return cls(
             max_input_len=int(parameters["max_input_len"]),
             max_seq_len=int(parameters["max_seq_len"]),
+            vocab_size=int(parameters["vocab_size"]),
             end_ids=tuple(json.loads(parameters["end_ids"])),
             pad_id=int(parameters["pad_id"]),
         )
@@ -115,6 +118,7 @@ class Prompt:
         given: the input that holds the text, by its name in the ensemble.
         text: the prompt itself, or the JSON text of the messages; empty with `input_ids`.
         input_ids: the prompt where a client has tokenised it.
+        bias_words: what is made likelier or less likely, by the weight of the same place.
         fits_max_tokens: whether `max_tokens` becomes less where the engine's sequences end.
         chat_options: the JSON text of what the chat template is given beside the messages.
         truncates_to: how many of the prompt's last tokens are left; -1 what the engine takes.
@@ -128,6 +132,8 @@ class Prompt:
     stop_words: tuple[str, ...]
     end_id: int | None
     pad_id: int | None
+    bias_words: tuple[str, ...] = ()
+    bias_weights: tuple[float, ...] = ()
     input_ids: tuple[int, ...] | None = None
     fits_max_tokens: bool = False
     chat_options: str = "{}"
@@ -156,6 +162,9 @@ class Prompt:
         truncates_to = _number("truncate_prompt_tokens", tensor("TRUNCATE_PROMPT_TOKENS"))
         if truncates_to is not None and truncates_to < 1 and truncates_to != _TRUNCATED_TO_FIT:
             raise RefusedError(f"truncate_prompt_tokens is {truncates_to}: give 1 or more, or -1")
+        bias_words, bias_weights = _bias(
+            tensor("EMBEDDING_BIAS_WORDS"), tensor("EMBEDDING_BIAS_WEIGHTS")
+        )
         return cls(
             given=given,
             text=text,
@@ -168,6 +177,8 @@ class Prompt:
             stop_words=_words("stop_words", tensor("STOP_WORDS_DICT")),
             end_id=_number("end_id", tensor("END_ID")),
             pad_id=_number("pad_id", tensor("PAD_ID")),
+            bias_words=bias_words,
+            bias_weights=bias_weights,
         )
 
     @property
@@ -213,6 +224,21 @@ def _words(name: str, values: np.ndarray | None) -> tuple[str, ...]:
             f"{name} holds a word of {longest} bytes; at most {MAX_WORD_BYTES} are possible"
         )
     return _texts(name, values)
+
+
+def _bias(
+    words: np.ndarray | None, weights: np.ndarray | None
+) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    numbers = [] if weights is None else weights.reshape(-1).tolist()
+    texts = _words("embedding_bias_words", words)
+    if len(texts) != len(numbers):
+        raise RefusedError(
+            f"embedding_bias_words holds {len(texts)} words and embedding_bias_weights "
+            f"{len(numbers)} values: give as many of both"
+        )
+    if not all(map(math.isfinite, numbers)):
+        raise RefusedError("embedding_bias_weights holds a value that is not finite")
+    return texts, tuple(numbers)
 
 
 def _texts(name: str, values: np.ndarray) -> tuple[str, ...]:

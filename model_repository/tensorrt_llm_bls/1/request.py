@@ -39,6 +39,8 @@ _PREPROCESSING_NAMES = {
     "REQUEST_OUTPUT_LEN": "max_tokens",
     "BAD_WORDS_DICT": "bad_words",
     "STOP_WORDS_DICT": "stop_words",
+    "EMBEDDING_BIAS_WORDS": "embedding_bias_words",
+    "EMBEDDING_BIAS_WEIGHTS": "embedding_bias_weights",
     "END_ID": "end_id",
     "PAD_ID": "pad_id",
     "INPUT_IDS": "input_ids",
@@ -119,6 +121,7 @@ class FrontRequest:
             grammars: whether the model is given a grammar in place of a schema.
         """
         words = {"bad_words_list": prepared.bad_words, "stop_words_list": prepared.stop_words}
+        bias = prepared.embedding_bias
         return {
             "id": request_id,
             "input_ids": prepared.input_ids,
@@ -131,6 +134,7 @@ class FrontRequest:
             "streaming": streaming,
             **self.sampling,
             **(self.guide.inputs(grammars=grammars) if self.guide else {}),
+            **({"embedding_bias": bias.tolist()} if bias.any() else {}),
             **{name: flat.ravel().tolist() for name, flat in words.items() if flat.size},
         }
 

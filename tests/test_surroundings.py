@@ -16,6 +16,7 @@ import pytest
 import requests
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from huggingface_hub import close_session, constants
 
 from falconry import library_errors, streams
 from falconry.checkpoint.source import fetch, parse_hub
@@ -51,6 +52,8 @@ def surroundings(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    close_session()  # an earlier test's has that test's settings
 
 
 def complaint(call, directory):

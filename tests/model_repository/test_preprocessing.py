@@ -419,7 +419,11 @@ def test_words_are_counted_and_measured_before_any_is_read(model, name, words, s
     assert answer.startswith(f"{name} {said}")
 
 
-@pytest.mark.parametrize("prompt", [b"ab " * 7_000_000, b"a" * 1585, "\u00e9".encode() * 793])
+@pytest.mark.parametrize(
+    "prompt",
+    [b"ab " * 7_000_000, b"a" * 1585, "\u00e9".encode() * 793],
+    ids=["21 MB", "one byte more", "one character more"],
+)
 def test_a_prompt_of_too_many_bytes_is_refused_unread(model, monkeypatch, prompt):
     encoded = []
     monkeypatch.setattr(

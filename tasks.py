@@ -270,9 +270,8 @@ def lint(c: Context) -> None:
 
 @target(arguments="passed on to pytest")
 def test(c: Context, arguments: str = "") -> None:
-    """Run the linters and all tests."""
-    lint(c)
-    c.run(f"pytest {arguments}", pty=False)
+    """Check style and run the tests, mypy's check among them."""
+    c.run(f"ruff check . && ruff format --check . && pytest {arguments}", pty=False)
 
 
 @target(arguments="passed on to pytest")

@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from huggingface_hub import close_session, constants
 
 from falconry import library_errors, streams
-from falconry.checkpoint.source import fetch, parse_hub
+from falconry.checkpoint.hub_names import parse_hub
+from falconry.checkpoint.source import fetch
 from falconry.cloud.identity import identity_of
 from falconry.cloud.session import Session, translate_cloud_errors
 from falconry.data_files import require_usable_path

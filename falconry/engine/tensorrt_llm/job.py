@@ -60,7 +60,7 @@ from falconry.progress import human_count
 from falconry.settings import Settings
 
 # Raised whenever the same inputs would give other engines.
-_VERSION = "3"
+_VERSION = "4"
 
 # NCCL and TensorRT-LLM's worker processes share memory; Docker's own 64 MiB stop them
 # (TensorRT-LLM 1.0.0, docs/source/installation: `--ipc=host`, or a larger /dev/shm).
@@ -303,13 +303,13 @@ def _write_serving(spec: GpuEngineSpec, engine: Path) -> None:
     """`engine.json`, the part that every kind of engine has."""
     limits = spec.recipe.limits
     serving = {
-        "format": 1,
+        "format": 2,
         "kind": TensorRtLlmJob.builder,
         "vocab_size": spec.architecture.vocab_size,
         "max_batch_size": limits.max_batch_size,
         "max_input_len": limits.max_input_len,
         "max_seq_len": limits.max_seq_len,
-        "end_id": -1 if spec.end_id is None else spec.end_id,
+        "end_ids": spec.end_ids,
         "pad_id": spec.pad_id,
     }
     (engine / SERVING_FILE).write_text(json.dumps(serving, indent=2) + "\n", encoding="utf-8")

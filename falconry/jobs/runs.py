@@ -146,7 +146,7 @@ class BuildJobs:
                 self._client.list_job_runs,
                 self._compartment,
                 display_name=name_of(key),
-                sort_by="timeAccepted",
+                sort_by="timeCreated",
                 sort_order="DESC",
             )
         return (run for run in found if (run.freeform_tags or {}).get(ENGINE_TAG) == key)

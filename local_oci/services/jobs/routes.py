@@ -114,7 +114,7 @@ async def list_job_runs(request: Request) -> Response:
             "createdBy": lambda run: run.created_by,
         },
         sort_fields={
-            "timeAccepted": lambda run: run.time_accepted.isoformat(),
+            "timeCreated": lambda run: run.time_accepted.isoformat(),
             "displayName": lambda run: run.display_name,
         },
     )

@@ -2,7 +2,7 @@
 """Builds an engine in a Data Science Job: fetches the files, runs build.py, leaves what it made.
 
 Everything is in one bucket, and the variable FALCONRY_JOB says where: JSON with "namespace",
-"bucket" and "request", the name of an object. The request names the files of the build with their
+"bucket", "request", the name of an object, and "image", the toolchain's, by digest. The request names the files of the build with their
 digests and the command; all paths in it are relative to a directory that is chosen here, the one
 with the most free space. The engine's files are put to `<engine>/<SHA-256>/<name>`, and last the
 result, which names them and holds the documents that the build wrote. Objects are read and written
@@ -74,7 +74,7 @@ def run(where: Mapping[str, Any], bucket: Bucket) -> int:
             relocate(root / path, f"{root}/")
         status = build(request, root, token)
         if status == 0:
-            leave(request, hashlib.sha256(content).hexdigest(), root, bucket)
+            leave(request, hashlib.sha256(content).hexdigest(), where["image"], root, bucket)
     return status
 
 
@@ -320,7 +320,7 @@ def build(request: Mapping[str, Any], root: Path, token: str | None) -> int:
 # --- leaving ----------------------------------------------------------------------------------
 
 
-def leave(request: Mapping[str, Any], digest: str, root: Path, bucket: Bucket) -> None:
+def leave(request: Mapping[str, Any], digest: str, image: str, root: Path, bucket: Bucket) -> None:
     """Puts the engine's files, and last the result that names them."""
     output = root / request["output"]
     paths = sorted(path for path in output.rglob("*") if path.is_file())
@@ -339,7 +339,13 @@ def leave(request: Mapping[str, Any], digest: str, root: Path, bucket: Bucket) -
         for name in request["documents"]
         if (root / name).is_file()
     }
-    result = {"format": 1, "key": request["key"], "files": files, "documents": documents}
+    result = {
+        "format": 1,
+        "key": request["key"],
+        "image": image,
+        "files": files,
+        "documents": documents,
+    }
     bucket.put(f"{request['engine']}/job/{digest}.result.json", json.dumps(result).encode())
 
 

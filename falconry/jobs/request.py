@@ -88,10 +88,12 @@ class JobResult(Table):
     Attributes:
         files: the engine's, by name.
         documents: report.json and the answers, by name.
+        image: the toolchain's, with its digest where that is known.
     """
 
     format: int
     key: str
+    image: str
     files: Mapping[str, EngineFile]
     documents: Mapping[str, Mapping[str, Any]]
 

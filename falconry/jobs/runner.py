@@ -22,6 +22,7 @@ from falconry.settings import Settings
 
 if TYPE_CHECKING:
     from falconry.cloud.session import Session
+    from falconry.image.registry import RegistryProvider
     from falconry.jobs.bucket import JobBucket
     from falconry.jobs.runs import BuildJobs, JobSpec
 
@@ -33,11 +34,23 @@ _LEAST_STORAGE_GB = 50
 
 
 class JobRunner:
-    """A BuildRunner; `digests` remembers those of checkpoints."""
+    """A BuildRunner.
+
+    Args:
+        settings: the profile's.
+        digests: remembers those of checkpoints.
+        registry: where the job's image is put.
+        patience: how often to look at a run.
+    """
 
     def __init__(
-        self, settings: Settings, digests: DigestCache, patience: Patience | None = None
+        self,
+        settings: Settings,
+        digests: DigestCache,
+        registry: RegistryProvider,
+        patience: Patience | None = None,
     ) -> None:
+        self._registry = registry
         self._settings = settings
         self._job = settings.engine.job
         self._digests = digests
@@ -107,7 +120,7 @@ class JobRunner:
             )
         self._fetch(result, run, session, report)
         self._remove(jobs, run.key, report)
-        return {**result.documents["report.json"], "image": spec.image}
+        return {**result.documents["report.json"], "image": result.image}
 
     def reject(self, run: BuildRun) -> None:
         """Forgets the result, so that the next run builds anew."""
@@ -137,7 +150,7 @@ class JobRunner:
             report(f"joining the job run {running[0].id}", None)
             job_run = running[0]
         else:
-            job_run = jobs.start(self._spec(run, spec, session, bucket, logs))
+            job_run = jobs.start(self._spec(run, spec, session, bucket, logs, report))
         follower = RunFollower(
             jobs, logs, run.log, self._patience, may_load_by_shard=run.may_load_by_shard
         )
@@ -148,13 +161,21 @@ class JobRunner:
             raise
 
     def _spec(
-        self, run: BuildRun, spec: GpuEngineSpec, session: Session, bucket: JobBucket, logs: Any
+        self,
+        run: BuildRun,
+        spec: GpuEngineSpec,
+        session: Session,
+        bucket: JobBucket,
+        logs: Any,
+        report: Callable[[str, float | None], None],
     ) -> JobSpec:
         from falconry.deployment.catalog import Catalog
         from falconry.jobs.runs import JobSpec
 
         assert self._request
+        image, digest, toolchain = self._image(spec, report)
         where = {
+            "image": toolchain,
             "namespace": bucket.namespace,
             "bucket": bucket.bucket,
             "request": self._request.name,
@@ -165,8 +186,8 @@ class JobRunner:
             key=run.key,
             request=self._request.digest,
             project_id=Catalog(session).project(),
-            image=self._job.process_image or spec.image,
-            image_digest=None,
+            image=image,
+            image_digest=digest,
             command=COMMAND,
             variables={"FALCONRY_JOB": json.dumps({n: v for n, v in where.items() if v})},
             shape=self._shape.name,
@@ -175,6 +196,16 @@ class JobRunner:
             timeout_minutes=self._job.timeout_minutes,
             log=logs.ensure(),
         )
+
+    def _image(
+        self, spec: GpuEngineSpec, report: Callable[[str, float | None], None]
+    ) -> tuple[str, str | None, str]:
+        """The job's image, its digest, and the toolchain's image."""
+        if self._job.process_image:
+            return self._job.process_image, None, spec.image
+        from falconry.jobs.image import JobImage
+
+        return JobImage(self._registry.connect(), spec.image, spec.toolchain).ensure(report)
 
     def _fetch(
         self,

@@ -2,11 +2,12 @@
 """Builds an engine in a Data Science Job: fetches the files, runs build.py, leaves what it made.
 
 Everything is in one bucket, and the variable FALCONRY_JOB says where: JSON with "namespace",
-"bucket", "request", the name of an object, and "image", the toolchain's, by digest. The request names the files of the build with their
-digests and the command; all paths in it are relative to a directory that is chosen here, the one
-with the most free space. The engine's files are put to `<engine>/<SHA-256>/<name>`, and last the
-result, which names them and holds the documents that the build wrote. Objects are read and written
-as the job run itself (a resource principal); a token for the hub comes from an OCI Vault secret.
+"bucket", "request", which is the name of an object, and "image", the toolchain's by digest. The
+request names the files of the build with their digests, and the command. All its paths are relative
+to a directory that is chosen here, the one with the most free space. The engine's files are put to
+`<engine>/<SHA-256>/<name>`, and last the result, which names them and holds the documents that the
+build wrote. Objects are read and written as the job run itself (a resource principal); a token for
+the hub comes from an OCI Vault secret.
 
 It needs Python 3.10 and the `oci` package. What it says of itself is lines of build.py's form. Its
 exit status is build.py's, or 1 where a transfer failed.
@@ -38,7 +39,7 @@ ROOT = "/falconry/"  # what the paths in the build's documents begin with
 _CHUNK = 1 << 20
 _ATTEMPTS = 5
 _FILES_AT_ONCE = 4
-_WORK_PLACES = ("/home/datascience", "/falconry", "/tmp")
+_WORK_DIRECTORIES = ("/home/datascience", "/falconry", "/tmp")
 # The build has no use for the job's own rights.
 _KEPT_FROM_BUILD = ("OCI_", "FALCONRY_JOB")
 
@@ -67,7 +68,7 @@ def run(where: Mapping[str, Any], bucket: Bucket) -> int:
     content = bucket.read(where["request"])
     request = json.loads(content)
     token = hub_token(where)
-    with tempfile.TemporaryDirectory(prefix="falconry-", dir=work_place()) as name:
+    with tempfile.TemporaryDirectory(prefix="falconry-", dir=work_directory()) as name:
         root = Path(name)
         fetch_all(request["files"], root, bucket, token)
         for path in request["relocate"]:
@@ -94,14 +95,14 @@ def fail(reason: str) -> int:
     return 1
 
 
-def work_place() -> str:
+def work_directory() -> str:
     """The writable directory with the most free space."""
     given = os.environ.get("FALCONRY_JOB_DIRECTORY")
-    places = [given] if given else [os.environ.get("HOME", ""), *_WORK_PLACES]
-    usable = [place for place in places if os.access(place, os.W_OK | os.X_OK)]
+    candidates = [given] if given else [os.environ.get("HOME", ""), *_WORK_DIRECTORIES]
+    usable = [path for path in candidates if os.access(path, os.W_OK | os.X_OK)]
     if not usable:
-        raise TransferError(f"none of these directories can be written to: {', '.join(places)}")
-    return max(usable, key=lambda place: shutil.disk_usage(place).free)
+        raise TransferError(f"none of these directories can be written to: {', '.join(candidates)}")
+    return max(usable, key=lambda path: shutil.disk_usage(path).free)
 
 
 # --- the bucket -------------------------------------------------------------------------------
@@ -114,7 +115,7 @@ class Bucket:
         import oci
 
         self._oci = oci
-        self._place = (where["namespace"], where["bucket"])
+        self._location = (where["namespace"], where["bucket"])
         options = {"retry_strategy": oci.retry.DEFAULT_RETRY_STRATEGY, "timeout": (10, 120)}
         if where.get("endpoint"):
             options["service_endpoint"] = where["endpoint"]
@@ -129,14 +130,14 @@ class Bucket:
         """The content of an object from a byte on."""
         wanted = {"range": f"bytes={start}-"} if start else {}
         with self._translated(f"reading {name}"):
-            answer = self._client.get_object(*self._place, name, **wanted)
+            answer = self._client.get_object(*self._location, name, **wanted)
             yield from answer.data.raw.stream(_CHUNK, decode_content=False)
 
     def has(self, name: str, size: int) -> bool:
         """Whether there is an object of this size."""
         with self._translated(f"looking for {name}"):
             try:
-                head = self._client.head_object(*self._place, name)
+                head = self._client.head_object(*self._location, name)
             except self._oci.exceptions.ServiceError as error:
                 if error.status == 404:
                     return False
@@ -147,12 +148,12 @@ class Bucket:
         """Puts a file, in parts if it is large."""
         manager = self._oci.object_storage.UploadManager(self._client, allow_parallel_uploads=True)
         with self._translated(f"putting {name}"):
-            manager.upload_file(*self._place, name, str(path))
+            manager.upload_file(*self._location, name, str(path))
 
     def put(self, name: str, content: bytes) -> None:
         """Puts a small object."""
         with self._translated(f"putting {name}"):
-            self._client.put_object(*self._place, name, content, content_type="application/json")
+            self._client.put_object(*self._location, name, content, content_type="application/json")
 
     @contextlib.contextmanager
     def _translated(self, action: str) -> Iterator[None]:

@@ -29,7 +29,7 @@ class JobSettings(Section):
         hub_token_secret: OCID of the OCI Vault secret with a token for the hub.
         prices: a price table, for what the plan says a run costs at most.
         process_image: for the emulator: the name of a process image with the toolchain, which
-            takes the place of its image.
+            replaces its image.
     """
 
     shape: str | None = None

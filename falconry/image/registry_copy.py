@@ -74,7 +74,7 @@ class Source:
 
 
 def find_source(client: RegistryClient, reference: ImageReference) -> Source:
-    """Looks an image up; of several platforms takes the one that the cloud runs.
+    """Looks an image up; of several platforms takes that which the cloud runs.
 
     Raises:
         ImageError: there is no such image, or not for the platform.
@@ -84,7 +84,7 @@ def find_source(client: RegistryClient, reference: ImageReference) -> Source:
         answer = client.request("GET", repository, f"manifests/{version}")
         if answer is None:
             raise ImageError(
-                "the registry has no such image, or none that this login may see",
+                "the registry has no such image, or this login may not see it",
                 where=str(reference),
             )
         content = answer.content
@@ -153,12 +153,12 @@ def _put_blob(
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             begun = target.request("POST", repository, "blobs/uploads/")
-            place = _require(begun, target, repository).headers["Location"]
+            url = _require(begun, target, repository).headers["Location"]
             headers = {"Content-Type": "application/octet-stream"}
-            sent = target.request("PATCH", repository, place, headers=headers, data=content())
-            place = _require(sent, target, repository).headers["Location"]
-            joint = "&" if "?" in place else "?"
-            done = target.request("PUT", repository, f"{place}{joint}digest={digest}")
+            sent = target.request("PATCH", repository, url, headers=headers, data=content())
+            url = _require(sent, target, repository).headers["Location"]
+            joint = "&" if "?" in url else "?"
+            done = target.request("PUT", repository, f"{url}{joint}digest={digest}")
             _require(done, target, repository)
             return
         except FalconryError:

@@ -46,12 +46,12 @@ class JobBucket:
 
             manager = UploadManager(self._client, allow_parallel_uploads=True)
             for each in absent:
-                place = (self.namespace, self.bucket, each.name)
+                location = (self.namespace, self.bucket, each.name)
                 if isinstance(each.content, bytes):
-                    self._client.put_object(*place, each.content)
+                    self._client.put_object(*location, each.content)
                     count(each.size)
                 else:
-                    manager.upload_file(*place, str(each.content), progress_callback=count)
+                    manager.upload_file(*location, str(each.content), progress_callback=count)
             self._client.put_object(self.namespace, self.bucket, request.name, request.document)
 
     def result(self, request: JobRequest) -> JobResult | None:

@@ -33,7 +33,7 @@ _STATES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class FollowTimes:
     """How often to look, and how long for late lines; in seconds."""
 
     log_pause_s: float = _LOG_PAUSE_S
@@ -52,14 +52,14 @@ class RunFollower:
         jobs: BuildJobs,
         logs: Logs,
         log: Path,
-        patience: Patience,
+        times: FollowTimes,
         *,
         may_load_by_shard: bool = False,
     ) -> None:
         self._jobs = jobs
         self._logs = logs
         self._log = log
-        self._patience = patience
+        self._times = times
         self._said = BuildLog(may_load_by_shard)
         self._complete = False  # whether the job's last line was read
 
@@ -96,8 +96,8 @@ class RunFollower:
             now = time.monotonic()
             if state != "ACCEPTED" and now >= next_look:
                 self._take(tail(), file, report)
-                next_look = now + self._patience.log_pause_s
-            self._patience.sleep(min(pause, self._patience.log_pause_s))
+                next_look = now + self._times.log_pause_s
+            self._times.sleep(min(pause, self._times.log_pause_s))
             pause = min(pause * _POLL_GROWTH, _POLL_S[1])
             current = self._jobs.get(run.id)
         if current is not None and current.time_started is not None and state != "DELETED":
@@ -105,10 +105,10 @@ class RunFollower:
         return current
 
     def _read_late_lines(self, tail: Callable[[], list[str]], file: Any, report: Report) -> None:
-        deadline = time.monotonic() + self._patience.log_lateness_s
+        deadline = time.monotonic() + self._times.log_lateness_s
         self._take(tail(), file, report)
         while not self._complete and time.monotonic() < deadline:
-            self._patience.sleep(self._patience.log_pause_s)
+            self._times.sleep(self._times.log_pause_s)
             self._take(tail(), file, report)
 
     def _take(self, lines: Iterable[str], file: Any, report: Report) -> None:

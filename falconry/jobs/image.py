@@ -28,6 +28,7 @@ from falconry.engine.toolchain import Toolchain
 from falconry.errors import ImageError
 from falconry.image.registry import ImageRegistry, RegistryClient
 from falconry.image.registry_copy import Layer, copy_image, find_source
+from falconry.pipeline import Report
 
 NAME = "toolchain"
 """What the repository is called, below the profile's prefix."""
@@ -37,14 +38,14 @@ MOST_BYTES = 25 * 10**9
 
 _TRANSFER = "engine/transfer.py"
 _LOCK = "requirements.lock"
-_PLACE = "falconry-job"
+_DIRECTORY = "falconry-job"
 _WORK = "falconry"
 _PROGRAM = "usr/local/bin/falconry-job"
 _LAUNCHER = f"""\
 #!/bin/sh
 exec python3 -c 'import runpy, sys
-sys.path.insert(0, "/{_PLACE}/packages")
-runpy.run_path("/{_PLACE}/transfer.py", run_name="__main__")' "$@"
+sys.path.insert(0, "/{_DIRECTORY}/packages")
+runpy.run_path("/{_DIRECTORY}/transfer.py", run_name="__main__")' "$@"
 """
 # Services of Oracle's that the job speaks to; the others' clients are nine tenths of the package.
 _SERVICES = frozenset({"auth", "dns", "object_storage", "secrets", "work_requests"})
@@ -73,7 +74,7 @@ class JobImage:
         self._packages = packages or install_packages
         self._source_login = docker_login(self._reference.host())
 
-    def ensure(self, report: Callable[[str, float | None], None]) -> tuple[str, str, str]:
+    def ensure(self, report: Report) -> tuple[str, str, str]:
         """Has the image in the registry; gives its reference, its digest and the toolchain's.
 
         Raises:
@@ -131,8 +132,8 @@ class JobImage:
         ):
             tar.output = zipped
             _write_layer(tar, packages)
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        with path.open("rb") as written:
+            digest = hashlib.file_digest(written, "sha256").hexdigest()
         return Layer(path, f"sha256:{digest}", f"sha256:{tar.digest.hexdigest()}", _COMMENT)
 
 
@@ -225,15 +226,15 @@ def _write_layer(tar: _Digesting, packages: Path) -> None:
     """Writes the files in one order and with one time, so that the same files are one layer."""
     with tarfile.open(fileobj=tar, mode="w|", format=tarfile.PAX_FORMAT) as archive:
         archive.addfile(_entry(_WORK, 0o1777, directory=True))
-        archive.addfile(_entry(_PLACE, 0o755, directory=True))
+        archive.addfile(_entry(_DIRECTORY, 0o755, directory=True))
         transfer = project_file(_TRANSFER).read_bytes()
         for name, content, mode in (
-            (f"{_PLACE}/transfer.py", transfer, 0o644),
+            (f"{_DIRECTORY}/transfer.py", transfer, 0o644),
             (_PROGRAM, _LAUNCHER.encode(), 0o755),
         ):
             archive.addfile(_entry(name, mode, len(content)), io.BytesIO(content))
         for path in sorted(packages.rglob("*")):
-            name = f"{_PLACE}/packages/{path.relative_to(packages).as_posix()}"
+            name = f"{_DIRECTORY}/packages/{path.relative_to(packages).as_posix()}"
             if path.is_dir():
                 archive.addfile(_entry(name, 0o755, directory=True))
             elif path.suffix != ".pyc":

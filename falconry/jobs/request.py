@@ -1,4 +1,4 @@
-"""What a job is asked to build: the files, the command, and where all of it is in the bucket.
+"""What a job is to build: the files, the command, and where all of it is in the bucket.
 
 Every file is an object that is called by its SHA-256, so that a checkpoint is uploaded once. The
 request names them; `engine/transfer.py` reads it inside of the job. Both it and the job's result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,10 @@ from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine_settings import MirrorSettings
 from falconry.errors import EngineError, FalconryError, SettingsError
 from falconry.findings import Finding, verdict
-from falconry.jobs.follow import Patience
+from falconry.jobs.follow import FollowTimes
 from falconry.jobs.request import JobRequest, JobResult, request_of
 from falconry.oci_facts import GpuShape, gpu_shape
+from falconry.pipeline import Report
 from falconry.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class JobRunner:
         settings: the profile's.
         digests: remembers those of checkpoints.
         registry: where the job's image is put.
-        patience: how often to look at a run.
+        times: how often to look at a run.
     """
 
     def __init__(
@@ -48,13 +49,13 @@ class JobRunner:
         settings: Settings,
         digests: DigestCache,
         registry: RegistryProvider,
-        patience: Patience | None = None,
+        times: FollowTimes | None = None,
     ) -> None:
         self._registry = registry
         self._settings = settings
         self._job = settings.engine.job
         self._digests = digests
-        self._patience = patience or Patience()
+        self._times = times or FollowTimes()
         self._shape = _shape_of(settings)
         self._request: JobRequest | None = None
 
@@ -96,9 +97,7 @@ class JobRunner:
         """Of the job's GPUs."""
         return spec.recipe.parallelism.world_size * usable_bytes(self._shape)
 
-    def run(
-        self, run: BuildRun, spec: GpuEngineSpec, report: Callable[[str, float | None], None]
-    ) -> Mapping[str, Any]:
+    def run(self, run: BuildRun, spec: GpuEngineSpec, report: Report) -> Mapping[str, Any]:
         """Builds in a job, or joins the run of another machine; see BuildRunner."""
         from falconry.jobs.bucket import JobBucket
         from falconry.jobs.runs import BuildJobs
@@ -137,7 +136,7 @@ class JobRunner:
         session: Session,
         bucket: JobBucket,
         jobs: BuildJobs,
-        report: Callable[[str, float | None], None],
+        report: Report,
     ) -> None:
         """Follows a run to its end, which it begins unless there is one."""
         from falconry.deployment.logs import Logs
@@ -152,7 +151,7 @@ class JobRunner:
         else:
             job_run = jobs.start(self._spec(run, spec, session, bucket, logs, report))
         follower = RunFollower(
-            jobs, logs, run.log, self._patience, may_load_by_shard=run.may_load_by_shard
+            jobs, logs, run.log, self._times, may_load_by_shard=run.may_load_by_shard
         )
         try:
             follower.follow(job_run, report)
@@ -167,7 +166,7 @@ class JobRunner:
         session: Session,
         bucket: JobBucket,
         logs: Any,
-        report: Callable[[str, float | None], None],
+        report: Report,
     ) -> JobSpec:
         from falconry.deployment.catalog import Catalog
         from falconry.jobs.runs import JobSpec
@@ -197,9 +196,7 @@ class JobRunner:
             log=logs.ensure(),
         )
 
-    def _image(
-        self, spec: GpuEngineSpec, report: Callable[[str, float | None], None]
-    ) -> tuple[str, str | None, str]:
+    def _image(self, spec: GpuEngineSpec, report: Report) -> tuple[str, str | None, str]:
         """The job's image, its digest, and the toolchain's image."""
         if self._job.process_image:
             return self._job.process_image, None, spec.image
@@ -212,7 +209,7 @@ class JobRunner:
         result: JobResult,
         run: BuildRun,
         session: Session,
-        report: Callable[[str, float | None], None],
+        report: Report,
     ) -> None:
         from falconry.engine.mirror import ObjectStorageMirror
 
@@ -226,9 +223,7 @@ class JobRunner:
         for name, document in result.documents.items():
             (run.scratch / Path(name).name).write_text(json.dumps(dict(document)))
 
-    def _remove(
-        self, jobs: BuildJobs, key: str, report: Callable[[str, float | None], None]
-    ) -> None:
+    def _remove(self, jobs: BuildJobs, key: str, report: Report) -> None:
         if self._job.keep:
             return
         try:
@@ -236,7 +231,7 @@ class JobRunner:
         except FalconryError as error:
             report(f"warning: the job stays in the cloud: {error}", None)
 
-    def _session(self, report: Callable[[str, float | None], None]) -> Session:
+    def _session(self, report: Report) -> Session:
         from falconry.cloud.session import session_of
 
         if self._local and emulator.why_start(self._local):

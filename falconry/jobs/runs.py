@@ -84,7 +84,7 @@ class BuildJobs:
         return None
 
     def start(self, spec: JobSpec) -> Any:
-        """Begins a run, or joins the one that another machine began just now."""
+        """Begins a run, or joins what another machine began just now."""
         job = self._job(spec)
         with translate_cloud_errors("beginning the job run"):
             earlier = all_records(
@@ -133,7 +133,7 @@ class BuildJobs:
             return self._client.create_job_run(details, opc_retry_token=token).data
 
         def exists(run: Any) -> bool:
-            return True  # one that was deleted meanwhile is found out by following it
+            return True  # a deleted run is found out by following it
 
         with translate_cloud_errors("beginning the job run"):
             return create_idempotent(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ from falconry.engine.tensorrt_llm.machine import machine_checks, probe_gpus, thi
 from falconry.engine.tensorrt_llm.quantization_checks import calibration_files
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.findings import Finding
+from falconry.pipeline import Report
 
 
 class BuildRunner(Protocol):
@@ -29,9 +30,7 @@ class BuildRunner(Protocol):
         """The memory of the GPUs that the container gets."""
         ...
 
-    def run(
-        self, run: BuildRun, spec: GpuEngineSpec, report: Callable[[str, float], None]
-    ) -> Mapping[str, Any]:
+    def run(self, run: BuildRun, spec: GpuEngineSpec, report: Report) -> Mapping[str, Any]:
         """Builds; fills the run's output and scratch; gives report.json and the `image`.
 
         Raises:
@@ -63,9 +62,7 @@ class HostRunner:
         """Of the first GPUs here."""
         return memory_of(probe_gpus(), spec.recipe.parallelism.world_size)
 
-    def run(
-        self, run: BuildRun, spec: GpuEngineSpec, report: Callable[[str, float], None]
-    ) -> Mapping[str, Any]:
+    def run(self, run: BuildRun, spec: GpuEngineSpec, report: Report) -> Mapping[str, Any]:
         """Builds in a container; see `run_build`."""
         return run_build(run, report)
 

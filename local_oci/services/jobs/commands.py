@@ -115,7 +115,7 @@ def delete_run(cloud: Cloud, run: JobRun) -> None:
 
 
 def _laid_over(configuration: JobConfiguration, override: JobConfiguration) -> JobConfiguration:
-    """A run's variables are added to the job's; the rest takes the place of the job's."""
+    """A run's variables are added to the job's; the rest replaces the job's."""
     given = override.model_dump(exclude={"environment_variables"}, exclude_none=True)
     variables = configuration.environment_variables | override.environment_variables
     return configuration.model_copy(update={**given, "environment_variables": variables})

@@ -92,7 +92,7 @@ class LogStore:
         messages: Sequence[str],
         **data: Any,
     ) -> None:
-        """Write lines of a resource into a log, if there is one that takes them."""
+        """Write lines of a resource into a log, if it exists and is enabled."""
         log = None if reference is None else self._enabled(reference)
         if log is None:
             return

@@ -1,5 +1,6 @@
 """GPU engines built by jobs of the local cloud: processes, with the stand-in toolchain."""
 
+import contextlib
 import json
 import threading
 
@@ -142,28 +143,83 @@ def raise_at(step, error):
     return report
 
 
-def test_a_job_builds_what_a_host_would(new_runner, session, client, job_runs):
+def test_a_job_builds_what_a_host_would_whatever_is_lost_on_the_way(
+    new_runner, cloud, session, client, job_runs
+):
+    for operation in ("create_job", "create_job_run"):
+        cloud.fault(kind="cut_response", operation=operation)
+    kept = new_runner(words="engine.job.keep=true engine.job.storage_gb=77")
+    with pytest.raises(KilledError):
+        kept.make(raise_at("fetching from the mirror", KilledError()))
+    (run,) = job_runs()
+    assert run.lifecycle_state == "SUCCEEDED"
+    job = client.get_job(run.job_id).data
+    assert job.job_infrastructure_configuration_details.block_storage_size_in_gbs == 77
+    variables = job.job_configuration_details.environment_variables
+    assert set(json.loads(variables["FALCONRY_JOB"])) == {
+        *("namespace", "bucket", "request", "image", "endpoint")
+    }
+    assert "building the engine" in kept.steps
+
     runner = new_runner(words="")
     manifest = runner.make()
 
     host = new_runner(words="engine.run=host").stage()
-    assert manifest.key == host.key(host.inputs())
+    assert manifest.key == host.key(host.inputs()) == job.freeform_tags["falconry-engine"]
     assert manifest.gpu.gpu == "NVIDIA A10" and manifest.gpu.verified == "transformers"
     assert {"rank0.engine", "config.json", "tokenizer.json"} <= set(manifest.files)
+    log = kept.workspace.build / "logs" / f"engine-{manifest.key[:12]}.log"
+    assert "fetched" in log.read_text()
     # The engine is in the mirror with the manifest, and the job is gone.
     assert f"engines/{manifest.key}/manifest.json" in objects(runner, session)
-    (run,) = job_runs()
-    assert run.lifecycle_state == "DELETED"
+    assert [run.lifecycle_state for run in job_runs()] == ["DELETED"]
     assert client.get_job(run.job_id).data.lifecycle_state == "DELETED"
-    assert "building the engine" in runner.steps
-    log = runner.workspace.build / "logs" / f"engine-{manifest.key[:12]}.log"
-    assert "fetched" in log.read_text()
 
     assert new_runner().make().files == manifest.files
     assert len(job_runs()) == 1
 
 
-def test_a_failed_build_says_its_cause_and_leaves_no_job(new_runner, session, job_runs):
+def test_two_runners_join_the_run_of_a_killed_one(new_runner, job_runs):
+    with pytest.raises(KilledError):
+        new_runner("slow").make(raise_at("the job is running", KilledError()))
+    runners, made = [new_runner("slow"), new_runner("slow")], []
+    threads = [
+        threading.Thread(target=lambda runner=runner: made.append(runner.make()))
+        for runner in runners
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 2 and made[0].files == made[1].files
+    assert any(step.startswith("joining the job run") for step in runners[0].steps)
+    assert len(job_runs()) == 1
+
+
+def test_two_runners_at_once_begin_one_run(new_runner, session, job_runs):
+    """Each has looked for a run before the other began one."""
+    runners, started = [new_runner("slow"), new_runner("slow")], threading.Barrier(2)
+
+    def begin(runner):
+        def meet(step):
+            if runner.steps.count("handing the checkpoint over") == 1:
+                started.wait(30)
+            if step == "waiting for the job's machine":
+                raise KilledError
+
+        with contextlib.suppress(KilledError):
+            runner.make(meet)
+
+    threads = [threading.Thread(target=begin, args=(runner,)) for runner in runners]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (run,) = job_runs()
+    BuildJobs(session).cancel(run.id)
+
+
+def test_a_failed_build_says_its_cause_and_leaves_no_job(new_runner, job_runs):
     with pytest.raises(EngineError) as failure:
         new_runner("oom").make()
     assert "memory" in str(failure.value) and "exit code" in str(failure.value)
@@ -175,37 +231,6 @@ def test_a_machine_that_is_not_to_be_had_is_named(new_runner, cloud, job_runs):
     with pytest.raises(EngineError, match="no capacity"):
         new_runner().make()
     assert [run.lifecycle_state for run in job_runs()] == ["DELETED"]
-
-
-def test_the_next_run_joins_that_of_a_killed_one(new_runner, job_runs):
-    with pytest.raises(KilledError):
-        new_runner("slow").make(raise_at("the job is running", KilledError()))
-    second = new_runner("slow")
-    second.make()
-    assert any(step.startswith("joining the job run") for step in second.steps)
-    assert len(job_runs()) == 1
-
-
-def test_the_next_run_takes_what_a_killed_ones_job_left(new_runner, job_runs):
-    with pytest.raises(KilledError):
-        new_runner().make(raise_at("fetching from the mirror", KilledError()))
-    new_runner().make()
-    assert [run.lifecycle_state for run in job_runs()] == ["DELETED"]
-
-
-def test_two_runners_at_once_make_one_run(new_runner, job_runs):
-    runners = [new_runner("slow"), new_runner("slow")]
-    made = []
-    threads = [
-        threading.Thread(target=lambda runner=runner: made.append(runner.make()))
-        for runner in runners
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(made) == 2 and made[0].files == made[1].files
-    assert len(job_runs()) == 1
 
 
 def test_an_interrupted_run_continues_until_it_is_cancelled(new_runner, session, job_runs):
@@ -227,28 +252,9 @@ def test_an_interrupted_run_continues_until_it_is_cancelled(new_runner, session,
     assert [run.lifecycle_state for run in job_runs()] == ["DELETED"]
 
 
-def test_an_engine_that_answers_otherwise_is_built_anew(new_runner, session, job_runs):
-    for _ in range(2):
-        with pytest.raises(EngineError, match="answers otherwise"):
-            new_runner("wrong", words="").make()
-    assert len(job_runs()) == 2
-
-
-def test_a_lost_answer_begins_no_second_job_and_one_that_is_kept_stays(
-    new_runner, cloud, session, client, job_runs
-):
-    for operation in ("create_job", "create_job_run"):
-        cloud.fault(kind="cut_response", operation=operation)
-    runner = new_runner(words=f"{UNVERIFIED} engine.job.keep=true engine.job.storage_gb=77")
-    key = runner.make().key
-    (run,) = job_runs()
-    assert run.lifecycle_state == "SUCCEEDED"
-    job = client.get_job(run.job_id).data
-    assert job.freeform_tags["falconry-engine"] == key
-    infrastructure = job.job_infrastructure_configuration_details
-    assert infrastructure.block_storage_size_in_gbs == 77
-    variables = job.job_configuration_details.environment_variables
-    assert set(json.loads(variables["FALCONRY_JOB"])) == {
-        *("namespace", "bucket", "request", "image", "endpoint")
-    }
-    BuildJobs(session).remove(key)
+@pytest.mark.long
+def test_an_engine_that_answers_otherwise_is_not_taken_from_the_bucket_again(new_runner, session):
+    runner = new_runner("wrong", words="")
+    with pytest.raises(EngineError, match="answers otherwise"):
+        runner.make()
+    assert not [name for name in objects(runner, session) if name.endswith(".result.json")]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from oci.data_science import models as oci_models
 
 from falconry.image.output import ImageOutput
+from falconry.oci_facts import find_shape
 from falconry.repository import FRONT_MODEL, MODEL_REPOSITORY
 from falconry.settings import (
     CustomEndpoint,
@@ -46,14 +47,28 @@ MODEL_NAME = "FALCONRY_MODEL_NAME"
 _DEFAULT_TRITON_PORT = 8000
 # Triton's HTTP paths (triton-inference-server/server, docs/protocol/extension_generate.md); `{}` is
 # OCI's wildcard for one part of a path (samples, multiple_inference_endpoints).
-_READY = CustomEndpoint(path="/v2/health/ready", methods=("GET",))
+# What Triton's own client asks besides (tritonclient 2.73, http/_client.py).
+_CLIENT_ENDPOINTS = (
+    CustomEndpoint(path="/v2/models/{}/infer"),
+    *(
+        CustomEndpoint(path=path, methods=("GET",))
+        for path in (
+            "/v2",
+            "/v2/health/live",
+            "/v2/health/ready",
+            "/v2/models/{}",
+            "/v2/models/{}/ready",
+            "/v2/models/{}/config",
+        )
+    ),
+)
 _ROUTE_ENDPOINTS = {
     "generate": (
         CustomEndpoint(path="/v2/models/{}/generate"),
         CustomEndpoint(path="/v2/models/{}/generate_stream"),
-        _READY,
+        *_CLIENT_ENDPOINTS,
     ),
-    "infer": (CustomEndpoint(path="/v2/models/{}/infer"), _READY),
+    "infer": _CLIENT_ENDPOINTS,
 }
 
 
@@ -238,8 +253,9 @@ def _instance(settings: DeploymentSettings) -> Any:
         flexible = oci_models.ModelDeploymentInstanceShapeConfigDetails(
             ocpus=settings.ocpus, memory_in_gbs=settings.memory_gib
         )
+    shape = find_shape(settings.shape)
     return oci_models.InstanceConfiguration(
-        instance_shape_name=settings.shape,
+        instance_shape_name=shape.name if shape else settings.shape,  # in the cloud's spelling
         model_deployment_instance_shape_config_details=flexible,
         subnet_id=settings.subnet_id,
         private_endpoint_id=settings.private_endpoint_id,

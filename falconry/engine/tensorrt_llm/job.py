@@ -12,6 +12,7 @@ from typing import Any
 from falconry.checkpoint.files import TOKENIZER
 from falconry.checkpoint.source import CheckpointSource
 from falconry.checkpoint.tokenizer import read_chat, write_chat
+from falconry.cloud.shapes import gpu_shape_of
 from falconry.data_files import project_file
 from falconry.digests import DigestCache, value_digest
 from falconry.engine.builder import BuildResult, Finished
@@ -54,7 +55,6 @@ from falconry.engine.toolchain import load_toolchains
 from falconry.errors import EngineError
 from falconry.files import remove
 from falconry.findings import Finding, State, failures, refuse
-from falconry.oci_facts import gpu_shape
 from falconry.pipeline import Report
 from falconry.progress import human_count
 from falconry.settings import Settings
@@ -99,7 +99,7 @@ class TensorRtLlmJob:
         self._digests = digests
         self._recipe = load_gpu_recipe(settings.recipe)
         self._toolchain = load_toolchains().row(settings.engine.toolchain)
-        self._shape = gpu_shape(settings.deployment.shape)
+        self._shape = gpu_shape_of(settings)
         self._image = settings.engine.image
         self._verify = settings.engine.verify == "on"
         self._answers = load_answers()

@@ -274,7 +274,7 @@ def children():
     [
         ("one\n{% for m in messages %}\n{% endif %}", "line 3: "),
         ("{{ messages | nosuch }}", "line 1: No filter named 'nosuch'"),
-        ("{{ 9 ** (9 ** 9) }}", "it takes too much time or memory"),
+        ("{{ 9 ** (9 ** 9) }}", "takes too much time or memory"),
         ("{{ " + "(" * 5000 + ")" * 5000 + " }}", "RecursionError"),
         ("{% if a %}" * 150 + "{% endif %}" * 150, "too many levels of indentation"),
     ],
@@ -288,7 +288,7 @@ def test_a_template_that_does_not_compile_ends_the_build_with_its_line(
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     if in_a_file:
         (tmp_path / "chat_template.jinja").write_text(template)
-    with pytest.raises(CheckpointError, match="chat template that does not compile") as refused:
+    with pytest.raises(CheckpointError, match=r"chat template that .*compile") as refused:
         read_chat(tmp_path)
     assert said in refused.value.problem
     where = "chat_template.jinja" if in_a_file else "tokenizer_config.json"

@@ -14,7 +14,7 @@ import pytest
 from tokenizers import Tokenizer, processors
 from transformers import AutoTokenizer
 
-from falconry.checkpoint.tokenizer import read_chat, write_chat
+from falconry.checkpoint.tokenizer import find_chat, read_chat
 from falconry.errors import CheckpointError
 from tests.model_repository.preprocessing import served
 
@@ -97,7 +97,7 @@ def test_no_words_are_an_empty_list_as_nvidias_own_preprocessing_gives():
 
 @pytest.fixture
 def chat(tmp_path):
-    """Reads the chat template of a checkpoint with these settings."""
+    """Reads the chat template of a checkpoint with these settings, whatever it would render."""
     read_templates = []
 
     def read(template, file=None, **tokens):
@@ -108,10 +108,11 @@ def chat(tmp_path):
         (checkpoint / "tokenizer_config.json").write_text(json.dumps(settings))
         if file is not None:
             (checkpoint / "chat_template.jinja").write_text(file)
-        write_chat(checkpoint, engine)
-        path = engine / "chat.json"
-        if not path.is_file():
+        found = find_chat(checkpoint)
+        if found is None:
             return None
+        path = engine / "chat.json"
+        path.write_text(json.dumps(found))
         read_templates.append(served("chat").ChatTemplate.read(path))
         return read_templates[-1]
 

@@ -163,7 +163,8 @@ def test_what_the_cloud_refuses_to_stop_is_reported(
     session, settings, deployments, make_target, cloud
 ):
     active = deployments.apply(make_target(), WATCH)
-    tag_expiry(session, settings.deployment.name, expiry_tag("1m", datetime(2026, 1, 1, tzinfo=UTC)), WATCH)
+    past = expiry_tag("1m", datetime(2026, 1, 1, tzinfo=UTC))
+    tag_expiry(session, settings.deployment.name, past, WATCH)
     cloud.fault(kind="policy", operation="deactivate_model_deployment", times=20)
     (found,) = [each for each in reap(session, datetime.now(UTC), WATCH) if each.id == active.id]
     assert found.failed

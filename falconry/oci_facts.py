@@ -96,6 +96,32 @@ class ImageLimits(Table):
     architecture: str
 
 
+class InstanceLimits(Table):
+    """Of an instance's storage, shared memory and time to start.
+
+    Attributes:
+        least_timeout_minutes, most_timeout_minutes: of an operation that starts a container.
+        start_minutes: within which a container must become healthy.
+        least_shm_gib, shm_gib_per_gpu: of /dev/shm where several GPUs share an engine.
+        least_storage_gb: of a boot volume.
+        system_storage_gb: what everything but image and artifact takes of it.
+        storage_margin: a factor that leaves some of it free.
+        image_unpacked_factor: an image's unpacked size by its compressed one.
+        artifact_bytes_per_second: at which an artifact is assumed to be moved.
+    """
+
+    least_timeout_minutes: int
+    most_timeout_minutes: int
+    start_minutes: int
+    least_shm_gib: int
+    shm_gib_per_gpu: int
+    least_storage_gb: int
+    system_storage_gb: int
+    storage_margin: float
+    image_unpacked_factor: float
+    artifact_bytes_per_second: int
+
+
 class ComputeLimits(Table):
     """Of instances and their load balancer.
 
@@ -162,6 +188,7 @@ class Limits(Table):
     artifact: ArtifactLimits
     container: ContainerLimits
     image: ImageLimits
+    instance: InstanceLimits
     compute: ComputeLimits
     account: AccountLimits
 

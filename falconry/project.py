@@ -231,6 +231,11 @@ class Project(Operations):
                 note=workspace.progress.note,
             )
 
+        def deployment_outlook() -> list[str]:
+            from falconry.deployment.variables import outlook
+
+            return outlook(settings)
+
         return [
             Step("engine", lambda _: EngineStage(settings, workspace, mirror)),
             Step(
@@ -244,7 +249,12 @@ class Project(Operations):
                 needs=("repository",),
             ),
             Step("image", lambda _: image_stage(settings, workspace, self._registry())),
-            Step("deployment", deployment_stage, needs=("engine", "artifact", "image")),
+            Step(
+                "deployment",
+                deployment_stage,
+                needs=("engine", "artifact", "image"),
+                outlook=deployment_outlook,
+            ),
         ]
 
     @contextlib.contextmanager

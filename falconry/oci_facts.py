@@ -135,22 +135,6 @@ class ComputeLimits(Table):
     most_gib_per_ocpu: int
 
 
-class PolicyRule(Table):
-    """A right that a deployment needs.
-
-    Attributes:
-        purpose: what needs it, as a clause.
-        pattern: of statements that give it.
-        statement: an example of these.
-        large_artifacts_only: whether only artifacts that need a bucket need it.
-    """
-
-    purpose: str
-    pattern: str
-    statement: str
-    large_artifacts_only: bool = False
-
-
 class AccountLimits(Table):
     """Of a tenancy.
 
@@ -159,13 +143,11 @@ class AccountLimits(Table):
         description: how the descriptions of limits for GPUs begin, with a `{family}` such as
             `GPU.H100`.
         limits: a limit's name, by what the names of the shapes begin with.
-        policies: the rights that a deployment needs.
     """
 
     service: str
     description: str
     limits: Mapping[str, str]
-    policies: tuple[PolicyRule, ...]
 
     def limit_of(self, shape: str) -> str | None:
         """Returns the name of a shape's limit, if it is known."""

@@ -28,6 +28,7 @@ from falconry.settings import Settings
 
 if TYPE_CHECKING:
     from falconry.artifact.stage import ArtifactOutput
+    from falconry.deployment.policies import Scope
     from falconry.engine.manifest import GpuEngine
     from falconry.engine.store import EngineMirror, EngineStore, StoredEngine
     from falconry.findings import Finding
@@ -127,6 +128,14 @@ class Project(Operations):
         from falconry.doctor.subject import subject_of
 
         return examine(subject_of(self._settings, self._registry()))
+
+    def policies(self) -> Scope:
+        """Returns what the profile's policies are for; nothing is read from the cloud."""
+        from falconry.cloud.identity import identity_of
+        from falconry.deployment.policies import scope_of
+
+        identity = identity_of(self._settings.cloud)
+        return scope_of(self._settings, identity.tenancy, identity.region)
 
     def engines(self) -> list[StoredEngine]:
         """Lists the engines in the store, the newest first."""

@@ -281,7 +281,7 @@ class DeploymentStage(Stage):
             Image(image.reference, image.compressed_bytes, image.labels),
             engine=engine,
             toolchain=load_toolchains().row(release) if release else None,
-            account=read_account(session, settings.deployment.shape),
+            account=read_account(session, settings),
         )
         refuse(check_deployment(subject), PreflightError, "this deployment", subject.name)
 

@@ -70,7 +70,7 @@ def image_bytes(image: ImageOutput) -> int:
 
 
 def ranks_of(engine: Manifest) -> int:
-    """Returns how many GPUs share an engine; 0 for one that runs on CPUs."""
+    """Returns how many GPUs share an engine; 0 on CPUs."""
     return engine.gpu.tensor_parallel * engine.gpu.pipeline_parallel if engine.gpu else 0
 
 

@@ -193,7 +193,10 @@ def _private(pass_phrase=None):
 
 
 STATEMENTS = {
-    "all": ["Allow any-user to manage all-resources in tenancy"],
+    "all": [
+        "Allow any-user to manage all-resources in tenancy",
+        "Allow service datascience, objectstorage-us-ashburn-1 to manage object-family in tenancy",
+    ],
     # Of people, who are no dynamic group.
     "people": ["allow group Administrators to manage all-resources in tenancy"],
 }

@@ -125,7 +125,7 @@ def policies(subject: Subject) -> Finding:
     from falconry.deployment.preflight.service_checks import policy_findings
 
     account = read_policies(session_of(settings.cloud), settings)
-    found = list(policy_findings(account, staged=True, jobs=False))
+    found = list(policy_findings(account, staged=True, jobs=settings.engine.run == "job"))
     missing = [each for each in found if each.state == "warning"]
     if missing:
         text = "; ".join(each.text for each in missing)

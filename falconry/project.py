@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from falconry.data_files import require_usable_path, split_words
 from falconry.files import remove, require_open_files, user_path
-from falconry.operations import Operations
+from falconry.operations import Operations, expiry_tag_of
 from falconry.pipeline import (
     Output,
     PlannedStage,
@@ -54,18 +54,23 @@ class Project(Operations):
         require_usable_path(Path.cwd())
         super().__init__(settings, progress)
 
-    def run_until(self, stage: str, *, rollback: bool = False) -> Output:
+    def run_until(self, stage: str, *, rollback: bool = False, expires: str = "") -> Output:
         """Runs every outdated stage up to this one.
 
         Args:
             stage: the last one.
             rollback: whether a deployment that fails returns to what answered before.
+            expires: when `make reap` may stop the deployment, such as `4h` from now, or `never`.
 
         Raises:
             FalconryError: a stage failed; the outputs of earlier stages are kept.
         """
         require_open_files()
-        return run_stages(steps_to(stage, self._steps(rollback=rollback)), self._workspace)
+        tag = expiry_tag_of(expires)
+        steps = self._steps(rollback=rollback, expiry=tag)
+        output = run_stages(steps_to(stage, steps), self._workspace)
+        self._write_expiry(tag)
+        return output
 
     def plan(self) -> list[PlannedStage]:
         """Reports which stages would run and why; runs none."""
@@ -216,7 +221,7 @@ class Project(Operations):
         paths = self._settings.build_directory.parent.glob(f"*/receipts/{stage}.json")
         return [receipt for path in paths if (receipt := read_receipt(path))]
 
-    def _steps(self, *, rollback: bool = False) -> list[Step]:
+    def _steps(self, *, rollback: bool = False, expiry: str | None = None) -> list[Step]:
         """Returns all stages, each after those that it needs."""
         from falconry.artifact.stage import ArtifactStage, artifact_of
         from falconry.engine.stage import EngineStage
@@ -238,6 +243,7 @@ class Project(Operations):
                 artifact,
                 image,
                 rollback=rollback,
+                expiry=expiry,
                 note=workspace.progress.note,
             )
 

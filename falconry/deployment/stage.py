@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from falconry.cloud import emulator
 from falconry.cloud.session import Session, session_of
 from falconry.cloud.work_requests import Watch
 from falconry.deployment.deployments import Deployments
+from falconry.deployment.expiry import EXPIRES_TAG, expiry_warning
 from falconry.deployment.target import (
     ARTIFACT_TAG,
     ENGINE_TAG,
@@ -151,8 +153,10 @@ class DeploymentStage(Stage):
         image: ImageOutput,
         *,
         rollback: bool = False,
+        expiry: str | None = None,
         note: Callable[[str], None] = print,
     ) -> None:
+        self._expiry = expiry
         self._note = note
         self._settings = settings
         self._engine = engine
@@ -178,7 +182,10 @@ class DeploymentStage(Stage):
         if (current.freeform_tags or {}).get(KEY_TAG) != key:
             return None
         self._problem = self._ask(current.model_deployment_url)
-        return None if self._problem else _output(current)
+        if self._problem:
+            return None
+        self._warn(current)
+        return _output(current)
 
     @override
     def reason(self, inputs: Mapping[str, str]) -> str:
@@ -216,9 +223,15 @@ class DeploymentStage(Stage):
 
         watch = Watch(target.timeout_s, report)
         deployments = Deployments(session)
-        return _output(
-            apply_with_rollback(deployments, target, verify, watch, rollback=self._rollback)
-        )
+        active = apply_with_rollback(deployments, target, verify, watch, rollback=self._rollback)
+        self._warn(active)
+        return _output(active)
+
+    def _warn(self, deployment: Any) -> None:
+        """Says that the deployment's time is over, unless this run extends it."""
+        warning = expiry_warning(deployment, datetime.now(UTC))
+        if warning and self._expiry is None:
+            self._note(warning)
 
     def _target(self, session: Session, key: str, report: Report) -> DeploymentSpec:
         """Makes the target, after its logs and its model in the catalog."""
@@ -241,6 +254,7 @@ class DeploymentStage(Stage):
                 ARTIFACT_TAG: self._artifact.digest,
                 IMAGE_TAG: self._image.digest,
                 ENGINE_TAG: engine.key,
+                **({EXPIRES_TAG: self._expiry} if self._expiry else {}),
             },
             variables={each.name: each.value for each in self._variables()},
             engine_bound=engine.gpu is not None,

@@ -87,6 +87,15 @@ def doctor(c: Context, project: Select) -> None:
 
 
 @target()
+def policies(c: Context, project: Select) -> None:
+    """Print the policy statements that the profile needs, for copying."""
+    from falconry.deployment.policies import policy_facts, policy_text
+
+    scope = project().policies()
+    print_result(policy_facts(scope), policy_text(scope))
+
+
+@target()
 def plan(c: Context, project: Select) -> None:
     """Say which stages would run and why; run nothing."""
     with ignore_closed_output():

@@ -13,7 +13,8 @@ import transformers
 from huggingface_hub.errors import StrictDataclassError
 from pydantic import ValidationError
 
-from falconry.checkpoint.config import FalconConfig, read_configuration
+from falconry.checkpoint.config import read_configuration
+from falconry.checkpoint.falcon_config import FalconConfig
 from falconry.errors import CheckpointError
 
 ROOT = Path(__file__).parents[2]

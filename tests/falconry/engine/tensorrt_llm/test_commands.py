@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from falconry.checkpoint.config import FalconArchitecture, read_configuration
+from falconry.checkpoint.architecture import Architecture
+from falconry.checkpoint.config import read_configuration
 from falconry.engine.tensorrt_llm.commands import (
     Phase,
     expected_files,
@@ -39,7 +40,7 @@ BUILDABLE = [row.release for row in load_toolchains().rows]
 CALIBRATION = {"dataset": "cnn_dailymail", "size": 512, "awq_block_size": 64}
 
 
-def architecture(name: str, directory: Path) -> FalconArchitecture:
+def architecture(name: str, directory: Path) -> Architecture:
     text = (ROOT / MODELS[name]).read_text(encoding="utf-8")
     (directory / "config.json").write_text(text, encoding="utf-8")
     return read_configuration(directory).architecture

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from falconry.checkpoint.config import FalconArchitecture, read_configuration
+from falconry.checkpoint.architecture import Architecture
+from falconry.checkpoint.config import read_configuration
 from falconry.checkpoint.tensors import expected_tensors
 from falconry.engine.spec import recipe_names
 from falconry.engine.tensorrt_llm.memory import GIB, estimate
@@ -49,13 +50,13 @@ NOMINAL = {
 }
 
 
-def published(name: str, directory: Path) -> FalconArchitecture:
+def published(name: str, directory: Path) -> Architecture:
     text = (PUBLISHED / f"{name}.json").read_text(encoding="utf-8")
     (directory / "config.json").write_text(text, encoding="utf-8")
     return read_configuration(directory).architecture
 
 
-def parameters(architecture: FalconArchitecture) -> int:
+def parameters(architecture: Architecture) -> int:
     return sum(math.prod(shape) for shape in expected_tensors(architecture).values())
 
 

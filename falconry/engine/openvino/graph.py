@@ -109,8 +109,7 @@ class _Attention:
     def __call__(self, query: Node, key: Node, value: Node, number: int) -> Node:
         """Attends to this call's tokens and to those in the layer's cache.
 
-        Args:
-            query: [B, S, H * D], before the rotary embedding; `key` and `value` [B, S, K * D].
+        The query is [B, S, H * D], before the rotary embedding; key and value are [B, S, K * D].
         """
         architecture = self._architecture
         kv_heads, size = architecture.num_kv_heads, architecture.head_size

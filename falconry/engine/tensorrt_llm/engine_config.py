@@ -2,8 +2,8 @@
 
 Sources, NVIDIA/TensorRT-LLM: tensorrt_llm/models/modeling_utils.py (PretrainedConfig),
 models/falcon/config.py at 8f91cff22e7c and models/llama/config.py of 0.16 and 1.x
-(from_hugging_face: which field of a checkpoint becomes which), tensorrt_llm/builder.py at 008b2b8d23af (BuildConfig) and
-quantization/mode.py (QuantAlgo).
+(from_hugging_face: which field of a checkpoint becomes which), tensorrt_llm/builder.py at
+008b2b8d23af (BuildConfig) and quantization/mode.py (QuantAlgo).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Specs to test with: the published Falcons, each with a recipe that suits it.
 
-Sizes: the config.json files of tiiuae/falcon-rw-1b, -7b, -40b, -180B, -11B and of Falcon3. The toolchain and
-the shapes are like the real rows, and written out here so that a test does not change with them.
+Sizes: the config.json files of tiiuae/falcon-rw-1b, -7b, -40b, -180B, -11B and of Falcon3. The
+toolchain and the shapes are like the real rows, and written out here so that a test does not
+change with them.
 """
 
 from __future__ import annotations

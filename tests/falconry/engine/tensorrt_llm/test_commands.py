@@ -33,6 +33,12 @@ MODELS = {
     "falcon-40b": "engine/published/falcon-40b.json",
     "falcon-180b": "engine/published/falcon-180B.json",
     "falcon2-11b": "engine/published/falcon-11B.json",
+    "falcon3-1b": "engine/published/Falcon3-1B-Instruct.json",
+    "falcon3-3b": "engine/published/Falcon3-3B-Instruct.json",
+    "falcon3-7b": "engine/published/Falcon3-7B-Instruct.json",
+    "falcon3-7b-fp8": "engine/published/Falcon3-7B-Instruct.json",
+    "falcon3-10b": "engine/published/Falcon3-10B-Instruct.json",
+    "falcon3-10b-awq": "engine/published/Falcon3-10B-Instruct.json",
     "tiny": "checkpoints/tiny-falcon/config.json",
 }
 BUILDABLE = [row.release for row in load_toolchains().rows]

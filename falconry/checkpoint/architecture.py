@@ -88,7 +88,7 @@ class LlamaArchitecture(DecoderArchitecture):
 
     @property
     def family(self) -> str:
-        """`falcon3`, or `llama` for one that is not of that family."""
+        """`falcon3`, or `llama` for any other."""
         return "falcon3" if self.rope_theta == FALCON3_ROPE_THETA else "llama"
 
     @property

@@ -12,13 +12,11 @@ from falconry.checkpoint.falcon_config import FALCON_MODEL_TYPES, FalconConfig, 
 from falconry.checkpoint.files import (
     CONFIG,
     FETCH_AGAIN,
-    GENERATION_CONFIG,
-    find_file,
     read_json,
 )
 from falconry.checkpoint.llama_config import LlamaConfig, llama_config
+from falconry.checkpoint.token_ids import read_token_ids
 from falconry.data_files import Table, load_table
-from falconry.documents import is_integer
 from falconry.errors import CheckpointError
 
 _UNSUPPORTED = Path(__file__).with_name("unsupported_models.toml")
@@ -50,11 +48,11 @@ class Configuration:
     Attributes:
         architecture: the model; its `tied_embeddings` is what config.json claims, which the
             weights may yet correct.
-        end_id: token that ends an answer, None when there is none.
+        end_ids: tokens that end an answer, the first one first.
     """
 
     architecture: Architecture
-    end_id: int | None
+    end_ids: tuple[int, ...]
     pad_id: int
 
 
@@ -75,8 +73,8 @@ def configuration_of(raw: dict[str, Any], path: Path) -> Configuration:
     A generation_config.json beside `path`, where the content is from, decides the token ids.
     """
     config = model_config_of(raw, path)
-    end_id, pad_id = _token_ids(config, path)
-    return Configuration(config.architecture(), end_id, pad_id)
+    end_ids, pad_id = read_token_ids(raw, path, config.vocab_size)
+    return Configuration(config.architecture(), end_ids, pad_id)
 
 
 def model_config_of(raw: dict[str, Any], path: Path) -> ModelConfig:
@@ -98,7 +96,9 @@ def model_config_of(raw: dict[str, Any], path: Path) -> ModelConfig:
 def _classes(raw: dict[str, Any], path: Path) -> list[str]:
     classes = raw.get("architectures") or []
     if not isinstance(classes, list):
-        raise CheckpointError("architectures is not a list", where=path, remedy=FETCH_AGAIN)
+        raise CheckpointError(
+            f"architectures is not a list of names, but {classes!r}", where=path, remedy=FETCH_AGAIN
+        )
     return [str(name) for name in classes]
 
 
@@ -136,26 +136,3 @@ def _refuse_other_models(model_type: str, classes: list[str], path: Path) -> Non
             where=path,
             remedy=_USE_A_FALCON,
         )
-
-
-def _token_ids(config: ModelConfig, config_path: Path) -> tuple[int | None, int]:
-    """The end and padding ids that transformers' generate() would choose."""
-    generation = find_file(config_path.parent, GENERATION_CONFIG)
-    path = generation or config_path
-    if generation:
-        ids = read_json(generation)
-    else:
-        ids = {key: getattr(config, key) for key in ("eos_token_id", "pad_token_id")}
-    end_id, pad_id = ids.get("eos_token_id"), ids.get("pad_token_id")
-    if isinstance(end_id, list):
-        end_id = end_id[0] if end_id else None
-    for key, value in (("eos_token_id", end_id), ("pad_token_id", pad_id)):
-        if value is not None and not (is_integer(value) and 0 <= value < config.vocab_size):
-            raise CheckpointError(
-                f"{key} {value!r} is not a number below vocab_size {config.vocab_size}",
-                where=path,
-                remedy="correct the id",
-            )
-    if pad_id is None:
-        pad_id = end_id if end_id is not None else 0
-    return end_id, pad_id

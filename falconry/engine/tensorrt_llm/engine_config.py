@@ -174,12 +174,7 @@ class EngineConfig:
 
     def differences(self, spec: GpuEngineSpec) -> list[str]:
         """What differs from the spec, as clauses."""
-        found = dict(_flat(self.document.model_dump()))
-        return [
-            f"{name} is {found[name]} instead of {value}"
-            for name, value in _flat(_expected(spec))
-            if found[name] != value
-        ]
+        return _differences(self.document, _expected(spec))
 
 
 def check_engine(directory: Path, spec: GpuEngineSpec) -> None:
@@ -197,6 +192,21 @@ def check_engine(directory: Path, spec: GpuEngineSpec) -> None:
             where=directory,
             remedy="read the build's log, and report it: NVIDIA's tools built another model",
         )
+
+
+def converted_differences(config: Mapping[str, object], architecture: Architecture) -> list[str]:
+    """What differs between a converted checkpoint's config.json and an architecture."""
+    expected = {**_model(architecture), "vocab_size": architecture.vocab_size}
+    return _differences(_PretrainedConfig.model_validate(config), expected)
+
+
+def _differences(found: _Part, expected: Mapping[str, object]) -> list[str]:
+    values = dict(_flat(found.model_dump()))
+    return [
+        f"{name} is {values[name]} instead of {value}"
+        for name, value in _flat(expected)
+        if values[name] != value
+    ]
 
 
 def _has_content(path: Path) -> bool:

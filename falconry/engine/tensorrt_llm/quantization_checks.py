@@ -178,7 +178,7 @@ def _cache_type(spec: GpuEngineSpec) -> Finding:
 
     Run on an H200 with modelopt 0.33.1 and 0.37.0, those of TensorRT-LLM 1.0 and 1.2: it does
     not find the cache in FalconAttention of transformers ("Auto quantization of KV Cache fails"),
-    and writes "kv_cache_quant_algo": null. It finds a Llama's with the quantisers that stand for
+    and writes "kv_cache_quant_algo": null. It finds a Llama's with the quantisers that are used for
     fp8 in quantize_by_modelopt.py (FP8_KV_CFG), and not with those for int8 (KV_CACHE_CFG). That
     0.29's result is the same is inferred.
     """

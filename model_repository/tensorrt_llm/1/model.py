@@ -64,7 +64,6 @@ class TritonPythonModel:
             lambda name: _values(request, name),
             self._limits,
             self._token_bytes,
-            self._engine.end_id,
             all_tokens=bool(json.loads(request.parameters() or "{}").get(ALL_TOKENS)),
         )
         if wanted.streaming and not self._decoupled:

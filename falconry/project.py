@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from falconry.artifact.stage import ArtifactOutput
     from falconry.engine.manifest import GpuEngine
     from falconry.engine.store import EngineMirror, EngineStore, StoredEngine
+    from falconry.engine.tensorrt_llm.runner import BuildRunner
     from falconry.findings import Finding
     from falconry.image.registry import RegistryProvider
     from falconry.image.stage import PrunedImage
@@ -232,7 +233,7 @@ class Project(Operations):
             )
 
         return [
-            Step("engine", lambda _: EngineStage(settings, workspace, mirror)),
+            Step("engine", lambda _: EngineStage(settings, workspace, mirror, self._runner())),
             Step(
                 "repository",
                 lambda made: RepositoryStage(MODELS, made["engine"], settings, workspace),
@@ -264,6 +265,14 @@ class Project(Operations):
         if self._settings.engine.mirror is None:
             raise ValueError("no mirror is set")
         return ObjectStorageMirror(self._session(), self._settings.engine.mirror)
+
+    def _runner(self) -> BuildRunner | None:
+        """Returns what runs GPU builds; None for this machine."""
+        if self._settings.engine.run == "host":
+            return None
+        from falconry.jobs.runner import JobRunner
+
+        return JobRunner(self._settings, self._workspace.digests, self._registry())
 
     def _registry(self) -> RegistryProvider:
         """Returns the provider of the profile's or its cloud's registry."""

@@ -57,8 +57,6 @@ _FOR_THE_FRONT = _OF_THE_CONNECTION | {
 # In which Oracle's samples name the model; the second form is ADS's. Whoever names it expects
 # tensors in the answer.
 _MODEL_HEADERS = ("model_name", "model-name")
-# Triton's status for an `infer` of a model that streams: as wrong as any other wrong request.
-_NOT_FOR_THIS_MODEL = 501
 _OK = 200
 _BAD_REQUEST = 400
 _JSON = "application/json"
@@ -273,7 +271,7 @@ class TritonProxy:
         sent = {**_forwarded(request.headers), **(headers or {})}
         async with self._triton.request(request.method, route.path, sent, body) as answer:
             response = web.StreamResponse(
-                status=400 if answer.status == _NOT_FOR_THIS_MODEL else answer.status,
+                status=answer.status,
                 headers=_without(_OF_THE_CONNECTION, answer.headers),
             )
             if running and running.token and answer.status == _OK:

@@ -12,7 +12,7 @@ from typing import Any
 
 from oci.data_science import models as oci_models
 
-from falconry.deployment.target import KEY_TAG, DeploymentSpec, configured_route
+from falconry.deployment.target import KEY_TAG, DeploymentSpec
 
 
 class Group(StrEnum):
@@ -61,9 +61,8 @@ answer decides."""
 def differences(current: Any, target: DeploymentSpec) -> list[Group]:
     """Returns the groups that differ from the target, in order of change.
 
-    Between two updates the new model meets the old route or the other way round: `/generate`
-    answers for models of both kinds, `/infer` only for those that are not decoupled. More memory
-    comes before the model that may need it, less memory after.
+    The image and its variables come before the model, which older images may not serve in full.
+    More memory comes before the model that may need it, less memory after.
     """
     now, new = _parts(current.model_deployment_configuration_details), _parts(target.configuration)
     differ = {
@@ -143,8 +142,6 @@ def update_of(current: Any, target: DeploymentSpec, groups: Collection[Group]) -
 
 def _order(current: Any, target: DeploymentSpec) -> list[Group]:
     container = [Group.CONTAINER, Group.ENVIRONMENT, Group.MODEL]
-    if configured_route(target.configuration) == "infer":
-        container.reverse()
     before, after = [Group.LOGGING, Group.BANDWIDTH], [Group.DESCRIPTION]
     (before if not _shrinks(current, target) else after).append(Group.COMPUTE)
     return [*before, *container, *after]

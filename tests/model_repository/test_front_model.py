@@ -38,7 +38,7 @@ TOKENS_ON_THE_WAY = 25
 def front(make_repository, tmp_path_factory):
     """A Triton with all its ports."""
     directory = tmp_path_factory.mktemp("front")
-    with running_with_all_ports(make_repository("generate"), directory) as server:
+    with running_with_all_ports(make_repository(), directory) as server:
         yield server
 
 
@@ -466,30 +466,11 @@ def test_a_bad_request_is_refused_with_the_reason_and_others_are_served(
         assert good.result()["text_output"] == sentences[CLOUD]
 
 
-def test_the_infer_route_answers_infer_and_generate(unary_triton, sentences):
-    body = {
-        "inputs": [
-            {"name": "text_input", "shape": [1, 1], "datatype": "BYTES", "data": [CLOUD]},
-            {"name": "max_tokens", "shape": [1, 1], "datatype": "INT32", "data": [128]},
-        ]
-    }
-    response = post(unary_triton, body, "infer")
-    assert response.status_code == 200, response.text
-    outputs = {output["name"]: output["data"] for output in response.json()["outputs"]}
-    assert outputs["text_output"] == [sentences[CLOUD]]
-    assert outputs["finish_reason"] == ["stop"]
-    stop = sentences[CLOUD][30:34]
-    answer = post(unary_triton, {**GOOD, "max_tokens": 128, "stop_words": [stop]}).json()
-    assert answer["text_output"] == sentences[CLOUD][: sentences[CLOUD].index(stop)]
-    refused = post(unary_triton, {**GOOD, "stream": True})
-    assert (refused.status_code, "stream" in refused.text) == (400, True)
-
-
 def test_more_requests_than_may_be_under_way_are_told_to_come_again(
     make_repository, tmp_path_factory, tmp_path
 ):
     repository = tmp_path / "models"
-    shutil.copytree(make_repository("generate"), repository)
+    shutil.copytree(make_repository(), repository)
     config = repository / "tensorrt_llm_bls/config.pbtxt"
     limit = config.read_text()
     assert '"1024"' in limit
@@ -515,7 +496,7 @@ HOSTILE = """{% set said = messages[0].content %}
 
 def test_a_hostile_chat_template_disturbs_nobody(make_repository, tmp_path, sentences):
     repository = tmp_path / "models"
-    shutil.copytree(make_repository("generate"), repository)
+    shutil.copytree(make_repository(), repository)
     for model in ("preprocessing", "tensorrt_llm_bls"):
         chat = repository / model / "1/chat.json"
         content = json.dumps({**json.loads(chat.read_text()), "template": HOSTILE})

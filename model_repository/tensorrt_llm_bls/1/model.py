@@ -54,7 +54,6 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
         directory = Path(__file__).parent
-        self._decoupled = pb_utils.using_decoupled_model_transaction_policy(config)
         self._preparation = Preparation(directory, parameters)
         self._engine_names = json.loads(parameters["engine_names"])
         self._engine_parameters = json.loads(parameters["engine_parameters"])
@@ -130,10 +129,7 @@ class TritonPythonModel:
 
     def _read(self, request):
         check_parameters(request.parameters(), CONNECTION, STOP_TOKEN)
-        front_request = FrontRequest.from_tensors(lambda name: _values(request, name))
-        if front_request.stream and not self._decoupled:
-            raise RefusedError("stream: this deployment answers in one piece (route infer)")
-        return front_request
+        return FrontRequest.from_tensors(lambda name: _values(request, name))
 
     def _generation(self, request, front_request, prepared, arrived):
         stop_words = front_request.stop_words
@@ -141,7 +137,7 @@ class TritonPythonModel:
             self._generations.new_id(),
             prepared,
             # Where the engine does not look for stop words, it is stopped when one has come.
-            streaming=front_request.stream or (self._decoupled and bool(stop_words)),
+            streaming=front_request.stream or bool(stop_words),
         )
         body = {self._engine_names.get(name, name): value for name, value in body.items()}
         echo = prepared.text if front_request.echo else ""

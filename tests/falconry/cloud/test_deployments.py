@@ -57,7 +57,8 @@ def test_everything_that_differs_is_changed_on_the_same_deployment(
 ):
     first = deployments.apply(make_target(), WATCH)
     other = make_settings(
-        "serving.route=infer deployment.instances=2 deployment.memory_gib=32"
+        "deployment.environment.CONTAINER_TYPE=TRITON"
+        " deployment.instances=2 deployment.memory_gib=32"
         " deployment.bandwidth_mbps=20 deployment.maximum_bandwidth_mbps=40"
         " deployment.environment.LEVEL=2 deployment.description=other"
     )
@@ -92,8 +93,8 @@ def test_an_update_that_ended_in_the_middle_is_finished_by_another_run(
     deployments, make_target, make_settings, session, cloud
 ):
     deployments.apply(make_target(), WATCH)
-    other = make_settings("serving.route=infer")
-    target = make_target("second", serving=other.serving)
+    other = make_settings("deployment.environment.CONTAINER_TYPE=TRITON")
+    target = make_target("second", settings=other.deployment)
     # The second of three updates is refused for good, as if the run had been killed there.
     cloud.fault(kind="status", operation="update_model_deployment", status=400, skip=1)
     with pytest.raises(CloudError, match="400"):

@@ -101,7 +101,7 @@ class Generation:
             "exclude_input_in_output": not self.echo,
             "stream": stream,
             **({"stop_words": list(self.stop_words)} if self.stop_words else {}),
-            **({"fit_max_tokens": True} if self.fits else {}),
+            "fit_max_tokens": self.fits,
             **({"return_log_probs": True} if self.log_probs else {}),
             **self.sampling.inputs(),
         }

@@ -172,7 +172,7 @@ def test_defaults_are_openais(complete, chat, sent):
     seeds = {body["seed"]}
     complete()
     assert sent()["seed"] not in seeds
-    assert "fit_max_tokens" not in body
+    assert body["fit_max_tokens"] is False  # beyond the sequence is an error
 
 
 def test_a_chat_that_does_not_say_may_be_as_long_as_the_engine_can(chat, sent):
@@ -180,7 +180,7 @@ def test_a_chat_that_does_not_say_may_be_as_long_as_the_engine_can(chat, sent):
     assert sent()["fit_max_tokens"] is True
     assert answer.usage.completion_tokens == SEQUENCE
     chat(max_tokens=5)
-    assert "fit_max_tokens" not in sent()
+    assert sent()["fit_max_tokens"] is False
 
 
 def test_a_setting_bounds_a_chat_that_does_not_say(tmp_path):

@@ -228,7 +228,6 @@ GOOD = {"text_input": CLOUD, "max_tokens": 5}
         ({**GOOD, "text_input": ["a", "b"]}, "batch size"),
         ({**GOOD, "max_tokens": 0}, "max_tokens is 0"),
         ({**GOOD, "max_tokens": -3}, "max_tokens is -3"),
-        ({**GOOD, "max_tokens": 100_000}, "max_tokens is 100000"),
         ({"text_input": CLOUD}, "max_tokens"),
         ({**GOOD, "max_token": 5}, "unknown field: max_token"),
         ({**GOOD, "lora_task_id": 1}, "lora_task_id"),
@@ -268,6 +267,11 @@ def test_infer_is_answered_where_streams_are(server, sentences, model):
     text = answer["outputs"][0]
     assert text["name"] == "text_output"
     assert (text["datatype"], text["shape"], text["data"]) == ("BYTES", [1], [sentences[CLOUD]])
+
+
+def test_max_tokens_beyond_the_engines_sequence_becomes_less(server, sentences):
+    """As in TensorRT-LLM (1.0.0, llmRequest.h), which warns of it."""
+    assert server.text(max_tokens=100_000) == sentences[CLOUD]
 
 
 @pytest.mark.parametrize("path", ["generate", "infer"])

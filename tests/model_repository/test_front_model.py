@@ -111,15 +111,16 @@ def test_log_probabilities_come_when_they_are_asked_for(front):
     assert not {"cum_log_probs", "output_log_probs", "output_tokens"} & set(without)
 
 
-def test_max_tokens_is_fitted_to_the_engines_sequence_only_when_asked_for(front):
+def test_max_tokens_beyond_the_engines_sequence_becomes_less_with_a_warning(front):
     whole = {"max_tokens": 100_000, "end_id": -1}
-    answer = generate(front, fit_max_tokens=True, **whole)
+    answer = generate(front, **whole)
     assert answer["finish_reason"] == "length"
     # The checkpoint's 512 positions.
     assert answer["prompt_tokens"] + answer["completion_tokens"] == 512
-    assert post(front.url, {"text_input": CLOUD, **whole}).status_code == 400
-    few = generate(front, fit_max_tokens=True, max_tokens=3)
-    assert few["completion_tokens"] == 3
+    becomes = f"max_tokens is 100000 and becomes {answer['completion_tokens']}"
+    eventually(lambda: becomes in front.log.read_text())
+    refused = post(front.url, {"text_input": CLOUD, "fit_max_tokens": False, **whole})
+    assert (refused.status_code, "max_tokens is 100000" in refused.text) == (400, True)
 
 
 def test_the_prompt_is_echoed_only_when_asked_for(front, sentences):
@@ -441,7 +442,6 @@ GOOD = {"text_input": CLOUD, "max_tokens": 5}
         ({**GOOD, "text_input": "word " * 2000}, "10000 bytes and this engine takes at most 8176"),
         ({**GOOD, "text_input": ["a", "b"]}, "batch size"),
         ({**GOOD, "max_tokens": 0}, "max_tokens is 0"),
-        ({**GOOD, "max_tokens": 100_000}, "max_tokens is 100000"),
         ({"text_input": CLOUD}, "max_tokens is missing"),
         ({"max_tokens": 5}, "give text_input or messages"),
         ({**GOOD, "max_token": 5}, "unknown field: max_token"),

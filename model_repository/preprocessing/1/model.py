@@ -50,6 +50,8 @@ def _answer(prepared):
     if isinstance(prepared, RefusedError):
         error = pb_utils.TritonError(str(prepared), pb_utils.TritonError.INVALID_ARG)
         return pb_utils.InferenceResponse(error=error)
+    if prepared.warning:
+        pb_utils.Logger.log_warn(prepared.warning)
     values = {
         "INPUT_ID": prepared.input_ids,
         "REQUEST_INPUT_LEN": [len(prepared.input_ids)],

@@ -37,6 +37,7 @@ class Prepared:
 
     Attributes:
         text: the prompt itself, or what the messages became.
+        warning: what of the request was changed, if anything.
         bad_words: int32 [2, n] as in `words.flat_word_list`; so is `stop_words`.
     """
 
@@ -47,6 +48,7 @@ class Prepared:
     stop_words: np.ndarray
     end_id: int
     pad_id: int
+    warning: str | None = None
 
 
 class Preparation:
@@ -105,6 +107,7 @@ class Preparation:
             stop_words=flat_word_list(words[bad:]),
             end_id=self._limits.end_id if prompt.end_id is None else prompt.end_id,
             pad_id=self._limits.pad_id if prompt.pad_id is None else prompt.pad_id,
+            warning=_warning(prompt.max_tokens, max_tokens, len(input_ids)),
         )
 
     def _rendered(self, messages: str) -> str:
@@ -115,3 +118,12 @@ class Preparation:
 
     def _words(self, words: Sequence[str]) -> tuple[Text, ...]:
         return tuple(Text(form) for form in word_forms(words, spaced=self._spaced))
+
+
+def _warning(requested: int, max_tokens: int, prompt_tokens: int) -> str | None:
+    if requested == max_tokens:
+        return None
+    return (
+        f"max_tokens is {requested} and becomes {max_tokens}: with a prompt of {prompt_tokens} "
+        "tokens the engine's sequences end there"
+    )

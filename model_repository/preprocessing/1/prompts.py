@@ -88,7 +88,8 @@ class Prompt:
     Attributes:
         given: the input that holds the text, by its name in the ensemble.
         text: the prompt itself, or the JSON text of the messages.
-        fits_max_tokens: whether `max_tokens` becomes less where the engine's sequences end.
+        fits_max_tokens: whether `max_tokens` becomes less where the engine's sequences end, as in
+            TensorRT-LLM (1.0.0, llmRequest.h), instead of a refusal.
     """
 
     given: str
@@ -98,7 +99,7 @@ class Prompt:
     stop_words: tuple[str, ...]
     end_id: int | None
     pad_id: int | None
-    fits_max_tokens: bool = False
+    fits_max_tokens: bool = True
 
     @classmethod
     def from_tensors(cls, tensor: Callable[[str], np.ndarray | None]) -> "Prompt":

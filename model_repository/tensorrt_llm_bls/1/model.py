@@ -114,6 +114,9 @@ class TritonPythonModel:
                 reason = f"{self._max_requests} requests are under way: try again later"
                 _refuse(request, "UNAVAILABLE", reason)
             else:
+                if each.warning:
+                    request_id = _shown_id(request.request_id())
+                    pb_utils.Logger.log_warn(f"request {request_id}: {each.warning}")
                 generation = self._generation(request, front_request, each, arrived)
                 self._start(generation, len(each.input_ids))
 

@@ -147,3 +147,8 @@ def test_what_cannot_be_honoured_is_refused_by_name(refusal, given, said):
 
 def test_of_many_ids_only_as_many_are_read_as_the_prompt_has(read):
     assert read(input_ids=ids(*[1] * 100_000), input_lengths=scalar(3)).input_ids == [1, 1, 1]
+
+
+def test_a_longer_output_than_sequences_have_becomes_less(read):
+    assert read(request_output_len=scalar(9)).max_tokens == 9
+    assert read(request_output_len=scalar(2**31 - 1)).max_tokens == 9

@@ -67,8 +67,8 @@ class TritonPythonModel:
         requested = int(_values(request, "request_output_len").reshape(-1)[0])
         if wanted.max_tokens < requested:
             pb_utils.Logger.log_warn(
-                f"request {json.dumps(request.request_id())}: request_output_len is {requested} and "
-                f"becomes {wanted.max_tokens}, where the engine's sequences end"
+                f"request {json.dumps(request.request_id())}: request_output_len is {requested} "
+                f"and becomes {wanted.max_tokens}, where the engine's sequences end"
             )
         responses = Responses(request, sender, wanted, self._running.remove)
         self._running.add(responses)

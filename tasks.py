@@ -4,38 +4,31 @@ from __future__ import annotations
 
 import ast
 import atexit
-import contextlib
 import dataclasses
-import functools
 import gc
-import inspect
-import json
-import os
 import shlex
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from invoke.collection import Collection
 from invoke.context import Context
-from invoke.exceptions import Exit, Failure
-from invoke.tasks import Task, task
+from invoke.exceptions import Exit
+from invoke.tasks import Task
 
-from falconry.errors import OutputClosedError, SettingsError
-from falconry.files import translate_disk_errors, user_path
-from falconry.library_errors import ending
+from falconry.files import user_path
 from falconry.progress import FAILED, Progress
 from falconry.streams import prepare_standard_streams, typed_text
+from falconry.targets import (
+    SELECTION,
+    as_json,
+    ignore_closed_output,
+    print_result,
+    target,
+)
 
 if TYPE_CHECKING:
     from falconry.pipeline import Output
-    from falconry.project import Project
-
-    # A function that loads the project which a task's options select.
-    Select = Callable[..., Project]
-
-ROOT = Path(__file__).resolve().parent
+    from falconry.targets import Select
 
 # A run with nothing to do mostly imports, which creates many objects and no garbage. Without these
 # two lines collections, on the way and at the end, take a fifth of the CPU time of an idle deploy.
@@ -43,122 +36,6 @@ ROOT = Path(__file__).resolve().parent
 gc.set_threshold(200_000)
 atexit.register(gc.freeze)
 prepare_standard_streams()
-
-# Options that choose what a task works on, with their help.
-SELECTION = {
-    "profile": "profiles/<name>.toml; local when left out",
-    "recipe": "engine/recipes/<name>.toml, in place of the profile's",
-    "checkpoint": "a Hugging Face Falcon directory, or hub:<repository>@<commit>",
-    "override": 'any other value of the profile: "section.key=value ..."',
-}
-# Options whose variable is not called as they are.
-VARIABLES = {"override": "FALCONRY_SET"}
-
-
-def target(**options: str) -> Callable[[Callable[..., None]], Any]:
-    """Makes an Invoke task whose failures are one line and an exit status.
-
-    An unset option has the value of the variable FALCONRY_<OPTION>: so make passes options on. For
-    a parameter `project` of the body the task has the options of SELECTION, and the body receives
-    a function that loads the project they select.
-
-    Args:
-        options: the help texts of the body's own options.
-    """
-
-    def decorate(body: Callable[..., None]) -> Any:
-        defaults: dict[str, Any] = {}
-        for name, own in inspect.signature(body).parameters.items():
-            defaults |= dict.fromkeys(SELECTION, "") if name == "project" else {name: own.default}
-        selection = [name for name in SELECTION if "project" in inspect.signature(body).parameters]
-
-        @functools.wraps(body)
-        def run(c: Context, **given: Any) -> None:
-            with failures_as_exits():
-                values = {name: value_of(name, value) for name, value in given.items()}
-                if selection:
-                    selected = {name: values.pop(name) for name in selection}
-                    values["project"] = functools.partial(load_project, **selected)
-                body(c, **values)
-
-        kind = inspect.Parameter.KEYWORD_ONLY
-        parameters = [
-            inspect.Parameter(name, kind, default=each) for name, each in defaults.items()
-        ]
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        return task(help={**{name: SELECTION[name] for name in selection}, **options})(run)
-
-    return decorate
-
-
-@contextlib.contextmanager
-def failures_as_exits() -> Iterator[None]:
-    """Turns failures of any kind into a message of one line and an exit status."""
-    try:
-        with translate_disk_errors(ROOT / "build"):
-            yield
-    except (Exit, Failure):  # Invoke's own
-        raise
-    except (Exception, KeyboardInterrupt) as error:
-        raise Exit(*ending(error, ROOT / "build")) from None
-
-
-def value_of(option: str, given: Any) -> Any:
-    """Returns an option's value, from the environment where the option is unset.
-
-    Args:
-        option: its name.
-        given: its value on the command line; an unset option has "", 0 or False.
-
-    Raises:
-        SettingsError: the variable of a number is not a positive number.
-    """
-    text = os.environ.get(VARIABLES.get(option, f"FALCONRY_{option.upper()}"), "")
-    if given or not text:
-        return given
-    if isinstance(given, bool):
-        return text != "0"
-    if isinstance(given, str):
-        return text
-    if not text.isdecimal() or len(text) > 9 or int(text) < 1:
-        raise SettingsError(f"{text!r} is not a positive number", where=option.upper())
-    return int(text)
-
-
-def load_project(
-    *overrides: str, profile: str, recipe: str, checkpoint: str, override: str
-) -> Project:
-    """Loads the project that the options select, with further values `section.key=value`."""
-    from falconry.project import Project
-    from falconry.settings import load_settings
-
-    settings = load_settings(
-        ROOT,
-        profile or "local",
-        recipe=recipe,
-        checkpoint=checkpoint,
-        overrides=" ".join([override, *overrides]),
-    )
-    os.chdir(ROOT)
-    return Project(settings, Progress(sys.stderr if as_json() else sys.stdout))
-
-
-def as_json() -> bool:
-    """Whether `make JSON=1` requests results for programs."""
-    return bool(value_of("json", False))
-
-
-@contextlib.contextmanager
-def ignore_closed_output() -> Iterator[None]:
-    """Ends a printing task normally when its reader, such as `head`, closes the output."""
-    with contextlib.suppress(OutputClosedError):
-        yield
-
-
-def print_result(result: Any, line: str) -> None:
-    """Prints a task's result: a line for people, or with JSON=1 JSON for programs."""
-    with ignore_closed_output():
-        Progress().note(json.dumps(result, indent=1) if as_json() else line)
 
 
 def facts(output: Output) -> dict[str, str]:
@@ -393,9 +270,8 @@ def lint(c: Context) -> None:
 
 @target(arguments="passed on to pytest")
 def test(c: Context, arguments: str = "") -> None:
-    """Run the linters and all tests."""
-    lint(c)
-    c.run(f"pytest {arguments}", pty=False)
+    """Check style and run the tests, mypy's check among them."""
+    c.run(f"ruff check . && ruff format --check . && pytest {arguments}", pty=False)
 
 
 @target(arguments="passed on to pytest")

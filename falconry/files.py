@@ -72,6 +72,14 @@ def user_path(text: str) -> Path:
     return path
 
 
+def path_exists(path: Path) -> bool:
+    """Whether something has this path; False for a path that nothing can have."""
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long
+        return False
+
+
 def flush_file(path: Path) -> None:
     """Waits until a file's content is on the disk."""
     with path.open("rb") as stream:

@@ -21,6 +21,8 @@ from falconry.data_files import (
 from falconry.errors import SettingsError
 
 SHAPES = "engine/shapes.toml"
+# More GPUs than any shape has; a larger number in a name counts something else.
+_MOST_GPUS = 16
 LIMITS = Path(__file__).with_name("oci_limits.toml")
 
 
@@ -173,6 +175,8 @@ class GpuShape(Table):
         gpus: how many there are.
         gpu_memory_gib: of one GPU, in GiB.
         usable_gib: what CUDA gives of it, where that was read.
+        confirmed: whether more than one source says that model deployments offer it. Others are
+            looked up in the service's list, and never recommended.
         source: where it was read.
     """
 
@@ -182,6 +186,7 @@ class GpuShape(Table):
     gpus: int
     gpu_memory_gib: float
     usable_gib: float | None = None
+    confirmed: bool = True
     source: str
 
 
@@ -202,11 +207,28 @@ class CpuShape(Table):
     source: str
 
 
+class UnusableShape(Table):
+    """A shape of OCI's that no server image runs on.
+
+    Attributes:
+        why: a clause about the shape.
+        source: where it was read.
+    """
+
+    name: str
+    why: str
+    source: str
+
+
+Shape = GpuShape | CpuShape | UnusableShape
+
+
 class _Shapes(Table):
     """All of engine/shapes.toml."""
 
     shapes: tuple[GpuShape, ...]
     cpu_shapes: tuple[CpuShape, ...]
+    unusable_shapes: tuple[UnusableShape, ...]
 
 
 def variable_bytes(variables: Mapping[str, str]) -> int:
@@ -221,21 +243,38 @@ def load_limits() -> Limits:
 
 
 def load_shapes() -> tuple[GpuShape, ...]:
-    """Reads all shapes with GPUs."""
-    return _load_shapes().shapes
+    """Reads the shapes with GPUs that server images run on."""
+    return tuple(shape for shape in _load_shapes().shapes if shape.confirmed)
 
 
 def load_cpu_shapes() -> tuple[CpuShape, ...]:
-    """Reads all shapes without GPUs, the preferred ones first."""
+    """Reads the shapes without GPUs that server images run on, the preferred ones first."""
     return _load_shapes().cpu_shapes
 
 
-def find_shape(name: str) -> GpuShape | CpuShape | None:
-    """Finds a shape of either kind by its name."""
-    shapes: tuple[GpuShape | CpuShape, ...] = (*load_shapes(), *load_cpu_shapes())
+def find_shape(name: str) -> Shape | None:
+    """Finds a shape of any kind by its name, whose capitals do not matter."""
+    table = _load_shapes()
+    shapes: tuple[Shape, ...] = (*table.shapes, *table.cpu_shapes, *table.unusable_shapes)
     for shape in shapes:
-        if shape.name.casefold() == name.casefold():  # Oracle writes A100-v2.8 and A100-V2.8
+        if shape.name.casefold() == name.casefold():  # ADS has A100-V2.8 for A100-v2.8
             return shape
+    return None
+
+
+def shape_of_family(name: str) -> GpuShape | None:
+    """Infers a GPU shape that is not in the table from the shapes of its family.
+
+    The last part of a name is the number of GPUs, and the one before is the GPU: VM.GPU.H100.1
+    would have one GPU of those of BM.GPU.H100.8.
+    """
+    family, _, count = name.partition(".")[2].rpartition(".")
+    if not family or not count.isdecimal() or not 0 < int(count) <= _MOST_GPUS:
+        return None
+    for shape in _load_shapes().shapes:
+        if shape.name.partition(".")[2].rpartition(".")[0].casefold() == family.casefold():
+            source = f"the service's list; its GPUs as those of {shape.name}"
+            return shape.model_copy(update={"name": name, "gpus": int(count), "source": source})
     return None
 
 
@@ -248,8 +287,23 @@ def gpu_shape(name: str) -> GpuShape:
     shape = find_shape(name)
     if isinstance(shape, GpuShape):
         return shape
-    raise SettingsError(
-        f"{name!r} is no GPU shape that is known here",
+    raise no_gpu_shape(name, shape)
+
+
+def no_gpu_shape(name: str, shape: Shape | None, why: str = "is not known here") -> SettingsError:
+    """Makes the error for a shape that GPU engines cannot run on.
+
+    Args:
+        name: the shape's.
+        shape: what is known of it.
+        why: a clause about a shape of which nothing is known.
+    """
+    if isinstance(shape, CpuShape):
+        why = "has no GPU"
+    elif isinstance(shape, UnusableShape):
+        why = shape.why
+    return SettingsError(
+        f"engines for GPUs cannot run on {name!r}, which {why}",
         where="deployment.shape",
         remedy=f"choose one of {', '.join(shape.name for shape in load_shapes())}",
     )

@@ -21,7 +21,7 @@ from falconry.data_files import (
     with_overrides,
 )
 from falconry.errors import SettingsError
-from falconry.files import user_path
+from falconry.files import path_exists, user_path
 from falconry.oci_facts import load_limits
 
 _PROFILES = "profiles"
@@ -409,8 +409,9 @@ def load_settings(
             not allowed; all wrong keys are named together.
     """
     path = _find_profile(profile, [root], "choose one of")
-    if checkpoint and not checkpoint.startswith("hub:"):
-        checkpoint = str(user_path(checkpoint).absolute())
+    # Another text may be meant as a name of the hub, and is refused as it was written.
+    if checkpoint and path_exists(directory := user_path(checkpoint).absolute()):
+        checkpoint = str(directory)
     named = {"profile": profile, "recipe": recipe, "checkpoint": checkpoint}
     values = with_overrides(read_toml(path), overrides or "", "SET")
     values |= {key: value for key, value in named.items() if value}

@@ -36,6 +36,9 @@ _ORPHANS_TIMEOUT_SECONDS = 10.0
 _DIRECTORY_CHECK_SECONDS = 1.0
 _KEEP_ALIVE_SECONDS = 75
 _GRACEFUL_SECONDS = 1
+# Of a request line and its headers. h11's own 16 KiB hold for a head that comes in pieces only, so
+# that the same request would be refused on a busy machine and not on an idle one.
+_MAX_HEAD_BYTES = 64 << 10
 _OWNER_ONLY = 0o077  # the umask of all that the cloud writes
 
 _log = logging.getLogger("local_oci")
@@ -188,6 +191,7 @@ async def _serve(
         server_header=False,
         date_header=False,
         proxy_headers=False,  # X-Forwarded-For is a claim of the client
+        h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GRACEFUL_SECONDS,
     )

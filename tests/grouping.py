@@ -2,6 +2,7 @@
 
 Markers, from the fixtures that a test uses: `docker` needs the Docker engine or the registry,
 `server` a Triton or a cloud, `e2e` runs make; `unit` is all the rest but what is marked `slow`.
+What is marked `long` runs with `-m long` only.
 Tests of a module share a worker, so its fixtures are made once; all that use the Docker engine
 share one, since there is one engine with one image cache. A test's own `xdist_group` comes before
 both.
@@ -58,6 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "server: runs a Triton or a cloud",
         "e2e: runs make",
         "slow: none of these, and yet it takes long",
+        "long: takes half a minute of both cores, and a shorter test looks at the same; left out",
         "unit: none of these, and fast",
     ):
         config.addinivalue_line("markers", line)

@@ -11,6 +11,8 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
+ALONE = ("-n0",)
+TWO = ("-n2", "--dist=loadfile")
 TIDY = """
 import socket, subprocess, sys
 
@@ -98,15 +100,15 @@ def has_ended(pid):
     return text.rpartition(")")[2].split()[0] == "Z"
 
 
-@pytest.mark.parametrize("workers", [("-n0",), ("-n2", "--dist=loadfile")], ids=["alone", "two"])
-def test_tidy_tests_pass(run, workers):
-    status, said = run(TIDY, *workers)
+def test_tidy_tests_pass(run):
+    status, said = run(TIDY, *TWO)
     assert status == 0, said
     assert "left behind" not in said
 
 
-@pytest.mark.parametrize("workers", [("-n0",), ("-n2", "--dist=loadfile")], ids=["alone", "two"])
-@pytest.mark.parametrize("environment", ["None", "{}"], ids=["ours", "empty"])
+@pytest.mark.parametrize(
+    ("workers", "environment"), [(ALONE, "None"), (TWO, "{}")], ids=["alone", "two"]
+)
 def test_a_process_that_is_left_is_told_with_its_test_and_ended(run, workers, environment):
     status, said = run(DETACHED.replace("ENVIRONMENT", repr(environment)), *workers)
     assert status == 1, said
@@ -116,9 +118,8 @@ def test_a_process_that_is_left_is_told_with_its_test_and_ended(run, workers, en
     assert has_ended(line.split()[2])
 
 
-@pytest.mark.parametrize("workers", [("-n0",), ("-n2", "--dist=loadfile")], ids=["alone", "two"])
-def test_a_port_that_is_left_is_told_with_its_test(run, workers):
-    status, said = run(PORT, *workers)
+def test_a_port_that_is_left_is_told_with_its_test(run):
+    status, said = run(PORT, *ALONE)
     assert status == 1, said
     line = next(line for line in said.splitlines() if line.startswith("ERROR: port"))
     assert line.endswith("test_inner.py::test_that_leaves_a_port")

@@ -10,6 +10,7 @@ from scripts.soak.load import CHECKPOINT, EXCHANGES, Tally
 from scripts.soak.soak import CONCURRENCY, MORE_FILES, Holdings, Soaked, soak
 
 
+@pytest.mark.long  # in test_front_model.py and test_openai_serving.py 200 are answered right
 def test_200_mixed_requests_at_a_time_are_answered_right_and_leave_nothing(
     make_repository, tmp_path
 ):

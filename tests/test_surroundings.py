@@ -16,9 +16,11 @@ import pytest
 import requests
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from huggingface_hub import close_session, constants
 
 from falconry import library_errors, streams
-from falconry.checkpoint.source import fetch, parse_hub
+from falconry.checkpoint.hub_names import parse_hub
+from falconry.checkpoint.source import fetch
 from falconry.cloud.identity import identity_of
 from falconry.cloud.session import Session, translate_cloud_errors
 from falconry.data_files import require_usable_path
@@ -51,6 +53,8 @@ def surroundings(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    close_session()  # an earlier test's has that test's settings
 
 
 def complaint(call, directory):

@@ -11,13 +11,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MAKEFILE = ROOT / "Makefile"
-# Makes a task of its own, as tasks.py makes them, and prints the options that it receives.
+# Makes a task of its own, as those of tasks.py are made, and prints the options that it receives.
 PROGRAM = """
 import json, sys
 from invoke.context import Context
-import tasks
+from falconry.targets import target
 
-@tasks.target()
+@target()
 def example(c, name: str = "", command: str = "", override: str = "", number: int = 0,
             most: int = 128, quick: bool = False):
     print(json.dumps([name, command, override, number, most, quick]))
@@ -28,11 +28,12 @@ example(Context(), **{**defaults, **json.loads(sys.argv[1])})
 # Prints the variables that the tasks' options are read from.
 VARIABLES = """
 import tasks
+from falconry.targets import VARIABLES
 
 for task in tasks.namespace.tasks.values():
     for each in task.get_arguments():
         name = each.attr_name or each.name
-        print(tasks.VARIABLES.get(name, f"FALCONRY_{name.upper()}"))
+        print(VARIABLES.get(name, f"FALCONRY_{name.upper()}"))
 """
 
 

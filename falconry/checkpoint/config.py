@@ -27,12 +27,10 @@ from pydantic import (
 from falconry.checkpoint.files import (
     CONFIG,
     FETCH_AGAIN,
-    GENERATION_CONFIG,
-    find_file,
     read_json,
 )
+from falconry.checkpoint.token_ids import read_token_ids
 from falconry.data_files import validation_problem
-from falconry.documents import is_integer
 from falconry.errors import CheckpointError
 
 _ROPE_THETA = 10_000.0
@@ -178,11 +176,11 @@ class Configuration:
     Attributes:
         architecture: the model; its `tied_embeddings` is what config.json claims, which the
             weights may yet correct.
-        end_id: token that ends an answer, None when there is none.
+        end_ids: tokens that end an answer, the first one first.
     """
 
     architecture: FalconArchitecture
-    end_id: int | None
+    end_ids: tuple[int, ...]
     pad_id: int
 
 
@@ -203,8 +201,8 @@ def configuration_of(raw: dict[str, Any], path: Path) -> Configuration:
     A generation_config.json beside `path`, where the content is from, decides the token ids.
     """
     config = falcon_config_of(raw, path)
-    end_id, pad_id = _token_ids(config, path)
-    return Configuration(_architecture(config), end_id, pad_id)
+    end_ids, pad_id = read_token_ids(raw, path, config.vocab_size)
+    return Configuration(_architecture(config), end_ids, pad_id)
 
 
 def falcon_config_of(raw: dict[str, Any], path: Path) -> FalconConfig:
@@ -228,7 +226,9 @@ def _refuse_other_models(raw: dict[str, Any], path: Path) -> None:
         )
     classes = raw.get("architectures") or []
     if not isinstance(classes, list):
-        raise CheckpointError("architectures is not a list", where=path, remedy=FETCH_AGAIN)
+        raise CheckpointError(
+            f"architectures is not a list of names, but {classes!r}", where=path, remedy=FETCH_AGAIN
+        )
     names = [str(name) for name in classes]
     if names and not _CAUSAL_LM_CLASSES.intersection(names):
         raise CheckpointError(
@@ -354,26 +354,3 @@ def _kv_heads(config: FalconConfig) -> int:
     if config.multi_query and not config.new_decoder_architecture:
         return 1
     return config.num_kv_heads
-
-
-def _token_ids(config: FalconConfig, config_path: Path) -> tuple[int | None, int]:
-    """The end and padding ids that transformers' generate() would choose."""
-    generation = find_file(config_path.parent, GENERATION_CONFIG)
-    path = generation or config_path
-    if generation:
-        ids = read_json(generation)
-    else:
-        ids = {key: getattr(config, key) for key in ("eos_token_id", "pad_token_id")}
-    end_id, pad_id = ids.get("eos_token_id"), ids.get("pad_token_id")
-    if isinstance(end_id, list):
-        end_id = end_id[0] if end_id else None
-    for key, value in (("eos_token_id", end_id), ("pad_token_id", pad_id)):
-        if value is not None and not (is_integer(value) and 0 <= value < config.vocab_size):
-            raise CheckpointError(
-                f"{key} {value!r} is not a number below vocab_size {config.vocab_size}",
-                where=path,
-                remedy="correct the id",
-            )
-    if pad_id is None:
-        pad_id = end_id if end_id is not None else 0
-    return end_id, pad_id

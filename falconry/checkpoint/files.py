@@ -33,6 +33,8 @@ TOKENIZER_SETTINGS = (
 _PICKLED_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 FETCH_AGAIN = "fetch the file again"
+# The first key of a pointer file (https://github.com/git-lfs/git-lfs, docs/spec.md, 3.7).
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _RESAVE = "save it again with save_pretrained(..., safe_serialization=True)"
 MODEL_CARD = "README.md"
 _LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE")
@@ -80,7 +82,8 @@ def find_file(directory: Path, name: str) -> Path | None:
     """The path of a checkpoint's file, None where there is no such file.
 
     Raises:
-        CheckpointError: it is a link that leads out of the checkpoint and of its hub cache.
+        CheckpointError: it is a link that leads out of the checkpoint and of its hub cache, or
+            a Git LFS pointer.
     """
     path = directory / name
     try:
@@ -97,6 +100,12 @@ def find_file(directory: Path, name: str) -> Path | None:
             f"is a link to {target}, outside of the checkpoint",
             where=path,
             remedy="put the file itself into the checkpoint's directory if it belongs there",
+        )
+    if _is_lfs_pointer(path):
+        raise CheckpointError(
+            "is a Git LFS pointer, and the file itself was not fetched",
+            where=path,
+            remedy="run `git lfs pull` in the checkpoint's clone, or download the file",
         )
     return path
 
@@ -144,6 +153,14 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CheckpointError("is not a JSON object", where=path, remedy=FETCH_AGAIN)
     return value
+
+
+def _is_lfs_pointer(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_LFS_POINTER)) == _LFS_POINTER
+    except OSError:  # reported by whoever reads the content
+        return False
 
 
 def _unreadable(path: Path, error: OSError | RuntimeError) -> CheckpointError:

@@ -23,13 +23,13 @@ class Checkpoint:
     """A Falcon checkpoint whose parts fit together.
 
     Attributes:
-        end_id: token that ends an answer, None when there is none.
+        end_ids: tokens that end an answer, the first one first.
         tensors: every tensor the architecture needs, by name.
     """
 
     directory: Path
     architecture: FalconArchitecture
-    end_id: int | None
+    end_ids: tuple[int, ...]
     pad_id: int
     tensors: Mapping[str, TensorLocation]
     tokenizer: TokenizerFacts
@@ -60,7 +60,7 @@ def read_checkpoint(directory: Path) -> Checkpoint:
     return Checkpoint(
         directory=directory,
         architecture=architecture,
-        end_id=configuration.end_id,
+        end_ids=configuration.end_ids,
         pad_id=configuration.pad_id,
         tensors={name: located[name] for name in expected_tensors(architecture)},
         tokenizer=read_tokenizer(directory, architecture.vocab_size),

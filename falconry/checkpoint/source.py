@@ -29,17 +29,13 @@ from falconry.checkpoint.files import (
     checkpoint_files,
     find_file,
 )
+from falconry.checkpoint.hub_names import HubCheckpoint, parse_hub, refuse_other_hub_names
 from falconry.digests import DigestCache, value_digest
 from falconry.documents import DocumentError, parse_json, read_document
 from falconry.errors import CheckpointError, MachineError
-from falconry.files import atomic_write_text, translate_disk_errors, user_path
+from falconry.files import atomic_write_text, path_exists, translate_disk_errors, user_path
 from falconry.library_errors import setting_error
 from falconry.pipeline import Report
-
-_SCHEME = "hub:"
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-# Letters, digits and `-_.`, with one slash (huggingface_hub 1.33, validate_repo_id).
-_REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 
 # What falconry.checkpoint.files reads beside the weights.
 _BESIDE_WEIGHTS = (CONFIG, GENERATION_CONFIG, TOKENIZER, *TOKENIZER_SETTINGS)
@@ -51,53 +47,6 @@ _CHUNK = 1 << 20
 
 
 # --- the hub ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class HubCheckpoint:
-    """A checkpoint on the hub.
-
-    Attributes:
-        repository: `owner/name`.
-        revision: a commit, 40 hex digits.
-    """
-
-    repository: str
-    revision: str
-
-    @property
-    def digest(self) -> str:
-        """The digest for stage keys: a commit decides every byte."""
-        return value_digest({"hub": self.repository, "revision": self.revision})
-
-    @property
-    def text(self) -> str:
-        """The form that `parse_hub` reads."""
-        return f"{_SCHEME}{self.repository}@{self.revision}"
-
-
-def parse_hub(text: str) -> HubCheckpoint | None:
-    """Reads `hub:<owner>/<name>@<commit>`; None for anything that does not start with `hub:`.
-
-    Raises:
-        CheckpointError: the repository's name or the commit is not valid.
-    """
-    if not text.startswith(_SCHEME):
-        return None
-    repository, _, revision = text.removeprefix(_SCHEME).partition("@")
-    if not _REPOSITORY.fullmatch(repository):
-        raise CheckpointError(
-            "names no repository of the hub", where=text, remedy="write hub:<owner>/<name>@<commit>"
-        )
-    if not _COMMIT.fullmatch(revision):
-        what = f"'{revision}' is a branch, tag or short name" if revision else "there is no commit"
-        raise CheckpointError(
-            f"{what}, and only a complete commit identifies a checkpoint for good",
-            where=text,
-            remedy="copy the 40 digits from "
-            f"https://huggingface.co/{repository}/commits/main and put them behind the @",
-        )
-    return HubCheckpoint(repository, revision)
 
 
 def fetched(hub: HubCheckpoint) -> Path | None:
@@ -404,10 +353,13 @@ class CheckpointSource:
         """Reads `hub:<repository>@<commit>` or a directory's path.
 
         Raises:
-            CheckpointError: it names the hub without a commit.
+            CheckpointError: it names the hub in another form, or without a commit.
         """
         hub = parse_hub(text)
-        return cls(hub, None if hub else user_path(text))
+        path = None if hub else user_path(text)
+        if path and not path_exists(path):
+            refuse_other_hub_names(text)
+        return cls(hub, path)
 
     @property
     def name(self) -> str:

@@ -33,6 +33,7 @@ _LENGTH_BYTES = 8
 _MAX_HEADER_BYTES = 16 * 1024 * 1024
 _MOST_BYTES = (1 << 64) - 1  # of a tensor, as the library counts
 _METADATA = "__metadata__"
+_ONE_REVISION = "fetch the index and its shards from one revision"
 
 
 def block_prefix(layer: int) -> str:
@@ -159,23 +160,33 @@ class TensorLocation:
 
 
 def locate_tensors(weights: WeightFiles) -> dict[str, TensorLocation]:
-    """Every tensor of the checkpoint by name.
+    """Every tensor of the checkpoint by name, also those that an index does not name.
+
+    transformers takes each tensor of each shard, and of the index only the shards' names (5.23,
+    modeling_utils.py, _load_pretrained_model).
 
     Raises:
-        CheckpointError: a header is corrupt, a file is truncated, a tensor is not in its shard
-            or has a dtype that is not a plain float.
+        CheckpointError: a header is corrupt, a file is truncated, a tensor is not in its shard,
+            is in two of them, or has a dtype that is not a plain float.
     """
     by_file = {path: _read_file(path) for path in weights.files}
-    if weights.shard_of is None:
-        return dict(by_file[weights.files[0]])
-    absent = [name for name, path in weights.shard_of.items() if name not in by_file[path]]
-    if absent:
-        raise CheckpointError(
-            f"says that {weights.shard_of[absent[0]].name} holds {absent[0]}, which it does not",
-            where=weights.index,
-            remedy="fetch the index and its shards from one revision",
-        )
-    return {name: by_file[path][name] for name, path in weights.shard_of.items()}
+    located: dict[str, TensorLocation] = {}
+    for path, tensors in by_file.items():
+        if twice := next((name for name in tensors if name in located), None):
+            raise CheckpointError(
+                f"holds {twice}, which {located[twice].path.name} holds as well",
+                where=path,
+                remedy=_ONE_REVISION,
+            )
+        located.update(tensors)
+    for name, path in (weights.shard_of or {}).items():
+        if name not in by_file[path]:
+            raise CheckpointError(
+                f"says that {path.name} holds {name}, which it does not",
+                where=weights.index,
+                remedy=_ONE_REVISION,
+            )
+    return located
 
 
 def _read_file(path: Path) -> dict[str, TensorLocation]:

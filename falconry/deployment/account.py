@@ -10,6 +10,7 @@ from oci.limits import LimitsClient
 
 from falconry.cloud.retries import all_records
 from falconry.cloud.session import Session
+from falconry.cloud.shapes import offered_shape
 from falconry.deployment.preflight.subject import (
     Account,
     Artifact,
@@ -17,10 +18,12 @@ from falconry.deployment.preflight.subject import (
     Container,
     DeploymentSubject,
     Image,
+    Offer,
     ServiceLimit,
 )
 from falconry.engine.manifest import Manifest
 from falconry.engine.toolchain import Toolchain
+from falconry.errors import CloudError
 from falconry.oci_facts import GpuShape, find_shape, load_limits
 
 _WRONG_SCOPE = 400
@@ -29,17 +32,26 @@ _UNREACHED = (oci.exceptions.RequestException, oci.exceptions.ConnectTimeout)
 
 def read_account(session: Session, shape: str) -> Account:
     """Reads a shape's limit and the policies that this user may see."""
-    limit = _limit_of(session, shape)
+    known, offer = find_shape(shape), None
+    if known is None or (isinstance(known, GpuShape) and not known.confirmed):
+        offer = _offer(session, shape)
+        known = known or offer.shape
+    limit = _limit_of(session, shape) if isinstance(known, GpuShape) else None
     try:
-        return Account(limit, _statements(session))
+        return Account(limit, _statements(session), offer=offer)
     except (oci.exceptions.ServiceError, *_UNREACHED) as error:
-        return Account(limit, None, _reason(error))
+        return Account(limit, None, _reason(error), offer)
+
+
+def _offer(session: Session, shape: str) -> Offer:
+    try:
+        return Offer(offered_shape(session, shape))
+    except CloudError as error:
+        return Offer(None, error.problem)
 
 
 def _limit_of(session: Session, shape: str) -> ServiceLimit | None:
     """Reads the limit of a GPU shape; None if none is known."""
-    if not isinstance(find_shape(shape), GpuShape):
-        return None
     try:
         name = load_limits().account.limit_of(shape) or _described(session, shape)
     except (oci.exceptions.ServiceError, *_UNREACHED) as error:

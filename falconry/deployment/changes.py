@@ -6,10 +6,13 @@ another one ended.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping
 from enum import StrEnum
 from typing import Any
 
+import oci
 from oci.data_science import models as oci_models
 
 from falconry.deployment.target import KEY_TAG, DeploymentSpec
@@ -49,6 +52,10 @@ _CONTAINER_FIELDS = {
     ),
     Group.ENVIRONMENT: ("environment_variables",),
 }
+# The last word of a variable whose value is not shown.
+_SECRET = re.compile(
+    r"(AUTH|CREDENTIALS?|KEY|PASSPHRASE|PASSWD|PASSWORD|SECRETS?|TOKEN)$", re.IGNORECASE
+)
 # The default of ADS and the console; the API's is not published [inferred].
 _DEFAULT_MBPS = 10
 
@@ -64,18 +71,25 @@ def differences(current: Any, target: DeploymentSpec) -> list[Group]:
     The image and its variables come before the model, which older images may not serve in full.
     More memory comes before the model that may need it, less memory after.
     """
-    now, new = _parts(current.model_deployment_configuration_details), _parts(target.configuration)
     differ = {
-        group
-        for fields, old, wanted in zip((_MODEL_FIELDS, _CONTAINER_FIELDS), now, new, strict=True)
-        for group, names in fields.items()
-        if not all(_same(_stated(old, name), getattr(wanted, name)) for name in names)
+        group for group, _, now, new in _options(current, target) if any(_unlike("", now, new))
     }
-    if not _same(current.category_log_details, target.logs):
-        differ.add(Group.LOGGING)
-    if not _same(current.description, target.description):
-        differ.add(Group.DESCRIPTION)
     return [group for group in _order(current, target) if group in differ]
+
+
+def differing_fields(
+    current: Any, target: DeploymentSpec, groups: Collection[Group]
+) -> list[tuple[str, str, str]]:
+    """Returns the name, the current and the target's value of each field of these groups.
+
+    Values of variables that are called as secrets are left out.
+    """
+    return [
+        (field, _shown(field, now), _shown(field, new))
+        for group, name, old, wanted in _options(current, target)
+        if group in groups
+        for field, now, new in _unlike(name, old, wanted)
+    ]
 
 
 def must_change_together(current: Any, target: DeploymentSpec) -> bool:
@@ -188,19 +202,39 @@ def _stated(configuration: Any, name: str) -> Any:
     return _DEFAULT_MBPS if value is None and name == "bandwidth_mbps" else value
 
 
-def _same(now: Any, new: Any) -> bool:
-    """Whether a current value matches the target's, where None matches anything."""
+def _options(current: Any, target: DeploymentSpec) -> Iterator[tuple[Group, str, Any, Any]]:
+    """Yields each option's group, name, current and target's value."""
+    now, new = _parts(current.model_deployment_configuration_details), _parts(target.configuration)
+    for fields, old, wanted in zip((_MODEL_FIELDS, _CONTAINER_FIELDS), now, new, strict=True):
+        for group, names in fields.items():
+            for name in names:
+                yield group, name, _stated(old, name), getattr(wanted, name)
+    yield Group.LOGGING, "category_log_details", current.category_log_details, target.logs
+    yield Group.DESCRIPTION, "description", current.description, target.description
+
+
+def _unlike(name: str, now: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yields what differs of a value, with the names of its parts; None matches anything."""
     if new is None:
-        return True
-    if hasattr(new, "swagger_types"):
-        return type(now) is type(new) and all(
-            _same(getattr(now, name), getattr(new, name)) for name in new.swagger_types
-        )
-    if isinstance(new, list):
+        return
+    if hasattr(new, "swagger_types") and type(now) is type(new):
+        for part in new.swagger_types:
+            yield from _unlike(f"{name}.{part}", getattr(now, part), getattr(new, part))
+    elif isinstance(new, dict):
+        old = now or {}
+        for part in sorted({*old, *new}):
+            if old.get(part) != new.get(part):
+                yield f"{name}.{part}", old.get(part), new.get(part)
+    elif isinstance(new, list):
         old = now or []
-        return len(old) == len(new) and all(
-            _same(one, other) for one, other in zip(old, new, strict=True)
-        )
-    if isinstance(new, dict):
-        return bool((now or {}) == new)
-    return bool(now == new)
+        pairs = zip(old, new, strict=False)
+        if len(old) != len(new) or any(any(_unlike("", *pair)) for pair in pairs):
+            yield name, now, new
+    elif now != new:
+        yield name, now, new
+
+
+def _shown(field: str, value: Any) -> str:
+    if field.startswith("environment_variables.") and _SECRET.search(field):
+        return "another value (not shown)"
+    return json.dumps(oci.util.to_dict(value), ensure_ascii=False)

@@ -26,15 +26,16 @@ from falconry.cloud.work_requests import (
     running_request,
     wait_for,
 )
+from falconry.deployment import failures
 from falconry.deployment.changes import (
     MAY_NEED_STOP,
     Group,
     differences,
+    differing_fields,
     irreversible_changes,
     must_change_together,
     update_of,
 )
-from falconry.deployment.failures import abandoned, describe_failure, nothing_deployed, unusable
 from falconry.deployment.target import DeploymentSpec, creation_of
 from falconry.errors import CloudError
 
@@ -67,6 +68,7 @@ class _Request:
         action: a clause for messages, as for `translate_cloud_errors`.
         operation: a noun for messages.
         starts: whether it starts a container, whose log may then say why it failed.
+        groups: that it changes.
     """
 
     action: str
@@ -74,6 +76,7 @@ class _Request:
     deployment_id: str
     send: Callable[[], Any]
     starts: bool = False
+    groups: Collection[Group] = ()
 
 
 class Deployments:
@@ -110,7 +113,7 @@ class Deployments:
         """
         deployment = self.get(name)
         if deployment is None:
-            raise nothing_deployed(name, selection)
+            raise failures.nothing_deployed(name, selection)
         if deployment.lifecycle_state == "INACTIVE":
             remedy = f"run: make activate {selection}".rstrip()
             raise CloudError("the deployment is INACTIVE", where=name, remedy=remedy)
@@ -146,12 +149,13 @@ class Deployments:
         return self.reconcile(current.id, target, watch)
 
     def reconcile(self, deployment_id: str, target: DeploymentSpec, watch: Watch) -> Any:
-        """Changes a deployment by one group of options at a time.
+        """Changes a deployment by one group of options at a time, each group at most once.
 
         Raises:
-            CloudError: the cloud refused or failed, or a change needs a stop that is not allowed.
+            CloudError: refused or failed; a stop that is not allowed; an update without effect.
         """
         conflicts, nudged = 0, False
+        updated: set[Group] = set()
         for _ in range(_MOST_STEPS):
             current, etag = self._settled(deployment_id, watch)
             groups = differences(current, target)
@@ -160,18 +164,18 @@ class Deployments:
             if current.lifecycle_state == "NEEDS_ATTENTION" and not groups:
                 # An update makes the service look again [inferred]; so does one without changes.
                 if nudged:
-                    raise unusable(current)
+                    raise failures.unusable(current)
                 nudged = True
+            if kept := updated.intersection(groups):
+                raise failures.not_kept(target.name, differing_fields(current, target, kept))
             request = self._next(current, etag, target, groups, refused=conflicts > 1)
-            conflicts = 0 if self._begin(request, watch) else conflicts + 1
+            begun = self._begin(request, watch)
+            conflicts = 0 if begun else conflicts + 1
+            updated.update(request.groups if begun else ())
             if conflicts > _MOST_CONFLICTS:
                 break
             time.sleep(conflicts * _CONFLICT_PAUSE_S)
-        raise CloudError(
-            "the deployment is being changed by somebody else as well",
-            where=target.name,
-            remedy="let one run end, then run again",
-        )
+        raise failures.changed_elsewhere(target.name)
 
     def confirm(self, deployment_id: str, target: DeploymentSpec, watch: Watch) -> None:
         """Writes the tags that identify a deployment, now that it has answered.
@@ -187,14 +191,10 @@ class Deployments:
             if tags == current.freeform_tags:
                 return
             details = oci_models.UpdateModelDeploymentDetails(freeform_tags=tags)
-            if self._begin(self._update_request(deployment_id, etag, details, "tags"), watch):
+            if self._begin(self._update_request(deployment_id, etag, details), watch):
                 return
             time.sleep(attempt * _CONFLICT_PAUSE_S)
-        raise CloudError(
-            "the deployment was changed by somebody else meanwhile",
-            where=target.name,
-            remedy="let one run end, then run again",
-        )
+        raise failures.changed_elsewhere(target.name)
 
     def settled(self, name: str, watch: Watch) -> Any | None:
         """Reads the deployment, if any, once no operation is running on it."""
@@ -293,7 +293,7 @@ class Deployments:
         if state == "INACTIVE" and not groups:
             return self._activation(current)
         if state not in _SERVING | {"INACTIVE"}:
-            raise unusable(current)
+            raise failures.unusable(current)
         now = groups if state == "INACTIVE" else groups[:1]
         must_stop = must_change_together(current, target)
         must_stop |= refused and not MAY_NEED_STOP.isdisjoint(now)
@@ -306,17 +306,18 @@ class Deployments:
                 remedy=_STOP_REMEDY,
             )
         details = update_of(current, target, now)
-        return self._update_request(current.id, etag, details, " and ".join(now))
+        return self._update_request(current.id, etag, details, now)
 
     def _update_request(
-        self, deployment_id: str, etag: str | None, details: Any, what: str
+        self, deployment_id: str, etag: str | None, details: Any, groups: Collection[Group] = ()
     ) -> _Request:
         return _Request(
             "updating the deployment",
-            f"update of the {what}" if what else "update",
+            f"update of the {' and '.join(groups) or 'tags'}",
             deployment_id,
             lambda: self._client.update_model_deployment(deployment_id, details, if_match=etag),
             starts=True,
+            groups=groups,
         )
 
     def _activation(self, current: Any) -> _Request:
@@ -348,11 +349,11 @@ class Deployments:
         for attempt in range(_MOST_CONFLICTS):
             current = self.settled(name, watch)
             if current is None:
-                raise nothing_deployed(name)
+                raise failures.nothing_deployed(name)
             if current.lifecycle_state in wanted:
                 return current
             if current.lifecycle_state not in source:
-                raise unusable(current)
+                raise failures.unusable(current)
             self._begin(request(current), watch)
             time.sleep(attempt * _CONFLICT_PAUSE_S)
         raise CloudError("another run is changing it", where=name, remedy="run again")
@@ -427,7 +428,7 @@ class Deployments:
             if request is None:
                 idle_from = idle_from or time.monotonic()
                 if time.monotonic() > idle_from + _MOST_IDLE_S:
-                    raise abandoned(current)
+                    raise failures.abandoned(current)
                 watch.report(f"waiting while it is {current.lifecycle_state}", None)
                 time.sleep(_SETTLE_PAUSE_S)
                 continue
@@ -446,4 +447,4 @@ class Deployments:
             if starts:
                 details = self.read(starts).lifecycle_details or ""
                 lines = Logs(self._session).container_lines(_LOG_LINES, starts, since - _CLOCK_SKEW)
-        return describe_failure(failure, details, lines)
+        return failures.describe_failure(failure, details, lines)

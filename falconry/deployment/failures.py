@@ -173,3 +173,31 @@ def abandoned(deployment: Any) -> CloudError:
         where=deployment.display_name,
         remedy="run make down and make deploy",
     )
+
+
+def not_kept(name: str, fields: Sequence[tuple[str, str, str]]) -> CloudError:
+    """Makes the error for fields that differ from what an update has just written.
+
+    The service may write a value in another form, add to it, or ignore it; another update would
+    end the same way.
+
+    Args:
+        name: of the deployment.
+        fields: the name, the current and the target's value of each.
+    """
+    listed = "; ".join(f"{field} is {now} and should be {new}" for field, now, new in fields)
+    return CloudError(
+        f"an update succeeded, and the deployment still differs: {listed}",
+        where=name,
+        remedy="write the value in the profile as the service has it; if another run is changing"
+        " the deployment, let it end and run again",
+    )
+
+
+def changed_elsewhere(name: str) -> CloudError:
+    """Makes the error for a deployment that another run changes at the same time."""
+    return CloudError(
+        "the deployment is being changed by somebody else as well",
+        where=name,
+        remedy="let one run end, then run again",
+    )

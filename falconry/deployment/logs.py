@@ -25,8 +25,6 @@ from falconry.errors import CloudError
 # entries at most at a time (oracle/accelerated-data-science, ads/common/oci_logging.py).
 _WINDOW = timedelta(days=14)
 _MOST_RESULTS = 1000
-# The newest entries may have a time that this machine's clock has not reached yet.
-_CLOCK_SKEW = timedelta(minutes=5)
 # How late an entry may enter the log and still be followed: OCI ingests in batches [inferred].
 _LATENESS = timedelta(minutes=2)
 _FOLLOW_PAUSE_S = 2.0
@@ -116,13 +114,15 @@ class Logs:
         self, since: datetime | None, order: str, source: str | None, count: int
     ) -> list[dict[str, Any]]:
         """Reads the content of the entries of all logs, sorted by time."""
-        end = datetime.now(UTC) + _CLOCK_SKEW
+        end = datetime.now(UTC)  # never later: ADS does not request a time in the future either
         logs = self.find()
         if logs is None:
             raise CloudError("there is no log yet", remedy="run: make deploy")
         compartment = self._session.compartment_id
         names = (f'"{compartment}/{logs.group_id}/{log_id}"' for log_id in logs.log_ids)
-        where = f" | where source = '{source}'" if source else ""
+        # The service refuses a complete OCID as the source, and accepts it after a `*`
+        # (oracle/accelerated-data-science, ads/common/oci_logging.py).
+        where = f" | where source = '*{source}'" if source else ""
         details = SearchLogsDetails(
             time_start=since or end - _WINDOW,
             time_end=end,

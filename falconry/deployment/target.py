@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from oci.data_science import models as oci_models
 
 from falconry.image.output import ImageOutput
+from falconry.oci_facts import find_shape
 from falconry.repository import FRONT_MODEL, MODEL_REPOSITORY
 from falconry.settings import (
     CustomEndpoint,
@@ -222,8 +223,9 @@ def _instance(settings: DeploymentSettings) -> Any:
         flexible = oci_models.ModelDeploymentInstanceShapeConfigDetails(
             ocpus=settings.ocpus, memory_in_gbs=settings.memory_gib
         )
+    shape = find_shape(settings.shape)
     return oci_models.InstanceConfiguration(
-        instance_shape_name=settings.shape,
+        instance_shape_name=shape.name if shape else settings.shape,  # in the cloud's spelling
         model_deployment_instance_shape_config_details=flexible,
         subnet_id=settings.subnet_id,
         private_endpoint_id=settings.private_endpoint_id,

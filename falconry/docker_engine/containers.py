@@ -46,19 +46,29 @@ def create(client: DockerClient, image: str, **options: Any) -> Container:
         return client.containers.create(image, mounts=mounts, device_requests=requests, **options)
 
 
-def output_of(container: Container) -> Iterator[bytes]:
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A piece of what a container printed: one of its two streams, or both."""
+
+    stdout: bytes = b""
+    stderr: bytes = b""
+
+
+def output_of(container: Container) -> Iterator[Output]:
     """Starts a container and gives its output until it ends.
 
-    It is attached before the start, so nothing is missed and no logging driver is needed.
+    It is attached before the start, so nothing is missed and no logging driver is needed. The two
+    streams stay apart, because a piece of one may come in the middle of a line of the other.
 
     Raises:
         RefusalError: the engine refuses to start it.
     """
     with translate_docker_errors():
         with _translate_refusal():
-            stream = container.attach(stream=True, logs=False)
+            stream = container.attach(stream=True, logs=False, demux=True)
             container.start()
-        yield from stream
+        for stdout, stderr in stream:
+            yield Output(stdout or b"", stderr or b"")
 
 
 def end_of(container: Container) -> tuple[int, bool]:

@@ -126,7 +126,7 @@ class EngineLimits(BaseModel):
     max_batch_size: int
     max_input_len: int
     max_seq_len: int
-    end_id: int
+    end_ids: tuple[int, ...]
     pad_id: int
 
     @classmethod

@@ -126,13 +126,13 @@ class EngineSpec:
     """Everything about an engine apart from the builder and the machine.
 
     Attributes:
-        end_id: token that ends an answer unless a request says otherwise; None for no such token.
+        end_ids: tokens that end an answer unless a request names another, the first one first.
     """
 
     architecture: FalconArchitecture
     recipe: Recipe
     limits: ResolvedLimits
-    end_id: int | None
+    end_ids: tuple[int, ...]
     pad_id: int
 
     @property
@@ -154,7 +154,7 @@ def engine_spec(checkpoint: Checkpoint, recipe: Recipe) -> EngineSpec:
             max_seq_len=max_seq_len,
             max_num_tokens=limits.max_num_tokens,
         ),
-        end_id=checkpoint.end_id,
+        end_ids=checkpoint.end_ids,
         pad_id=checkpoint.pad_id,
     )
 

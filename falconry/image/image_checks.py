@@ -396,7 +396,8 @@ def output_of_command(client: DockerClient, image: str, command: list[str]) -> s
             gpus=None,
             auto_remove=True,
         )
-        return b"".join(containers.output_of(container)).decode("utf-8", "replace")
+        pieces = (said.stdout + said.stderr for said in containers.output_of(container))
+        return b"".join(pieces).decode("utf-8", "replace")
     except containers.RefusalError as refusal:
         return refusal.problem
     finally:

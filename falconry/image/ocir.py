@@ -31,6 +31,8 @@ _TIMEOUT_S = 30.0
 # Too many requests, and failures of the service: the next try may succeed.
 _TRANSIENT = frozenset({429, 500, 502, 503, 504})
 _CONFLICT = 409
+_COMMERCIAL_REALM = "oc1"
+_HOST_TEMPLATE = "https://ocir.{region}.oci.{secondLevelDomain}"
 
 
 class OcirProvider:
@@ -73,15 +75,11 @@ class OcirRegistry:
 
     @property
     def host(self) -> str:
-        """`<region key>.ocir.io`, or the emulator's registry.
-
-        The names by region key are in Oracle's list of OCIR endpoints; that
-        `<region>.ocir.io` works as well is inferred, and used for regions without a known key.
-        """
+        """OCIR's host in the profile's region, or the emulator's registry."""
         if self._emulated:
             return self._emulated
         region = os.environ.get("OCIR_REGION") or self._settings.region or self._session.region
-        return f"{region_key(region)}.ocir.io"
+        return ocir_host(region)
 
     @property
     def namespace(self) -> str:
@@ -217,9 +215,20 @@ def _read_namespaces(path: Path) -> dict[str, str]:
     return {name: each for name, each in texts if isinstance(each, str)}
 
 
-def region_key(region: str) -> str:
-    """OCIR's name for a region: its key where known (oci 2.189.0, oci/regions.py)."""
-    from oci.regions import REGIONS_SHORT_NAMES
+def ocir_host(region: str) -> str:
+    """Returns the host of OCIR in a region, given by its name or its key.
 
-    keys = {name: key for key, name in REGIONS_SHORT_NAMES.items()}
-    return str(keys.get(region, region))
+    `<key>.ocir.io` in Oracle's commercial realm (OC1; Oracle, "Availability by Region" of Container
+    Registry), and `ocir.<region>.oci.<domain of the realm>` in all others, such as
+    ocir.eu-frankfurt-2.oci.oraclecloud.eu. The latter was seen in OC1 too, so it is the name for
+    its regions whose key the SDK does not know. Regions that are newer than the SDK come from
+    where it looks for them: OCI_REGION_METADATA, ~/.oci/regions-config.json, OCI_DEFAULT_REALM.
+    """
+    from oci import regions
+
+    name = regions.get_region_from_short_name(region.strip())
+    keys = {known: key for key, known in regions.REGIONS_SHORT_NAMES.items()}
+    if name in keys and regions.get_realm_from_region(name) == _COMMERCIAL_REALM:
+        return f"{keys[name]}.ocir.io"
+    url = regions.endpoint_for("ocir", name, service_endpoint_template=_HOST_TEMPLATE)
+    return str(url).removeprefix("https://")

@@ -118,7 +118,7 @@ def _configs(
             {
                 "max_input_len": longest_prompt,
                 "max_seq_len": limits.max_seq_len,
-                "end_id": limits.end_id,
+                "end_ids": json.dumps(limits.end_ids),
                 "pad_id": limits.pad_id,
                 # The CPU engine reads the words' bytes back; NVIDIA's backend compares tokens.
                 "words_are_compared_as": "text" if gpu is None else "tokens",

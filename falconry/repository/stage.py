@@ -106,14 +106,14 @@ class RepositoryStage(FileStage):
 
     def _gpu_serving(self, manifest: Manifest, gpu: GpuEngine) -> GpuServing:
         """The engine's backend, if image and shape can run the engine."""
+        from falconry.cloud.shapes import gpu_shape_of
         from falconry.engine.tensorrt_llm.compatibility import check_documents, check_engine
         from falconry.engine.tensorrt_llm.engine_config import EngineConfig
-        from falconry.oci_facts import gpu_shape
         from falconry.repository.assemble import GpuServing
         from falconry.repository.backend import backend_tensors
 
         tensors = backend_tensors(self._toolchain)
-        check_engine(manifest, self._toolchain, gpu_shape(self._settings.deployment.shape))
+        check_engine(manifest, self._toolchain, gpu_shape_of(self._settings))
         built = EngineConfig.read(self._engine.path)
         check_documents(built, EngineLimits.read(self._engine.path), gpu)
         return GpuServing(built, tensors)

@@ -22,7 +22,7 @@ from pydantic import Field
 
 from falconry.data_files import Table, load_table
 from falconry.errors import SettingsError
-from falconry.oci_facts import CpuShape, GpuShape, load_cpu_shapes, load_shapes
+from falconry.oci_facts import CpuShape, GpuShape, find_shape, load_cpu_shapes, load_shapes
 
 _Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -64,12 +64,10 @@ def read_prices(path: Path) -> Prices:
     """A price table."""
     prices = load_table(path, Prices)
     gpus = load_shapes()
-    cpus = {shape.name for shape in load_cpu_shapes()}
     flexible = {shape.name for shape in load_cpu_shapes() if shape.flexible}
-    names = {shape.name for shape in gpus}
     unknown = {
-        *(set(prices.shape_hour) - names - cpus),
-        *(set(prices.gpu_hour) - names - {shape.gpu for shape in gpus}),
+        *(name for name in prices.shape_hour if not _is_known(name)),
+        *(set(prices.gpu_hour) - {shape.gpu for shape in gpus}),
         *((set(prices.ocpu_hour) | set(prices.gib_hour)) - flexible),
     }
     if unknown:
@@ -79,3 +77,9 @@ def read_prices(path: Path) -> Prices:
             remedy="spell names as they are spelled there",
         )
     return prices
+
+
+def _is_known(name: str) -> bool:
+    """Whether the table has a shape in this spelling, which prices are looked up by."""
+    shape = find_shape(name)
+    return shape is not None and shape.name == name

@@ -57,7 +57,14 @@ def test_a_lost_or_damaged_output_is_made_again(clone, whole, victim, damage):
     assert clone.state() == whole
 
 
-@pytest.mark.parametrize("moment", ["converting weights", "flushing to disk", "assembling"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param("converting weights", marks=pytest.mark.long),
+        "flushing to disk",
+        pytest.param("assembling", marks=pytest.mark.long),
+    ],
+)
 def test_a_killed_build_ends_in_the_same_state_when_run_again(clone, whole, moment):
     wipe(clone)
     process = clone.start_until(moment, "artifact")
@@ -87,7 +94,11 @@ def test_ctrl_c_is_one_line(clone):
 
 
 @pytest.mark.parametrize(
-    "moment", ["uploading the artifact", "Waiting for the container to be healthy"]
+    "moment",
+    [
+        pytest.param("uploading the artifact", marks=pytest.mark.long),
+        "Waiting for the container to be healthy",
+    ],
 )
 def test_a_killed_deploy_is_finished_by_the_next(clone, sentences, moment):
     clone.ok("clean")
@@ -97,6 +108,7 @@ def test_a_killed_deploy_is_finished_by_the_next(clone, sentences, moment):
     assert clone.ok("query", f"PROMPT={CLOUD}").answer == sentences[CLOUD]
 
 
+@pytest.mark.long  # test_stage.py has two runners in two processes
 def test_two_deploys_at_once_make_one_deployment(clone, sentences):
     clone.run("down")
     processes = [clone.start("deploy") for _ in range(2)]

@@ -7,10 +7,12 @@ import shutil
 import sys
 from pathlib import Path
 from subprocess import run
+from typing import Any
 
 import pytest
 from safetensors import safe_open
 
+from falconry.checkpoint.config import read_configuration
 from falconry.checkpoint.files import checkpoint_files
 from falconry.checkpoint.reader import read_checkpoint
 
@@ -56,7 +58,7 @@ def test_each_family_is_read_as_published(
     assert architecture.rope_theta == theta
     assert architecture.max_positions == 256
     assert checkpoint.dtypes == (stored,)
-    assert (checkpoint.end_id, checkpoint.pad_id) == (11, 11)
+    assert (checkpoint.end_ids, checkpoint.pad_id) == ((11,), 11)
     assert checkpoint.tokenizer.vocab_size <= architecture.vocab_size
 
 
@@ -145,23 +147,51 @@ def test_a_configuration_of_before_transformers_means_the_same(
     old, new = read_checkpoint(directory), read_checkpoint(FAMILIES / name)
 
     assert old.architecture == new.architecture
-    assert (old.end_id, old.pad_id) == (new.end_id, new.pad_id)
+    assert (old.end_ids, old.pad_id) == (new.end_ids, new.pad_id)
 
 
-def test_several_end_ids_give_the_first_and_none_gives_none(tmp_path: Path) -> None:
-    directory = shutil.copytree(TINY_FALCON, tmp_path / "copy")
-    for written, read in (([12, 11], 12), (None, None)):
-        (directory / "generation_config.json").write_text(json.dumps({"eos_token_id": written}))
-        assert read_checkpoint(directory).end_id == read
+@pytest.mark.parametrize(
+    "ids",
+    [
+        {},
+        {"eos_token_id": None, "pad_token_id": 3},
+        {"eos_token_id": 11},
+        {"eos_token_id": [0, 11], "pad_token_id": 5},
+        {"eos_token_id": []},
+        {"text_config": {"eos_token_id": [5, 6], "pad_token_id": 7}},
+        {"decoder": {"eos_token_id": 7}, "text_config": {"eos_token_id": 5}},
+        {"eos_token_id": 1, "generator": {"eos_token_id": 7, "pad_token_id": 8}},
+        {"eos_token_id": None, "text_config": {"eos_token_id": 5}},
+    ],
+    ids=lambda ids: " ".join(ids) or "none",
+)
+@pytest.mark.parametrize("file", ["config.json", "generation_config.json"])
+def test_answers_end_at_the_tokens_that_transformers_finds(
+    tmp_path: Path, file: str, ids: dict[str, Any]
+) -> None:
+    from transformers import GenerationConfig
 
+    config = json.loads((TINY_FALCON / "config.json").read_text())
+    kept = {key: value for key, value in config.items() if not key.endswith("_token_id")}
+    of_model = file == "config.json"
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(kept | ids if of_model else config))
+    if not of_model:
+        (tmp_path / file).write_text(json.dumps(ids))
 
-def test_without_a_generation_config_the_model_configuration_decides(tmp_path: Path) -> None:
-    directory = shutil.copytree(TINY_FALCON, tmp_path / "copy")
-    (directory / "generation_config.json").unlink()
-    config = json.loads((directory / "config.json").read_text())
-    (directory / "config.json").write_text(
-        json.dumps(config | {"eos_token_id": 13, "pad_token_id": 14})
+    read = read_configuration(tmp_path)
+
+    expected = GenerationConfig.from_pretrained(
+        tmp_path, config_file_name=file, _from_model_config=of_model
     )
-    checkpoint = read_checkpoint(directory)
+    end = expected.eos_token_id
+    assert list(read.end_ids) == (end if isinstance(end, list) else [] if end is None else [end])
+    first = read.end_ids[0] if read.end_ids else 0  # as generate() pads without a token for it
+    assert read.pad_id == (first if expected.pad_token_id is None else expected.pad_token_id)
 
-    assert (checkpoint.end_id, checkpoint.pad_id) == (13, 14)
+
+def test_an_end_token_that_is_named_twice_is_one(tmp_path: Path) -> None:
+    directory = shutil.copytree(TINY_FALCON, tmp_path / "copy")
+    (directory / "generation_config.json").write_text('{"eos_token_id": [12, 11, 12]}')
+
+    assert read_checkpoint(directory).end_ids == (12, 11)

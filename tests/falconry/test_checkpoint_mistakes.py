@@ -179,6 +179,88 @@ def test_an_index_that_names_the_wrong_shard(sharded: Path) -> None:
     assert "holds transformer.ln_f.weight, which it does not" in refusal(sharded)
 
 
+def shard(falcon: Path, *unnamed: str, **further: Any) -> None:
+    """Splits the weights into two shards; `further` tensors are in the second."""
+    tensors = load_file(falcon / "model.safetensors")
+    (falcon / "model.safetensors").unlink()
+    names = sorted(tensors)
+    shards = {
+        "model-00001-of-00002.safetensors": {name: tensors[name] for name in names[::2]},
+        "model-00002-of-00002.safetensors": {name: tensors[name] for name in names[1::2]} | further,
+    }
+    for file, content in shards.items():
+        save_file(content, falcon / file)
+    weight_map = {name: file for file, content in shards.items() for name in content}
+    named = {name: file for name, file in weight_map.items() if name not in unnamed}
+    (falcon / "model.safetensors.index.json").write_text(json.dumps({"weight_map": named}))
+
+
+def test_a_tensor_of_a_shard_that_the_index_does_not_name_is_used(falcon: Path) -> None:
+    embedding = load_file(falcon / "model.safetensors")["transformer.word_embeddings.weight"]
+    shard(falcon, "lm_head.weight", **{"lm_head.weight": embedding * 2})
+
+    checkpoint = read_checkpoint(falcon)
+
+    assert not checkpoint.architecture.tied_embeddings
+    assert checkpoint.tensors["lm_head.weight"].path.name == "model-00002-of-00002.safetensors"
+
+
+def test_a_superfluous_tensor_that_the_index_does_not_name(falcon: Path) -> None:
+    shard(falcon, "adapter.weight", **{"adapter.weight": np.zeros(4, np.float32)})
+
+    assert "holds the tensor adapter.weight, which config.json does not call for" in refusal(falcon)
+
+
+def test_a_tensor_in_two_shards(falcon: Path) -> None:
+    name = "transformer.h.0.input_layernorm.bias"
+    shard(falcon, **{name: np.zeros(4, np.float32)})
+
+    assert (
+        f"model-00002-of-00002.safetensors: holds {name}, which model-00001-of-00002.safetensors "
+        "holds as well; fetch the index and its shards from one revision"
+    ) in refusal(falcon)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.safetensors",
+        "model.safetensors.index.json",
+        "model-00001-of-00002.safetensors",
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+    ],
+)
+def test_what_git_lfs_leaves_in_a_file_s_place(falcon: Path, name: str) -> None:
+    if name.startswith("model") and name != "model.safetensors":
+        shard(falcon)
+    digest = "0" * 64
+    (falcon / name).write_text(
+        f"version https://git-lfs.github.com/spec/v1\noid sha256:{digest}\nsize 14434532352\n"
+    )
+
+    for read in (read_checkpoint, checkpoint_files):
+        if read is read_checkpoint and name in ("tokenizer_config.json", "chat_template.jinja"):
+            continue  # the engine stage reads them, and lists the files before
+        with pytest.raises(CheckpointError, match=f"{name}: is a Git LFS pointer, .*git lfs pull"):
+            read(falcon)
+
+
+def test_a_text_where_a_list_belongs_is_quoted_whole(falcon: Path) -> None:
+    set_config(falcon, architectures="FalconForCausalLM")
+
+    assert "architectures is not a list of names, but 'FalconForCausalLM'" in refusal(falcon)
+
+
+def test_an_end_token_that_is_a_text_is_quoted_whole(falcon: Path) -> None:
+    (falcon / "generation_config.json").write_text('{"eos_token_id": "11"}')
+
+    assert "generation_config.json: eos_token_id '11' is not a number below" in refusal(falcon)
+
+
 def test_a_missing_tensor(falcon: Path) -> None:
     set_tensors(falcon, lambda tensors: tensors.pop("transformer.ln_f.weight"))
 

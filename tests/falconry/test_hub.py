@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
 
 from falconry.checkpoint import source as hub_module
-from falconry.checkpoint.source import HubCheckpoint, fetch, fetched, parse_hub
+from falconry.checkpoint.hub_names import HubCheckpoint, parse_hub
+from falconry.checkpoint.source import CheckpointSource, fetch, fetched
 from falconry.errors import CheckpointError, MachineError
 from tests.hub_stand_in import REPOSITORY, REVISION, HubStandIn
 
@@ -70,6 +72,44 @@ def test_only_a_whole_commit_will_do(revision):
 def test_what_is_no_repository_is_refused(name):
     with pytest.raises(CheckpointError, match="no repository of the hub"):
         parse_hub(f"hub:{name}@{REVISION}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{0}",
+        "{0}@main",
+        "https://huggingface.co/{0}",
+        "https://huggingface.co/{0}/tree/main",
+        "huggingface.co/{0}/",
+        "https://hf.co/{0}.git",
+        "hf://{0}",
+    ],
+)
+def test_another_way_to_name_the_hub_is_answered_with_the_right_one(text):
+    with pytest.raises(CheckpointError) as refused:
+        CheckpointSource.parse(text.format("tiiuae/falcon-7b"))
+    commits = "https://huggingface.co/tiiuae/falcon-7b/commits/main"
+    assert refused.value.remedy == (
+        f"write hub:tiiuae/falcon-7b@<commit>, with the 40 digits from {commits}"
+    )
+
+
+def test_a_commit_in_a_page_s_address_is_taken_over():
+    with pytest.raises(CheckpointError) as refused:
+        CheckpointSource.parse(f"https://huggingface.co/tiiuae/falcon-7b/tree/{REVISION}")
+    assert refused.value.remedy == f"write hub:tiiuae/falcon-7b@{REVISION}"
+
+
+@pytest.mark.parametrize("text", ["/data/tiiuae", "./tiiuae/falcon-7b", "falcon", "a/b/c"])
+def test_a_path_that_no_repository_can_be_called_is_a_path(text):
+    assert CheckpointSource.parse(text).path == Path(text)
+
+
+def test_a_directory_of_a_repository_s_name_is_a_directory(tmp_path, monkeypatch):
+    (tmp_path / "tiiuae" / "falcon-7b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert CheckpointSource.parse("tiiuae/falcon-7b").path == Path("tiiuae/falcon-7b")
 
 
 def test_repository_and_commit_decide_the_digest():
@@ -232,7 +272,7 @@ def test_a_disk_too_small_is_told_before_anything_is_fetched(hub, monkeypatch):
 
 def test_a_directory_does_not_load_the_hubs_library():
     code = (
-        "import sys; from falconry.checkpoint.source import parse_hub;"
+        "import sys; from falconry.checkpoint.hub_names import parse_hub;"
         "assert parse_hub('checkpoints/tiny-falcon') is None;"
         "assert 'huggingface_hub' not in sys.modules"
     )

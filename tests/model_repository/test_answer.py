@@ -7,7 +7,7 @@ import pytest
 
 # As tokens: every byte is one, and what a test puts behind them.
 BYTES = [bytes([value]) for value in range(256)]
-SPECIAL, END = 256, 257
+SPECIAL, END, FURTHER_END = 256, 257, 258
 
 TEXTS = {
     "emoji": "👍🏽!",
@@ -44,11 +44,11 @@ def pieces(answer_module):
     """The pieces of text that come of tokens, and the answer at its end."""
 
     def run(tokens, stop_words=(), max_tokens=1000, echo="", each=1):
-        table = [*BYTES, b"", b"", *tokens]
+        table = [*BYTES, b"", b"", b"</s>", *tokens]
         answer = answer_module.Answer(
-            table, [word.encode() for word in stop_words], END, max_tokens, echo
+            table, [word.encode() for word in stop_words], {END, FURTHER_END}, max_tokens, echo
         )
-        ids = list(range(len(BYTES) + 2, len(table)))
+        ids = list(range(len(BYTES) + 3, len(table)))
         texts = []
         for begin in range(0, len(ids), each):
             answer.add(ids[begin : begin + each], [])
@@ -107,7 +107,7 @@ def test_bytes_that_are_no_text_become_the_replacement_character(pieces):
 
 
 def test_special_tokens_are_not_shown_and_split_nothing(answer_module):
-    answer = answer_module.Answer([*BYTES, b"", b""], [], END, 10)
+    answer = answer_module.Answer([*BYTES, b"", b""], [], {END}, 10)
     begin, end = "é".encode()
     answer.add([begin, SPECIAL, end, SPECIAL], [])
     assert answer.take_text() == "é"
@@ -115,7 +115,7 @@ def test_special_tokens_are_not_shown_and_split_nothing(answer_module):
 
 
 def test_the_end_token_ends_the_answer_and_is_no_part_of_it(answer_module):
-    answer = answer_module.Answer([*BYTES, b"", b"end"], [], END, 10)
+    answer = answer_module.Answer([*BYTES, b"", b"end"], [], {END}, 10)
     answer.add([65, END, 66], [-1.0, -2.0, -3.0])
     assert (answer.take_text(), answer.finish_reason) == ("A", "stop")
     assert answer.completion_tokens == 1
@@ -136,7 +136,7 @@ def test_tokens_are_counted_up_to_the_one_that_completes_a_stop_word(pieces):
 
 
 def test_a_cancelled_answer_keeps_what_it_has(answer_module):
-    answer = answer_module.Answer(BYTES, [b"abc"], END, 10)
+    answer = answer_module.Answer(BYTES, [b"abc"], {END}, 10)
     answer.add([*b"xab"], [])
     assert answer.take_text() == "x"
     answer.cancel()
@@ -150,7 +150,7 @@ def test_the_prompt_stands_before_the_answer_when_it_is_to_be_echoed(pieces):
 
 
 def test_log_probabilities_are_given_once_for_each_token(answer_module):
-    answer = answer_module.Answer(BYTES, [], END, 10)
+    answer = answer_module.Answer(BYTES, [], {END}, 10)
     answer.add([65, 66], [-0.5, -0.25])
     assert (answer.take_log_probs(), answer.take_tokens()) == ([-0.5, -0.25], [b"A", b"B"])
     answer.add([67], [-1.0])

@@ -4,17 +4,19 @@ import numpy as np
 import pytest
 
 TABLE = [bytes([value]) for value in range(256)] + [b""]
-END = 256
+END, FURTHER_END = 256, 70
 
 
 @pytest.fixture
 def read(request_module):
     """Reads a request from keyword arguments; gives it or raises RefusedError."""
-    limits = request_module.EngineLimits(vocab_size=300, max_input_len=8, max_seq_len=12)
+    limits = request_module.EngineLimits(
+        vocab_size=300, max_input_len=8, max_seq_len=12, end_ids=frozenset({END, FURTHER_END})
+    )
 
     def run(**tensors):
         given = {"input_ids": ids(1, 2, 3), "request_output_len": scalar(4), **tensors}
-        return request_module.read_request(given.get, limits, TABLE, END, all_tokens=False)
+        return request_module.read_request(given.get, limits, TABLE, all_tokens=False)
 
     return run
 
@@ -46,13 +48,18 @@ def words(*texts):
     return np.array([[flat, ends + [-1] * (len(flat) - len(ends))]], np.int32)
 
 
-def test_the_defaults_are_greedy_and_end_at_the_checkpoints_end_token(read):
+def test_the_defaults_are_greedy_and_end_at_each_of_the_checkpoints_end_tokens(read):
     request = read()
     assert list(request.input_ids) == [1, 2, 3]
-    assert request.end_ids == {END}
+    assert request.end_ids == {END, FURTHER_END}
     assert request.sampling.greedy
     assert request.exclude_input
     assert not request.streaming
+
+
+@pytest.mark.parametrize("end_id", [END, FURTHER_END])
+def test_a_client_that_names_one_of_the_checkpoints_end_tokens_has_them_all(read, end_id):
+    assert read(end_id=scalar(end_id)).end_ids == {END, FURTHER_END}
 
 
 def test_end_id_minus_one_means_that_nothing_ends_generation(read):

@@ -345,7 +345,7 @@ def model(monkeypatch, tmp_path):
     module = served("model")
     monkeypatch.setattr(module, "__file__", str(tmp_path / "model.py"))
     (tmp_path / "tokenizer.json").symlink_to(TINY / "tokenizer.json")
-    limits = {"max_input_len": 99, "max_seq_len": 128, "end_id": 11, "pad_id": 12}
+    limits = {"max_input_len": 99, "max_seq_len": 128, "end_ids": [11, 0], "pad_id": 12}
     parameters = {**limits, "words_are_compared_as": "tokens"}
     values = {name: {"string_value": str(value)} for name, value in parameters.items()}
     made = module.TritonPythonModel()
@@ -381,6 +381,18 @@ def test_end_and_pad_ids_are_the_checkpoints_unless_given(model):
     answers = model.execute([Request(QUERY=b"a", REQUEST_OUTPUT_LEN=5), given])
     found = [(each["OUT_END_ID"].item(), each["OUT_PAD_ID"].item()) for each in answers]
     assert found == [(11, 12), (3, 2)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "further"),
+    [({}, [[0], [1]]), ({"END_ID": 11}, [[0], [1]]), ({"END_ID": 3}, []), ({"END_ID": -1}, [])],
+    ids=["unnamed", "named", "another", "none"],
+)
+def test_nvidias_backend_gets_the_checkpoints_further_end_tokens_as_stop_words(
+    model, asked, further
+):
+    (answer,) = model.execute([Request(QUERY=b"a", REQUEST_OUTPUT_LEN=5, **asked)])
+    assert answer["STOP_WORDS_IDS"][0].tolist() == (further or [[], []])
 
 
 def test_messages_without_a_template_are_refused_with_what_to_do(model):
@@ -419,7 +431,11 @@ def test_words_are_counted_and_measured_before_any_is_read(model, name, words, s
     assert answer.startswith(f"{name} {said}")
 
 
-@pytest.mark.parametrize("prompt", [b"ab " * 7_000_000, b"a" * 1585, "\u00e9".encode() * 793])
+@pytest.mark.parametrize(
+    "prompt",
+    [b"ab " * 7_000_000, b"a" * 1585, "\u00e9".encode() * 793],
+    ids=["21 MB", "one byte more", "one character more"],
+)
 def test_a_prompt_of_too_many_bytes_is_refused_unread(model, monkeypatch, prompt):
     encoded = []
     monkeypatch.setattr(
@@ -434,7 +450,7 @@ def test_a_prompt_of_too_many_bytes_is_refused_unread(model, monkeypatch, prompt
 
 
 def test_messages_are_measured_before_they_are_parsed_and_after_they_are_rendered(chat):
-    limits = served("prompts").Limits(max_input_len=10, max_seq_len=20, end_id=0, pad_id=0)
+    limits = served("prompts").Limits(max_input_len=10, max_seq_len=20, end_ids=(0,), pad_id=0)
     limits.check_messages("x" * 640)
     limits.check_text("messages", "x" * 160)
     for check, text in (

@@ -53,8 +53,8 @@ def stand_in_engine(
         (directory / f"rank{rank}.engine").write_bytes(b"STAND-IN")
     shutil.copyfile(checkpoint / "tokenizer.json", directory / "tokenizer.json")
     write_chat(checkpoint, directory)
-    serving = {"format": 1, "kind": "tensorrt_llm", "vocab_size": 512, **LIMITS}
-    _write(directory / "engine.json", {**serving, "end_id": 11, "pad_id": 11})
+    serving = {"format": 2, "kind": "tensorrt_llm", "vocab_size": 512, **LIMITS}
+    _write(directory / "engine.json", {**serving, "end_ids": [11], "pad_id": 11})
     gpu = GpuEngine(
         release=release,
         image=row.image,

@@ -25,6 +25,6 @@ def check_deployment(subject: DeploymentSubject) -> list[Finding]:
         *container_findings(subject.container, limits.container),
         *image_findings(subject.image, subject.engine, limits.image),
         *engine_findings(subject),
-        *compute_findings(subject.compute, limits.compute),
+        *compute_findings(subject, limits.compute),
         *account_findings(subject, limits),
     ]

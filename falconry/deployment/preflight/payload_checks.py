@@ -13,7 +13,7 @@ from falconry.engine.tensorrt_llm.compatibility import (
     tensorrt_release,
 )
 from falconry.findings import Finding, verdict
-from falconry.oci_facts import ArtifactLimits, CpuShape, GpuShape, ImageLimits, find_shape
+from falconry.oci_facts import ArtifactLimits, CpuShape, GpuShape, ImageLimits, Shape
 from falconry.progress import human_size
 
 # Triton's options for the directory (tritonserver --help); both may be given more than once.
@@ -177,7 +177,7 @@ def _versions(image: Image, engine: GpuEngine) -> Iterator[Finding]:
 
 def engine_findings(subject: DeploymentSubject) -> Iterator[Finding]:
     """Checks that the engine fits its image and shape."""
-    shape = find_shape(subject.compute.shape)
+    shape = subject.shape
     if subject.engine is None:
         yield Finding("engine", "skipped", "its manifest was not read")
         return
@@ -204,7 +204,7 @@ def engine_findings(subject: DeploymentSubject) -> Iterator[Finding]:
             )
 
 
-def _cpu_engine(subject: DeploymentSubject, shape: GpuShape | CpuShape | None) -> Finding:
+def _cpu_engine(subject: DeploymentSubject, shape: Shape | None) -> Finding:
     name = subject.compute.shape
     return verdict(
         "engine and shape",

@@ -24,6 +24,8 @@ from falconry.oci_facts import (
     GpuShape,
     Limits,
     PolicyRule,
+    Shape,
+    UnusableShape,
     find_shape,
     variable_bytes,
 )
@@ -53,11 +55,19 @@ def container_findings(container: Container, limits: ContainerLimits) -> Iterato
     )
 
 
-def compute_findings(compute: Compute, limits: ComputeLimits) -> Iterator[Finding]:
-    """Checks the size of the instances."""
-    shape = find_shape(compute.shape)
-    if shape is None:
-        yield Finding("shape", "skipped", f"{compute.shape} is not known here, and is not checked")
+def compute_findings(subject: DeploymentSubject, limits: ComputeLimits) -> Iterator[Finding]:
+    """Checks the shape and the size of the instances."""
+    compute, shape, offer = subject.compute, subject.shape, subject.account.offer
+    choose = "choose a shape by make shapes"
+    if offer is not None and offer.shape is None and not offer.reason:
+        text = f"model deployments of this region do not offer {compute.shape}"
+        yield Finding("shape", "failed", text, choose)
+    elif shape is None:
+        why = f": {offer.reason}" if offer is not None else ""
+        text = f"{compute.shape} is not known here, and the cloud's list was not read{why}"
+        yield Finding("shape", "skipped", text)
+    elif isinstance(shape, UnusableShape):
+        yield Finding("shape", "failed", f"{shape.name} {shape.why}", choose)
     elif isinstance(shape, CpuShape) and shape.flexible:
         yield from _flexible(compute, shape, limits)
     else:
@@ -75,6 +85,9 @@ def _flexible(compute: Compute, shape: CpuShape, limits: ComputeLimits) -> Itera
         )
         return
     fact = f"{ocpus:g} OCPUs and {memory:g} GiB of {shape.name}"
+    if find_shape(shape.name) is None:
+        yield Finding("instance size", "ok", f"{fact}, whose largest size is not known here")
+        return
     problems = []
     if not 1 <= ocpus <= shape.ocpus:
         problems.append(f"{shape.name} has 1 to {shape.ocpus} OCPUs, not {ocpus:g}")
@@ -106,7 +119,7 @@ def account_findings(subject: DeploymentSubject, limits: Limits) -> Iterator[Fin
     """Checks the tenancy's service limit and policies."""
     account = subject.account
     if account.limit is not None:
-        yield _limit(account.limit, subject.compute)
+        yield _limit(account.limit, subject.compute, subject.shape)
     else:
         yield Finding("service limit", "skipped", f"that of {subject.compute.shape} was not read")
     large = subject.artifact.size > limits.artifact.direct_bytes
@@ -114,10 +127,9 @@ def account_findings(subject: DeploymentSubject, limits: Limits) -> Iterator[Fin
     yield from _policies(account, rules)
 
 
-def _limit(limit: ServiceLimit, compute: Compute) -> Finding:
+def _limit(limit: ServiceLimit, compute: Compute, shape: Shape | None) -> Finding:
     if limit.available is None:
         return Finding("service limit", "skipped", f"{limit.name} cannot be read: {limit.reason}")
-    shape = find_shape(compute.shape)
     # GPU limits count GPUs (Oracle's console: "GPUs for GPU.A10 based VM and BM Instances").
     each = shape.gpus if isinstance(shape, GpuShape) else 1
     needed = each * compute.instances

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from falconry.engine.manifest import Manifest
 from falconry.engine.toolchain import Toolchain
+from falconry.oci_facts import Shape, find_shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +71,24 @@ class ServiceLimit:
 
 
 @dataclass(frozen=True, slots=True)
+class Offer:
+    """What the service's list says of a shape.
+
+    Attributes:
+        shape: None if the region does not offer it, or the list could not be read.
+        reason: why it could not.
+    """
+
+    shape: Shape | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
     """What could be read of the tenancy.
 
     Attributes:
+        offer: of a shape that the table does not know or is not sure of; None for others.
         limit: of the shape; None if its name is not known.
         statements: of all visible policies; None if they could not be read.
         reason: why they could not.
@@ -82,6 +97,7 @@ class Account:
     limit: ServiceLimit | None = None
     statements: Sequence[str] | None = None
     reason: str = ""
+    offer: Offer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,3 +117,9 @@ class DeploymentSubject:
     engine: Manifest | None = None
     toolchain: Toolchain | None = None
     account: Account = field(default_factory=Account)
+
+    @property
+    def shape(self) -> Shape | None:
+        """The shape by the table, or else by the service's list."""
+        offer = self.account.offer
+        return find_shape(self.compute.shape) or (offer.shape if offer else None)

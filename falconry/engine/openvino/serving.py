@@ -117,17 +117,17 @@ class OpenVinoServing(Table):
             it while it splits prompts, so the server has to.
         max_input_len: tokens of a prompt; the runtime does not hold to it either.
         max_seq_len: tokens of prompt and answer together, likewise.
-        end_id: token that ends an answer unless the request names another; -1 for no such token.
+        end_ids: tokens that end an answer unless the request names another.
         device_properties: of the pipeline's constructor.
     """
 
-    format: int = 1
+    format: int = 2
     kind: str = "openvino"
     vocab_size: int
     max_batch_size: int
     max_input_len: int
     max_seq_len: int
-    end_id: int
+    end_ids: tuple[int, ...]
     pad_id: int
     device: str = "CPU"
     device_properties: Mapping[str, str]
@@ -144,7 +144,7 @@ def serving_of(spec: EngineSpec) -> OpenVinoServing:
         max_batch_size=limits.max_batch_size,
         max_input_len=limits.max_input_len,
         max_seq_len=limits.max_seq_len,
-        end_id=-1 if spec.end_id is None else spec.end_id,
+        end_ids=spec.end_ids,
         pad_id=spec.pad_id,
         device_properties={
             "INFERENCE_PRECISION_HINT": _PRECISIONS[recipe.dtype],

@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from falconry.checkpoint.files import find_tokenizer
+from falconry.checkpoint.token_ids import first_end_id
 from falconry.checkpoint.tokenizer import load_tokenizer
 from falconry.data_files import Table, load_table, project_file
 from falconry.engine.tensorrt_llm.commands import (
@@ -102,7 +103,7 @@ def question(spec: GpuEngineSpec, checkpoint: Path, data: AnswerData) -> dict[st
     return {
         "prompts": [tokenizer.encode(text).ids[:longest] for text in data.prompts],
         "new_tokens": new_tokens,
-        "end_id": -1 if spec.end_id is None else spec.end_id,
+        "end_id": first_end_id(spec.end_ids),
         "pad_id": spec.pad_id,
         "engine": str(OUTPUT),
         "checkpoint": str(CHECKPOINT),
@@ -156,7 +157,7 @@ def compare(
     if expected is None:
         return f"not possible: {problem}"
     shares = [
-        agreement(mine, theirs, spec.end_id)
+        agreement(mine, theirs, first_end_id(spec.end_ids))
         for mine, theirs in zip(given.answers, expected, strict=True)
     ]
     share = sum(shares) / len(shares)
@@ -174,7 +175,7 @@ def compare(
     return BY_TRANSFORMERS if reference.in_container else BY_RECORD
 
 
-def agreement(mine: Sequence[int], theirs: Sequence[int], end_id: int | None) -> float:
+def agreement(mine: Sequence[int], theirs: Sequence[int], end_id: int) -> float:
     """The share of equal tokens from the beginning, without end tokens."""
     mine, theirs = (
         list(itertools.takewhile(lambda token: token != end_id, answer))

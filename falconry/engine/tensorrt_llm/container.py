@@ -141,10 +141,10 @@ def _follow(run: BuildRun, container: Container, report: Callable[[str, float], 
     run.log.parent.mkdir(parents=True, exist_ok=True)
     with translate_disk_errors(run.log), run.log.open("wb") as log:
         try:
-            for chunk in containers.output_of(container):
-                log.write(chunk)
+            for piece in containers.output_of(container):
+                log.write(piece.stdout + piece.stderr)
                 log.flush()
-                for step in said.read(chunk):
+                for step in said.read(piece.stdout, piece.stderr):
                     report(step.step, step.fraction)
             status, oom_killed = containers.end_of(container)
         except containers.RefusalError as refusal:

@@ -12,6 +12,7 @@ from typing import Any
 from falconry.checkpoint.files import TOKENIZER
 from falconry.checkpoint.source import CheckpointSource
 from falconry.checkpoint.tokenizer import read_chat, write_chat
+from falconry.cloud.shapes import gpu_shape_of
 from falconry.data_files import project_file
 from falconry.digests import DigestCache, value_digest
 from falconry.engine.builder import BuildResult, Finished
@@ -61,13 +62,12 @@ from falconry.engine.toolchain import load_toolchains
 from falconry.errors import EngineError
 from falconry.files import remove
 from falconry.findings import Finding, State, failures, refuse
-from falconry.oci_facts import gpu_shape
 from falconry.pipeline import Report
 from falconry.progress import human_count
 from falconry.settings import Settings
 
 # Raised whenever the same inputs would give other engines.
-_VERSION = "3"
+_VERSION = "4"
 
 # NCCL and TensorRT-LLM's worker processes share memory; Docker's own 64 MiB stop them
 # (TensorRT-LLM 1.0.0, docs/source/installation: `--ipc=host`, or a larger /dev/shm).
@@ -96,7 +96,7 @@ class TensorRtLlmJob:
         self._digests = digests
         self._recipe = load_gpu_recipe(settings.recipe)
         self._toolchain = load_toolchains().row(settings.engine.toolchain)
-        self._shape = gpu_shape(settings.deployment.shape)
+        self._shape = gpu_shape_of(settings)
         self._image = settings.engine.image
         self._verify = settings.engine.verify == "on"
         self._answers = load_answers()
@@ -294,13 +294,13 @@ def _write_serving(spec: GpuEngineSpec, engine: Path) -> None:
     """`engine.json`, the part that every kind of engine has."""
     limits = spec.recipe.limits
     serving = {
-        "format": 1,
+        "format": 2,
         "kind": TensorRtLlmJob.builder,
         "vocab_size": spec.architecture.vocab_size,
         "max_batch_size": limits.max_batch_size,
         "max_input_len": limits.max_input_len,
         "max_seq_len": limits.max_seq_len,
-        "end_id": -1 if spec.end_id is None else spec.end_id,
+        "end_ids": spec.end_ids,
         "pad_id": spec.pad_id,
     }
     (engine / SERVING_FILE).write_text(json.dumps(serving, indent=2) + "\n", encoding="utf-8")

@@ -37,7 +37,7 @@ class ModelFacts:
     architecture: FalconArchitecture
     num_parameters: int
     checkpoint_bytes: int
-    end_id: int | None
+    end_ids: tuple[int, ...]
     pad_id: int
     at_hand: bool
 
@@ -71,7 +71,7 @@ def facts_of(directory: Path) -> ModelFacts:
         architecture=checkpoint.architecture,
         num_parameters=checkpoint.num_parameters,
         checkpoint_bytes=sum(path.stat().st_size for path in files),
-        end_id=checkpoint.end_id,
+        end_ids=checkpoint.end_ids,
         pad_id=checkpoint.pad_id,
         at_hand=True,
     )
@@ -95,7 +95,7 @@ def _published_facts(path: Path) -> ModelFacts:
         architecture=configuration.architecture,
         num_parameters=parameters,
         checkpoint_bytes=_PUBLISHED_BYTES * parameters,
-        end_id=configuration.end_id,
+        end_ids=configuration.end_ids,
         pad_id=configuration.pad_id,
         at_hand=False,
     )
@@ -108,7 +108,7 @@ class GpuEngineSpec:
     Attributes:
         num_parameters: elements of all tensors; a tied output projection counts once.
         checkpoint_bytes: size of the weights on disk.
-        end_id: token that ends an answer unless a request says otherwise; None for none.
+        end_ids: tokens that end an answer unless a request names another, the first one first.
         image: the image's reference, with digest where it is known; a profile may name another
             than the row's.
         image_replaced: whether it does.
@@ -118,7 +118,7 @@ class GpuEngineSpec:
     architecture: FalconArchitecture
     num_parameters: int
     checkpoint_bytes: int
-    end_id: int | None
+    end_ids: tuple[int, ...]
     pad_id: int
     recipe: GpuRecipe
     toolchain: Toolchain
@@ -140,7 +140,7 @@ class GpuEngineSpec:
             architecture=facts.architecture,
             num_parameters=facts.num_parameters,
             checkpoint_bytes=facts.checkpoint_bytes,
-            end_id=facts.end_id,
+            end_ids=facts.end_ids,
             pad_id=facts.pad_id,
             recipe=recipe,
             toolchain=toolchain,

@@ -38,6 +38,8 @@ from local_oci.services.logs.store import Position, PushedEntry
 
 _SORT = ("sort", "by", "datetime")
 _ORDERS = {(): False, ("asc",): False, ("desc",): True}
+_SOURCES = frozenset({"source", "logContent.source"})
+_OCID = "ocid1."
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,8 @@ def _stream(words: list[str]) -> StreamName:
 def _comparison(words: list[str]) -> Comparison:
     match words:
         case [field, "=" | "!=" as operator, text] if (pattern := quoted(text, "'")) is not None:
+            if field in _SOURCES and pattern.startswith(_OCID):
+                raise _bare_source(pattern)
             return Comparison(field, operator == "=", _literal_but_star(pattern))
         case _:
             raise _not_understood(words)
@@ -136,6 +140,16 @@ def _not_understood(words: list[str]) -> ServiceError:
     return invalid_parameter(
         f"searchQuery: local_oci does not understand '{' '.join(words)[:200]}'. It knows: search "
         "\"compartment/group/log\" | where field = 'text' and ... | sort by datetime desc."
+    )
+
+
+def _bare_source(ocid: str) -> ServiceError:
+    """400: "source = <OCID> is not allowed but source = *<OCID> works" (ADS, oci_logging.py).
+
+    The status, and that other operators are refused too, are [inferred].
+    """
+    return invalid_parameter(
+        f"searchQuery: source '{ocid[:200]}' is not allowed, '*{ocid[:200]}' is."
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from .chat import ChatTemplate, read_messages
 from .encoding import Encoder, Text
-from .prompts import Limits, Prompt
+from .prompts import NO_TOKEN, Limits, Prompt
 from .refusal import RefusedError
 from .words import flat_word_list, word_forms
 
@@ -39,6 +39,8 @@ class Prepared:
         text: the prompt itself, or what the messages became.
         warning: what of the request was changed, if anything.
         bad_words: int32 [2, n] as in `words.flat_word_list`; so is `stop_words`.
+        end_id: what the engine is told; -1 for no token.
+        end_ids: all tokens that end the answer, `end_id` among them.
     """
 
     text: str
@@ -47,6 +49,7 @@ class Prepared:
     bad_words: np.ndarray
     stop_words: np.ndarray
     end_id: int
+    end_ids: tuple[int, ...]
     pad_id: int
     warning: str | None = None
 
@@ -99,13 +102,18 @@ class Preparation:
         prompt, (input_ids, *words) = draft.prompt, sequences
         max_tokens = self._limits.max_tokens(prompt, len(input_ids))
         bad = len(draft.bad_words)
+        end_ids = self._limits.ends(prompt.end_id)
+        end_id = next(iter(end_ids), NO_TOKEN) if prompt.end_id is None else prompt.end_id
+        # NVIDIA's backend takes one end token; the CPU engine knows the checkpoint's others.
+        further = [[each] for each in end_ids if self._spaced and each != end_id]
         return Prepared(
             text=draft.text.content,
             input_ids=input_ids,
             max_tokens=max_tokens,
             bad_words=flat_word_list(words[:bad]),
-            stop_words=flat_word_list(words[bad:]),
-            end_id=self._limits.end_id if prompt.end_id is None else prompt.end_id,
+            stop_words=flat_word_list([*words[bad:], *further]),
+            end_id=end_id,
+            end_ids=end_ids,
             pad_id=self._limits.pad_id if prompt.pad_id is None else prompt.pad_id,
             warning=_warning(prompt.max_tokens, max_tokens, len(input_ids)),
         )

@@ -4,6 +4,7 @@ Sizes and counts are checked before anything is decoded, parsed or encoded: one 
 hold up the others.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ MAX_WORD_BYTES = 256
 _BYTES_A_TOKEN = 16
 # The JSON text of messages also has roles, punctuation and escapes.
 _MESSAGES_A_PROMPT = 4
+NO_TOKEN = -1  # as an end id: nothing ends the answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +29,27 @@ class Limits:
 
     max_input_len: int
     max_seq_len: int
-    end_id: int
+    end_ids: tuple[int, ...]
     pad_id: int
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, str]) -> "Limits":
         """Reads the limits from the model configuration's parameters, written at assembly."""
-        return cls(**{name: int(parameters[name]) for name in cls.__slots__})
+        return cls(
+            max_input_len=int(parameters["max_input_len"]),
+            max_seq_len=int(parameters["max_seq_len"]),
+            end_ids=tuple(json.loads(parameters["end_ids"])),
+            pad_id=int(parameters["pad_id"]),
+        )
+
+    def ends(self, end_id: int | None) -> tuple[int, ...]:
+        """The tokens that end an answer, given the request's `end_id`.
+
+        All of the checkpoint's, unless the request names a token that is none of them (-1: none).
+        """
+        if end_id is None or end_id in self.end_ids:
+            return self.end_ids
+        return (end_id,)
 
     def check_messages(self, messages: str) -> None:
         """Refuses a JSON text of messages that is too long to be parsed."""

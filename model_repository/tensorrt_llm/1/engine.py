@@ -96,12 +96,6 @@ class Engine:
         self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
         self._thread.start()
 
-    @property
-    def end_id(self) -> int | None:
-        """The checkpoint's end token, None when it has none."""
-        end_id = self._settings["end_id"]
-        return None if end_id < 0 else end_id
-
     def submit(self, request: GenerationRequest, sink: Sink) -> None:
         """Takes a checked request; the engine's thread sends tokens to `sink`."""
         with self._wake:

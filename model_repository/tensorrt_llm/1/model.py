@@ -61,7 +61,6 @@ class TritonPythonModel:
             lambda name: _values(request, name),
             self._limits,
             self._token_bytes,
-            self._engine.end_id,
             all_tokens=bool(json.loads(request.parameters() or "{}").get(ALL_TOKENS)),
         )
         requested = int(_values(request, "request_output_len").reshape(-1)[0])

@@ -20,6 +20,7 @@ MAX_BAD_BYTES = 1024
 # Of stop words and of bad words each, checked before they are read: preprocessing sends no more
 # (prompts.py there), and a client that sends token ids has no need of more.
 MAX_WORDS = 128
+_NO_TOKEN = -1
 MAX_WORD_BYTES = 256
 
 # Inputs that change nothing at these values and that this engine cannot honour at any other. The
@@ -42,17 +43,27 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
-    """What the engine takes; lengths in tokens. Read from `engine.json` beside the model."""
+    """What the engine takes; lengths in tokens. Read from `engine.json` beside the model.
+
+    Attributes:
+        end_ids: the checkpoint's end tokens.
+    """
 
     vocab_size: int
     max_input_len: int
     max_seq_len: int
+    end_ids: frozenset[int] = frozenset()
 
     @classmethod
     def read(cls, path: Path) -> "EngineLimits":
-        """Reads the three limits from an engine's `engine.json`."""
+        """Reads them from an engine's `engine.json`."""
         values = json.loads(path.read_text(encoding="utf-8"))
-        return cls(values["vocab_size"], values["max_input_len"], values["max_seq_len"])
+        return cls(
+            values["vocab_size"],
+            values["max_input_len"],
+            values["max_seq_len"],
+            frozenset(values["end_ids"]),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +119,6 @@ def read_request(
     tensor: Callable[[str], np.ndarray | None],
     limits: EngineLimits,
     token_bytes: Sequence[bytes],
-    end_id: int | None,
     *,
     all_tokens: bool,
 ) -> GenerationRequest:
@@ -118,7 +128,6 @@ def read_request(
         tensor: an input's values by name, None when it was not sent.
         limits: what the engine takes.
         token_bytes: the bytes of each token, to know the words by.
-        end_id: the token that ends generation when the request names none.
         all_tokens: whether the caller turns tokens into text itself.
 
     Raises:
@@ -131,13 +140,13 @@ def read_request(
             raise RefusedError(f"{name} {value} cannot be honoured by the CPU engine; leave it out")
     input_ids = _input_ids(tensor, scalars, limits)
     max_tokens = _max_tokens(scalars, len(input_ids), limits)
-    _token_id(scalars, "pad_id", None, limits)
-    end_ids = {_token_id(scalars, "end_id", end_id, limits)} - {None}
+    _token_id(scalars, "pad_id", limits)
+    end_ids = _end_ids(scalars, limits)
     stop_ids, stop_words = _stop_words(tensor("stop_words_list"), token_bytes)
     return GenerationRequest(
         input_ids=input_ids,
         max_tokens=max_tokens,
-        end_ids=frozenset(end_ids | stop_ids),
+        end_ids=end_ids | stop_ids,
         stop_words=stop_words,
         bad_words=_bad_words(tensor("bad_words_list"), token_bytes),
         sampling=_sampling(scalars, max_tokens),
@@ -205,14 +214,22 @@ def _max_tokens(scalars: _Scalars, prompt: int, limits: EngineLimits) -> int:
     return int(min(wanted, limits.max_seq_len - prompt))
 
 
-def _token_id(
-    scalars: _Scalars, name: str, default: int | None, limits: EngineLimits
-) -> int | None:
-    """A token id; -1 means none, as in TensorRT-LLM."""
-    value = scalars.get(name, -1 if default is None else default)
-    if not -1 <= value < limits.vocab_size:
+def _end_ids(scalars: _Scalars, limits: EngineLimits) -> frozenset[int]:
+    """The end tokens: all of the checkpoint's, unless the request names another."""
+    end_id = _token_id(scalars, "end_id", limits)
+    if end_id is None or end_id in limits.end_ids:
+        return limits.end_ids
+    return frozenset({end_id} - {_NO_TOKEN})
+
+
+def _token_id(scalars: _Scalars, name: str, limits: EngineLimits) -> int | None:
+    """A token id, None if it was not sent; -1 is no token, as in TensorRT-LLM."""
+    value = scalars.get(name, None)
+    if value is None:
+        return None
+    if not _NO_TOKEN <= value < limits.vocab_size:
         raise RefusedError(f"{name} is {value}; the vocabulary ends at {limits.vocab_size}")
-    return None if value == -1 else int(value)
+    return int(value)
 
 
 def _sampling(scalars: _Scalars, max_tokens: int) -> Sampling:

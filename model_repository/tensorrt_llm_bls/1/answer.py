@@ -1,6 +1,6 @@
 """An answer as it grows: text from the engine's tokens, and its end."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 from .text import VisibleText
@@ -14,7 +14,7 @@ class Answer:
     Args:
         token_bytes: the bytes of each token id.
         stop_words: the words that end the text, none of them empty, as UTF-8.
-        end_id: the token that ends the answer and is no part of it.
+        end_ids: the tokens that end the answer and are no part of it.
         max_tokens: how many tokens were requested.
         echo: the text before the answer: the prompt, or nothing.
 
@@ -28,13 +28,13 @@ class Answer:
         self,
         token_bytes: Sequence[bytes],
         stop_words: Sequence[bytes],
-        end_id: int,
+        end_ids: Collection[int],
         max_tokens: int,
         echo: str = "",
     ) -> None:
         self._token_bytes = token_bytes
         self._visible = VisibleText(stop_words)
-        self._end_id = end_id
+        self._end_ids = end_ids
         self._max_tokens = max_tokens
         self._text = [echo] if echo else []
         self._log_probs: list[float] = []
@@ -53,7 +53,7 @@ class Answer:
         for index, token_id in enumerate(ids):
             if self.finish_reason:
                 return
-            if token_id == self._end_id:
+            if token_id in self._end_ids:
                 self._finish("stop")
                 return
             self.completion_tokens += 1

@@ -144,7 +144,7 @@ class TritonPythonModel:
         )
         body = {self._engine_names.get(name, name): value for name, value in body.items()}
         echo = prepared.text if front_request.echo else ""
-        answer = Answer(self._token_bytes, stop_words, prepared.end_id, prepared.max_tokens, echo)
+        answer = Answer(self._token_bytes, stop_words, prepared.end_ids, prepared.max_tokens, echo)
         client = Responses(request, front_request.return_log_probs, len(prepared.input_ids))
         return Generation(
             request.request_id(),

@@ -7,6 +7,7 @@ from typing import Any
 import oci
 import pytest
 
+from falconry.cloud.shapes import offered_shape
 from falconry.deployment.account import read_account
 from falconry.oci_facts import load_limits
 
@@ -53,6 +54,34 @@ def test_a_limit_is_read_for_the_region_or_the_domain_with_most_of_it(
     account = read_account(tenancy, "VM.GPU.A10.2")
     assert account.limit is not None and account.limit.available == left
     assert account.statements == ["allow a", "allow b"]
+
+
+# Series: oci 2.189.0, ModelDeploymentShapeSummary.
+@pytest.mark.parametrize(
+    ("name", "series", "found"),
+    [
+        ("VM.GPU.H100.1", "NVIDIA_GPU", ("GpuShape", 1)),
+        ("VM.GPU.X9.1", "NVIDIA_GPU", ("UnusableShape", None)),
+        ("VM.Standard.A2.Flex", "ARM", ("UnusableShape", None)),
+        ("VM.Standard.E9.Flex", "GENERIC", ("CpuShape", None)),
+        ("VM.Standard.E8.Flex", "GENERIC", ("NoneType", None)),
+    ],
+    ids=["family", "gpu", "arm", "cpu", "absent"],
+)
+def test_a_shape_that_the_table_lacks_is_read_from_the_service(
+    name: str, series: str, found: tuple[str, int | None]
+) -> None:
+    tenancy: Any = Tenancy(domains={}, scoped=False, policies=True)
+    listed = name if found[0] != "NoneType" else "VM.Standard9.1"
+    summary = oci.data_science.models.ModelDeploymentShapeSummary(
+        name=listed, core_count=4, memory_in_gbs=64, shape_series=series
+    )
+    tenancy.list_model_deployment_shapes = lambda compartment: Tenancy._answer([summary])
+    shape = offered_shape(tenancy, name.lower())
+    assert (type(shape).__name__, getattr(shape, "gpus", None)) == found
+    offer = read_account(tenancy, "VM.GPU.A10.4").offer
+    assert offer is not None and offer.shape is None  # the samples alone name it
+    assert read_account(tenancy, "VM.GPU.A10.2").offer is None
 
 
 def test_what_may_not_be_read_is_told() -> None:

@@ -625,7 +625,7 @@ def start(cloud, repository, model, part_bytes, settings):
     )
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_an_upload_killed_five_times_arrives_whole(
     cloud, repository, model, content, staged, storage, catalog, seed
 ):

@@ -87,10 +87,18 @@ FRANKFURT, ASHBURN = "fra.ocir.io", "iad.ocir.io"
         ("iad", None, ASHBURN),
         ("us-ashburn-1", None, ASHBURN),
         ("iad", "eu-frankfurt-1", ASHBURN),
-        ("xx-nowhere-1", None, "xx-nowhere-1.ocir.io"),
+        (None, "IAD", ASHBURN),
+        # A region that the SDK does not know is in the commercial realm, with no known key.
+        ("xx-nowhere-1", None, "ocir.xx-nowhere-1.oci.oraclecloud.com"),
+        # Realms and their domains: oci 2.189.0, regions.py. The first is seen in documents.
+        (None, "eu-frankfurt-2", "ocir.eu-frankfurt-2.oci.oraclecloud.eu"),
+        (None, "str", "ocir.eu-frankfurt-2.oci.oraclecloud.eu"),
+        (None, "us-gov-ashburn-1", "ocir.us-gov-ashburn-1.oci.oraclegovcloud.com"),
+        ("uk-gov-london-1", None, "ocir.uk-gov-london-1.oci.oraclegovcloud.uk"),
+        (None, "ap-chiyoda-1", "ocir.ap-chiyoda-1.oci.oraclecloud8.com"),
     ],
 )
-def test_the_host_is_named_by_the_regions_key(
+def test_the_host_is_named_by_the_region_and_its_realm(
     ocir, no_network, monkeypatch, variable, setting, host
 ):
     if variable:

@@ -1,8 +1,10 @@
 """Deployments of a running local_oci: made, changed and ended, whatever goes wrong meanwhile."""
 
 import contextlib
+import copy
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import oci
 import pytest
@@ -11,6 +13,7 @@ from oci.data_science import DataScienceClient
 from falconry.cloud.session import Session
 from falconry.cloud.work_requests import Watch
 from falconry.deployment import deployments as deployments_module
+from falconry.deployment.changes import Group, differing_fields
 from falconry.deployment.deployments import Deployments
 from falconry.deployment.target import MODEL_NAME, target_of
 from falconry.errors import CloudError, DetachedOperation
@@ -107,6 +110,73 @@ def test_an_update_that_ended_in_the_middle_is_finished_by_another_run(
         "CONTAINER_TYPE": "TRITON",
         MODEL_NAME: target.name,
     }
+
+
+# Forms in which a service might write what it was given: whether Oracle's does is not known.
+def _added_variable(container):
+    container.environment_variables = {**container.environment_variables, "ADDED": "1"}
+
+
+def _reversed_endpoints(container):
+    container.custom_http_endpoints = container.custom_http_endpoints[::-1]
+
+
+def _pinned_image(container):
+    container.image = f"{container.image}@sha256:{'0' * 64}"
+
+
+@pytest.mark.parametrize(
+    ("normalise", "field", "now", "wanted"),
+    [
+        (_added_variable, "environment_variables.ADDED", '"1"', "null"),
+        (_reversed_endpoints, "custom_http_endpoints", '[{"endpoint_uri_suffix": "/v2/health', "["),
+        (_pinned_image, "image", ":2.51.0@sha256:0000", ':2.51.0"'),
+    ],
+    ids=["variable", "endpoints", "image"],
+)
+def test_an_update_that_the_service_does_not_keep_is_made_once_and_its_field_is_named(
+    deployments, make_target, session, monkeypatch, normalise, field, now, wanted
+):
+    client, updates = session.client(DataScienceClient), []
+    get, update = client.get_model_deployment, client.update_model_deployment
+
+    def get_normalised(*arguments, **options):
+        answer = get(*arguments, **options)
+        details = answer.data.model_deployment_configuration_details
+        normalise(details.environment_configuration_details)
+        return answer
+
+    def count(deployment, details, **options):
+        updates.append(details.model_deployment_configuration_details)
+        return update(deployment, details, **options)
+
+    monkeypatch.setattr(client, "get_model_deployment", get_normalised)
+    monkeypatch.setattr(client, "update_model_deployment", count)
+    with pytest.raises(CloudError) as failure:
+        Deployments(session).apply(make_target(), WATCH)
+    assert len(updates) == 1
+    assert failure.value.problem.count(" is ") == 1
+    is_now, _, should_be = failure.value.problem.partition(" and should be ")
+    assert f"{field} is " in is_now and now in is_now
+    assert wanted in should_be
+
+
+def test_no_secret_is_in_what_differs(make_target):
+    target = make_target()
+    current = SimpleNamespace(
+        model_deployment_configuration_details=copy.deepcopy(target.configuration),
+        category_log_details=target.logs,
+        description=target.description,
+    )
+    container = current.model_deployment_configuration_details.environment_configuration_details
+    container.environment_variables |= {"HF_TOKEN": "hf_abc", "LEVEL": "2"}
+    found = differing_fields(current, target, {Group.ENVIRONMENT})
+    assert [field for field, _, _ in found] == [
+        "environment_variables.HF_TOKEN",
+        "environment_variables.LEVEL",
+    ]
+    assert "hf_abc" not in str(found)
+    assert found[1][1:] == ('"2"', "null")
 
 
 def test_a_failed_creation_says_what_the_cloud_says_and_what_to_do_and_the_next_succeeds(

@@ -259,16 +259,20 @@ LASTING = {
 
 # Which of them run in one process, so that several can share the work.
 GROUPS = {
-    1: ("late", "never-an-answer"),
-    2: ("before-the-effect", "throttled"),
+    1: ("late", "before-the-effect", "throttled"),
+    2: ("never-an-answer",),
     3: ("after-the-effect", "refused", "no-policy"),
 }
+# Nothing has happened where these are raised, which test_retries.py looks at call by call.
+LONG = {"before-the-effect", "throttled", "refused"}
 
 
 def grouped(name, *values):
     """A test's parameters, which run in the process of their group."""
     (group,) = (number for number, names in GROUPS.items() if name in names)
-    return pytest.param(*values, id=name, marks=pytest.mark.xdist_group(f"every-fault-{group}"))
+    marks = [pytest.mark.xdist_group(f"every-fault-{group}")]
+    marks += [pytest.mark.long] if name in LONG else []
+    return pytest.param(*values, id=name, marks=marks)
 
 
 @pytest.mark.parametrize(

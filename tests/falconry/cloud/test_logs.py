@@ -4,6 +4,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from oci.loggingsearch import LogSearchClient
 
 from falconry.cloud.session import Session
 from falconry.deployment import logs as logs_module
@@ -77,6 +78,29 @@ def test_lines_are_followed_as_they_come_and_each_is_told_once(
     asking.join()
     assert len(seen) == 4
     assert not any("loading" in line for line in seen)
+
+
+def test_a_search_has_the_forms_that_the_service_takes(session, deployments, make_target):
+    # ADS 2.16.1, ads/common/oci_logging.py: `*` before an OCID, no time in the future, 14 days.
+    active = deployments.apply(make_target(), WATCH)
+    client, requests = session.client(LogSearchClient), []
+    search = client.search_logs
+
+    def record(details, **options):
+        requests.append((details, datetime.now(UTC)))
+        return search(details, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client, "search_logs", record)
+        logs = Logs(session)
+        assert list(logs.read(10, active.id))
+        assert next(logs.follow(10, active.id))
+        assert logs.container_lines(10, active.id, datetime.now(UTC) - timedelta(minutes=5))
+    assert len(requests) == 3
+    for details, sent in requests:
+        assert f"where source = '*{active.id}'" in details.search_query
+        assert details.time_end <= sent
+        assert details.time_end - details.time_start <= timedelta(days=14)
 
 
 def test_runs_that_make_the_log_at_once_share_it(make_settings):

@@ -10,11 +10,21 @@ from typing import Any
 import pytest
 
 from falconry.deployment.preflight.check import check_deployment
-from falconry.deployment.preflight.subject import Account, Artifact, Compute, Image, ServiceLimit
+from falconry.deployment.preflight.subject import (
+    Account,
+    Artifact,
+    Compute,
+    Image,
+    Offer,
+    ServiceLimit,
+)
 from falconry.errors import PreflightError
 from falconry.findings import failures, refuse
+from falconry.oci_facts import CpuShape, shape_of_family
 from tests.falconry.engine.test_preflight import manifest
 from tests.falconry.preflight.subjects import MODELS, REPOSITORY, container, subject
+
+EIGHT = "VM.GPU.A10.8"  # a size of a known family that Oracle does not have
 
 
 def problems(**changes: Any) -> list[str]:
@@ -206,6 +216,40 @@ def test_a_fixed_shape_has_one_size() -> None:
 def test_a_shape_that_is_not_known_here_is_told() -> None:
     assert problems(compute=Compute("VM.GPU.NEW.1")) == []
     assert "not known here" in facts("shape", compute=Compute("VM.GPU.NEW.1"))[0]
+    unread = Account(offer=Offer(None, "no answer"))
+    assert problems(compute=Compute("VM.GPU.NEW.1"), account=unread) == []
+    assert "no answer" in facts("shape", compute=Compute("VM.GPU.NEW.1"), account=unread)[0]
+
+
+# An unknown shape, one that only Oracle's samples name, and two that images do not run on.
+@pytest.mark.parametrize(
+    ("name", "offer", "told"),
+    [
+        ("VM.GPU.A10.8", Offer(None), "do not offer VM.GPU.A10.8"),
+        ("VM.GPU.A10.4", Offer(None), "do not offer VM.GPU.A10.4"),
+        ("BM.GPU.GB200.4", None, "Arm processors"),
+        ("BM.GPU.MI300X.8", None, "AMD's GPUs"),
+    ],
+    ids=["unknown", "doubtful", "arm", "amd"],
+)
+def test_a_shape_that_is_not_offered_or_runs_no_image_is_refused(
+    name: str, offer: Offer | None, told: str
+) -> None:
+    assert told in " ".join(problems(compute=Compute(name), account=Account(offer=offer)))
+
+
+def test_a_shape_of_the_services_list_is_checked_as_those_of_the_table() -> None:
+    account = Account(ServiceLimit("ds-gpu-a10-count", 2), [], offer=Offer(shape_of_family(EIGHT)))
+    (told,) = problems(compute=Compute(EIGHT), account=account)
+    assert "take 8 GPUs" in told
+    listed = CpuShape(
+        name="VM.Standard.E9.Flex", ocpus=1, memory_gib=16, flexible=True, source="the list"
+    )
+    engine = manifest().model_copy(update={"gpu": None})
+    account = Account(offer=Offer(listed))
+    for size, fits in (((4, 64), True), ((None, None), False)):
+        compute = Compute(listed.name, *size)
+        assert (problems(engine=engine, compute=compute, account=account) == []) is fits
 
 
 @pytest.mark.parametrize(("available", "fits"), [(4, True), (3, False), (None, True)])

@@ -25,8 +25,9 @@ def test_every_model_takes_what_the_engine_takes(repository):
         assert read_config(path).max_batch_size == engine["max_batch_size"]
     for model in ("preprocessing", "tensorrt_llm_bls"):
         parameters = read_config(repository / model / "config.pbtxt").parameters
-        for name in ("max_input_len", "max_seq_len", "end_id", "pad_id"):
+        for name in ("max_input_len", "max_seq_len", "pad_id"):
             assert int(parameters[name].string_value) == engine[name]
+        assert json.loads(parameters["end_ids"].string_value) == engine["end_ids"]
 
 
 def test_a_request_may_have_many_responses(repository):

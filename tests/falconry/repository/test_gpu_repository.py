@@ -119,8 +119,7 @@ def test_the_sizes_are_the_engines_own(make):
     assert parameters(repository)["max_beam_width"] == "3"
     told = read_config(repository / "preprocessing/config.pbtxt").parameters
     assert int(told["max_seq_len"].string_value) == build["max_seq_len"]
-    for name in ("end_id", "pad_id"):
-        assert told[name].string_value == "11"
+    assert (told["end_ids"].string_value, told["pad_id"].string_value) == ("[11]", "11")
 
 
 @pytest.mark.parametrize(

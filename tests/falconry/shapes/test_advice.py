@@ -41,7 +41,7 @@ def test_shapes_are_ranked_before_an_engine_is_built(tmp_path: Path) -> None:
     assert told[1] == "16 longest requests of 2,048 tokens at a time"
     assert told[3].endswith("EUR an hour")
     assert told[4].split()[0] == "BM.GPU.L40S.4" and told[4].endswith("1.00")
-    assert told[5].split()[0] == "VM.GPU.A10.1" and told[5].endswith("2.00")
+    assert told[6].split()[0] == "VM.GPU.A10.1" and told[6].endswith("2.00")
     assert any(line.startswith("not VM.GPU3.1: ") for line in told)
     assert told[-1].startswith("Ranked by price. Estimated: ")
 

@@ -82,8 +82,8 @@ def test_a_deployment_logs_its_output_and_its_calls(sdk: Sdk, group: str, log: s
     output = wait_until(lambda: len(found := messages("type = '*.predict'")) == 2 and found)
     assert output == ["about to start", "asked for /predict"]
     assert messages("type = '*.access'") == ["POST /predict 1.1"]
-    assert messages(f"source = '{deployment}' and type != '*.predict'") == ["POST /predict 1.1"]
-    assert messages("source = 'ocid1.other'") == []
+    assert messages(f"source = '*{deployment}' and type != '*.predict'") == ["POST /predict 1.1"]
+    assert messages("source = '*ocid1.other'") == []
     sdk.delete(deployment)
 
 
@@ -142,6 +142,9 @@ def test_logs_are_found_by_names_and_by_whole_groups(sdk: Sdk, group: str, log: 
         'search "a/b/c" | sort by subject',
         'search "a//c"',
         'search "a/b/c" | where level > 3',
+        # ADS 2.16.1, ads/common/oci_logging.py: "source = <OCID> is not allowed"
+        "search \"a/b/c\" | where source = 'ocid1.datasciencemodeldeployment.oc1..a'",
+        "search \"a/b/c\" | where type = 'x' and logContent.source = 'ocid1.x'",
     ],
 )
 def test_a_query_that_is_not_understood_is_refused(sdk: Sdk, query: str) -> None:

@@ -174,7 +174,7 @@ def test_a_size_that_a_flexible_shape_has_not_is_refused(
     "name",
     [
         *("VM.GPU.A10.1", "VM.GPU.A10.2", "BM.GPU.A10.4", "BM.GPU.L40S.4", "BM.GPU.L40S-NC.4"),
-        *("BM.GPU4.8", "BM.GPU.B4.8", "BM.GPU.A100-V2.8", "BM.GPU.H100.8", "BM.GPU.H200.8"),
+        *("BM.GPU4.8", "BM.GPU.B4.8", "BM.GPU.A100-v2.8", "BM.GPU.H100.8", "BM.GPU.H200.8"),
         *("BM.GPU.B200.8", "BM.GPU.GB200.4", "BM.GPU.MI300X.8", "VM.GPU3.1", "VM.GPU2.1"),
     ],
 )

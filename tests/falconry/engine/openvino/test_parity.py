@@ -44,8 +44,8 @@ def test_the_tiny_falcon_keeps_every_answer_with_every_recipe(
     answers = served.answers(
         [tokenizer.encode(one["prompt"]).ids for one in sentences],
         200,
-        eos_token_id=served.serving["end_id"],
-        stop_token_ids={served.serving["end_id"]},
+        eos_token_id=served.serving["end_ids"][0],
+        stop_token_ids=set(served.serving["end_ids"]),
     )
 
     assert [tokenizer.decode(ids) for ids in answers] == [one["answer"] for one in sentences]

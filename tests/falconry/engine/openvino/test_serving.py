@@ -21,13 +21,13 @@ def test_the_whole_file_for_the_tiny_falcon(
     tiny_falcon: Path, engine_of: Callable[[Path, str], Path]
 ) -> None:
     assert json.loads((engine_of(tiny_falcon, "cpu") / "engine.json").read_text()) == {
-        "format": 1,
+        "format": 2,
         "kind": "openvino",
         "vocab_size": 768,
         "max_batch_size": 16,
         "max_input_len": 511,
         "max_seq_len": 512,
-        "end_id": 11,
+        "end_ids": [11],
         "pad_id": 11,
         "device": "CPU",
         "device_properties": {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "u8"},
@@ -49,14 +49,14 @@ def test_every_stage_reads_the_limits_from_it(
 ) -> None:
     limits = EngineLimits.read(engine_of(tiny_falcon, "cpu"))
 
-    assert (limits.max_batch_size, limits.max_input_len, limits.end_id) == (16, 511, 11)
+    assert (limits.max_batch_size, limits.max_input_len, limits.end_ids) == (16, 511, (11,))
 
 
-def test_no_end_token_is_written_as_minus_one(tiny_falcon: Path) -> None:
+def test_no_end_token_is_an_empty_list(tiny_falcon: Path) -> None:
     spec = engine_spec(read_checkpoint(tiny_falcon), load_recipe("cpu"))
-    without = type(spec)(spec.architecture, spec.recipe, spec.limits, end_id=None, pad_id=0)
+    without = type(spec)(spec.architecture, spec.recipe, spec.limits, end_ids=(), pad_id=0)
 
-    assert serving_of(without).end_id == -1
+    assert serving_of(without).end_ids == ()
 
 
 @pytest.mark.parametrize("name", ["falcon-rw", "falcon-7b", "falcon-40b"])

@@ -150,7 +150,7 @@ def spec(model: str = "falcon-7b", **changes: Any) -> GpuEngineSpec:
         "architecture": FalconArchitecture(**{**sizes, **changes.pop("architecture", {})}),
         "num_parameters": parameters,
         "checkpoint_bytes": 2 * parameters,
-        "end_id": 11,
+        "end_ids": (11,),
         "pad_id": 11,
         "toolchain": toolchain,
         "image": toolchain.image,

@@ -32,6 +32,15 @@ def test_a_control_line_may_come_in_pieces():
     assert log.read(line[30:]) == [BuildStep("converting", 0.5)]
 
 
+def test_a_line_of_the_other_stream_in_its_middle_does_not_spoil_a_control_line():
+    log = BuildLog()
+    line = control(phase="convert", step="converting", fraction=0.5)
+    assert log.read(line[:-1]) == log.read(b"", b"to stderr\nValueError: no ") == []
+    assert log.read(b"\n") == [BuildStep("converting", 0.5)]
+    log.read(b"", b"such head\n")
+    assert log.cause(1, False)[0] == "no such head while converting"
+
+
 def test_a_line_of_a_progress_bar_ends_with_a_carriage_return():
     line = control(phase="convert", step="converting", fraction=0.5)
     assert BuildLog().read(b" 10%|#   | 1/10\r" + line) == [BuildStep("converting", 0.5)]

@@ -35,7 +35,7 @@ def spec_of(name, row, image):
         architecture=facts.architecture,
         num_parameters=facts.num_parameters,
         checkpoint_bytes=facts.checkpoint_bytes,
-        end_id=facts.end_id,
+        end_ids=facts.end_ids,
         pad_id=facts.pad_id,
         recipe=recipe,
         toolchain=row,

@@ -59,7 +59,7 @@ def make_spec(tmp_path: Path) -> Any:
             architecture=architecture(name, tmp_path),
             num_parameters=1,
             checkpoint_bytes=2,
-            end_id=11,
+            end_ids=(11,),
             pad_id=11,
             recipe=GpuRecipe.model_validate(values),
             toolchain=row,

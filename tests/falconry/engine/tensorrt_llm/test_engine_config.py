@@ -40,7 +40,7 @@ def spec(directory: Path, **changes: Any) -> GpuEngineSpec:
         architecture=read_configuration(directory).architecture,
         num_parameters=1,
         checkpoint_bytes=2,
-        end_id=11,
+        end_ids=(11,),
         pad_id=11,
         recipe=GpuRecipe.model_validate(values),
         toolchain=row,

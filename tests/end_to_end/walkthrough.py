@@ -43,7 +43,8 @@ def deployment_of(clone):
     """The clone's own deployment, and the SDK's clients for its cloud."""
     cloud = clone.directory / "build/local/cloud"
     sdk = Sdk(SimpleNamespace(directory=cloud, endpoint=(cloud / "endpoint").read_text()))
-    (found,) = sdk.data_science.list_model_deployments(sdk.compartment).data
+    listed = sdk.data_science.list_model_deployments(sdk.compartment, lifecycle_state="ACTIVE")
+    (found,) = listed.data
     return sdk, sdk.data_science.get_model_deployment(found.id).data
 
 

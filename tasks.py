@@ -7,6 +7,7 @@ import atexit
 import dataclasses
 import gc
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ from falconry.targets import (
 
 if TYPE_CHECKING:
     from falconry.pipeline import Output
+    from falconry.proxy.access import Access
     from falconry.targets import Select
 
 # A run with nothing to do mostly imports, which creates many objects and no garbage. Without these
@@ -177,6 +179,18 @@ def query(
     with ignore_closed_output():
         texts = typed_text(prompt) or None, typed_text(body) or None
         project().query(*texts, max_tokens, stream=stream)
+
+
+@target(port="of this machine's loopback; 8090 when left out")
+def proxy(c: Context, project: Select, port: int = 0) -> None:
+    """Sign requests of local clients that cannot: curl, openai, browsers; PORT=8090."""
+
+    def ready(url: str, access: Access) -> None:
+        files = {"token": str(access.token_file), "authorization": str(access.authorization_file)}
+        lines = access.introduction(url, shows_token=sys.stdout.isatty())
+        print_result({"url": url, **files}, "\n".join(lines))
+
+    project().proxy(port or 8090, ready)
 
 
 @target(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from falconry.deployment.deployments import Deployments
     from falconry.deployment.status import DeploymentStatus
     from falconry.endpoint.endpoint import Endpoint
+    from falconry.proxy.access import Access
 
 # What a target needs is imported where it is used: none needs all of it.
 
@@ -66,6 +68,26 @@ class Operations:
             self._progress.text(endpoint.stream(request))
         else:
             self._progress.text([endpoint.text_of(endpoint.predict(request))])
+
+    def proxy(self, port: int, ready: Callable[[str, Access], None]) -> None:
+        """Serves the deployment to local clients that cannot sign, until Ctrl-C.
+
+        Args:
+            port: any free one if 0.
+            ready: called with the URL and the way in once it is open.
+        """
+        from falconry.proxy.server import DeploymentProxy, ProxiedDeployment, description_of
+
+        session = self._session()
+        deployment = self._deployments().in_use(self._settings.deployment.name)
+        proxied = ProxiedDeployment(
+            deployment.model_deployment_url,
+            session.signer(),
+            description_of(deployment),
+        )
+        build = self._settings.build_directory
+        DeploymentProxy(proxied, build, self._progress.note).run(port, ready)
+        self._progress.done("proxy", "closed")
 
     def status(self) -> DeploymentStatus:
         """Describes what is deployed, in any state."""

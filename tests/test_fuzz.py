@@ -9,7 +9,7 @@ from scripts.fuzz.exploring import Failure, Outcome, explore, time_limit, total
 from scripts.fuzz.readers import SURFACES, run_surface
 from scripts.fuzz.surfaces import read_or_refuse
 
-EXAMPLES = 100
+EXAMPLES = 300
 SEED = 14
 
 

@@ -139,7 +139,7 @@ class DeploymentStage(Stage):
     """Creates or changes the profile's deployment; may return to what answered before."""
 
     name = "deployment"
-    version = 3
+    version = 4
 
     def __init__(
         self,

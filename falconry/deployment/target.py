@@ -47,11 +47,22 @@ MODEL_NAME = "FALCONRY_MODEL_NAME"
 _DEFAULT_TRITON_PORT = 8000
 # Triton's HTTP paths (triton-inference-server/server, docs/protocol/extension_generate.md); `{}` is
 # OCI's wildcard for one part of a path (samples, multiple_inference_endpoints).
+# The paths with GET are what Triton's own client asks besides (tritonclient 2.73, http/_client.py).
 _ENDPOINTS = (
     CustomEndpoint(path="/v2/models/{}/generate"),
     CustomEndpoint(path="/v2/models/{}/generate_stream"),
     CustomEndpoint(path="/v2/models/{}/infer"),
-    CustomEndpoint(path="/v2/health/ready", methods=("GET",)),
+    *(
+        CustomEndpoint(path=path, methods=("GET",))
+        for path in (
+            "/v2",
+            "/v2/health/live",
+            "/v2/health/ready",
+            "/v2/models/{}",
+            "/v2/models/{}/ready",
+            "/v2/models/{}/config",
+        )
+    ),
 )
 
 

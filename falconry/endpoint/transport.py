@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import socket
 import ssl
 import threading
 import urllib.request
@@ -82,6 +83,14 @@ def _authorization(user: str | None, password: str | None) -> tuple[tuple[str, s
     return (("proxy-authorization", f"Basic {base64.b64encode(words).decode()}"),)
 
 
+ON_CONNECTION = "on_connection"
+"""The extension of a request whose value is called with its connection's `abort`.
+
+Another thread may call `abort`, before the request is sent or later: the exchange then fails at
+once, with httpx's own error.
+"""
+
+
 class TrailerTransport(httpx.BaseTransport):
     """Sends requests; reports a chunked answer's trailer before its body ends.
 
@@ -103,6 +112,8 @@ class TrailerTransport(httpx.BaseTransport):
         timeouts: dict[str, float | None] = request.extensions.get("timeout", {})
         with _translate_network_errors(request):
             connection = self._connection(request.url, timeouts)
+            if on_connection := request.extensions.get(ON_CONNECTION):
+                on_connection(connection.abort)
             try:
                 connection.send(request, timeouts.get("write"))
                 head = connection.head(timeouts.get("read"))
@@ -235,6 +246,12 @@ class _Connection:
             self._protocol.start_next_cycle()
             return True
         return False
+
+    def abort(self) -> None:
+        """Ends it while another thread uses it, which then fails."""
+        # Closing the socket would leave a thread that waits for bytes waiting.
+        with contextlib.suppress(OSError):
+            self._stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Ends it."""

@@ -4,14 +4,23 @@ import json
 import os
 import shutil
 import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tritonclient.http
 from tokenizers import Tokenizer
+from tritonclient.utils import InferenceServerException
 
+from tests.chromium import browser, needs_chromium
 from tests.end_to_end.walkthrough import answer_of, deployed_by_step_1_4, deployment_of
 
-FAMILIES = Path(__file__).parents[1] / "data/checkpoints"
+ROOT = Path(__file__).parents[2]
+TINY = ROOT / "checkpoints/tiny-falcon"
+FAMILIES = ROOT / "tests/data/checkpoints"
 CLOUD = "Explain Cloud Computing to a school kid"
 # The request of the user's document, as it stands there.
 DOCUMENT = """{"text_input": "Explain Cloud Computing to a school kid", "max_tokens": 30, \
@@ -129,6 +138,86 @@ def test_a_wrong_question_is_one_clear_line(deployed, body, said):
 
 def test_nothing_to_ask_is_one_clear_line(deployed):
     assert 'PROMPT="..."' in deployed.fails("query")
+
+
+@pytest.fixture
+def proxied(deployed):
+    """`make proxy` of that deployment: its URL, its token, and the directory of its files."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    process = deployed.start_until("Ctrl-C closes it.", "proxy", f"PORT={port}")
+    directory = deployed.directory / f"build/local/proxy/{port}"
+    token = (directory / "token").read_text()
+    try:
+        yield f"http://127.0.0.1:{port}", token, directory
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    assert "✔ proxy        closed" in output
+    assert "✘" not in output
+    assert token not in output
+    assert not directory.exists()
+
+
+def test_tritons_own_client_goes_through_the_proxy(proxied):
+    url, token, _ = proxied
+    client = tritonclient.http.InferenceServerClient(url.removeprefix("http://"))
+
+    def headers():  # the client writes into what it is given
+        return {"Authorization": f"Bearer {token}"}
+
+    assert client.is_server_live(headers=headers())
+    assert client.is_model_ready("ensemble", headers=headers())
+    assert client.get_model_metadata("ensemble", headers=headers())["name"] == "ensemble"
+    query = tritonclient.http.InferInput("QUERY", [1, 1], "BYTES")
+    query.set_data_from_numpy(np.array([[CLOUD.encode()]], dtype=object))
+    length = tritonclient.http.InferInput("REQUEST_OUTPUT_LEN", [1, 1], "INT32")
+    length.set_data_from_numpy(np.array([[1]], dtype=np.int32))
+    answer = client.infer("preprocessing", [query, length], headers=headers())
+    tokenizer = Tokenizer.from_file(str(TINY / "tokenizer.json"))
+    assert answer.as_numpy("INPUT_ID").tolist() == [tokenizer.encode(CLOUD).ids]
+    with pytest.raises(InferenceServerException, match="this needs the token"):
+        client.infer("preprocessing", [query, length])
+
+
+@needs_chromium
+def test_the_proxys_page_streams_the_answer_that_make_query_gives(proxied, sentences):
+    url, token, _ = proxied
+    with browser() as page:
+        page.open(f"{url}/")
+        page.wait(lambda: "this needs the token" in page.text("#about"))
+        page.complaints()
+        page.open(f"{url}/#token={token}")
+        page.wait(lambda: "falconry on VM.Standard.E4.Flex" in page.text("#about"))
+        assert token not in page.run("return location.href")
+        # Each text that the answer gets, as it is shown.
+        page.run(
+            "window.shown = []; new MutationObserver((changes) => changes.forEach((change) =>"
+            " change.addedNodes.forEach((node) => shown.push(node.textContent))))"
+            ".observe(document.querySelector('#answer'), {childList: true})"
+        )
+        page.type("#prompt", CLOUD)
+        page.click("#ask")
+        page.wait(lambda: "tokens/s" in page.text("#figures") and page.idle("#ask"))
+        page.screenshot(ROOT / "build/screenshots/proxy.png")
+        assert page.text("#answer") == sentences[CLOUD]
+        pieces = [each for each in page.run("return shown") if each]
+        assert len(pieces) > 5
+        assert "".join(pieces) == sentences[CLOUD]
+        curl, python = page.text("#curl"), page.text("#python")
+        assert page.complaints() == []
+        page.type("#prompt", 'it\'s "one" \\ line $HOME é')
+        awkward = page.text("#curl"), page.text("#python")
+    for command in (["sh", "-c", curl], [sys.executable, "-c", python]):
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        texts = [
+            json.loads(line[5:])["text_output"]
+            for line in printed.splitlines()
+            if line[:5] == "data:"
+        ]
+        assert ("".join(texts) if texts else printed.removesuffix("\n")) == sentences[CLOUD]
+    for command in (["sh", "-c", awkward[0]], [sys.executable, "-c", awkward[1]]):
+        assert subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def test_another_family_is_deployed_in_its_place_and_answers_as_transformers_does(deployed):

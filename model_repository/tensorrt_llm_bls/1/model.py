@@ -94,7 +94,8 @@ class TritonPythonModel:
             self._begin([chat], arrived)
         except Exception as error:
             # As in `execute`, where Triton does it: the client must not wait for ever.
-            pb_utils.Logger.log_error(f"a chat could not be prepared: {error!r}")
+            # Its text may hold the conversation's.
+            pb_utils.Logger.log_error(f"a chat could not be prepared: {type(error).__name__}")
             _refuse(chat[0], "INTERNAL", "the front model has failed")
 
     def _begin(self, requests, arrived):
@@ -180,7 +181,7 @@ class TritonPythonModel:
             raise RefusedError("stop: give the id of the request that is to be stopped")
         for generation in self._generations.named(request_id, connection, stop_token):
             self._loop.call_soon_threadsafe(generation.cancel)
-        tensors = [_texts("text_output", ""), _texts("finish_reason", "cancelled")]
+        tensors = [_text_output(""), _texts("finish_reason", "cancelled")]
         request.get_response_sender().send(
             pb_utils.InferenceResponse(tensors),
             flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL,
@@ -220,7 +221,7 @@ class Responses:
 
     def send(self, answer, *, final):
         """Sends the answer's new text; at its end also reason and token counts."""
-        tensors = [_texts("text_output", answer.take_text())]
+        tensors = [_text_output(answer.take_text())]
         if self._return_log_probs:
             log_probs = np.array([[answer.take_log_probs()]], np.float32)
             # As hexadecimal digits: a token can be a part of a character, which JSON cannot hold.
@@ -251,7 +252,8 @@ class Responses:
 
 
 def _refuse(request, code, reason):
-    pb_utils.Logger.log_info(f"request {_shown_id(request.request_id())}: refused, {reason}")
+    # Not the reason, in which the request's own words may stand.
+    pb_utils.Logger.log_info(f"request {_shown_id(request.request_id())}: refused, {code}")
     _send_error(request.get_response_sender(), code, reason)
 
 
@@ -270,6 +272,11 @@ def _names(request):
     """The request's connection and its token, each None without."""
     parameters = json.loads(request.parameters() or "{}")
     return parameters.get(CONNECTION), parameters.get(STOP_TOKEN)
+
+
+def _text_output(text):
+    # Without the batch's dimension, as NVIDIA's model answers and its clients read.
+    return pb_utils.Tensor("text_output", np.array([text.encode("utf-8")], np.object_))
 
 
 def _texts(name, text):

@@ -79,7 +79,17 @@ def test_tritons_paths_are_open_below_both_of_ocis_routes(wire):
         {"endpointUriSuffix": "/v2/models/{}/generate", "httpMethods": ["POST"]},
         {"endpointUriSuffix": "/v2/models/{}/generate_stream", "httpMethods": ["POST"]},
         {"endpointUriSuffix": "/v2/models/{}/infer", "httpMethods": ["POST"]},
-        {"endpointUriSuffix": "/v2/health/ready", "httpMethods": ["GET"]},
+        *(
+            {"endpointUriSuffix": path, "httpMethods": ["GET"]}
+            for path in (
+                "/v2",
+                "/v2/health/live",
+                "/v2/health/ready",
+                "/v2/models/{}",
+                "/v2/models/{}/ready",
+                "/v2/models/{}/config",
+            )
+        ),
     ]
     assert "predictApiSpecification" not in container
 

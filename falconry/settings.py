@@ -28,9 +28,7 @@ _PROFILES = "profiles"
 _CONTAINER = load_limits().container
 _BANDWIDTH_FACTOR = load_limits().compute.bandwidth_factor
 # Keys that profiles had, with what to do about them.
-_GONE = {
-    "serving.route": "is gone, every deployment answers generate, streams and infer: leave it out"
-}
+_GONE = {"serving.route": "is gone: deployments answer generate, infer and streams; leave it out"}
 # Oracle, "Creating a Model Deployment with Autoscaling Using a Custom Metric"
 # (autoscale-vms-custom-metrics-steps.htm): each query has to name the resource so.
 _RESOURCE = re.compile(r'\{\s*resourceId\s*=\s*"MODEL_DEPLOYMENT_OCID"')

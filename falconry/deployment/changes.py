@@ -69,7 +69,7 @@ def differences(current: Any, target: DeploymentSpec) -> list[Group]:
     """Returns the groups that differ from the target, in order of change.
 
     The image and its variables come before the model, which older images may not serve in full.
-    More memory comes before the model that may need it, less memory after.
+    More memory and storage come before the model that may need it, less memory after.
     """
     differ = {
         group for group, _, now, new in _options(current, target) if any(_unlike("", now, new))

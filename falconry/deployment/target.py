@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from oci.data_science import models as oci_models
@@ -75,6 +75,7 @@ class DeploymentRequest:
 
     Attributes:
         tags: written once it has answered.
+        variables: of the container; the profile's win over them.
         engine_bound: whether the engine runs only with the image and the GPU that it was built
             for, so that none of the three can change without the others.
     """
@@ -86,6 +87,7 @@ class DeploymentRequest:
     project_id: str
     log: LogIds
     tags: Mapping[str, str]
+    variables: Mapping[str, str] = field(default_factory=dict)
     engine_bound: bool = False
 
 
@@ -307,7 +309,11 @@ def _container(request: DeploymentRequest) -> Any:
         server_port=request.serving.port,
         health_check_port=request.serving.port,
         environment_variables=environment(
-            {MODEL_NAME: request.settings.name, **request.settings.environment}
+            {
+                **request.variables,
+                MODEL_NAME: request.settings.name,
+                **request.settings.environment,
+            }
         ),
         predict_api_specification="openai" if request.settings.openai else None,
         custom_http_endpoints=_endpoints(request),

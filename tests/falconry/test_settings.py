@@ -39,7 +39,7 @@ def test_a_release_that_looks_like_a_number_keeps_its_last_digit():
     ("named", "words"),
     [
         ({"profile": "nowhere"}, ["nowhere", "local"]),
-        ({"overrides": "serving.route=infer"}, ["serving.route", "is gone", "leave it out"]),
+        ({"overrides": "serving.route=infer"}, ["serving.route", "is gone", "omit it"]),
         ({"overrides": "serving.prot=1"}, ["serving.prot", "unknown key"]),
         ({"overrides": "serving.port=80"}, ["serving.port", "1024"]),
         ({"overrides": "serving.port.x=80"}, ["port", "not a section"]),

@@ -13,7 +13,7 @@ from oci.data_science import DataScienceClient
 from falconry.cloud.session import Session
 from falconry.cloud.work_requests import Watch
 from falconry.deployment import deployments as deployments_module
-from falconry.deployment.changes import Group, differing_fields
+from falconry.deployment.changes import Group, differences, differing_fields
 from falconry.deployment.deployments import Deployments
 from falconry.deployment.target import MODEL_NAME, target_of
 from falconry.errors import CloudError, DetachedOperation
@@ -161,13 +161,36 @@ def test_an_update_that_the_service_does_not_keep_is_made_once_and_its_field_is_
     assert wanted in should_be
 
 
-def test_no_secret_is_in_what_differs(make_target):
-    target = make_target()
-    current = SimpleNamespace(
+@pytest.mark.parametrize("mapping", [{}, {"CONTAINER_TYPE": "TRITON"}], ids=["ours", "Oracle's"])
+def test_variables_change_before_the_model(make_wanted, mapping):
+    """The storage of a larger model, and the image that serves it, come before it."""
+    wanted = make_wanted()
+    before, after = (
+        target_of(
+            replace(
+                wanted,
+                model_id=f"ocid1.datasciencemodel.oc1..{number}",
+                variables={"STORAGE_SIZE_IN_GB": str(number), **(mapping if number else {})},
+            )
+        )
+        for number in range(2)
+    )
+    found = differences(_current(before), after)
+    kept = [group for group in found if group is not Group.CONTAINER]
+    assert kept == [Group.ENVIRONMENT, Group.MODEL]
+
+
+def _current(target):
+    return SimpleNamespace(
         model_deployment_configuration_details=copy.deepcopy(target.configuration),
         category_log_details=target.logs,
         description=target.description,
     )
+
+
+def test_no_secret_is_in_what_differs(make_target):
+    target = make_target()
+    current = _current(target)
     container = current.model_deployment_configuration_details.environment_configuration_details
     container.environment_variables |= {"HF_TOKEN": "hf_abc", "LEVEL": "2"}
     found = differing_fields(current, target, {Group.ENVIRONMENT})

@@ -22,9 +22,10 @@ TOKENIZER = "tokenizer.json"
 # (transformers 5.23, tokenization_utils_base.py: *_FILE constants).
 TOKENIZER_CONFIG = "tokenizer_config.json"
 CHAT_TEMPLATE = "chat_template.jinja"
+SPECIAL_TOKENS = "special_tokens_map.json"
 TOKENIZER_SETTINGS = (
     TOKENIZER_CONFIG,
-    "special_tokens_map.json",
+    SPECIAL_TOKENS,
     "added_tokens.json",
     CHAT_TEMPLATE,
 )

@@ -114,6 +114,11 @@ def estimate(spec: GpuEngineSpec) -> MemoryEstimate:
     )
 
 
+def engine_bytes(spec: GpuEngineSpec) -> int:
+    """What an engine's files take on disk, about: the weights of all ranks."""
+    return _RankMemory(spec.architecture, spec.recipe).all_weights
+
+
 def unquantised_bytes(spec: GpuEngineSpec) -> int:
     """The GPU memory that transformers needs to answer a short prompt."""
     weights = spec.num_parameters * _ELEMENT[spec.recipe.dtype]

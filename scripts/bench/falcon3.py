@@ -19,7 +19,7 @@ from scripts.bench.engine_build import (
     optimum_time,
     runnable_recipes,
 )
-from scripts.bench.processes import alternate, run
+from scripts.bench.processes import Command, alternate, run
 from scripts.bench.prompts import BATCHES
 from scripts.bench.results import Result, TimesBetter
 from scripts.bench.workplace import Workplace
@@ -78,7 +78,7 @@ def _generates(workplace: Workplace, model: Path, precision: str) -> Callable[[]
     module = "scripts.bench.generate_with_genai"
 
     def speeds() -> _Speeds:
-        command = [workplace.python, "-m", module, model, precision]
+        command: Command = [workplace.python, "-m", module, model, precision]
         loads = json.loads(run(command, workplace.root).splitlines()[-1])
         return {int(batch): each["output_token_throughput"] for batch, each in loads.items()}
 

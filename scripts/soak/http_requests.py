@@ -277,7 +277,7 @@ _MALFORMED_OPENAI: list[tuple[str, dict[str, Any] | bytes, int, str]] = [
     (_COMPLETIONS, {**_GOOD_COMPLETION, "prompt": ""}, 400, "text_input is empty"),
     (_COMPLETIONS, {**_GOOD_COMPLETION, "prompt": [1, 2]}, 400, "token ids"),
     (_COMPLETIONS, {**_GOOD_COMPLETION, "prompt": "word " * 2000}, 400, "this engine takes"),
-    (_COMPLETIONS, {**_GOOD_COMPLETION, "n": 2}, 400, "'n'"),
+    (_COMPLETIONS, {**_GOOD_COMPLETION, "n": 0}, 400, "'n'"),
     (_COMPLETIONS, {**_GOOD_COMPLETION, "max_tokens": 4000}, 400, "max_tokens is 4000"),
     (_COMPLETIONS, {**_GOOD_COMPLETION, "surprise": 1}, 400, "Unknown parameter"),
     (_COMPLETIONS, {**_GOOD_COMPLETION, "temperature": "hot"}, 400, "temperature"),

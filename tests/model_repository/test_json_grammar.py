@@ -140,9 +140,11 @@ SCHEMAS = {
             {"type": "number", "minimum": 0, "maximum": 1},
             {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 3},
             {"type": "integer", "exclusiveMinimum": -1},
+            # zod's integers
+            {"type": "integer", "minimum": -9007199254740991, "maximum": 9007199254740991},
         ],
         "items": False,
-        "minItems": 4,
+        "minItems": 5,
     },
     "texts": {
         "type": "array",
@@ -201,6 +203,7 @@ REFUSED = [
     ({"type": "string", "format": "iri"}, ".format can be date"),
     ({"type": "integer", "minimum": 3, "maximum": 2}, "no number"),
     ({"type": "number", "minimum": 0.5}, ".minimum can only be a whole number"),
+    ({"type": "integer", "minimum": 10**16}, ".minimum can only be a whole number up to"),
     ({"type": "number", "multipleOf": 2}, ".multipleOf is not supported"),
     ({"not": {}}, ".not is not supported"),
     ([], "it must be an object"),

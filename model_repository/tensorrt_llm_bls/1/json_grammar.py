@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .json_ranges import number_forms
+from .json_ranges import LARGEST, number_forms
 from .refusal import RefusedError
 
 MAX_RULES = 1000
@@ -346,17 +346,14 @@ def strings_of(schema: Any) -> int:
 
 
 def _integer(schema: Mapping[str, Any], where: str, depth: int) -> str:
-    low, high = _limits(schema, where)
-    if schema.get("exclusiveMinimum") is not None:
-        low = max(schema["exclusiveMinimum"] + 1, low if low is not None else -(10**18))
-    if schema.get("exclusiveMaximum") is not None:
-        high = min(schema["exclusiveMaximum"] - 1, high if high is not None else 10**18)
-    return _forms(where, low, high, integer=True)
+    low, above, high, below = _limits(schema, where)
+    lows = [each for each in (low, None if above is None else above + 1) if each is not None]
+    highs = [each for each in (high, None if below is None else below - 1) if each is not None]
+    return _forms(where, max(lows, default=None), min(highs, default=None), integer=True)
 
 
 def _number(schema: Mapping[str, Any], where: str, depth: int) -> str:
-    low, high = _limits(schema, where)
-    above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+    low, above, high, below = _limits(schema, where)
     open_low = above is not None and (low is None or above >= low)
     open_high = below is not None and (high is None or below <= high)
     return _forms(
@@ -375,14 +372,19 @@ def _forms(where: str, low: int | None, high: int | None, **options: bool) -> st
     return forms
 
 
-def _limits(schema: Mapping[str, Any], where: str) -> tuple[int | None, int | None]:
-    """The limits of a number, which must be whole numbers that are not too long."""
-    for name in _OF_TYPE["integer"]:
+def _limits(schema: Mapping[str, Any], where: str) -> list[int | None]:
+    """The limits of a number: least, exclusive least, greatest, exclusive greatest."""
+    limits: list[int | None] = []
+    for name in ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"):
         value = schema.get(name)
-        if value is None:
-            continue
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 10**15:
-            raise RefusedError(f"{where}.{name} can only be a whole number below 10^15")
-    return schema.get("minimum"), schema.get("maximum")
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise RefusedError(f"{where}.{name} can only be a whole number")
+        if value is not None and abs(value) > LARGEST:
+            # No number that is written here is beyond it, such as zod's limits of integers.
+            if (value > 0) != (name in ("maximum", "exclusiveMaximum")):
+                raise RefusedError(f"{where}.{name} can only be a whole number up to {LARGEST}")
+            value = None
+        limits.append(value)
+    return limits

@@ -8,7 +8,7 @@ _FRACTION = f'"." [0-9]{{1,{_MOST_DIGITS}}}'
 _POSITIVE_FRACTION = f'"." [0-9]{{0,{_MOST_DIGITS - 1}}} [1-9]'
 _NO_FRACTION = '"." "0"'
 _EXPONENT = "([eE] [+-]? [0-9]{1,2})?"
-_LARGEST = 10**_MOST_DIGITS - 1
+LARGEST = 10**_MOST_DIGITS - 1
 
 
 def number_forms(
@@ -31,8 +31,8 @@ def number_forms(
     if low is None and high is None:
         digits = f'"-"? ("0" | [1-9] [0-9]{{0,{_MOST_DIGITS - 1}}})'
         return digits if integer else f"{digits} ({_FRACTION})? {_EXPONENT}"
-    least = -_LARGEST if low is None else int(low)
-    most = _LARGEST if high is None else int(high)
+    least = -LARGEST if low is None else int(low)
+    most = LARGEST if high is None else int(high)
     forms = []
     if most >= 0:
         forms += _magnitudes(max(least, 0), most, integer, open_low and least >= 0, open_high)

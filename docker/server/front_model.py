@@ -147,7 +147,7 @@ class Chunk:
         tokens: those generated meanwhile, where log-probabilities are requested; their text may
             come later, and that of a stop word never comes.
         token_ids: their ids, where those are requested.
-        prompt_token_ids: the prompt's, in the last chunk.
+        prompt_token_ids: the prompt's, in the first chunk.
     """
 
     text: str
@@ -162,8 +162,9 @@ class Chunk:
         """Reads a response of the model."""
         text, tokens = response["text_output"], tuple(_tokens(response))
         token_ids = _listed(response.get("token_ids", []))
+        prompt = _listed(response.get("prompt_token_ids", []))
         if "finish_reason" not in response:
-            return cls(text, tokens=tokens, token_ids=token_ids)
+            return cls(text, tokens=tokens, token_ids=token_ids, prompt_token_ids=prompt)
         return cls(
             text,
             # OpenAI has no other word for a request that another one stopped.
@@ -171,7 +172,7 @@ class Chunk:
             Usage(response["prompt_tokens"], response["completion_tokens"]),
             tokens,
             token_ids,
-            _listed(response.get("prompt_token_ids", [])),
+            prompt,
         )
 
 

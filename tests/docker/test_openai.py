@@ -367,8 +367,9 @@ def test_token_ids_are_given_when_asked_for(front, complete, chat):
     assert (choice.token_ids, choice.prompt_token_ids) == ([100, 101, 102], [7, 8])
     answer = chat(**ids)
     assert (answer.choices[0].token_ids, answer.prompt_token_ids) == ([100, 101, 102], [7, 8])
-    *_, last = complete(stream=True, **ids)
-    assert last.choices[0].prompt_token_ids == [7, 8]
+    choices = [chunk.choices[0].model_dump() for chunk in complete(stream=True, **ids)]
+    prompts = [choice["prompt_token_ids"] for choice in choices if "prompt_token_ids" in choice]
+    assert prompts == [[7, 8]]
 
 
 def test_what_continues_a_message_is_told_to_the_template(chat, sent):

@@ -223,7 +223,12 @@ def test_tokens_are_those_of_the_tokenizer(complete, sentences):
     chunks = list(complete(prompt, stream=True, extra_body={"return_token_ids": True}))
     streamed_ids = [each for chunk in chunks for each in getattr(chunk.choices[0], "token_ids", [])]
     assert streamed_ids == ids
-    assert chunks[-1].choices[0].prompt_token_ids == whole.prompt_token_ids
+    assert chunks[0].choices[0].prompt_token_ids == whole.prompt_token_ids
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    *chunks, last = complete(prompt, stream=True, stream_options=options)
+    counts = [chunk.usage.completion_tokens for chunk in chunks]
+    assert (counts, chunks[-1].usage) == (sorted(counts), last.usage)
+    assert not hasattr(chunks[0].choices[0], "token_ids")
 
 
 def test_a_stop_token_ends_an_answer_as_vllms_does(complete, sentences):

@@ -42,7 +42,7 @@ _COMMON = frozenset(
     | {"truncate_prompt_tokens", "return_token_ids", "response_format", "structured_outputs"}
     | {"guided_json"}
 )
-_COMPLETION_FIELDS = _COMMON | {"prompt", "echo", "best_of"}
+_COMPLETION_FIELDS = _COMMON | {"prompt", "echo", "best_of", "max_completion_tokens"}
 _CHAT_FIELDS = _COMMON | {
     *("messages", "max_completion_tokens", "tools", "tool_choice", "parallel_tool_calls"),
     *("add_generation_prompt", "continue_final_message", "chat_template_kwargs"),
@@ -73,6 +73,7 @@ class CompletionRequest:
         include_usage: whether a stream ends with its usage.
         top_log_probs: of how many of the likeliest tokens log-probabilities are wanted beside the
             chosen one's; None where none at all are.
+        continuous_usage: whether each chunk of a stream has the usage so far.
         token_ids: whether the tokens of prompts and answers are wanted.
         tools: what the model may call.
         fields: the request's fields by the inputs that the model knows them by.
@@ -83,6 +84,7 @@ class CompletionRequest:
     choices: int
     stream: bool
     include_usage: bool
+    continuous_usage: bool
     top_log_probs: int | None
     token_ids: bool
     tools: Tools = NO_TOOLS
@@ -102,12 +104,14 @@ def parse_completion(body: Mapping[str, Any]) -> CompletionRequest:
         ApiError: 400 with the field that is wrong.
     """
     fields = Fields(body, _COMPLETION_FIELDS, COMPLETION_NEUTRAL)
-    max_tokens = fields.integer("max_tokens", 1, _INT32_MAX) or _COMPLETION_DEFAULT_MAX_TOKENS
+    # Load generators send the chats' name as well.
+    max_tokens = fields.integer("max_tokens", 1, _INT32_MAX)
+    max_tokens = max_tokens or fields.integer("max_completion_tokens", 1, _INT32_MAX)
     stop, sampling, echo = _stop_words(fields), _sampling(fields), fields.boolean("echo")
     guide = parse_guide(fields)
     generation = Generation(
         ("text_input", ""),
-        max_tokens,
+        max_tokens or _COMPLETION_DEFAULT_MAX_TOKENS,
         stop,
         sampling,
         echo=echo,
@@ -178,6 +182,12 @@ def _request(
         raise unsupported(
             "best_of", f"other than 'n', which is {choices}, is not supported by this server."
         )
+    options = _stream_options(fields.get("stream_options"), stream=stream)
+    if continuous := options.boolean("continuous_usage_stats"):
+        # Counted by the tokens that come with each chunk.
+        generations = [
+            replace(each, inputs={**each.inputs, "return_token_ids": True}) for each in generations
+        ]
     return CompletionRequest(
         model=fields.text("model"),
         generations=tuple(
@@ -185,7 +195,8 @@ def _request(
         ),
         choices=choices,
         stream=stream,
-        include_usage=_include_usage(fields.get("stream_options"), stream=stream),
+        include_usage=options.boolean("include_usage"),
+        continuous_usage=continuous,
         top_log_probs=top_log_probs,
         token_ids=fields.boolean("return_token_ids"),
         tools=tools,
@@ -266,9 +277,10 @@ def _top_log_probs(fields: Fields, sampling: Sampling, *, echo: bool) -> int | N
     return wanted
 
 
-def _include_usage(options: Any, *, stream: bool) -> bool:
+def _stream_options(options: Any, *, stream: bool) -> Fields:
+    known = frozenset({"include_usage", "include_obfuscation", "continuous_usage_stats"})
     if options is None:
-        return False
+        return Fields({}, known, {}, "stream_options.")
     if not isinstance(options, dict):
         raise wrong_type("stream_options", "an object", options)
     if not stream:
@@ -277,9 +289,7 @@ def _include_usage(options: Any, *, stream: bool) -> bool:
             "stream_options",
         )
     # Obfuscation pads OpenAI's own streams against eavesdroppers and is nothing to a client.
-    known = frozenset({"include_usage", "include_obfuscation"})
-    neutral = {"continuous_usage_stats": (False,)}
-    return Fields(options, known, neutral, "stream_options.").boolean("include_usage")
+    return Fields(options, known, {}, "stream_options.")
 
 
 def _prompts(fields: Fields) -> list[Source]:

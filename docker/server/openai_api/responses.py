@@ -57,6 +57,8 @@ class Answer(ABC):
     def __init__(self, envelope: Envelope, request: CompletionRequest) -> None:
         self._top_log_probs = request.top_log_probs
         self._token_ids = request.token_ids
+        self._continuous_usage = request.continuous_usage
+        self._usage: defaultdict[int, Usage] = defaultdict(lambda: Usage(0, 0))
         self._shown: defaultdict[int, ShownTokens] = defaultdict(ShownTokens)
         self.id = f"{self.prefix}-{uuid.uuid4().hex}"
         self._common = {
@@ -90,7 +92,8 @@ class Answer(ABC):
         end = self._end(index, chunk)
         deltas = self._deltas(index, chunk)
         ids: dict[str, Any] = {"token_ids": list(chunk.token_ids)} if self._token_ids else {}
-        if chunk.token_ids and not deltas:  # of a text that is not known yet
+        self._usage[index] += Usage(len(chunk.prompt_token_ids), len(chunk.token_ids))
+        if ids and chunk.token_ids and not deltas:  # of a text that is not known yet
             deltas = [self._delta("")]
         found = []
         for delta in deltas:
@@ -101,12 +104,16 @@ class Answer(ABC):
         if chunk.finish_reason:
             reason = self._reason(index, chunk.finish_reason)
             last = {**self._delta(""), "logprobs": None, "finish_reason": reason}
-            found.append({"index": index, **last, **self._prompt_ids(chunk)})
+            found.append({"index": index, **last})
+        if found and chunk.prompt_token_ids:
+            found[0] |= self._prompt_ids(chunk)
         return found
 
     def chunk_object(self, choice: dict[str, Any], with_usage: bool) -> dict[str, Any]:
-        """Wraps a choice as OpenAI's chunk; its usage is null."""
+        """Wraps a choice as OpenAI's chunk; its usage is null, or vLLM's of its choice so far."""
         chunk = {**self._common, "object": self.chunk_name, "choices": [choice]}
+        if self._continuous_usage:
+            return {**chunk, "usage": _usage(self._usage[choice["index"]])}
         return {**chunk, "usage": None} if with_usage else chunk
 
     def usage_chunk(self, usage: Usage) -> dict[str, Any]:

@@ -222,6 +222,7 @@ class Responses:
         self._return_log_probs = front_request.return_log_probs
         self._return_token_ids = front_request.return_token_ids
         self._prompt = prompt
+        self._begun = False
         self._lock = threading.Lock()
         self._finished = False
 
@@ -244,8 +245,9 @@ class Responses:
             ]
         if self._return_token_ids:
             tensors.append(_numbers("token_ids", np.int32, answer.take_ids()))
-        if final and self._return_token_ids:
+        if self._return_token_ids and not self._begun:
             tensors.append(_numbers("prompt_token_ids", np.int32, self._prompt))
+        self._begun = True
         if final:
             tensors += [
                 _numbers("batch_index", np.int32, 0),

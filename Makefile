@@ -10,13 +10,13 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 STAMP  := .venv/.installed
-TARGETS := help doctor plan engine repository artifact image deploy query proxy shapes engines prune \
-	check-image status logs activate deactivate prune-models down clean lint test \
+TARGETS := help doctor policies plan engine repository artifact image deploy query proxy shapes \
+	engines prune check-image status logs activate deactivate reap prune-models down clean lint test \
 	test-fast docs bench soak fuzz torture lock
 
 # Passed on as typed: make must not expand a $ inside a prompt or a JSON body.
 OPTIONS := PROFILE RECIPE CHECKPOINT SET PROMPT BODY COMPOSE IMAGE ARTIFACT FILE HEALTH TIMEOUT \
-	KEEP DELETE ROLLBACK FOLLOW JSON STREAM CONCURRENCY DURATION PRICES PORT ONLY QUICK SEED \
+	KEEP DELETE ROLLBACK FOLLOW JSON STREAM CONCURRENCY DURATION PRICES PORT EXPIRES ONLY QUICK SEED \
 	EXAMPLES KILLS ARGUMENTS EVERYTHING LINES MAX_TOKENS
 $(foreach option,$(OPTIONS),$(eval export FALCONRY_$(option) := $$(value $(option))))
 export FALCONRY_COMMAND := $(value CMD)

@@ -87,6 +87,15 @@ def doctor(c: Context, project: Select) -> None:
 
 
 @target()
+def policies(c: Context, project: Select) -> None:
+    """Print the policy statements that the profile needs, for copying."""
+    from falconry.deployment.policies import policy_facts, policy_text
+
+    scope = project().policies()
+    print_result(policy_facts(scope), policy_text(scope))
+
+
+@target()
 def plan(c: Context, project: Select) -> None:
     """Say which stages would run and why; run nothing."""
     with ignore_closed_output():
@@ -153,10 +162,13 @@ def check_image(
         raise Exit("", code=1)
 
 
-@target(rollback="return to what answered before if the new deployment fails")
-def deploy(c: Context, project: Select, rollback: bool = False) -> None:
+@target(
+    rollback="return to what answered before if the new deployment fails",
+    expires="when make reap may stop it: 4h, 90m or 1d12h from now, or never",
+)
+def deploy(c: Context, project: Select, rollback: bool = False, expires: str = "") -> None:
     """Run every stage, until the endpoint is ACTIVE and answers; ROLLBACK=1 goes back if not."""
-    output = project().run_until("deployment", rollback=rollback)
+    output = project().run_until("deployment", rollback=rollback, expires=expires)
     print_result(facts(output), 'Next: make query PROMPT="Explain Cloud Computing to a school kid"')
 
 
@@ -224,10 +236,11 @@ def prune(c: Context, project: Select, keep: int = 0) -> None:
     print_result(removed, "\n".join(lines))
 
 
-@target()
-def status(c: Context, project: Select) -> None:
+@target(prices="a price table in TOML, for the cost; see falconry/shapes/prices.py")
+def status(c: Context, project: Select, prices: str = "") -> None:
     """Show what is deployed; invoke's exit status is 0 when ACTIVE, 3 when nothing is, else 1."""
-    found = project().status()
+    path = user_path(prices).absolute() if prices else None
+    found = project().status(path)
     if found.state or as_json():
         print_result(found.facts(), "\n".join(found.table()))
         complaint = ""
@@ -244,16 +257,26 @@ def logs(c: Context, project: Select, lines: int = 200, follow: bool = False) ->
         project().logs(lines, follow=follow)
 
 
-@target()
-def activate(c: Context, project: Select) -> None:
+@target(expires="as for deploy")
+def activate(c: Context, project: Select, expires: str = "") -> None:
     """Start the deployment that was deactivated."""
-    project().activate()
+    project().activate(expires)
 
 
 @target()
 def deactivate(c: Context, project: Select) -> None:
     """Stop the deployment; it keeps its URL, and costs nothing."""
     project().deactivate()
+
+
+@target()
+def reap(c: Context, project: Select) -> None:
+    """Deactivate the compartment's deployments whose EXPIRES= is over, none without one."""
+    found = project().reap()
+    lines = [str(each) for each in found] or ["no deployment has an end"]
+    print_result([each.facts() for each in found], "\n".join(lines))
+    if any(each.failed for each in found):
+        raise Exit("", code=1)
 
 
 @target(keep="how many of the newest models stay", delete="delete the others")

@@ -74,6 +74,10 @@ class Table(BaseModel):
 _Kind = TypeVar("_Kind", bound=Table)
 
 
+class Section(Table, strict=False):
+    """A table of a profile; SET gives numbers as texts."""
+
+
 def load_table(path: Path, kind: type[_Kind]) -> _Kind:
     """Reads a TOML file as a table of this kind.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from falconry.cloud import emulator
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from falconry.cloud.work_requests import Watch
     from falconry.deployment.catalog import PrunedModel
     from falconry.deployment.deployments import Deployments
+    from falconry.deployment.expiry import Reaped
     from falconry.deployment.status import DeploymentStatus
     from falconry.endpoint.endpoint import Endpoint
     from falconry.proxy.access import Access
@@ -90,14 +93,16 @@ class Operations:
         DeploymentProxy(proxied, build, self._progress.note).run(port, ready)
         self._progress.done("proxy", "closed")
 
-    def status(self) -> DeploymentStatus:
-        """Describes what is deployed, in any state."""
+    def status(self, prices: Path | None = None) -> DeploymentStatus:
+        """Describes what is deployed, in any state; a price table tells what it costs."""
         from falconry.deployment.status import DeploymentStatus, status_of
+        from falconry.shapes import read_prices
 
+        table = read_prices(prices) if prices else None
         name = self._settings.deployment.name
         if emulator.is_stopped(self._settings.cloud.emulator):
             return DeploymentStatus(name, error="the local cloud is not running; run: make deploy")
-        return status_of(self._session(), name)
+        return status_of(self._session(), name, table)
 
     def logs(self, lines: int, *, follow: bool) -> None:
         """Prints the newest lines of the deployment's logs.
@@ -115,13 +120,34 @@ class Operations:
             for line in logs.follow(lines, source) if follow else logs.read(lines, source):
                 self._progress.note(line)
 
-    def activate(self) -> None:
-        """Starts the deployment that was deactivated, and verifies that it answers."""
+    def reap(self) -> list[Reaped]:
+        """Deactivates the compartment's deployments whose time is over.
+
+        Returns:
+            Every deployment that has an end.
+        """
+        from falconry.deployment.expiry import reap
+
+        if emulator.is_stopped(self._settings.cloud.emulator):
+            return []
+        return reap(self._session(), datetime.now(UTC), self._watch())
+
+    def activate(self, expires: str = "") -> None:
+        """Starts the deployment that was deactivated, and verifies that it answers.
+
+        Args:
+            expires: when `make reap` may stop it, such as `4h` from now, or `never`.
+        """
+        from falconry.deployment.expiry import expiry_warning
         from falconry.deployment.stage import endpoint_of
 
+        tag = expiry_tag_of(expires)
+        self._write_expiry(tag)
         with self._workspace.lock("deployment"):
             active = self._deployments().activate(self._settings.deployment.name, self._watch())
         endpoint_of(active, self._session()).smoke()
+        if warning := expiry_warning(active, datetime.now(UTC)):
+            self._progress.note(warning)
         self._progress.done("deployment", active.lifecycle_state, active.model_deployment_url)
 
     def deactivate(self) -> None:
@@ -162,6 +188,16 @@ class Operations:
         ended = emulator.stop(local)
         self._progress.done("local cloud", "stopped" if ended else "not running")
 
+    def _write_expiry(self, tag: str | None) -> None:
+        """Tags the deployment with its end, "" for none; None changes nothing."""
+        if tag is None:
+            return
+        from falconry.deployment.expiry import tag_expiry
+
+        with self._workspace.lock("deployment"):
+            tag_expiry(self._session(), self._settings.deployment.name, tag, self._watch())
+        self._progress.done("deployment", "expires", tag or "never")
+
     def _delete_deployment(self, watch: Watch) -> None:
         with self._workspace.lock("deployment"):
             deleted = self._deployments().remove(self._settings.deployment.name, watch)
@@ -191,6 +227,17 @@ class Operations:
 
         deployment = self._deployments().in_use(self._settings.deployment.name)
         return endpoint_of(deployment, self._session())
+
+
+def expiry_tag_of(expires: str) -> str | None:
+    """Returns the tag for the option EXPIRES; None if it is left out.
+
+    Raises:
+        SettingsError: it is no duration.
+    """
+    from falconry.deployment.expiry import expiry_tag
+
+    return expiry_tag(expires, datetime.now(UTC)) if expires else None
 
 
 def _json_object(text: str) -> dict[str, Any]:

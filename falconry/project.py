@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from falconry.data_files import require_usable_path, split_words
 from falconry.files import remove, require_open_files, user_path
-from falconry.operations import Operations
+from falconry.operations import Operations, expiry_tag_of
 from falconry.pipeline import (
     Output,
     PlannedStage,
@@ -28,8 +28,10 @@ from falconry.settings import Settings
 
 if TYPE_CHECKING:
     from falconry.artifact.stage import ArtifactOutput
+    from falconry.deployment.policies import Scope
     from falconry.engine.manifest import GpuEngine
     from falconry.engine.store import EngineMirror, EngineStore, StoredEngine
+    from falconry.engine.tensorrt_llm.runner import BuildRunner
     from falconry.findings import Finding
     from falconry.image.registry import RegistryProvider
     from falconry.image.stage import PrunedImage
@@ -52,18 +54,23 @@ class Project(Operations):
         require_usable_path(Path.cwd())
         super().__init__(settings, progress)
 
-    def run_until(self, stage: str, *, rollback: bool = False) -> Output:
+    def run_until(self, stage: str, *, rollback: bool = False, expires: str = "") -> Output:
         """Runs every outdated stage up to this one.
 
         Args:
             stage: the last one.
             rollback: whether a deployment that fails returns to what answered before.
+            expires: when `make reap` may stop the deployment, such as `4h` from now, or `never`.
 
         Raises:
             FalconryError: a stage failed; the outputs of earlier stages are kept.
         """
         require_open_files()
-        return run_stages(steps_to(stage, self._steps(rollback=rollback)), self._workspace)
+        tag = expiry_tag_of(expires)
+        steps = self._steps(rollback=rollback, expiry=tag)
+        output = run_stages(steps_to(stage, steps), self._workspace)
+        self._write_expiry(tag)
+        return output
 
     def plan(self) -> list[PlannedStage]:
         """Reports which stages would run and why; runs none."""
@@ -127,6 +134,14 @@ class Project(Operations):
         from falconry.doctor.subject import subject_of
 
         return examine(subject_of(self._settings, self._registry()))
+
+    def policies(self) -> Scope:
+        """Returns what the profile's policies are for; nothing is read from the cloud."""
+        from falconry.cloud.identity import identity_of
+        from falconry.deployment.policies import scope_of
+
+        identity = identity_of(self._settings.cloud)
+        return scope_of(self._settings, identity.tenancy, identity.region)
 
     def engines(self) -> list[StoredEngine]:
         """Lists the engines in the store, the newest first."""
@@ -206,7 +221,7 @@ class Project(Operations):
         paths = self._settings.build_directory.parent.glob(f"*/receipts/{stage}.json")
         return [receipt for path in paths if (receipt := read_receipt(path))]
 
-    def _steps(self, *, rollback: bool = False) -> list[Step]:
+    def _steps(self, *, rollback: bool = False, expiry: str | None = None) -> list[Step]:
         """Returns all stages, each after those that it needs."""
         from falconry.artifact.stage import ArtifactStage, artifact_of
         from falconry.engine.stage import EngineStage
@@ -228,11 +243,17 @@ class Project(Operations):
                 artifact,
                 image,
                 rollback=rollback,
+                expiry=expiry,
                 note=workspace.progress.note,
             )
 
+        def deployment_outlook() -> list[str]:
+            from falconry.deployment.variables import outlook
+
+            return outlook(settings)
+
         return [
-            Step("engine", lambda _: EngineStage(settings, workspace, mirror)),
+            Step("engine", lambda _: EngineStage(settings, workspace, mirror, self._runner())),
             Step(
                 "repository",
                 lambda made: RepositoryStage(MODELS, made["engine"], settings, workspace),
@@ -244,7 +265,12 @@ class Project(Operations):
                 needs=("repository",),
             ),
             Step("image", lambda _: image_stage(settings, workspace, self._registry())),
-            Step("deployment", deployment_stage, needs=("engine", "artifact", "image")),
+            Step(
+                "deployment",
+                deployment_stage,
+                needs=("engine", "artifact", "image"),
+                outlook=deployment_outlook,
+            ),
         ]
 
     @contextlib.contextmanager
@@ -264,6 +290,14 @@ class Project(Operations):
         if self._settings.engine.mirror is None:
             raise ValueError("no mirror is set")
         return ObjectStorageMirror(self._session(), self._settings.engine.mirror)
+
+    def _runner(self) -> BuildRunner | None:
+        """Returns what runs GPU builds; None for this machine."""
+        if self._settings.engine.run == "host":
+            return None
+        from falconry.jobs.runner import JobRunner
+
+        return JobRunner(self._settings, self._workspace.digests, self._registry())
 
     def _registry(self) -> RegistryProvider:
         """Returns the provider of the profile's or its cloud's registry."""

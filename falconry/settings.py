@@ -14,12 +14,13 @@ from pydantic import AfterValidator, Field, model_validator
 
 from falconry.data_files import (
     CODE_DIRECTORY,
-    Table,
+    Section,
     is_checkout,
     read_toml,
     validate_table,
     with_overrides,
 )
+from falconry.engine_settings import EngineSettings
 from falconry.errors import SettingsError
 from falconry.files import path_exists, user_path
 from falconry.oci_facts import load_limits
@@ -52,37 +53,6 @@ def _resource_query(query: str) -> str:
 
 Query = Annotated[str, AfterValidator(_resource_query)]
 """A condition in the Monitoring query language, for one deployment."""
-
-
-class Section(Table, strict=False):
-    """A table of a profile; SET gives numbers as texts."""
-
-
-class MirrorSettings(Section):
-    """An Object Storage bucket that build runners share engines through."""
-
-    bucket: str
-    prefix: str = "engines"
-
-
-class EngineSettings(Section):
-    """How engines are built and where they are kept.
-
-    Attributes:
-        builder: OpenVINO for CPUs, TensorRT-LLM for NVIDIA GPUs.
-        store: the directory of finished engines.
-        toolchain: TensorRT-LLM's row in engine/toolchains.toml; its default when left out.
-        image: replaces the row's image.
-        verify: whether a new GPU engine must answer as its checkpoint does to enter the store.
-        mirror: a bucket that engines are fetched from and put into.
-    """
-
-    builder: Literal["openvino", "tensorrt_llm"]
-    store: Path
-    toolchain: str | None = None
-    image: str | None = None
-    verify: Literal["on", "off"] = "on"
-    mirror: MirrorSettings | None = None
 
 
 class RegistrySettings(Section):

@@ -32,6 +32,7 @@ from local_oci.services.deployments.workflows import DeploymentWorkflows
 from local_oci.services.faults import routes as faults
 from local_oci.services.faults.middleware import Faults
 from local_oci.services.invocation import routes as invocation
+from local_oci.services.jobs import routes as jobs
 from local_oci.services.logs import routes as logs
 from local_oci.services.logs import search_routes
 from local_oci.services.object_storage import routes as object_storage
@@ -50,6 +51,7 @@ _SERVICES = (
     metadata_routes,
     version_set_routes,
     deployments,
+    jobs,
     work_requests,
     object_storage,
     logs,
@@ -110,11 +112,13 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     workflows = DeploymentWorkflows(cloud)
     cloud.work_requests.register(_workflows(cloud, workflows))
     workflows.settle()
+    cloud.jobs.settle()
     workflows.restore()
     cloud.work_requests.resume()
     try:
         yield
     finally:
+        await cloud.jobs.shutdown()
         await cloud.work_requests.shutdown()
         await workflows.shutdown()
         await cloud.fleet.shutdown()

@@ -132,6 +132,18 @@ STOP_GRACE_SECONDS = 10
 # [read] Docker's default size of /dev/shm; `SHM_SIZE` overrides it (samples, llm/llama2).
 DEFAULT_SHM_SIZE = "64m"
 
+# --- jobs -------------------------------------------------------------------------------------
+
+# [read] jobs-byoc.htm and the SDK's models: variables and arguments, in characters.
+JOB_ENVIRONMENT_CHARACTERS = 20_000
+JOB_ARGUMENT_CHARACTERS = 4_000
+
+# [read] oci 2.189.0, block_storage_size_in_gbs of a job's infrastructure.
+MIN_BLOCK_STORAGE_GB = 50
+
+# [inferred] how long a run that names no limit may take.
+JOB_RUNTIME = timedelta(days=30)
+
 # --- compute ----------------------------------------------------------------------------------
 
 # [read] supported-shapes.htm, of flexible shapes in model deployments: at least 6 GB of memory

@@ -7,7 +7,7 @@ may be one.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -28,6 +28,8 @@ _MOST_RESULTS = 1000
 # How late an entry may enter the log and still be followed: OCI ingests in batches [inferred].
 _LATENESS = timedelta(minutes=2)
 _FOLLOW_PAUSE_S = 2.0
+# How many entries of a job are read between two looks.
+_MOST_AT_ONCE = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,33 @@ class Logs:
             seen = {name: at for name, at in seen.items() if now - at < 2 * _LATENESS}
             start = max(begun, now - _LATENESS)
             entries = self._search(start, "asc", source, _MOST_RESULTS)
+
+    def tail(self, source: str, begun: datetime) -> Callable[[], list[str]]:
+        """Makes a function that reads a resource's lines which are new since its last call.
+
+        Args:
+            source: the resource's OCID.
+            begun: when the resource began; its lines are not older.
+        """
+        seen: dict[str, datetime] = {}
+        last: datetime | None = None
+
+        def new_lines() -> list[str]:
+            nonlocal last
+            now = datetime.now(UTC)
+            # A clock that is behind the cloud's must not search for the future.
+            start = min(begun if last is None else max(begun, last - _LATENESS), now - _LATENESS)
+            entries = self._search(start, "asc", source, _MOST_AT_ONCE)
+            lines = [
+                str((entry.get("data") or {}).get("message", ""))
+                for entry in entries
+                if entry.get("id") not in seen
+            ]
+            seen.update((str(entry.get("id")), now) for entry in entries)
+            last = now
+            return lines
+
+        return new_lines
 
     def _newest(
         self, count: int, source: str | None, since: datetime | None = None

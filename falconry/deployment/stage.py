@@ -8,8 +8,9 @@ what answered before.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from falconry.cloud import emulator
 from falconry.cloud.session import Session, session_of
 from falconry.cloud.work_requests import Watch
 from falconry.deployment.deployments import Deployments
+from falconry.deployment.expiry import EXPIRES_TAG, expiry_warning
 from falconry.deployment.target import (
     ARTIFACT_TAG,
     ENGINE_TAG,
@@ -32,6 +34,7 @@ from falconry.deployment.target import (
     route_of,
     target_of,
 )
+from falconry.deployment.variables import Sizes, Variable, image_bytes, ranks_of, worked_out
 from falconry.engine.manifest import Manifest, read_manifest
 from falconry.errors import CloudError, FalconryError, PreflightError
 from falconry.findings import refuse
@@ -150,8 +153,10 @@ class DeploymentStage(Stage):
         image: ImageOutput,
         *,
         rollback: bool = False,
+        expiry: str | None = None,
         note: Callable[[str], None] = print,
     ) -> None:
+        self._expiry = expiry
         self._note = note
         self._settings = settings
         self._engine = engine
@@ -177,7 +182,10 @@ class DeploymentStage(Stage):
         if (current.freeform_tags or {}).get(KEY_TAG) != key:
             return None
         self._problem = self._ask(current.model_deployment_url)
-        return None if self._problem else _output(current)
+        if self._problem:
+            return None
+        self._warn(current)
+        return _output(current)
 
     @override
     def reason(self, inputs: Mapping[str, str]) -> str:
@@ -198,6 +206,10 @@ class DeploymentStage(Stage):
         return "settings changed" if KEY_TAG in tags else "it has not answered yet"
 
     @override
+    def details(self, key: str) -> Sequence[str]:
+        return [str(each) for each in self._variables()]
+
+    @override
     def make(self, key: str, inputs: Mapping[str, str], report: Report) -> Output:
         settings = self._settings
         if settings.cloud.emulator:
@@ -211,9 +223,15 @@ class DeploymentStage(Stage):
 
         watch = Watch(target.timeout_s, report)
         deployments = Deployments(session)
-        return _output(
-            apply_with_rollback(deployments, target, verify, watch, rollback=self._rollback)
-        )
+        active = apply_with_rollback(deployments, target, verify, watch, rollback=self._rollback)
+        self._warn(active)
+        return _output(active)
+
+    def _warn(self, deployment: Any) -> None:
+        """Says that the deployment's time is over, unless this run extends it."""
+        warning = expiry_warning(deployment, datetime.now(UTC))
+        if warning and self._expiry is None:
+            self._note(warning)
 
     def _target(self, session: Session, key: str, report: Report) -> DeploymentSpec:
         """Makes the target, after its logs and its model in the catalog."""
@@ -236,13 +254,27 @@ class DeploymentStage(Stage):
                 ARTIFACT_TAG: self._artifact.digest,
                 IMAGE_TAG: self._image.digest,
                 ENGINE_TAG: engine.key,
+                **({EXPIRES_TAG: self._expiry} if self._expiry else {}),
             },
+            variables={each.name: each.value for each in self._variables()},
             engine_bound=engine.gpu is not None,
         )
         self._check(session, target_of(request).configuration, engine, report)
         entry = entry_of(settings, self._artifact.digest, engine, self._image.pinned)
         model_id = catalog.ensure(entry, self._artifact.view(), report)
         return target_of(replace(request, model_id=model_id))
+
+    def _variables(self) -> list[Variable]:
+        """Works out the container's variables from what was made and what is deployed."""
+        layout = self._artifact.contents().layout()
+        unpacked = sum(entry.size for entry in layout.entries)
+        sizes = Sizes(image_bytes(self._image), layout.size, unpacked)
+        ranks = ranks_of(read_manifest(self._engine.path))
+        current = self._current()
+        configuration = current and current.model_deployment_configuration_details
+        container = configuration and configuration.environment_configuration_details
+        variables = container and container.environment_variables
+        return worked_out(self._settings, sizes, ranks, variables)
 
     def _check(
         self, session: Session, configuration: Any, engine: Manifest, report: Report
@@ -263,7 +295,7 @@ class DeploymentStage(Stage):
             Image(image.reference, image.compressed_bytes, image.labels),
             engine=engine,
             toolchain=load_toolchains().row(release) if release else None,
-            account=read_account(session, settings.deployment.shape),
+            account=read_account(session, settings),
         )
         refuse(check_deployment(subject), PreflightError, "this deployment", subject.name)
 

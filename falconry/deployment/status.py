@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from oci.data_science import DataScienceClient
@@ -12,7 +13,10 @@ from falconry.cloud.retries import all_records
 from falconry.cloud.session import Session, translate_cloud_errors
 from falconry.cloud.work_requests import ENDED, request_errors
 from falconry.deployment.deployments import Deployments
+from falconry.deployment.expiry import EXPIRES_TAG
+from falconry.deployment.spending import Spending, spending_of
 from falconry.deployment.target import ARTIFACT_TAG, ENGINE_TAG, IMAGE_TAG, KEY_TAG
+from falconry.shapes.prices import Prices
 
 # As init scripts' `status` has it: 0 running, 3 not running, 1 otherwise not right (Linux Standard
 # Base 5.0, "Init Script Actions").
@@ -32,6 +36,8 @@ class DeploymentStatus:
         operation: the running operation, or else the last one: its kind, status and OCID.
         details: what the cloud says of a deployment that is ACTIVE, such as how many of its
             containers were replaced and why.
+        expires: when `make reap` may deactivate it, in ISO 8601.
+        spending: what it has used since it was last started; None while it is stopped.
         error: what is wrong.
     """
 
@@ -49,6 +55,8 @@ class DeploymentStatus:
     instances: str | None = None
     operation: str | None = None
     details: str | None = None
+    expires: str | None = None
+    spending: Spending | None = None
     error: str | None = None
 
     @property
@@ -66,13 +74,16 @@ class DeploymentStatus:
         """Returns the facts for people, each in a line."""
         rows = {**asdict(self), "state": self.state or "nothing is deployed"}
         verified = rows.pop("verified")
+        rows.pop("spending")
+        if self.spending is not None:
+            rows |= {"uptime": self.spending.uptime(), "cost": self.spending.price()}
         if self.state == "ACTIVE" and not verified:
             rows["state"] = "ACTIVE, and has not answered yet as it is"
         return [f"{name:<12}{value}" for name, value in rows.items() if value is not None]
 
 
-def status_of(session: Session, name: str) -> DeploymentStatus:
-    """Reads the status of a name's newest deployment."""
+def status_of(session: Session, name: str, prices: Prices | None = None) -> DeploymentStatus:
+    """Reads the status of a name's newest deployment; prices tell what it costs."""
     known = [each for each in Deployments(session).named(name) if each.lifecycle_state != "DELETED"]
     # A deployment that is being deleted counts only if there is no other.
     newest = max(
@@ -80,7 +91,7 @@ def status_of(session: Session, name: str) -> DeploymentStatus:
         key=lambda each: (each.lifecycle_state != "DELETING", each.time_created),
         default=None,
     )
-    found = _StatusReader(session, newest.id).status() if newest else None
+    found = _StatusReader(session, newest.id).status(prices) if newest else None
     # It may have been deleted since the list was read.
     if found is None or found.state == "DELETED":
         return DeploymentStatus(name, error="run: make deploy")
@@ -94,7 +105,7 @@ class _StatusReader:
         self._deployment = Deployments(session).read(deployment_id)
         self._requests = self._work_requests()
 
-    def status(self) -> DeploymentStatus:
+    def status(self, prices: Prices | None) -> DeploymentStatus:
         deployment = self._deployment
         configuration = deployment.model_deployment_configuration_details
         model = configuration.model_configuration_details
@@ -117,6 +128,8 @@ class _StatusReader:
             instances=_instances(model.scaling_policy, deployment.model_deployment_system_data),
             operation=newest and f"{newest.operation_type} {newest.status}  {newest.id}",
             details=(details or None) if is_active else None,
+            expires=tags.get(EXPIRES_TAG),
+            spending=spending_of(deployment, self._requests, datetime.now(UTC), prices),
             error=self._error("" if is_active else details),
         )
 

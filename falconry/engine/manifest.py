@@ -123,6 +123,7 @@ class EngineLimits(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    vocab_size: int
     max_batch_size: int
     max_input_len: int
     max_seq_len: int

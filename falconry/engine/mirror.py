@@ -14,7 +14,7 @@ import http.client
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -25,7 +25,12 @@ import urllib3
 from oci.object_storage import ObjectStorageClient, UploadManager
 from pydantic import ValidationError
 
-from falconry.cloud.session import Session, ensure_bucket, translate_cloud_errors
+from falconry.cloud.session import (
+    Session,
+    ensure_bucket,
+    ignore_statuses,
+    translate_cloud_errors,
+)
 from falconry.engine.manifest import (
     BUILD_RECORD,
     MANIFEST,
@@ -34,9 +39,9 @@ from falconry.engine.manifest import (
     Manifest,
     read_manifest,
 )
+from falconry.engine_settings import MirrorSettings
 from falconry.errors import CloudError, EngineError
 from falconry.pipeline import Report
-from falconry.settings import MirrorSettings
 
 _MIB = 1 << 20
 # Large enough that a request's round trip and signature do not count, small enough that several
@@ -82,13 +87,23 @@ class ObjectStorageMirror:
             return False
         try:
             manifest = found.parse(key)
-            self._download(key, manifest, directory, report)
+            self._download(key, manifest.files, directory, report)
         except EngineError:
             self._corrupt[key] = found.etag
             raise
         (directory / MANIFEST).write_bytes(found.content)
         (directory / BUILD_RECORD).write_text(f"{found.record}\n", encoding="utf-8")
         return True
+
+    def fetch_files(
+        self, key: str, files: Mapping[str, EngineFile], directory: Path, report: Report
+    ) -> None:
+        """Downloads files of an engine that has no manifest yet, as a job left them.
+
+        Raises:
+            EngineError: what arrived is not what was announced.
+        """
+        self._download(key, files, directory, report)
 
     def push(self, key: str, directory: Path, report: Report) -> None:
         """Uploads an engine unless the bucket has it, the manifest last."""
@@ -103,8 +118,12 @@ class ObjectStorageMirror:
         with translate_cloud_errors("uploading the engine to the mirror"):
             manager = UploadManager(self._client, allow_parallel_uploads=True)
             for name, file in manifest.files.items():
+                path = self._object(key, name, file)
+                if key not in self._corrupt and self._has(path, file.size):  # a job left it
+                    reported.add(file.size)
+                    continue
                 manager.upload_file(
-                    *(self._namespace, self._bucket, self._object(key, name, file)),
+                    *(self._namespace, self._bucket, path),
                     str(directory / name),
                     progress_callback=reported.add,
                 )
@@ -157,12 +176,21 @@ class ObjectStorageMirror:
                     path = self._object(key, name, file)
                     self._client.delete_object(self._namespace, self._bucket, path)
 
-    def _download(self, key: str, manifest: Manifest, directory: Path, report: Report) -> None:
+    def _has(self, path: str, size: int) -> bool:
+        """Whether an object of this size exists; its name has its content's digest."""
+        with ignore_statuses(404):
+            head = self._client.head_object(self._namespace, self._bucket, path)
+            return int(head.headers["content-length"]) == size
+        return False
+
+    def _download(
+        self, key: str, files: Mapping[str, EngineFile], directory: Path, report: Report
+    ) -> None:
         downloads = [
             _Download(_inside(directory, name), file, self._range_opener(key, name, file))
-            for name, file in manifest.files.items()
+            for name, file in files.items()
         ]
-        total = sum(file.size for file in manifest.files.values())
+        total = sum(file.size for file in files.values())
         with translate_cloud_errors("fetching the engine from the mirror"):
             _Downloader(lambda part: report("fetching from the mirror", part), total).run(downloads)
 

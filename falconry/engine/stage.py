@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
@@ -15,11 +16,15 @@ from falconry.pipeline import Output, Report, Stage, Workspace, changed_inputs
 from falconry.progress import human_size
 from falconry.settings import Settings
 
+if TYPE_CHECKING:
+    from falconry.engine.tensorrt_llm.runner import BuildRunner
+
 
 class EngineStage(Stage):
     """Builds an engine, or finds it in the store or its mirror.
 
-    `mirror` connects to the mirror; it is called only when an engine is missing here.
+    `mirror` connects to the mirror; it is called only when an engine is missing here. `runner` runs
+    GPU builds, this machine when left out.
     """
 
     name = "engine"
@@ -30,9 +35,10 @@ class EngineStage(Stage):
         settings: Settings,
         workspace: Workspace,
         mirror: Callable[[], EngineMirror] | None = None,
+        runner: BuildRunner | None = None,
     ) -> None:
         self._workspace = workspace
-        self._job = _job(settings, workspace)
+        self._job = _job(settings, workspace, runner)
         self._mirror = mirror
         self._directory = settings.engine.store
         self._store = EngineStore(self._directory, workspace.digests)
@@ -109,12 +115,12 @@ def _not_compared(manifest: Manifest) -> list[str]:
     return [said] if said else []
 
 
-def _job(settings: Settings, workspace: Workspace) -> EngineJob:
+def _job(settings: Settings, workspace: Workspace, runner: BuildRunner | None) -> EngineJob:
     """The job of the profile's builder; only that builder is imported."""
     if settings.engine.builder == "tensorrt_llm":
         from falconry.engine.tensorrt_llm.job import TensorRtLlmJob
 
-        return TensorRtLlmJob(settings, workspace.build, workspace.digests)
+        return TensorRtLlmJob(settings, workspace.build, workspace.digests, runner)
     from falconry.engine.openvino.builder import OpenVinoJob
 
     return OpenVinoJob(settings, workspace.digests)

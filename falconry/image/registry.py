@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from urllib.parse import urljoin
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
@@ -154,6 +155,22 @@ class RegistryClient:
             f"{_BEARER}{credentials.password}" if credentials and credentials.bearer else ""
         )
 
+    @property
+    def host(self) -> str:
+        """The registry's host, with a port where it has one."""
+        return self._host
+
+    def request(self, method: str, repository: str, what: str, **options: Any) -> Response | None:
+        """Sends a request of the HTTP API V2; None for what the user may not see.
+
+        `what` is a path below the repository's, or a complete URL, as uploads have; the options are
+        those of `requests`: headers, data, stream.
+
+        Raises:
+            ImageError: the registry refuses.
+        """
+        return self._ask(method, repository, what, **options)
+
     def digest(self, repository: str, version: str) -> str | None:
         """The digest of a tag's manifest, or a digest that exists."""
         response = self._ask("HEAD", repository, f"manifests/{version}")
@@ -208,15 +225,15 @@ class RegistryClient:
             problem = f"the registry's answer cannot be read ({validation_problem(error)})"
             raise ImageError(problem, where=self._host) from None
 
-    def _ask(self, method: str, repository: str, what: str) -> Response | None:
+    def _ask(self, method: str, repository: str, what: str, **options: Any) -> Response | None:
         import requests
 
-        url = f"{self._base}/v2/{repository}/{what}"
+        url = urljoin(f"{self._base}/v2/{repository}/", what)
         where = f"{self._host}/{repository}"
         try:
             with requests.Session() as session:
                 session.trust_env = not is_loopback(self._host)
-                response = self._authorized(session, method, url)
+                response = self._authorized(session, method, url, options)
         except requests.RequestException as error:
             raise setting_error(error) or explain(where, str(error)) from None
         if response.status_code == 404 or self._may_not_see(response):
@@ -234,18 +251,22 @@ class RegistryClient:
         refused = response.status_code in (401, 403)
         return refused and self._authorization.startswith(_BEARER)
 
-    def _authorized(self, session: Session, method: str, url: str) -> Response:
+    def _authorized(
+        self, session: Session, method: str, url: str, options: Mapping[str, Any]
+    ) -> Response:
         """Sends a request, and once more after answering a challenge."""
 
         def send() -> Response:
             # A function for `auth`, so that no entry of ~/.netrc is used instead.
-            accepted = {"Accept": _ACCEPTED}
+            headers = {"Accept": _ACCEPTED, **options.get("headers", {})}
             return session.request(
-                method, url, headers=accepted, auth=self._authorize, timeout=_TIMEOUT_S
+                method,
+                url,
+                **{"timeout": _TIMEOUT_S, **options, "headers": headers, "auth": self._authorize},
             )
 
         response = send()
-        if response.status_code != 401:
+        if response.status_code != 401 or not _repeatable(options.get("data")):
             return response
         challenge = response.headers.get("WWW-Authenticate", "")
         self._authorization = self._answer(session, challenge)
@@ -292,6 +313,11 @@ class RegistryClient:
     @property
     def _base(self) -> str:
         return f"{'http' if is_loopback(self._host) else 'https'}://{self._host}"
+
+
+def _repeatable(data: object) -> bool:
+    """Whether a body can be sent a second time: a stream cannot."""
+    return data is None or isinstance(data, bytes)
 
 
 @dataclass(frozen=True, slots=True)

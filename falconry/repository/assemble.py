@@ -121,6 +121,7 @@ def _configs(
             {
                 "max_input_len": longest_prompt,
                 "max_seq_len": limits.max_seq_len,
+                "vocab_size": limits.vocab_size,
                 "end_ids": json.dumps(limits.end_ids),
                 "pad_id": limits.pad_id,
                 # The CPU engine reads the words' bytes back; NVIDIA's backend compares tokens.

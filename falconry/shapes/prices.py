@@ -59,6 +59,15 @@ class Prices(Table, strict=False):
         ocpu, gib = self.ocpu_hour.get(shape.name), self.gib_hour.get(shape.name)
         return None if ocpu is None or gib is None else ocpu * ocpus + gib * memory_gib
 
+    def of_instance(self, name: str, ocpus: float | None, memory_gib: float | None) -> float | None:
+        """The price an hour of one instance of a deployment, if it is known."""
+        shape = find_shape(name)
+        if isinstance(shape, GpuShape):
+            return self.of_gpus(shape)
+        if isinstance(shape, CpuShape) and ocpus is not None and memory_gib is not None:
+            return self.of_cpus(shape, ocpus, memory_gib)
+        return self.shape_hour.get(name)
+
 
 def read_prices(path: Path) -> Prices:
     """A price table."""

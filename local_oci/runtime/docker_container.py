@@ -94,6 +94,7 @@ class DockerContainer:
         self._stop_grace = stop_grace
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[str] = self._loop.create_future()
+        self.status: int | None = None
         self._stdout = LineReader(Stream.STDOUT, launch.output, 0)
         self._stderr = LineReader(Stream.STDERR, launch.output, _KEPT_LINES)
         self._room = threading.Semaphore(_PIECES)
@@ -144,7 +145,7 @@ class DockerContainer:
         from docker.errors import DockerException
         from requests import RequestException
 
-        how = _LOST
+        how, status = _LOST, None
         container = self._started.container
         with contextlib.suppress(DockerException, RequestException, OSError):
             for pieces in self._started.output:
@@ -152,7 +153,7 @@ class DockerContainer:
             status = container.wait(timeout=None)["StatusCode"]
             container.reload()
             how = describe_end(status, container.attrs["State"])
-        self._call(self._finish, how)
+        self._call(self._finish, how, status)
 
     def _hand_over(self, stdout: bytes | None, stderr: bytes | None) -> None:
         for reader, data in ((self._stdout, stdout), (self._stderr, stderr)):
@@ -168,9 +169,10 @@ class DockerContainer:
         self._room.release()
         reader.feed(data)
 
-    def _finish(self, how: str) -> None:
+    def _finish(self, how: str, status: int | None) -> None:
         self._stdout.finish()
         self._stderr.finish()
+        self.status = status
         self._ended.set_result(how)
 
 
@@ -201,7 +203,7 @@ def _start_by(
     container = None
     try:
         container = client.containers.create(**_options(launch, confinement, labels))
-        if not confinement.read_only_model:
+        if launch.model is not None and not confinement.read_only_model:
             fill(container, launch.model)
         # Attached before the start, nothing is missed and no logging driver is needed.
         output = container.attach(stream=True, demux=True, logs=False)
@@ -218,9 +220,8 @@ def _start_by(
 
 def _options(launch: Launch, confinement: Confinement, labels: Mapping[str, str]) -> dict[str, Any]:
     """What the SDK's `containers.create` takes."""
-    from docker.types import LogConfig, Mount
+    from docker.types import LogConfig
 
-    source = str(launch.model) if confinement.read_only_model else None
     return {
         "image": launch.image,
         "entrypoint": list(launch.entrypoint) or None,
@@ -229,17 +230,7 @@ def _options(launch: Launch, confinement: Confinement, labels: Mapping[str, str]
         "use_config_proxy": False,  # it would add variables
         "user": confinement.user,
         "labels": dict(labels),
-        "ports": {
-            f"{port}/tcp": ("127.0.0.1", None) for port in (launch.server_port, launch.health_port)
-        },
-        "mounts": [
-            Mount(
-                target=DEPLOYED_MODEL_PATH,
-                source=source,
-                type="bind" if source else "volume",
-                read_only=confinement.read_only_model,
-            )
-        ],
+        **(_served(launch, confinement) if launch.serves else {"network_mode": "host"}),
         "read_only": confinement.read_only_root,
         # Programs in /tmp can be executed, as in an image; Docker's own default forbids it.
         "tmpfs": {"/tmp": "exec,mode=1777"},
@@ -253,9 +244,29 @@ def _options(launch: Launch, confinement: Confinement, labels: Mapping[str, str]
     }
 
 
+def _served(launch: Launch, confinement: Confinement) -> dict[str, Any]:
+    """The ports and the artifact of a deployment's container."""
+    from docker.types import Mount
+
+    source = str(launch.model) if confinement.read_only_model else None
+    return {
+        "ports": {
+            f"{port}/tcp": ("127.0.0.1", None) for port in (launch.server_port, launch.health_port)
+        },
+        "mounts": [
+            Mount(
+                target=DEPLOYED_MODEL_PATH,
+                source=source,
+                type="bind" if source else "volume",
+                read_only=confinement.read_only_model,
+            )
+        ],
+    }
+
+
 def _published(container: Any, port: int) -> Address:
     """Where a port can be reached; a container that ended at once has none, and gets port 0."""
-    bindings = container.attrs["NetworkSettings"]["Ports"].get(f"{port}/tcp")
+    bindings = (container.attrs["NetworkSettings"]["Ports"] or {}).get(f"{port}/tcp")
     return Address(int(bindings[0]["HostPort"]) if bindings else 0)
 
 

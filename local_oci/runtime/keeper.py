@@ -42,12 +42,13 @@ class Task:
         command: program and arguments.
         environment: all of the command's environment.
         directory: its working directory.
-        model: the unpacked artifact.
+        model: the unpacked artifact, if there is one.
         mount_point: where the command sees the artifact (namespaces only).
         staging: an empty directory (namespaces only).
         shown: files of the host that it sees besides the system's (namespaces only).
         shm_size: size of /dev/shm (namespaces only).
         relays: Unix socket to the port inside that it leads to (namespaces only).
+        network: whether it has the host's network, and no loopback of its own (namespaces only).
         grace_seconds: time between SIGTERM and SIGKILL.
         status_descriptor: write end of the status pipe.
         lock_descriptor: a lock that shows that processes of the cloud are left.
@@ -58,12 +59,13 @@ class Task:
     command: list[str]
     environment: dict[str, str]
     directory: str
-    model: str
+    model: str | None
     mount_point: str
     staging: str
     shown: list[str]
     shm_size: str
     relays: dict[str, int]
+    network: bool
     grace_seconds: float
     status_descriptor: int
     lock_descriptor: int
@@ -101,7 +103,7 @@ def _report(task: Task, problem: str) -> None:
 
 
 def _run_apart(task: Task) -> int:
-    namespaces.enter()
+    namespaces.enter(network=task.network)
     alive, lifeline = os.pipe()
     init = os.fork()
     if init == 0:
@@ -127,19 +129,15 @@ def _run_init(task: Task, keeper_alive: int) -> int:
     if select.select([keeper_alive], [], [], 0)[0]:
         return 1  # the keeper died before the line above
     namespaces.hide_from_descendants()
-    namespaces.loopback_up()
-    listeners = {_listen(path): port for path, port in task.relays.items()}
-    relay_process = os.fork()
-    if relay_process == 0:
-        os.close(task.status_descriptor)
-        _exit_with(lambda: _relay(listeners))
+    relay_process = None if task.network else _start_relay(task)
     command = os.fork()
     if command == 0:
         _enter_root(task)
         _execute(task)
     os.close(task.status_descriptor)
     signal.signal(signal.SIGTERM, lambda *_: _terminate(command))
-    ended, status = _wait_for(command, relay_process)
+    helpers = [] if relay_process is None else [relay_process]
+    ended, status = _wait_for(command, *helpers)
     if ended == relay_process:
         # Nothing else leads into the container.
         print("local_oci: the relay to the container has ended", file=sys.stderr, flush=True)
@@ -147,9 +145,20 @@ def _run_init(task: Task, keeper_alive: int) -> int:
     return _exit_status(status)
 
 
+def _start_relay(task: Task) -> int:
+    """Lead the sockets into the container's own network; gives the relay's process."""
+    namespaces.loopback_up()
+    listeners = {_listen(path): port for path, port in task.relays.items()}
+    relay_process = os.fork()
+    if relay_process == 0:
+        os.close(task.status_descriptor)
+        _exit_with(lambda: _relay(listeners))
+    return relay_process
+
+
 def _enter_root(task: Task) -> None:
     files = RootFiles(
-        model=Path(task.model),
+        model=None if task.model is None else Path(task.model),
         mount_point=Path(task.mount_point),
         shm_size=task.shm_size,
         shown=[Path(path) for path in task.shown],

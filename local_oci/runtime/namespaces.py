@@ -53,7 +53,7 @@ _MOUNT_ATTR_RDONLY, _MOUNT_ATTR_NOSUID = 0x1, 0x2
 _AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_NAMESPACES = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET
+_NAMESPACES = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWPID
 # statvfs(3) flag to mount(2) flag: a remount in a user namespace must keep those that are set.
 _KEPT_FLAGS = {
     os.ST_NOSUID: MS_NOSUID,
@@ -108,17 +108,21 @@ def adopt_orphans() -> None:
     _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1), 0, 0, 0), "prctl")
 
 
-def enter() -> None:
+def enter(*, network: bool = False) -> None:
     """Leave the host's namespaces; the next child is process 1 of the new ones.
+
+    Args:
+        network: whether to keep the host's network.
 
     Raises:
         OSError: this machine refuses it.
     """
+    wanted = _NAMESPACES if network else _NAMESPACES | CLONE_NEWNET
     try:
-        unshare(_NAMESPACES)
+        unshare(wanted)
     except PermissionError:
         user, group = os.getuid(), os.getgid()
-        unshare(_NAMESPACES | CLONE_NEWUSER)
+        unshare(wanted | CLONE_NEWUSER)
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
         Path("/proc/self/gid_map").write_text(f"{group} {group} 1")

@@ -36,6 +36,7 @@ _HOME = "home"
 _STAGING = "staging"
 _IMAGE = "image"
 _MODEL = "model"
+_NAME_SERVERS = Path("/etc/resolv.conf")
 _KEPT_LINES = 20
 _LOCK_TIMEOUT_SECONDS = 5.0
 # The keeper ends within the grace period; so much later it is killed.
@@ -86,6 +87,12 @@ class ProcessContainer:
     def last_stderr(self) -> list[str]:
         """The last lines that the container wrote to its standard error."""
         return list(self._stderr.last)
+
+    @property
+    def status(self) -> int | None:
+        """The exit status, 128 + n for signal n."""
+        code = self._keeper.returncode
+        return 128 - code if code is not None and code < 0 else code
 
     async def wait(self) -> str:
         """Wait for the end of the command and of its output; say how it ended."""
@@ -146,7 +153,8 @@ class ProcessRunner:
             if self._isolation is Isolation.NAMESPACES:
                 view = _view_apart(launch, run)
             else:
-                await asyncio.to_thread(make_read_only, launch.model)
+                if launch.model is not None:
+                    await asyncio.to_thread(make_read_only, launch.model)
                 view = _view_plain(launch, run)
             keeper = await self._start_keeper(view, launch)
         except BaseException:
@@ -202,16 +210,22 @@ class ProcessRunner:
             command=view.command,
             environment={"HOME": str(home), **view.environment, "PATH": path},
             directory=str(home),
-            model=str(launch.model),
+            model=None if launch.model is None else str(launch.model),
             mount_point=DEPLOYED_MODEL_PATH,
             staging=str(launch.directory / _STAGING),
-            shown=[str(path) for path in shown_files(view.run / _IMAGE)],
+            shown=[str(path) for path in _shown(view.run / _IMAGE, launch)],
             shm_size=launch.shm_size,
             relays=view.relays,
+            network=not launch.serves,
             grace_seconds=self._stop_grace,
             status_descriptor=status,
             lock_descriptor=lock,
         )
+
+
+def _shown(image: Path, launch: Launch) -> list[Path]:
+    files = shown_files(image)
+    return files if launch.serves else [*files, *filter(Path.exists, (_NAME_SERVERS,))]
 
 
 def _command(launch: Launch) -> list[str]:
@@ -220,10 +234,11 @@ def _command(launch: Launch) -> list[str]:
 
 def _view_apart(launch: Launch, run: Path) -> _View:
     server, health = run / "server.sock", run / "health.sock"
+    relays = {str(server): launch.server_port, str(health): launch.health_port}
     return _View(
         command=_command(launch),
         environment=launch.environment,
-        relays={str(server): launch.server_port, str(health): launch.health_port},
+        relays=relays if launch.serves else {},
         server=Address(launch.server_port, server),
         health=Address(launch.health_port, health),
         run=run,
@@ -232,6 +247,9 @@ def _view_apart(launch: Launch, run: Path) -> _View:
 
 def _view_plain(launch: Launch, run: Path) -> _View:
     """No namespaces: other paths and other ports, which variables name to the launcher."""
+    if launch.model is None:
+        nowhere = Address(0)
+        return _View(_command(launch), launch.environment, {}, nowhere, nowhere, run)
     model = run / _MODEL
     model.symlink_to(launch.model)
 

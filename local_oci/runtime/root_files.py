@@ -41,14 +41,14 @@ class RootFiles:
     """What to show.
 
     Args:
-        model: the unpacked artifact.
+        model: the unpacked artifact, if there is one.
         mount_point: where the process sees it.
         shm_size: size of /dev/shm, in tmpfs(5) notation.
         shown: files and directories that are at their own paths, read-only.
         writable: directories that are at their own paths.
     """
 
-    model: Path
+    model: Path | None
     mount_point: Path
     shm_size: str
     shown: Sequence[Path]
@@ -79,7 +79,8 @@ def enter_root(files: RootFiles, staging: Path) -> None:
             _show(path, _below(staging, path), read_only=True)
     for path in files.writable:
         _show(path, _below(staging, path), read_only=False)
-    _show(files.model, _below(staging, files.mount_point), read_only=True)
+    if files.model is not None:
+        _show(files.model, _below(staging, files.mount_point), read_only=True)
     _make_top_read_only(staging)
     namespaces.change_root(staging)
 

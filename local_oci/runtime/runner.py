@@ -71,9 +71,10 @@ class Launch:
         entrypoint: words in place of the image's ENTRYPOINT; none to leave it.
         cmd: words in place of the image's CMD; none to leave it, as in Docker.
         environment: variables that the user and the service set.
-        server_port: port of the inference server.
-        health_port: port of the health check.
-        model: directory with the unpacked artifact.
+        server_port: port of the inference server; 0 for a job's container, which serves nothing.
+        health_port: port of the health check; likewise.
+        model: directory with the unpacked artifact; None for a job's container, which has none, may
+            write to its files and has this machine's network.
         directory: a directory of the container's own, for its files.
         shm_size: size of /dev/shm in tmpfs(5) notation, such as "64m".
         output: receives the lines that the container writes.
@@ -85,10 +86,15 @@ class Launch:
     environment: dict[str, str]
     server_port: int
     health_port: int
-    model: Path
+    model: Path | None
     directory: Path
     shm_size: str
     output: OutputSink
+
+    @property
+    def serves(self) -> bool:
+        """Whether it is a deployment's container, and not a job's."""
+        return self.model is not None
 
 
 class StartError(Exception):
@@ -150,6 +156,10 @@ class Container(Protocol):
     @property
     def last_stderr(self) -> list[str]:
         """The last lines that it wrote to its standard error."""
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status as shells have it; None before its end, or if it was lost."""
 
     async def wait(self) -> str:
         """Wait for its end; say how it ended, as in "exited with status 3"."""

@@ -102,7 +102,9 @@ class DockerRunner:
     async def start(self, launch: Launch) -> DockerContainer:
         """Start a container; see `runner.Runner.start`."""
         remember_engine(self._home)
-        return await start_container(launch, Confinement(), labels_of(self._home), self._stop_grace)
+        # A job's container may write to its files, as its image says who it is.
+        confinement = Confinement(read_only_root=launch.serves)
+        return await start_container(launch, confinement, labels_of(self._home), self._stop_grace)
 
 
 async def pull_image(

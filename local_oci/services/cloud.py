@@ -17,6 +17,7 @@ from local_oci.services.deployments.fleet import Fleet
 from local_oci.services.deployments.models import ModelDeployment
 from local_oci.services.faults.plan import FaultFile, FaultPlan
 from local_oci.services.invocation.forwarding import Throttle
+from local_oci.services.jobs.runs import Jobs
 from local_oci.services.logs.store import LogStore
 from local_oci.services.object_storage.models import Bucket
 from local_oci.services.object_storage.store import Objects, Uploads
@@ -43,6 +44,7 @@ class Cloud:
     catalog: Catalog
     deployments: Collection[ModelDeployment]
     fleet: Fleet
+    jobs: Jobs
     work_requests: WorkRequests
     buckets: Collection[Bucket]
     objects: Objects
@@ -74,6 +76,8 @@ def build_cloud(
     auth_tokens = AuthTokens(database)
     repositories = Repositories(database)
     registry_lifecycle = RegistryLifecycle(home, endpoint, identity, repositories, auth_tokens)
+    logs = LogStore(database)
+    faults = FaultPlan(FaultFile(home.faults))
     runner = CombinedRunner(processes, DockerRunner(home, registry_lifecycle, stop_grace))
     return Cloud(
         home=home,
@@ -87,17 +91,18 @@ def build_cloud(
             database, "model_deployment", ModelDeployment, lambda record: record.id
         ),
         fleet=Fleet(home, runner, start_timeout),
+        jobs=Jobs(database, home, identity, runner, logs, faults),
         work_requests=WorkRequests(
             Collection(database, "work_request", WorkRequest, lambda record: record.id)
         ),
         buckets=Collection(database, "bucket", Bucket, lambda record: record.name),
         objects=Objects(database, blobs),
         uploads=Uploads(database, blobs),
-        logs=LogStore(database),
+        logs=logs,
         auth_tokens=auth_tokens,
         repositories=repositories,
         registry_lifecycle=registry_lifecycle,
-        faults=FaultPlan(FaultFile(home.faults)),
+        faults=faults,
     )
 
 

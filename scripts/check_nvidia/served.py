@@ -36,7 +36,8 @@ _WORDS = (["end"], ["\n", "User:"], ["fish", "Grüße", "🦅"])
 _OUR_PARAMETERS = {
     "max_input_len": "4096",
     "max_seq_len": "8192",
-    "end_id": "11",
+    "vocab_size": "65024",
+    "end_ids": "[11]",
     "pad_id": "11",
     "words_are_compared_as": "text",
 }

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from scripts.docs import settings_tables, target_tables, trouble_tables
+from scripts.docs import policy_statements, settings_tables, target_tables, trouble_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 # By the names in the comments.
@@ -27,6 +27,8 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "build-failures": trouble_tables.build_failures,
     "registry-refusals": trouble_tables.registry_refusals,
     "endpoint-refusals": trouble_tables.endpoint_refusals,
+    "policies": policy_statements.statements,
+    "unsupported-models": trouble_tables.unsupported_models,
     "retired-toolchains": trouble_tables.retired_toolchains,
 }
 _PART = re.compile(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from falconry.data_files import read_toml
 from falconry.deployment.failures import KNOWN
 from falconry.docker_engine.registry_errors import MEANINGS
 from falconry.endpoint.errors import (
@@ -14,6 +17,7 @@ from falconry.engine.tensorrt_llm.build_log import CLUES
 from falconry.engine.toolchain import load_toolchains
 from scripts.docs.markdown import code, table
 
+ROOT = Path(__file__).resolve().parents[2]
 _WHAT_TO_DO = "what to do"
 
 
@@ -50,3 +54,14 @@ def retired_toolchains() -> str:
     retired = load_toolchains().retired
     rows = [(code(name), row.reason, code(row.take)) for name, row in retired.items()]
     return table(("toolchain", "why it is refused", "take"), rows)
+
+
+def unsupported_models() -> str:
+    """Checkpoints that are recognised and not built, with what to use instead."""
+    tables = read_toml(ROOT / "falconry/checkpoint/unsupported_models.toml")
+    rows = [
+        (row["models"], f"it {row['reason']}", row["instead"])
+        for kind in tables.values()
+        for row in kind.values()
+    ]
+    return table(("models", "why", _WHAT_TO_DO), rows)

@@ -52,7 +52,7 @@ def _stream(clients: Clients, values: dict[str, Any]) -> Any:
 
 
 def _text(result: Any) -> str:
-    return str(result.as_numpy("text_output")[0, 0].decode())
+    return str(result.as_numpy("text_output")[0].decode())
 
 
 async def _streamed(clients: Clients) -> None:

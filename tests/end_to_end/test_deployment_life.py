@@ -76,6 +76,22 @@ def test_what_fails_is_followed_by_what_answered_before(deployed):
     assert "deployment   up to date" in deployed.ok("deploy").output
 
 
+def test_a_deployment_with_an_end_is_reaped_when_its_time_is_over(deployed):
+    assert "EXPIRES: 'soon' is no duration" in deployed.fails("deploy", "EXPIRES=soon")
+    output = deployed.ok("deploy", "EXPIRES=4h").output
+    assert "deployment   up to date" in output
+    assert "deployment   expires" in output
+    assert "not yet" in deployed.ok("reap").output
+    assert status(deployed)["expires"]
+    prices = deployed.directory / "prices.toml"
+    prices.write_text('currency = "EUR"\n[shape_hour]\n"VM.Standard.E4.Flex" = 1.5\n')
+    text = deployed.ok("status", f"PRICES={prices}").output
+    assert "uptime      0 h " in text
+    assert "EUR since the start, 1.50 an hour" in text
+    deployed.ok("deploy", "EXPIRES=never")
+    assert "no deployment has an end" in deployed.ok("reap").output
+
+
 def test_old_models_are_pruned_and_the_deployed_one_stays(deployed, sentences):
     old = status(deployed)["model"]
     deployed.ok("deploy", "RECIPE=cpu-f32")

@@ -13,7 +13,7 @@ import pytest
 import requests
 import tritonclient.grpc as grpc
 import tritonclient.http as triton_http
-from tritonclient.utils import InferenceServerException
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from scripts.real_triton import running_with_all_ports
 from tests.model_repository.front_client import (
@@ -210,7 +210,7 @@ def test_a_grpc_client_that_cancels_frees_its_slot(front):
         for _ in range(5):
             result, error = received.get(timeout=30)
             assert error is None
-            assert result.as_numpy("text_output").shape == (1, 1)
+            assert result.as_numpy("text_output").shape == (1,)
         client.stop_stream(cancel_requests=True)
     assert tokens_when_it_left(front, "grpc-cancelled") <= 5 + TOKENS_ON_THE_WAY
 
@@ -244,6 +244,42 @@ def finish_reason(received):
         reason = result.as_numpy("finish_reason")
         if reason is not None and result.as_numpy("completion_tokens") is not None:
             return reason.item().decode()
+
+
+@pytest.mark.parametrize("model", ["ensemble", "tensorrt_llm_bls"])
+def test_a_text_has_one_dimension_as_nvidias_clients_read_it(grpc_stream, model):
+    client, received = grpc_stream()
+    client.async_stream_infer(model, grpc_inputs(CLOUD, 3), request_id="text")
+    result, error = received.get(timeout=60)
+    assert error is None
+    assert result.as_numpy("text_output").shape == (1,)
+    assert isinstance(result.as_numpy("text_output")[0], bytes)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_the_engines_model_repeats_the_prompt_except_in_streams(front, grpc_stream, streaming):
+    prompt = [40, 41, 42]
+    values = {
+        "input_ids": np.array([prompt], np.int32),
+        "input_lengths": np.array([[3]], np.int32),
+        "request_output_len": np.array([[1]], np.int32),
+        "decoder_input_ids": np.array([[11]], np.int32),
+        "streaming": np.array([[streaming]]),
+    }
+    inputs = [
+        grpc.InferInput(name, value.shape, np_to_triton_dtype(value.dtype))
+        for name, value in values.items()
+    ]
+    for each, value in zip(inputs, values.values(), strict=True):
+        each.set_data_from_numpy(value)
+    client, received = grpc_stream()
+    client.async_stream_infer("tensorrt_llm", inputs)
+    result, error = received.get(timeout=60)
+    assert error is None
+    ids = result.as_numpy("output_ids")
+    assert ids.shape == (1, 1, 1 if streaming else 4)
+    assert result.as_numpy("sequence_length").tolist() == [[ids.size]]
+    assert (ids[0, 0, :3].tolist() == prompt) is not streaming
 
 
 def test_on_one_grpc_stream_a_stop_needs_no_token(grpc_stream):
@@ -381,7 +417,7 @@ def test_a_grpc_stream_adds_up_and_says_when_it_ends(front):
         while not final:
             result, error = received.get(timeout=30)
             assert error is None
-            texts.append(result.as_numpy("text_output")[0, 0])
+            texts.append(result.as_numpy("text_output")[0])
             final = result.get_response().parameters["triton_final_response"].bool_param
         client.stop_stream()
     assert result.as_numpy("finish_reason").tolist() == [[b"length"]]

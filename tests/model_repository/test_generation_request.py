@@ -53,7 +53,7 @@ def test_the_defaults_are_greedy_and_end_at_each_of_the_checkpoints_end_tokens(r
     assert list(request.input_ids) == [1, 2, 3]
     assert request.end_ids == {END, FURTHER_END}
     assert request.sampling.greedy
-    assert request.exclude_input
+    assert not request.exclude_input  # as NVIDIA's backend, and unlike the ensemble
     assert not request.streaming
 
 
@@ -71,6 +71,18 @@ def test_a_special_token_as_stop_word_is_an_end_token(read):
     request = read(end_id=scalar(3), stop_words_list=flat)
     assert request.end_ids == {3, END}
     assert request.stop_words == (b"A",)
+
+
+def test_what_nvidias_clients_send_for_every_model_changes_nothing(read):
+    nothing = np.zeros((1, 0), np.float32)
+    request = read(
+        decoder_input_ids=ids(11),
+        decoder_input_lengths=scalar(1),
+        embedding_bias=nothing,
+        runtime_top_p_min=scalar(0.1, np.float32),
+        runtime_top_p_reset_ids=scalar(5),
+    )
+    assert request == read() == read(embedding_bias=np.zeros((1, 300), np.float32))
 
 
 def test_words_are_read_from_their_flat_form(read):
@@ -115,6 +127,8 @@ def test_sampling_is_asked_for_by_top_k_or_top_p(read, given, greedy, top_k):
         ({"request_output_len": scalar(10)}, ["max_tokens is 10", "from 1 to 9"]),
         ({"end_id": scalar(300)}, ["end_id", "300"]),
         ({"pad_id": scalar(-2)}, ["pad_id", "-2"]),
+        ({"embedding_bias": np.ones((1, 300), np.float32)}, ["embedding_bias", "CPU engine"]),
+        ({"beam_search_diversity_rate": scalar(1.0, np.float32)}, ["beam_search_diversity_rate"]),
         ({"end_id": ids(1, 2)}, ["end_id", "2 values"]),
         ({"runtime_top_k": scalar(-1)}, ["top_k", "-1"]),
         ({"runtime_top_p": scalar(1.5, np.float32)}, ["top_p", "1.5"]),

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from tritonclient.grpc import model_config_pb2
 
 TABLES = Path(__file__).parents[1] / "data/tensorrtllm_backend"
 
@@ -25,6 +28,28 @@ def nvidia_table(surface: str) -> dict[str, dict[str, Row]]:
             kind, name, *rest = line.split()
             found[kind][name] = _row(*rest) if rest else Row("STRING", [], False, False, False)
     return found
+
+
+def nvidia_models(surface: str) -> dict[str, dict[str, dict[str, Row]]]:
+    """Inputs and outputs of a surface's models, by model, kind and name."""
+    models = {"tensorrt_llm": nvidia_table(surface)}
+    for line in (TABLES / f"models_{surface}.txt").read_text().splitlines():
+        if not line.startswith("#"):
+            model, kind, name, *rest = line.split()
+            kinds = models.setdefault(model, {"input": {}, "output": {}, "parameter": {}})
+            kinds[kind][name] = _row(*rest)
+    return models
+
+
+def row_of(tensor: Any) -> Row:
+    """A tensor of a model's configuration in the tables' terms."""
+    return Row(
+        model_config_pb2.DataType.Name(tensor.data_type).removeprefix("TYPE_"),
+        list(tensor.dims),
+        tensor.HasField("reshape") and not tensor.reshape.shape,
+        getattr(tensor, "optional", False),
+        getattr(tensor, "allow_ragged_batch", False),
+    )
 
 
 def _row(kind: str, dims: str, *words: str) -> Row:

@@ -105,7 +105,7 @@ def docker_command(run: BuildRun) -> str:
     words += [f"--tmpfs={path}:{options}" for path, options in _TMPFS.items()]
     words += ["--log-driver=none", "--ipc=private", f"--shm-size={run.shm_bytes}"]
     words += [f"--gpus={run.gpus}"] if run.gpus else []
-    words += [f"--env={name}={value}" for name, value in _environment(run).items()]
+    words += [f"--env={name}={value}" for name, value in build_environment(run).items()]
     words += [f"--mount={_mount_words(mount)}" for mount in _mounts(run)]
     return shlex.join([*words, run.image, *_command()])
 
@@ -207,7 +207,7 @@ def _container(client: DockerClient, run: BuildRun) -> Iterator[Container]:
                 ipc_mode="private",
                 shm_size=run.shm_bytes,
                 gpus=run.gpus,
-                environment=_environment(run),
+                environment=build_environment(run),
                 mounts=_mounts(run),
                 log_config={"Type": "none"},  # run.log has it all
                 auto_remove=False,
@@ -227,7 +227,8 @@ def _user(run: BuildRun) -> str:
     return ":".join(map(str, run.user))
 
 
-def _environment(run: BuildRun) -> dict[str, str]:
+def build_environment(run: BuildRun) -> dict[str, str]:
+    """The container's variables beside those of its image."""
     return {
         "HOME": str(SCRATCH),
         "USER": "falconry",  # the id is not in /etc/passwd, and Python's getpass asks here first
@@ -238,17 +239,21 @@ def _environment(run: BuildRun) -> dict[str, str]:
 
 def _mounts(run: BuildRun) -> list[dict[str, Any]]:
     """The binds, as keyword arguments of the SDK's Mount."""
-    read_only = [
-        (run.build_script, BUILD_SCRIPT),
-        (project_file(_ANSWER_SCRIPT_SOURCE), ANSWER_SCRIPT),
-        *_checkpoint_mounts(run),
-    ]
+    read_only = [*build_scripts(run), *_checkpoint_mounts(run)]
     if run.calibration:
         read_only.append((run.calibration, CALIBRATION))
     return [
         {"type": "bind", "source": str(source.absolute()), "target": str(target), "read_only": only}
         for pairs, only in ((read_only, True), (_writable(run), False))
         for source, target in pairs
+    ]
+
+
+def build_scripts(run: BuildRun) -> list[tuple[Path, PurePosixPath]]:
+    """The programs that run inside, here and there."""
+    return [
+        (run.build_script, BUILD_SCRIPT),
+        (project_file(_ANSWER_SCRIPT_SOURCE), ANSWER_SCRIPT),
     ]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from falconry.checkpoint.architecture import family_note
 from falconry.checkpoint.files import TOKENIZER
 from falconry.checkpoint.source import CheckpointSource
 from falconry.checkpoint.tokenizer import read_chat, write_chat
@@ -22,7 +23,6 @@ from falconry.engine.tensorrt_llm.answers import (
     Reference,
     compare,
     load_answers,
-    memory_of,
     not_compared,
     question,
     reference_for,
@@ -37,18 +37,12 @@ from falconry.engine.tensorrt_llm.commands import (
     plan_document,
     shell_lines,
 )
-from falconry.engine.tensorrt_llm.container import (
-    BUILD_SCRIPT_SOURCE,
-    BuildRun,
-    docker_command,
-    run_build,
-)
+from falconry.engine.tensorrt_llm.container import BUILD_SCRIPT_SOURCE, BuildRun
 from falconry.engine.tensorrt_llm.container_view import ContainerFile, container_view, view_digest
 from falconry.engine.tensorrt_llm.engine_config import check_engine
-from falconry.engine.tensorrt_llm.machine import machine_checks, probe_gpus, this_machine
 from falconry.engine.tensorrt_llm.memory import estimate, usable_bytes
-from falconry.engine.tensorrt_llm.quantization_checks import calibration_files
 from falconry.engine.tensorrt_llm.recipe import load_gpu_recipe
+from falconry.engine.tensorrt_llm.runner import BuildRunner, HostRunner
 from falconry.engine.tensorrt_llm.spec import (
     GpuEngineSpec,
     ModelFacts,
@@ -86,12 +80,22 @@ _UNKNOWN_VIEW = (ContainerFile(CHECKPOINT, Path("CHECKPOINT")),)
 
 
 class TensorRtLlmJob:
-    """An EngineJob; `build` keeps logs, scratch and the timing cache."""
+    """An EngineJob; `build` keeps logs, scratch and the timing cache.
+
+    `runner` runs the build's container, this machine when left out.
+    """
 
     builder = "tensorrt_llm"
 
-    def __init__(self, settings: Settings, build: Path, digests: DigestCache) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        build: Path,
+        digests: DigestCache,
+        runner: BuildRunner | None = None,
+    ) -> None:
         self._build = build
+        self._runner = runner or HostRunner(build)
         self._store = settings.engine.store
         self._digests = digests
         self._recipe = load_gpu_recipe(settings.recipe)
@@ -131,7 +135,7 @@ class TensorRtLlmJob:
         directory = self._source.at_hand() if self._source else None
         view = container_view(directory) if directory else _UNKNOWN_VIEW
         run = self._run(key, spec, view, self._store / key, self._build / "scratch")
-        lines.append(f"command  {docker_command(run)}")
+        lines += self._runner.plan(run, spec)
         checks = spec_checks(spec)
         if not failures(checks):
             ranks = spec.recipe.parallelism.world_size
@@ -151,23 +155,22 @@ class TensorRtLlmJob:
         directory = source.fetch(report)
         spec = self._spec(facts_of(directory))
         self._check(spec)
+        if note := family_note(spec.architecture):
+            report(f"warning: {note}", None)
         read_chat(directory)  # a broken template is reported before the long build
         scratch_root = self._build / "scratch"
         scratch_root.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=scratch_root))
         try:
             run = self._run(key, spec, container_view(directory), output, scratch)
-            reference = self._reference(spec, self._build_memory(spec))
+            reference = self._reference(spec, self._runner.gpu_bytes(spec))
             document = plan_document(spec, _phases(spec, reference))
             (scratch / PLAN.name).write_text(json.dumps(document))
             if reference:
                 asking = json.dumps(question(spec, directory, self._answers))
                 (scratch / QUESTION.name).write_text(asking)
-            found = run_build(run, report)
-            check_engine(output, spec)
-            verified = OFF
-            if reference:
-                verified = compare(spec, reference, directory, scratch, run.log, self._answers)
+            found = self._runner.run(run, spec, report)
+            verified = self._verified(run, spec, reference, directory)
         finally:
             remove(scratch)
         if skipped := not_compared(verified):
@@ -177,9 +180,21 @@ class TensorRtLlmJob:
         _write_serving(spec, output)
         return self._built(spec, found, verified)
 
+    def _verified(
+        self, run: BuildRun, spec: GpuEngineSpec, reference: Reference | None, directory: Path
+    ) -> str:
+        """Checks what was built; gives what its answers were compared with."""
+        try:
+            check_engine(run.output, spec)
+            if reference is None:
+                return OFF
+            return compare(spec, reference, directory, run.scratch, run.log, self._answers)
+        except EngineError:
+            self._runner.reject(run)
+            raise
+
     def _check(self, spec: GpuEngineSpec) -> None:
-        machine = this_machine(self._build)
-        checks = [*spec_checks(spec), calibration_files(spec), *machine_checks(spec, machine)]
+        checks = [*spec_checks(spec), *self._runner.checks(spec)]
         refuse(checks, EngineError, "this engine")
 
     def _reference(self, spec: GpuEngineSpec, gpu_bytes: int) -> Reference | None:
@@ -189,9 +204,6 @@ class TensorRtLlmJob:
         hub = self._source.hub if self._source else None
         name = f"hub:{hub.repository}@{hub.revision}" if hub else None
         return reference_for(spec, name, gpu_bytes, self._answers)
-
-    def _build_memory(self, spec: GpuEngineSpec) -> int:
-        return memory_of(probe_gpus(), spec.recipe.parallelism.world_size)
 
     def _spec(self, facts: ModelFacts) -> GpuEngineSpec:
         return GpuEngineSpec.of(facts, self._recipe, self._toolchain, self._shape, self._image)
@@ -256,8 +268,9 @@ class TensorRtLlmJob:
             verified=verified,
         )
         size = f"{human_count(spec.num_parameters)} parameters"
+        parts = (self.builder, spec.architecture.family, weights, size, f"{gpu.gpu} (SM {gpu.sm})")
         return BuildResult(
-            description=" · ".join((self.builder, weights, size, f"{gpu.gpu} (SM {gpu.sm})")),
+            description=" · ".join(parts),
             toolchain={
                 "builder": _VERSION,
                 "tensorrt_llm": gpu.tensorrt_llm,

@@ -26,6 +26,7 @@ _SDK_NAMES = {
     Operation.UPDATE_DEPLOYMENT: "update_model_deployment",
     Operation.ACTIVATE_DEPLOYMENT: "activate_model_deployment",
 }
+_JOB_RUN = "create_job_run"
 _BOOTSTRAP = "Errors occurred while bootstrapping the Model Deployment"
 # Oracle's words, as users quote them; the codes are inferred.
 _FAILURES = {
@@ -151,6 +152,17 @@ class FaultPlan:
                 raise WorkError(*_FAILURES[fault.kind])
             seconds[fault.kind] = fault.seconds
         return StartFault(seconds.get(Kind.NEVER_HEALTHY), seconds.get(Kind.DIES_LATER))
+
+    def take_job_fault(self) -> None:
+        """Fail a job run that begins now, if one of its faults happens.
+
+        Raises:
+            WorkError: in Oracle's words, as far as they are known.
+        """
+        for fault in self.take(_JOB_RUN, "", WORKFLOW_KINDS):
+            if fault.kind in _FAILURES:
+                code, message = _FAILURES[fault.kind]
+                raise WorkError(code, message.replace("Model Deployment", "Job Run"))
 
     def _replace(self, fault: Fault, successor: Fault | None) -> None:
         position = next(index for index, known in enumerate(self._faults) if known is fault)

@@ -81,15 +81,26 @@ class LogStore:
         if references is None:
             return
         reference = references.access if category is Category.ACCESS else references.predict
+        kind = f"com.oraclecloud.datascience.modeldeployment.{category}"
+        self.write(reference, deployment.id, kind, messages, **data)
+
+    def write(
+        self,
+        reference: LogReference | None,
+        source: str,
+        kind: str,
+        messages: Sequence[str],
+        **data: Any,
+    ) -> None:
+        """Write lines of a resource into a log, if it exists and is enabled."""
         log = None if reference is None else self._enabled(reference)
         if log is None:
             return
         time = now()
-        kind = f"com.oraclecloud.datascience.modeldeployment.{category}"
         contents = [
             PushedEntry(
                 identifier=str(uuid.uuid4()),
-                source=deployment.id,
+                source=source,
                 kind=kind,
                 time=time,
                 data={"logEmissionTime": rfc3339(time), "message": message, **data},

@@ -70,21 +70,39 @@ def issue_resource_principal(
     Returns:
         The environment that `oci.auth.signers.get_resource_principals_signer` reads.
     """
-    resource = new_ocid("datasciencejobrun")
-    claims = {
-        "sub": resource,
-        "ptype": "resource",
-        "res_id": resource,
-        "res_type": "datasciencejobrun",
-        "res_tenant": identity.tenancy,
-        "res_compartment": identity.tenancy,
-    }
+    claims = _resource_claims(identity, new_ocid("datasciencejobrun"), identity.tenancy)
     _, files = _issue(home, name, claims, lifetime)
     return {
         "OCI_RESOURCE_PRINCIPAL_VERSION": "2.2",
         "OCI_RESOURCE_PRINCIPAL_RPST": str(files.token),
         "OCI_RESOURCE_PRINCIPAL_PRIVATE_PEM": str(files.key),
         "OCI_RESOURCE_PRINCIPAL_REGION": REGION,
+    }
+
+
+def job_run_principal(
+    home: Home, identity: Identity, run_id: str, compartment: str, lifetime: timedelta
+) -> dict[str, str]:
+    """The same of a job run, with values in place of paths: its container sees no such files."""
+    key = new_key()
+    claims = _resource_claims(identity, run_id, compartment)
+    token = issue(private_key(home), key.public_key(), claims, now(), lifetime)
+    return {
+        "OCI_RESOURCE_PRINCIPAL_VERSION": "2.2",
+        "OCI_RESOURCE_PRINCIPAL_RPST": token,
+        "OCI_RESOURCE_PRINCIPAL_PRIVATE_PEM": to_pem(key).decode(),
+        "OCI_RESOURCE_PRINCIPAL_REGION": REGION,
+    }
+
+
+def _resource_claims(identity: Identity, resource: str, compartment: str) -> dict[str, str]:
+    return {
+        "sub": resource,
+        "ptype": "resource",
+        "res_id": resource,
+        "res_type": "datasciencejobrun",
+        "res_tenant": identity.tenancy,
+        "res_compartment": compartment,
     }
 
 

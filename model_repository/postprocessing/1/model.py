@@ -75,5 +75,6 @@ def _refusal(error):
 
 
 def _response(texts):
-    output = np.array([[text.encode("utf-8") for text in texts]], np.object_)
+    # Without the batch's dimension, as NVIDIA's model answers and its clients read.
+    output = np.array([text.encode("utf-8") for text in texts], np.object_)
     return pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT", output)])

@@ -30,7 +30,10 @@ class TritonPythonModel:
         finished = iter(
             self._preparation.finish([draft for draft in drafts if isinstance(draft, Draft)])
         )
-        return [_answer(next(finished) if isinstance(draft, Draft) else draft) for draft in drafts]
+        return [
+            _answer(request, next(finished) if isinstance(draft, Draft) else draft)
+            for request, draft in zip(requests, drafts, strict=True)
+        ]
 
     def finalize(self):
         """Ends what the model has started."""
@@ -45,25 +48,31 @@ class TritonPythonModel:
             return refusal
 
 
-def _answer(prepared):
+def _answer(request, prepared):
     """The response to a request: its tensors, or the reason for its refusal."""
     if isinstance(prepared, RefusedError):
         error = pb_utils.TritonError(str(prepared), pb_utils.TritonError.INVALID_ARG)
         return pb_utils.InferenceResponse(error=error)
+    excludes_input = _values(request, "EXCLUDE_INPUT_IN_OUTPUT")
     values = {
         "INPUT_ID": prepared.input_ids,
         "REQUEST_INPUT_LEN": [len(prepared.input_ids)],
+        # What NVIDIA's model sends for every model, and only encoder-decoder models read.
+        "DECODER_INPUT_ID": [prepared.pad_id],
+        "REQUEST_DECODER_INPUT_LEN": [1],
         "REQUEST_OUTPUT_LEN": [prepared.max_tokens],
         "BAD_WORDS_IDS": prepared.bad_words,
         "STOP_WORDS_IDS": prepared.stop_words,
         "OUT_END_ID": [prepared.end_id],
         "OUT_PAD_ID": [prepared.pad_id],
     }
+    arrays = {name: np.asarray(content, np.int32) for name, content in values.items()}
+    arrays["EMBEDDING_BIAS"] = prepared.embedding_bias
+    arrays["OUT_EXCLUDE_INPUT_IN_OUTPUT"] = np.array(
+        [excludes_input is None or excludes_input.all()]
+    )
     return pb_utils.InferenceResponse(
-        [
-            pb_utils.Tensor(name, np.asarray(content, np.int32)[np.newaxis])
-            for name, content in values.items()
-        ]
+        [pb_utils.Tensor(name, values[np.newaxis]) for name, values in arrays.items()]
     )
 
 

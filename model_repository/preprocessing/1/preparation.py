@@ -24,11 +24,12 @@ class Draft:
     text: Text
     bad_words: tuple[Text, ...]
     stop_words: tuple[Text, ...]
+    bias_words: tuple[Text, ...]
 
     @property
     def texts(self) -> list[Text]:
         """The prompt's text, then those of the words."""
-        return [self.text, *self.bad_words, *self.stop_words]
+        return [self.text, *self.bad_words, *self.stop_words, *self.bias_words]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Prepared:
     Attributes:
         text: the prompt itself, or what the messages became.
         bad_words: int32 [2, n] as in `words.flat_word_list`; so is `stop_words`.
+        embedding_bias: float32, what each token's logit is raised by; empty for nothing.
         end_id: what the engine is told; -1 for no token.
         end_ids: all tokens that end the answer, `end_id` among them.
     """
@@ -47,6 +49,7 @@ class Prepared:
     max_tokens: int
     bad_words: np.ndarray
     stop_words: np.ndarray
+    embedding_bias: np.ndarray
     end_id: int
     end_ids: tuple[int, ...]
     pad_id: int
@@ -82,7 +85,13 @@ class Preparation:
         content = self._rendered(prompt.text) if prompt.is_chat else prompt.text
         self._limits.check_text(prompt.given, content)
         text = Text(content, special=not prompt.is_chat)
-        return Draft(prompt, text, self._words(prompt.bad_words), self._words(prompt.stop_words))
+        return Draft(
+            prompt,
+            text,
+            bad_words=self._words(prompt.bad_words),
+            stop_words=self._words(prompt.stop_words),
+            bias_words=tuple(map(Text, prompt.bias_words)),
+        )
 
     def finish(self, drafts: Sequence[Draft]) -> list[Prepared | RefusedError]:
         """Encodes everything in one call; gives each prompt or its refusal."""
@@ -99,7 +108,7 @@ class Preparation:
     def _prepared(self, draft: Draft, sequences: list[list[int]]) -> Prepared:
         prompt, (input_ids, *words) = draft.prompt, sequences
         max_tokens = self._limits.max_tokens(prompt, len(input_ids))
-        bad = len(draft.bad_words)
+        bad, stop = len(draft.bad_words), len(draft.bad_words) + len(draft.stop_words)
         end_ids = self._limits.ends(prompt.end_id)
         end_id = next(iter(end_ids), NO_TOKEN) if prompt.end_id is None else prompt.end_id
         # NVIDIA's backend takes one end token; the CPU engine knows the checkpoint's others.
@@ -109,11 +118,20 @@ class Preparation:
             input_ids=input_ids,
             max_tokens=max_tokens,
             bad_words=flat_word_list(words[:bad]),
-            stop_words=flat_word_list([*words[bad:], *further]),
+            stop_words=flat_word_list([*words[bad:stop], *further]),
+            embedding_bias=self._bias(prompt.bias_weights, words[stop:]),
             end_id=end_id,
             end_ids=end_ids,
             pad_id=self._limits.pad_id if prompt.pad_id is None else prompt.pad_id,
         )
+
+    def _bias(self, weights: Sequence[float], words: Sequence[Sequence[int]]) -> np.ndarray:
+        """The weight of each word for each of its tokens, as NVIDIA's preprocessing adds them."""
+        bias = np.zeros(self._limits.vocab_size if words else 0, np.float32)
+        for weight, ids in zip(weights, words, strict=True):
+            for token_id in ids:
+                bias[token_id] += weight
+        return bias
 
     def _rendered(self, messages: str) -> str:
         if self._chat is None:

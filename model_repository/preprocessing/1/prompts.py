@@ -5,6 +5,7 @@ hold up the others.
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -29,6 +30,7 @@ class Limits:
 
     max_input_len: int
     max_seq_len: int
+    vocab_size: int
     end_ids: tuple[int, ...]
     pad_id: int
 
@@ -38,6 +40,7 @@ class Limits:
         return cls(
             max_input_len=int(parameters["max_input_len"]),
             max_seq_len=int(parameters["max_seq_len"]),
+            vocab_size=int(parameters["vocab_size"]),
             end_ids=tuple(json.loads(parameters["end_ids"])),
             pad_id=int(parameters["pad_id"]),
         )
@@ -104,6 +107,7 @@ class Prompt:
     Attributes:
         given: the input that holds the text, by its name in the ensemble.
         text: the prompt itself, or the JSON text of the messages.
+        bias_words: what is made likelier or less likely, by the weight of the same place.
         fits_max_tokens: whether `max_tokens` becomes less where the engine's sequences end.
     """
 
@@ -114,6 +118,8 @@ class Prompt:
     stop_words: tuple[str, ...]
     end_id: int | None
     pad_id: int | None
+    bias_words: tuple[str, ...] = ()
+    bias_weights: tuple[float, ...] = ()
     fits_max_tokens: bool = False
 
     @classmethod
@@ -127,6 +133,9 @@ class Prompt:
             if _number(name, tensor(name.upper())):
                 raise RefusedError(f"{name} can only be False: the engine gathers no logits")
         given, text = _text(tensor("QUERY"), tensor("MESSAGES"))
+        bias_words, bias_weights = _bias(
+            tensor("EMBEDDING_BIAS_WORDS"), tensor("EMBEDDING_BIAS_WEIGHTS")
+        )
         return cls(
             given=given,
             text=text,
@@ -135,6 +144,8 @@ class Prompt:
             stop_words=_words("stop_words", tensor("STOP_WORDS_DICT")),
             end_id=_number("end_id", tensor("END_ID")),
             pad_id=_number("pad_id", tensor("PAD_ID")),
+            bias_words=bias_words,
+            bias_weights=bias_weights,
         )
 
     @property
@@ -174,6 +185,21 @@ def _words(name: str, values: np.ndarray | None) -> tuple[str, ...]:
             f"{name} holds a word of {longest} bytes; at most {MAX_WORD_BYTES} are possible"
         )
     return _texts(name, values)
+
+
+def _bias(
+    words: np.ndarray | None, weights: np.ndarray | None
+) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    numbers = [] if weights is None else weights.reshape(-1).tolist()
+    texts = _words("embedding_bias_words", words)
+    if len(texts) != len(numbers):
+        raise RefusedError(
+            f"embedding_bias_words holds {len(texts)} words and embedding_bias_weights "
+            f"{len(numbers)} values: give as many of both"
+        )
+    if not all(map(math.isfinite, numbers)):
+        raise RefusedError("embedding_bias_weights holds a value that is not finite")
+    return texts, tuple(numbers)
 
 
 def _texts(name: str, values: np.ndarray) -> tuple[str, ...]:

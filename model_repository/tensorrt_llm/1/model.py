@@ -123,7 +123,9 @@ class Responses:
         self._request = request
         self._sender = sender
         self._on_final = on_final
-        self._echo = [] if wanted.exclude_input else list(wanted.input_ids)
+        # A stream never repeats the prompt (TensorRT-LLM 0.19, model_instance_state.cc).
+        excludes_input = wanted.exclude_input or wanted.streaming
+        self._echo = [] if excludes_input else list(wanted.input_ids)
         # The ensemble's steps need every tensor; the front model those that say something.
         self._needs_all = wanted.return_log_probs or not wanted.all_tokens
         self._period = _CHECK_PERIOD_OF_FRONT_MODEL_S if wanted.all_tokens else _CHECK_PERIOD_S
@@ -141,7 +143,7 @@ class Responses:
     def send(self, tokens, cumulative, final):
         """Sends tokens; `cumulative` is the sum of all log-probabilities so far."""
         ids = self._echo + [token.token_id for token in tokens]
-        log_probs = [0.0] * len(self._echo) + [token.log_prob for token in tokens]
+        log_probs = [token.log_prob for token in tokens]
         self._echo = []
         tensors = {
             "output_ids": np.array([[ids]], np.int32),

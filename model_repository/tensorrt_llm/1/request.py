@@ -32,6 +32,8 @@ NEUTRAL_VALUES = {
     "beam_width": (1,),
     "num_return_sequences": (1,),
     "len_penalty": (0.0, 1.0),
+    "beam_search_diversity_rate": (0.0,),
+    "runtime_top_p_decay": (1.0,),  # without which its minimum and reset token change nothing
     "return_context_logits": (False,),
     "return_generation_logits": (False,),
 }
@@ -138,6 +140,12 @@ def read_request(
         value = scalars.get(name, neutral[0])
         if value not in neutral:
             raise RefusedError(f"{name} {value} cannot be honoured by the CPU engine; leave it out")
+    bias = tensor("embedding_bias")
+    if bias is not None and bias.any():
+        raise RefusedError(
+            "embedding_bias cannot be honoured by the CPU engine; leave embedding_bias_words and "
+            "embedding_bias_weights out"
+        )
     input_ids = _input_ids(tensor, scalars, limits)
     max_tokens = _max_tokens(scalars, len(input_ids), limits)
     _token_id(scalars, "pad_id", limits)
@@ -151,7 +159,7 @@ def read_request(
         bad_words=_bad_words(tensor("bad_words_list"), token_bytes),
         sampling=_sampling(scalars, max_tokens),
         return_log_probs=bool(scalars.get("return_log_probs", False)),
-        exclude_input=bool(scalars.get("exclude_input_in_output", True)),
+        exclude_input=bool(scalars.get("exclude_input_in_output", False)),
         streaming=bool(scalars.get("streaming", False)),
         all_tokens=all_tokens,
     )

@@ -182,7 +182,7 @@ class TritonPythonModel:
             raise RefusedError("stop: give the id of the request that is to be stopped")
         for generation in self._generations.named(request_id, connection, stop_token):
             self._loop.call_soon_threadsafe(generation.cancel)
-        tensors = [_texts("text_output", ""), _texts("finish_reason", "cancelled")]
+        tensors = [_text_output(""), _texts("finish_reason", "cancelled")]
         request.get_response_sender().send(
             pb_utils.InferenceResponse(tensors),
             flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL,
@@ -222,7 +222,7 @@ class Responses:
 
     def send(self, answer, *, final):
         """Sends the answer's new text; at its end also reason and token counts."""
-        tensors = [_texts("text_output", answer.take_text())]
+        tensors = [_text_output(answer.take_text())]
         if self._return_log_probs:
             log_probs = np.array([[answer.take_log_probs()]], np.float32)
             # As hexadecimal digits: a token can be a part of a character, which JSON cannot hold.
@@ -273,6 +273,11 @@ def _names(request):
     """The request's connection and its token, each None without."""
     parameters = json.loads(request.parameters() or "{}")
     return parameters.get(CONNECTION), parameters.get(STOP_TOKEN)
+
+
+def _text_output(text):
+    # Without the batch's dimension, as NVIDIA's model answers and its clients read.
+    return pb_utils.Tensor("text_output", np.array([text.encode("utf-8")], np.object_))
 
 
 def _texts(name, text):

@@ -38,6 +38,8 @@ _PREPROCESSING_NAMES = {
     "REQUEST_OUTPUT_LEN": "max_tokens",
     "BAD_WORDS_DICT": "bad_words",
     "STOP_WORDS_DICT": "stop_words",
+    "EMBEDDING_BIAS_WORDS": "embedding_bias_words",
+    "EMBEDDING_BIAS_WEIGHTS": "embedding_bias_weights",
     "END_ID": "end_id",
     "PAD_ID": "pad_id",
     "RETURN_CONTEXT_LOGITS": "return_context_logits",
@@ -109,6 +111,7 @@ class FrontRequest:
             streaming: whether tokens are sent one by one.
         """
         words = {"bad_words_list": prepared.bad_words, "stop_words_list": prepared.stop_words}
+        bias = prepared.embedding_bias
         return {
             "id": request_id,
             "input_ids": prepared.input_ids,
@@ -120,6 +123,7 @@ class FrontRequest:
             "return_log_probs": self.return_log_probs,
             "streaming": streaming,
             **self.sampling,
+            **({"embedding_bias": bias.tolist()} if bias.any() else {}),
             **{name: flat.ravel().tolist() for name, flat in words.items() if flat.size},
         }
 

@@ -63,6 +63,7 @@ def test_an_active_deployment_is_told_whole(status, deployments, make_target):
         shape="VM.Standard.E4.Flex, 2 OCPU, 16 GB",
         instances="1",
         operation=found.operation,
+        spending=found.spending,
         error=None,
     )
     assert found.operation.startswith("MODEL_DEPLOYMENT_UPDATE SUCCEEDED  ocid1.")

@@ -13,8 +13,8 @@ from falconry.engine import mirror as mirror_module
 from falconry.engine.manifest import BuildRecord, write_manifest
 from falconry.engine.mirror import ObjectStorageMirror
 from falconry.engine.store import EngineStore
+from falconry.engine_settings import MirrorSettings
 from falconry.errors import CloudError, EngineError, MachineError
-from falconry.settings import MirrorSettings
 from tests.engine_manifests import manifest_of
 
 KEY = "a" * 64

@@ -10,7 +10,7 @@ from falconry.errors import EngineError, RepositoryError
 from falconry.repository.config import read_config
 from tests.stand_in_backend.engine import stand_in_engine
 from tests.stand_in_backend.repository import gpu_repository, gpu_settings
-from tests.stand_in_backend.surface import Row, nvidia_table
+from tests.stand_in_backend.surface import nvidia_table, row_of
 
 SERVED = [row.release for row in load_toolchains().rows]
 
@@ -41,24 +41,14 @@ def parameters(repository):
     return {name: each.string_value for name, each in core(repository).parameters.items()}
 
 
-def row(tensor):
-    return Row(
-        model_config_pb2.DataType.Name(tensor.data_type).removeprefix("TYPE_"),
-        list(tensor.dims),
-        tensor.HasField("reshape") and not tensor.reshape.shape,
-        getattr(tensor, "optional", False),
-        getattr(tensor, "allow_ragged_batch", False),
-    )
-
-
 def test_every_tensor_is_nvidias_of_that_release(served):
     toolchain, repository = served
     config, nvidia = core(repository), nvidia_table(toolchain.tensor_names)
-    assert {each.name: row(each) for each in config.input} == {
+    assert {each.name: row_of(each) for each in config.input} == {
         each.name: nvidia["input"][each.name] for each in config.input
     }
     for each in config.output:
-        assert row(each) == nvidia["output"][each.name]
+        assert row_of(each) == nvidia["output"][each.name]
 
 
 def test_nothing_is_taken_that_the_backend_reads_as_another_type_or_the_engine_lacks(served):

@@ -6,7 +6,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from falconry.errors import RepositoryError
-from falconry.repository.config import read_config, verify_repository
+from falconry.repository.config import verify_repository
 
 SOURCES = Path(__file__).parents[3] / "model_repository"
 
@@ -40,47 +40,6 @@ def test_the_committed_models_fit_together(repository):
         "postprocessing",
         "tensorrt_llm_bls",
     }
-
-
-# TensorRT-LLM 1.0.0, triton_backend/all_models/inflight_batcher_llm/ensemble/config.pbtxt
-NVIDIA_INPUTS = {
-    "text_input": ("TYPE_STRING", [1], False),
-    "max_tokens": ("TYPE_INT32", [1], False),
-    "num_return_sequences": ("TYPE_INT32", [1], True),
-    "bad_words": ("TYPE_STRING", [-1], True),
-    "stop_words": ("TYPE_STRING", [-1], True),
-    "exclude_input_in_output": ("TYPE_BOOL", [1], True),
-    "end_id": ("TYPE_INT32", [1], True),
-    "pad_id": ("TYPE_INT32", [1], True),
-    "top_k": ("TYPE_INT32", [1], True),
-    "top_p": ("TYPE_FP32", [1], True),
-    "temperature": ("TYPE_FP32", [1], True),
-    "length_penalty": ("TYPE_FP32", [1], True),
-    "repetition_penalty": ("TYPE_FP32", [1], True),
-    "min_tokens": ("TYPE_INT32", [1], True),
-    "presence_penalty": ("TYPE_FP32", [1], True),
-    "frequency_penalty": ("TYPE_FP32", [1], True),
-    "seed": ("TYPE_UINT64", [1], True),
-    "return_log_probs": ("TYPE_BOOL", [1], True),
-    "return_context_logits": ("TYPE_BOOL", [1], True),
-    "return_generation_logits": ("TYPE_BOOL", [1], True),
-    "beam_width": ("TYPE_INT32", [1], True),
-    "stream": ("TYPE_BOOL", [1], True),
-}
-
-
-def test_the_ensemble_takes_nvidias_inputs():
-    config = read_config(SOURCES / "ensemble" / "config.pbtxt")
-    ours = {
-        tensor.name: (
-            model_config_pb2.DataType.Name(tensor.data_type),
-            list(tensor.dims),
-            tensor.optional,
-        )
-        for tensor in config.input
-    }
-    assert ours.pop("messages") == ("TYPE_STRING", [1], True)  # ours
-    assert ours == NVIDIA_INPUTS
 
 
 @pytest.mark.parametrize(

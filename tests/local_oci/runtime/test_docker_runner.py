@@ -402,6 +402,35 @@ def test_a_container_that_ends_by_itself_is_replaced(
     docker_sdk.delete(deployment)
 
 
+def _pause(container: Any) -> None:
+    container.pause()
+
+
+def _disconnect(container: Any) -> None:
+    for network in container.attrs["NetworkSettings"]["Networks"]:
+        container.client.networks.get(network).disconnect(container, force=True)
+
+
+@pytest.mark.parametrize(
+    "silence",
+    [_pause, pytest.param(_disconnect, marks=pytest.mark.long)],
+    ids=lambda it: it.__name__,
+)
+def test_a_container_that_falls_silent_is_replaced(
+    docker_sdk: Sdk,
+    client: Any,
+    cloud: LocalCloud,
+    pushed: tuple[str, str],
+    silence: Callable[[Any], None],
+) -> None:
+    deployment = _deploy(docker_sdk, pushed[0])
+    first = _container_of(client, cloud, deployment)
+    silence(first)
+    wait_until(lambda: first.id not in {it.id for it in _containers(client, cloud.directory)})
+    wait_until(lambda: docker_sdk.post(deployment).ok)
+    docker_sdk.delete(deployment)
+
+
 @pytest.mark.parametrize(
     ("status", "out_of_memory", "text"),
     [

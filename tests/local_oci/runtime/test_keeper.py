@@ -40,6 +40,7 @@ def start(request: pytest.FixtureRequest, tmp_path: Path) -> Start:
             staging=str(tmp_path / "staging"),
             shm_size="1m",
             relays={},
+            network=False,
             shown=[],
             grace_seconds=GRACE_SECONDS,
             status_descriptor=write_end,

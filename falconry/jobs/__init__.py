@@ -1,0 +1,1 @@
+"""GPU engines built by Data Science Jobs in Oracle's cloud."""

@@ -1,0 +1,1 @@
+"""Data Science Jobs: jobs, and their runs, whose containers really run."""

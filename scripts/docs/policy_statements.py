@@ -7,11 +7,11 @@ from falconry.deployment.policies import Scope, policy_text
 # What a reader replaces; `make policies` prints the profile's own.
 _EXAMPLE = Scope(
     tenancy="<tenancy>",
-    compartment="<OCID of your compartment>",
+    compartment="<compartment OCID>",
     region="<region>",
     bucket="falconry-staging",
     mirror="falconry-engines",
-    repositories="<OCID of your compartment>",
+    repositories="<compartment OCID>",
 )
 
 

@@ -60,8 +60,8 @@ def unsupported_models() -> str:
     """Checkpoints that are recognised and not built, with what to use instead."""
     tables = read_toml(ROOT / "falconry/checkpoint/unsupported_models.toml")
     rows = [
-        (row["models"], f"it {row['reason']}", row["instead"])
-        for kind in tables.values()
-        for row in kind.values()
+        (row["models"], f"{subject} {row['reason']}", row["instead"])
+        for kind, subject in (("quantisations", "its config.json"), ("model_types", "it"))
+        for row in tables[kind].values()
     ]
     return table(("models", "why", _WHAT_TO_DO), rows)

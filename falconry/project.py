@@ -135,6 +135,18 @@ class Project(Operations):
 
         return examine(subject_of(self._settings, self._registry()))
 
+    def cancel_builds(self) -> list[str]:
+        """Cancels the job runs that are building the profile's engine; returns their OCIDs."""
+        from falconry.engine.stage import EngineStage
+        from falconry.jobs.runs import BuildJobs
+
+        stage = EngineStage(self._settings, self._workspace)
+        jobs = BuildJobs(self._session())
+        running = [str(run.id) for run in jobs.running(stage.key(stage.inputs()))]
+        for run in running:
+            jobs.cancel(run)
+        return running
+
     def policies(self) -> Scope:
         """Returns what the profile's policies are for; nothing is read from the cloud."""
         from falconry.cloud.identity import identity_of

@@ -65,9 +65,7 @@ def test_every_key_has_a_meaning(model):
 
 
 def test_a_docstring_gives_one_meaning_to_several_names():
-    said = attributes(
-        "About.\n\nAttributes:\n    a, b: of both,\n        in two lines.\n    c: of c."
-    )
+    said = attributes("About.\n\nAttributes:\n    a, b: of both,\n        in two.\n    c: of c.")
     assert said == {"a": "of both, in two.", "b": "of both, in two.", "c": "of c."}
 
 

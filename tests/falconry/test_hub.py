@@ -161,6 +161,13 @@ def test_a_repository_without_safetensors_is_refused_before_anything_is_fetched(
     assert not any("/resolve/" in path for _, path, _ in hub.requests)
 
 
+def test_a_repository_of_gguf_files_is_refused_with_what_to_use(hub):
+    hub.files["falcon3-7b-instruct-q4_k_m.gguf"] = hub.files.pop("model.safetensors")
+    with pytest.raises(CheckpointError, match=r"has only GGUF files; use the repository without"):
+        fetch(HUB, silent)
+    assert not any("/resolve/" in path for _, path, _ in hub.requests)
+
+
 def test_a_cut_connection_is_resumed_where_it_was(hub, monkeypatch):
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 50_000)
     hub.cut_after["model.safetensors"] = 100_000

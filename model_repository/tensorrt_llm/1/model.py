@@ -15,6 +15,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from .engine import Engine
+from .metrics import Metrics
 from .refusal import RefusedError
 from .request import EngineLimits, read_request
 from .text import read_token_bytes
@@ -40,6 +41,7 @@ class TritonPythonModel:
         self._token_bytes = read_token_bytes(directory / "tokenizer.json")
         self._engine = Engine(directory, self._token_bytes)
         self._running = RunningRequests()
+        self._metrics = Metrics(args["model_name"], args["model_version"], self._engine)
 
     def execute(self, requests):
         """Hands each request to the engine, which answers through the response sender."""
@@ -55,6 +57,7 @@ class TritonPythonModel:
 
     def finalize(self):
         """Stops the engine."""
+        self._metrics.close()
         self._engine.close()
 
     def _start(self, request, sender):

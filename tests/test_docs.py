@@ -10,6 +10,7 @@ import xml.etree.ElementTree
 import pytest
 
 from falconry.deployment.failures import KNOWN
+from falconry.deployment.status import DeploymentStatus
 from scripts.docs.pages import PARTS, outdated_pages, part_names, renewed
 from scripts.docs.recording import Moment, svg, write
 from scripts.docs.settings_tables import GpuRecipe, Recipe, Settings, attributes, sections
@@ -186,6 +187,12 @@ def test_make_has_a_variable_for_every_option_of_a_task():
     found = re.search(r"^OPTIONS := ((?:.*\\\n)*.*)", (ROOT / "Makefile").read_text(), re.MULTILINE)
     of_make = {"CMD", *found[1].replace("\\\n", " ").split()}
     assert {name for names in OPTIONS.values() for name in names} <= of_make
+
+
+def test_the_page_names_the_keys_of_a_status():
+    rows = Page(ROOT / "docs/commands.md").text.splitlines()
+    (row,) = (line for line in rows if line.startswith("| `status` | `{"))
+    assert re.findall(r'"(\w+)"', row) == list(DeploymentStatus("x").facts())
 
 
 @pytest.mark.slow

@@ -11,12 +11,12 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 STAMP  := .venv/.installed
 TARGETS := help doctor plan engine repository artifact image deploy query proxy shapes engines prune \
-	check-image status logs activate deactivate reap prune-models down clean lint test \
+	check-image status logs activate deactivate reap prove prune-models down clean lint test \
 	test-fast bench soak fuzz torture lock
 
 # Passed on as typed: make must not expand a $ inside a prompt or a JSON body.
 OPTIONS := PROFILE RECIPE CHECKPOINT SET PROMPT BODY COMPOSE IMAGE ARTIFACT FILE HEALTH TIMEOUT \
-	KEEP DELETE ROLLBACK FOLLOW JSON STREAM CONCURRENCY DURATION PRICES PORT EXPIRES ONLY QUICK SEED \
+	KEEP DELETE ROLLBACK FOLLOW JSON STREAM CONCURRENCY DURATION PRICES PORT EXPIRES MINUTES COST ONLY QUICK SEED \
 	EXAMPLES KILLS
 $(foreach option,$(OPTIONS),$(eval export FALCONRY_$(option) := $$(value $(option))))
 export FALCONRY_COMMAND := $(value CMD)

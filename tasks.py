@@ -273,7 +273,7 @@ def prove(
     cost: str = "",
     prices: str = "",
 ) -> None:
-    """Try the whole way on the profile's account, remove all of it, report: MINUTES=, COST=."""
+    """Try every stage on the profile's account, remove all of it, report: MINUTES=, COST=."""
     from falconry.prove.trial import caps_of, prove, succeeded
 
     path = user_path(prices).absolute() if prices else None

@@ -122,7 +122,8 @@ class _Removal:
         name = getattr(resource, "display_name", None) or getattr(resource, "name", None)
         problem = None
         try:
-            with translate_cloud_errors(f"removing the {kind}"), ignore_statuses(404):
+            # A 404 may mean that it is gone, or that no policy allows it: the next look tells.
+            with translate_cloud_errors(f"removing the {kind}"):
                 remove(*arguments)
         except CloudError as error:
             problem = str(error)

@@ -1,1 +1,1 @@
-"""A trial of the whole way on a real account, which is removed again, and its report."""
+"""A trial of every stage on a real account, which is removed again, and its report."""

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from falconry.settings import CloudSettings
 TAG = "falconry-prove"
 """The tag of everything that a trial makes; its value is the trial's name."""
 
-_TASK, _LOCK, _LOG = "task.json", "guardian.lock", "guardian.log"
+TASK, _LOCK, _LOG = "task.json", "guardian.lock", "guardian.log"
 _REMOVAL_S = 3600.0
 # A request that was under way when the trial was killed may still make something.
 _SETTLE_S = 3.0
@@ -58,7 +58,7 @@ class Task:
 @contextmanager
 def guarded(directory: Path, task: Task) -> Iterator[None]:
     """Keeps a guardian while the body runs; waits for the removal at its end."""
-    atomic_write_text(directory / _TASK, json.dumps(asdict(task)))
+    atomic_write_text(directory / TASK, json.dumps(asdict(task)))
     guardian = _start(directory)
     try:
         yield
@@ -72,7 +72,7 @@ def finish_old_trials(parent: Path) -> list[str]:
     """Removes what trials left whose guardian was killed as well; returns their names."""
     left = [
         path.parent
-        for path in sorted(parent.glob(f"*/{_TASK}"))
+        for path in sorted(parent.glob(f"*/{TASK}"))
         if not (path.parent / REPORT_JSON).exists() and (path.parent / RECORD).exists()
     ]
     for directory in left:
@@ -105,23 +105,25 @@ def remove_trial(task: Task) -> list[dict[str, Any]]:
     session = session_of(settings)
     watch = Watch(_REMOVAL_S, lambda step, fraction: None)
     found: dict[str, Resource] = {}
+    left: list[Resource] = []
     was_empty = False
     for _ in range(_MOST_PASSES):
-        now = remove_tagged(session, TAG, task.run, watch)
-        known = {name: each for name, each in found.items() if each.id}
-        found = known | {each.id or each.kind: each for each in now}
-        if not now and was_empty:
+        left = remove_tagged(session, TAG, task.run, watch)
+        found |= {each.id: each for each in left if each.id}
+        if not left and was_empty:
             break
-        was_empty = not now
-        problems = any(each.problem for each in now)
-        time.sleep(_PAUSE_S if problems else _SETTLE_S if was_empty else 0)
-    return [each.facts() for each in found.values()]
+        was_empty = not left
+        failed = any(each.problem for each in left)
+        time.sleep(_PAUSE_S if failed else _SETTLE_S if was_empty else 0)
+    # What the last look did not find is gone, whatever an earlier removal said.
+    gone = [replace(each, problem=None) for each in found.values() if each not in left]
+    return [each.facts() for each in (*gone, *left)]
 
 
 def main() -> int:
     """Waits for the trial's end, removes what it made and writes its report."""
     directory = Path(sys.argv[1])
-    task = Task(**json.loads((directory / _TASK).read_text(encoding="utf-8")))
+    task = Task(**json.loads((directory / TASK).read_text(encoding="utf-8")))
     deadline = time.monotonic() + task.seconds
     while (left := deadline - time.monotonic()) > 0:
         if select.select([sys.stdin], [], [], left)[0] and not os.read(sys.stdin.fileno(), 1):

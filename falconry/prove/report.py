@@ -130,7 +130,7 @@ def unknown_answers(
     lines = []
     for operation, parts in sorted(answers.items()):
         if operation not in known:
-            lines.append(f"{operation}: not asked of local_oci")
+            lines.append(f"{operation}: unknown to local_oci")
             continue
         for part, values in parts.items():
             more = sorted(set(values) - set(known[operation].get(part, [])))

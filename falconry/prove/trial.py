@@ -1,4 +1,4 @@
-"""The trial: an engine built, an image pushed, a deployment made, asked, changed and removed."""
+"""The trial: an engine, an image and a deployment that answers, changes and is removed."""
 
 from __future__ import annotations
 
@@ -202,8 +202,8 @@ class _Trial:
             limit_minutes=caps.minutes,
             cost_limit=str(caps) or None,
         )
-        sentence = json.loads(project_file(_SENTENCES).read_text(encoding="utf-8"))["sentences"][0]
-        self._prompt, self._expected = sentence["prompt"], sentence["answer"]
+        example = json.loads(project_file(_SENTENCES).read_text(encoding="utf-8"))["sentences"][0]
+        self._prompt, self._expected = example["prompt"], example["answer"]
 
     def run(self) -> None:
         """Runs all steps; later ones only if those that they need succeeded."""

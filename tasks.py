@@ -87,17 +87,31 @@ def doctor(c: Context, project: Select) -> None:
 
 
 @target()
-def plan(c: Context, project: Select) -> None:
+def policies(c: Context, project: Select) -> None:
+    """Print the policy statements that the profile needs, for copying."""
+    from falconry.deployment.policies import policy_facts, policy_text
+
+    scope = project().policies()
+    print_result(policy_facts(scope), policy_text(scope))
+
+
+@target(prices="a price table in TOML, for the cost of a build by a job")
+def plan(c: Context, project: Select, prices: str = "") -> None:
     """Say which stages would run and why; run nothing."""
+    table = shlex.quote(str(user_path(prices).absolute())) if prices else ""
     with ignore_closed_output():
-        stages = project().plan()
+        stages = project(*([f"engine.job.prices={table}"] if table else [])).plan()
         if as_json():
             print_result([dataclasses.asdict(stage) for stage in stages], "")
 
 
-@target()
-def engine(c: Context, project: Select) -> None:
-    """Build the engine from the checkpoint."""
+@target(cancel="end the job runs that are building it in Oracle's cloud")
+def engine(c: Context, project: Select, cancel: bool = False) -> None:
+    """Build the engine: ENGINE_RUN=job by a job in Oracle's cloud, which CANCEL=1 ends."""
+    if cancel:
+        ended = project().cancel_builds()
+        print_result(ended, "\n".join(f"cancelled {each}" for each in ended) or "none is running")
+        return
     output = project().run_until("engine")
     print_result(facts(output), f"Next: make deploy (engine: {output.path})")
 

@@ -61,7 +61,7 @@ class SettingsError(FalconryError):
 
 
 class CheckpointError(FalconryError):
-    """A checkpoint that is missing, damaged or not a Falcon."""
+    """A checkpoint that is missing, damaged or of no model that is built."""
 
 
 class EngineError(FalconryError):

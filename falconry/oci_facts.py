@@ -96,6 +96,32 @@ class ImageLimits(Table):
     architecture: str
 
 
+class InstanceLimits(Table):
+    """Of an instance's storage, shared memory and time to start.
+
+    Attributes:
+        least_timeout_minutes, most_timeout_minutes: of an operation that starts a container.
+        start_minutes: within which a container must become healthy.
+        least_shm_gib, shm_gib_per_gpu: of /dev/shm where several GPUs share an engine.
+        least_storage_gb: of a boot volume.
+        system_storage_gb: what everything but image and artifact takes of it.
+        storage_margin: a factor that leaves some of it free.
+        image_unpacked_factor: an image's unpacked size by its compressed one.
+        artifact_bytes_per_second: at which an artifact is assumed to be moved.
+    """
+
+    least_timeout_minutes: int
+    most_timeout_minutes: int
+    start_minutes: int
+    least_shm_gib: int
+    shm_gib_per_gpu: int
+    least_storage_gb: int
+    system_storage_gb: int
+    storage_margin: float
+    image_unpacked_factor: float
+    artifact_bytes_per_second: int
+
+
 class ComputeLimits(Table):
     """Of instances and their load balancer.
 
@@ -109,22 +135,6 @@ class ComputeLimits(Table):
     most_gib_per_ocpu: int
 
 
-class PolicyRule(Table):
-    """A right that a deployment needs.
-
-    Attributes:
-        purpose: what needs it, as a clause.
-        pattern: of statements that give it.
-        statement: an example of these.
-        large_artifacts_only: whether only artifacts that need a bucket need it.
-    """
-
-    purpose: str
-    pattern: str
-    statement: str
-    large_artifacts_only: bool = False
-
-
 class AccountLimits(Table):
     """Of a tenancy.
 
@@ -133,13 +143,11 @@ class AccountLimits(Table):
         description: how the descriptions of limits for GPUs begin, with a `{family}` such as
             `GPU.H100`.
         limits: a limit's name, by what the names of the shapes begin with.
-        policies: the rights that a deployment needs.
     """
 
     service: str
     description: str
     limits: Mapping[str, str]
-    policies: tuple[PolicyRule, ...]
 
     def limit_of(self, shape: str) -> str | None:
         """Returns the name of a shape's limit, if it is known."""
@@ -162,6 +170,7 @@ class Limits(Table):
     artifact: ArtifactLimits
     container: ContainerLimits
     image: ImageLimits
+    instance: InstanceLimits
     compute: ComputeLimits
     account: AccountLimits
 

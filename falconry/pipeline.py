@@ -234,11 +234,13 @@ class Step:
         name: the stage's.
         stage: makes the stage from the outputs of all steps in `needs`, by their name.
         needs: earlier steps that decide its inputs.
+        outlook: returns what can be said of the stage before those have run, for `plan`.
     """
 
     name: str
     stage: Callable[[Mapping[str, Output]], Stage]
     needs: tuple[str, ...] = ()
+    outlook: Callable[[], Sequence[str]] = tuple
 
 
 def steps_to(last: str, steps: Sequence[Step]) -> list[Step]:
@@ -284,7 +286,8 @@ def plan(steps: Sequence[Step], workspace: Workspace) -> list[PlannedStage]:
     for step in steps:
         missing = [name for name in step.needs if name not in found]
         if missing:
-            planned.append(PlannedStage(step.name, True, f"follows {' and '.join(missing)}"))
+            why = f"follows {' and '.join(missing)}"
+            planned.append(PlannedStage(step.name, True, why, step.outlook()))
             continue
         try:
             stage = step.stage(found)

@@ -28,6 +28,7 @@ from falconry.settings import Settings
 
 if TYPE_CHECKING:
     from falconry.artifact.stage import ArtifactOutput
+    from falconry.deployment.policies import Scope
     from falconry.engine.manifest import GpuEngine
     from falconry.engine.store import EngineMirror, EngineStore, StoredEngine
     from falconry.engine.tensorrt_llm.runner import BuildRunner
@@ -134,6 +135,26 @@ class Project(Operations):
 
         return examine(subject_of(self._settings, self._registry()))
 
+    def cancel_builds(self) -> list[str]:
+        """Cancels the job runs that are building the profile's engine; returns their OCIDs."""
+        from falconry.engine.stage import EngineStage
+        from falconry.jobs.runs import BuildJobs
+
+        stage = EngineStage(self._settings, self._workspace)
+        jobs = BuildJobs(self._session())
+        running = [str(run.id) for run in jobs.running(stage.key(stage.inputs()))]
+        for run in running:
+            jobs.cancel(run)
+        return running
+
+    def policies(self) -> Scope:
+        """Returns what the profile's policies are for; nothing is read from the cloud."""
+        from falconry.cloud.identity import identity_of
+        from falconry.deployment.policies import scope_of
+
+        identity = identity_of(self._settings.cloud)
+        return scope_of(self._settings, identity.tenancy, identity.region)
+
     def engines(self) -> list[StoredEngine]:
         """Lists the engines in the store, the newest first."""
         return self._store().entries()
@@ -238,6 +259,11 @@ class Project(Operations):
                 note=workspace.progress.note,
             )
 
+        def deployment_outlook() -> list[str]:
+            from falconry.deployment.variables import outlook
+
+            return outlook(settings)
+
         return [
             Step("engine", lambda _: EngineStage(settings, workspace, mirror, self._runner())),
             Step(
@@ -251,7 +277,12 @@ class Project(Operations):
                 needs=("repository",),
             ),
             Step("image", lambda _: image_stage(settings, workspace, self._registry())),
-            Step("deployment", deployment_stage, needs=("engine", "artifact", "image")),
+            Step(
+                "deployment",
+                deployment_stage,
+                needs=("engine", "artifact", "image"),
+                outlook=deployment_outlook,
+            ),
         ]
 
     @contextlib.contextmanager

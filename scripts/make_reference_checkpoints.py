@@ -8,12 +8,12 @@
 #     "numpy==1.26.4",
 # ]
 # ///
-"""Make a tiny random checkpoint for each Falcon family, with transformers' answers.
+"""Make tiny random checkpoints of each Falcon family, with transformers' answers.
 
 Every checkpoint of tests/data/checkpoints has the configuration keys, tensor names and stored type
 of a published model of its family, and a reference.json: prompts and the 64 tokens that greedy
 decoding of the stored weights gives in float32. Seeds are tried in order until no answer is a near
-tie or a loop. Run it with `uv run --script scripts/make_reference_checkpoints.py`.
+tie or a loop. Run it with `uv run --script scripts/make_reference_checkpoints.py [FAMILY ...]`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from falcon_checkpoint import (
     write_json,
 )
 from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM, FalconConfig, FalconForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 SCRIPTS = Path(__file__).resolve().parent
 CORPUS = SCRIPTS / "tiny_falcon_corpus.json"
@@ -73,13 +73,28 @@ class Family:
         name: the directory's name.
         stored_as: the type of the stored weights, as config.json names it.
         config: the keys of the published config.json that its siblings do not share.
+        common: the keys that they share.
+        saved_by_5: config.json has the spelling of transformers 5: `dtype`, and RoPE's base in
+            `rope_parameters` alone.
         shard_size: the most that one safetensors file holds, as transformers writes it.
     """
 
     name: str
     stored_as: str
     config: dict[str, object]
+    common: dict[str, object]
+    saved_by_5: bool = False
     shard_size: str = "5GB"
+
+    def values(self) -> dict[str, object]:
+        """All keys of its config.json."""
+        values = {**self.common, **self.config, "torch_dtype": self.stored_as}
+        if self.saved_by_5:
+            values["dtype"] = values.pop("torch_dtype")
+            base = {"rope_theta": values.pop("rope_theta"), "rope_type": "default"}
+            values["rope_parameters"] = base
+            values.pop("rope_scaling")
+        return dict(sorted(values.items()))
 
 
 # Keys common to the config.json files of tiiuae/falcon-rw-1b, falcon-7b, falcon-40b, falcon-11B.
@@ -98,12 +113,33 @@ COMMON_CONFIG: dict[str, object] = {
     "vocab_size": TOKENIZER_SIZE,
 }
 
+# Keys common to the config.json files of Falcon3 of 1B, 3B, 7B and 10B.
+FALCON3_CONFIG: dict[str, object] = {
+    "architectures": ["LlamaForCausalLM"],
+    "attention_bias": False,
+    "attention_dropout": 0.0,
+    "eos_token_id": END_OF_TEXT_ID,
+    "hidden_act": "silu",
+    "initializer_range": 0.02,
+    "max_position_embeddings": MAX_POSITIONS,
+    "mlp_bias": False,
+    "model_type": "llama",
+    "pretraining_tp": 1,
+    "rms_norm_eps": 1e-06,
+    "rope_scaling": None,
+    "rope_theta": 1000042,
+    "tie_word_embeddings": False,
+    "use_cache": True,
+    "vocab_size": TOKENIZER_SIZE,
+}
+
 FAMILIES = (
     # tiiuae/falcon-rw-1b: ALiBi, one key-value head for each query head, attention then MLP,
     # biases, and a vocabulary padded to a multiple of 64. Its head count is a power of two.
     Family(
         name="falcon-rw",
         stored_as="float32",
+        common=COMMON_CONFIG,
         config={
             "alibi": True,
             "apply_residual_connection_post_layernorm": False,
@@ -122,6 +158,7 @@ FAMILIES = (
     Family(
         name="falcon-7b",
         stored_as="float32",
+        common=COMMON_CONFIG,
         config={
             "alibi": False,
             "apply_residual_connection_post_layernorm": False,
@@ -138,6 +175,7 @@ FAMILIES = (
     Family(
         name="falcon-40b",
         stored_as="bfloat16",
+        common=COMMON_CONFIG,
         config={
             "alibi": False,
             "apply_residual_connection_post_layernorm": False,
@@ -156,6 +194,7 @@ FAMILIES = (
     Family(
         name="falcon2-11b",
         stored_as="float16",
+        common=COMMON_CONFIG,
         config={
             "activation": "gelu",
             "alibi": False,
@@ -175,6 +214,53 @@ FAMILIES = (
             "tie_word_embeddings": False,
         },
     ),
+    # tiiuae/Falcon3-3B/7B/10B-Instruct: 12 heads for 4 key-value heads, its own lm_head.
+    Family(
+        name="falcon3",
+        stored_as="bfloat16",
+        common=FALCON3_CONFIG,
+        config={
+            "activation": "swiglu",
+            "bos_token_id": END_OF_TEXT_ID,
+            "head_dim": 16,
+            "hidden_size": 192,
+            "intermediate_size": 256,
+            "num_attention_heads": 12,
+            "num_hidden_layers": 2,
+            "num_key_value_heads": 4,
+        },
+    ),
+    # The published head size, which makes the heads together wider than the hidden size here.
+    # Without a bos_token_id, as tiiuae/Falcon3-7B-Base.
+    Family(
+        name="falcon3-wide",
+        stored_as="bfloat16",
+        common=FALCON3_CONFIG,
+        config={
+            "head_dim": 256,
+            "hidden_size": 64,
+            "intermediate_size": 160,
+            "num_attention_heads": 4,
+            "num_hidden_layers": 2,
+            "num_key_value_heads": 2,
+        },
+    ),
+    # A fine-tune saved by transformers 5 in float16, its output projection tied, no head_dim.
+    Family(
+        name="falcon3-tied",
+        stored_as="float16",
+        common=FALCON3_CONFIG,
+        config={
+            "bos_token_id": END_OF_TEXT_ID,
+            "hidden_size": 96,
+            "intermediate_size": 256,
+            "num_attention_heads": 6,
+            "num_hidden_layers": 3,
+            "num_key_value_heads": 2,
+            "tie_word_embeddings": True,
+        },
+        saved_by_5=True,
+    ),
 )
 
 
@@ -193,14 +279,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    names = [family.name for family in FAMILIES]
+    parser.add_argument("families", nargs="*", metavar="FAMILY", help=f"of {', '.join(names)}")
     parser.add_argument("--output", type=Path, default=TARGET, help="default: %(default)s")
-    output = parser.parse_args().output
+    values = parser.parse_args()
+    output = values.output
+    if unknown := set(values.families) - set(names):
+        parser.error(f"there is no family {', '.join(sorted(unknown))}")
 
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(THREADS)
     torch.use_deterministic_algorithms(True)
     tokenizer = train_tokenizer(tokenizer_texts(), TOKENIZER_SIZE)
     for family in FAMILIES:
+        if values.families and family.name not in values.families:
+            continue
         with replaced_directory(output / family.name) as directory:
             save_tokenizer(tokenizer, directory, MAX_POSITIONS)
             seed, answers = first_good_weights(family, tokenizer, directory)
@@ -237,15 +330,15 @@ def first_good_weights(
     raise SystemExit(f"{family.name}: none of {SEEDS} seeds gives good answers.")
 
 
-def stored_model(family: Family, seed: int, directory: Path) -> FalconForCausalLM:
+def stored_model(family: Family, seed: int, directory: Path) -> PreTrainedModel:
     """Write the random weights of a seed, and load the checkpoint."""
-    config = {**COMMON_CONFIG, **family.config, "torch_dtype": family.stored_as}
-    model = FalconForCausalLM(FalconConfig(**config))
+    config = family.values()
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
     randomise(model, torch.Generator().manual_seed(seed))
     model.to(getattr(torch, family.stored_as))
     model.save_pretrained(directory, max_shard_size=family.shard_size)
     # transformers 5 writes newer keys (dtype, rope_parameters) than the published files have.
-    write_json(directory / "config.json", dict(sorted(config.items())))
+    write_json(directory / "config.json", config)
     # Not "eager": in transformers 5.23 that path adds ALiBi twice (modeling_falcon.py, in the mask
     # of FalconModel.forward and again in FalconAttention.forward).
     return AutoModelForCausalLM.from_pretrained(
@@ -254,10 +347,11 @@ def stored_model(family: Family, seed: int, directory: Path) -> FalconForCausalL
 
 
 @torch.no_grad()
-def randomise(model: FalconForCausalLM, generator: torch.Generator) -> None:
+def randomise(model: PreTrainedModel, generator: torch.Generator) -> None:
     """Fill every weight, so widely that greedy text varies."""
+    embedding = model.get_input_embeddings().weight
     for name, weight in model.named_parameters():
-        if "word_embeddings" in name or "lm_head" in name:
+        if weight is embedding or "lm_head" in name:
             weight.normal_(0, 0.1, generator=generator)
             # Special tokens, and ids that the tokenizer does not have, never win.
             weight[: len(SPECIAL_TOKENS)] *= 0.1
@@ -268,13 +362,15 @@ def randomise(model: FalconForCausalLM, generator: torch.Generator) -> None:
             weight.normal_(1, 0.2, generator=generator)
         else:
             weight.normal_(0, 0.2, generator=generator)
-    model.transformer.ln_f.weight *= 5  # spreads the logits
-    if model.config.alibi:
+    falcon = model.config.model_type == "falcon"
+    final_norm = model.transformer.ln_f if falcon else model.model.norm
+    final_norm.weight *= 5  # spreads the logits
+    if falcon and model.config.alibi:
         oppose_repetition(model)
 
 
 @torch.no_grad()
-def oppose_repetition(model: FalconForCausalLM) -> None:
+def oppose_repetition(model: PreTrainedModel) -> None:
     """Let every attention head subtract what it reads, against repetition.
 
     Random weights with ALiBi, which knows no absolute position and no rotation, soon repeat
@@ -287,7 +383,7 @@ def oppose_repetition(model: FalconForCausalLM) -> None:
         attention.dense.weight.copy_(-rows[:, 2].reshape(hidden, hidden).T / 2)
 
 
-def greedy_answer(model: FalconForCausalLM, tokenizer: Tokenizer, prompt: str) -> Answer:
+def greedy_answer(model: PreTrainedModel, tokenizer: Tokenizer, prompt: str) -> Answer:
     """Continue one prompt by NEW_TOKENS tokens or to the end of text."""
     input_ids = tokenizer.encode(prompt).ids
     prompt_ids = torch.tensor([input_ids])

@@ -30,10 +30,26 @@ SHAPES = {
     "falcon2-11b": "BM.GPU.A100-v2.8",
     "falcon-40b": "BM.GPU.A100-v2.8",
     "falcon-180b": "BM.GPU.A100-v2.8",
+    "falcon3-1b": "VM.GPU.A10.1",
+    "falcon3-3b": "VM.GPU.A10.1",
+    "falcon3-7b": "VM.GPU.A10.1",
+    "falcon3-7b-fp8": "BM.GPU.L40S.4",
+    "falcon3-10b": "VM.GPU.A10.2",
+    "falcon3-10b-awq": "VM.GPU.A10.1",
 }
 
 # A user must name a checkpoint if the recipe pins no commit; this commit represents any.
-CHECKPOINTS = {"falcon-180b": f"hub:tiiuae/falcon-180B@{40 * '0'}"}
+CHECKPOINTS = {
+    recipe: f"hub:tiiuae/{model}@{40 * '0'}"
+    for recipe, model in {
+        "falcon-180b": "falcon-180B",
+        "falcon3-3b": "Falcon3-3B-Instruct",
+        "falcon3-7b": "Falcon3-7B-Instruct",
+        "falcon3-7b-fp8": "Falcon3-7B-Instruct",
+        "falcon3-10b": "Falcon3-10B-Instruct",
+        "falcon3-10b-awq": "Falcon3-10B-Instruct",
+    }.items()
+}
 
 # The key before the image's name, and its beginning in the image's tag.
 _IMAGE_KEY = re.compile(

@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 TINY_FALCON = ROOT / "checkpoints" / "tiny-falcon"
 FAMILIES = ROOT / "tests" / "data" / "checkpoints"
 FAMILY_NAMES = ("falcon-rw", "falcon-7b", "falcon-40b", "falcon2-11b")
-ALL = [TINY_FALCON, *(FAMILIES / name for name in FAMILY_NAMES)]
+LLAMA_NAMES = ("falcon3", "falcon3-wide", "falcon3-tied")
+ALL = [TINY_FALCON, *(FAMILIES / name for name in (*FAMILY_NAMES, *LLAMA_NAMES))]
 
 # tokenizer.json of tiiuae/falcon-7b, ids 0 to 11.
 FALCON_SPECIAL_TOKENS = [
@@ -112,6 +113,8 @@ def size_of(directory: Path) -> int:
 
 each_checkpoint = pytest.mark.parametrize("directory", ALL, ids=lambda directory: directory.name)
 each_family = pytest.mark.parametrize("family", EXPECTED_FAMILIES, ids=lambda family: family.name)
+each_llama = pytest.mark.parametrize("name", LLAMA_NAMES)
+each_recorded = pytest.mark.parametrize("name", [*FAMILY_NAMES, *LLAMA_NAMES])
 
 
 @each_checkpoint
@@ -119,12 +122,18 @@ def test_a_checkpoint_is_a_falcon_with_all_its_files(directory: Path) -> None:
     names = {file.name for file in directory.iterdir()}
     config = read_json(directory / "config.json")
     generation = read_json(directory / "generation_config.json")
+    model_type, model_class = "falcon", "FalconForCausalLM"
+    if directory.name in LLAMA_NAMES:
+        model_type, model_class = "llama", "LlamaForCausalLM"
 
     assert {"tokenizer.json", "tokenizer_config.json"} < names
-    assert config["architectures"] == ["FalconForCausalLM"]
-    assert config["model_type"] == "falcon"
-    assert config["eos_token_id"] == config["bos_token_id"] == 11
-    assert generation["eos_token_id"] == generation["bos_token_id"] == 11
+    assert config["architectures"] == [model_class]
+    assert config["model_type"] == model_type
+    assert config["eos_token_id"] == generation["eos_token_id"] == 11
+    # Some Falcon3 name none, and then transformers takes 1.
+    begin_id = config.get("bos_token_id", 1)
+    assert generation["bos_token_id"] == begin_id
+    assert begin_id == (1 if directory.name == "falcon3-wide" else 11)
 
 
 @each_checkpoint
@@ -229,9 +238,45 @@ def test_a_family_has_its_key_and_value_heads(family: Family) -> None:
     assert shape == (family.query_key_value_heads * head_size, config["hidden_size"])
 
 
-@each_family
-def test_a_family_is_small(family: Family) -> None:
-    assert size_of(FAMILIES / family.name) < 1_200_000
+@each_llama
+def test_a_falcon3_has_the_published_keys_and_tensors(name: str) -> None:
+    # tiiuae/Falcon3-7B-Instruct@ca6ceed0, config.json, but for sizes.
+    config = read_json(FAMILIES / name / "config.json")
+    tensors = stored_tensors(FAMILIES / name)
+    parts = [f"self_attn.{part}_proj" for part in "qkvo"]
+    parts += [f"mlp.{part}_proj" for part in ("gate", "up", "down")]
+    parts += ["input_layernorm", "post_attention_layernorm"]
+    layers = range(config["num_hidden_layers"])
+
+    expected = {f"model.layers.{layer}.{part}.weight" for layer in layers for part in parts}
+    expected |= {"model.embed_tokens.weight", "model.norm.weight"}
+    assert tensors.keys() == expected | (set() if name == "falcon3-tied" else {"lm_head.weight"})
+    assert (config["hidden_act"], config["rms_norm_eps"]) == ("silu", 1e-6)
+    saved_by_5 = name == "falcon3-tied"
+    rope = config["rope_parameters"] if saved_by_5 else config
+    assert rope["rope_theta"] == 1000042
+    assert ("rope_theta" in config) is not saved_by_5
+    stored = {stored_as for stored_as, _ in tensors.values()}
+    assert stored == {"F16" if saved_by_5 else "BF16"}
+
+
+def test_the_falcon3_have_the_published_heads_each_in_one_way() -> None:
+    shapes = {}
+    for name in LLAMA_NAMES:
+        tensors = stored_tensors(FAMILIES / name)
+        names = (f"model.layers.0.self_attn.{part}_proj.weight" for part in "qk")
+        shapes[name] = [tensors[name][1] for name in names]
+
+    assert shapes == {
+        "falcon3": [(12 * 16, 192), (4 * 16, 192)],
+        "falcon3-wide": [(4 * 256, 64), (2 * 256, 64)],
+        "falcon3-tied": [(6 * 16, 96), (2 * 16, 96)],
+    }
+
+
+@each_recorded
+def test_a_family_is_small(name: str) -> None:
+    assert size_of(FAMILIES / name) < 1_400_000
 
 
 def test_the_40b_family_is_stored_in_two_shards_that_its_index_lists() -> None:
@@ -245,10 +290,10 @@ def test_the_40b_family_is_stored_in_two_shards_that_its_index_lists() -> None:
     assert listed.keys() == stored_tensors(directory).keys()
 
 
-@each_family
-def test_the_tokenizer_encodes_the_reference_prompts_as_recorded(family: Family) -> None:
-    tokenizer = tokenizer_of(FAMILIES / family.name)
-    prompts = read_json(FAMILIES / family.name / "reference.json")["prompts"]
+@each_recorded
+def test_the_tokenizer_encodes_the_reference_prompts_as_recorded(name: str) -> None:
+    tokenizer = tokenizer_of(FAMILIES / name)
+    prompts = read_json(FAMILIES / name / "reference.json")["prompts"]
 
     assert len(prompts) == 8
     assert [tokenizer.encode(one["text"]).ids for one in prompts] == [
@@ -256,9 +301,9 @@ def test_the_tokenizer_encodes_the_reference_prompts_as_recorded(family: Family)
     ]
 
 
-@each_family
-def test_the_reference_answers_can_tell_a_right_engine_from_a_wrong_one(family: Family) -> None:
-    reference = read_json(FAMILIES / family.name / "reference.json")
+@each_recorded
+def test_the_reference_answers_can_tell_a_right_engine_from_a_wrong_one(name: str) -> None:
+    reference = read_json(FAMILIES / name / "reference.json")
 
     assert reference["dtype"] == "float32"
     assert reference["smallest_margin"] > 5e-3

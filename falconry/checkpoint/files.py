@@ -22,15 +22,20 @@ TOKENIZER = "tokenizer.json"
 # (transformers 5.23, tokenization_utils_base.py: *_FILE constants).
 TOKENIZER_CONFIG = "tokenizer_config.json"
 CHAT_TEMPLATE = "chat_template.jinja"
+SPECIAL_TOKENS = "special_tokens_map.json"
 TOKENIZER_SETTINGS = (
     TOKENIZER_CONFIG,
-    "special_tokens_map.json",
+    SPECIAL_TOKENS,
     "added_tokens.json",
     CHAT_TEMPLATE,
 )
 
 # Weights that only unpickling can read, which runs code from the file.
 _PICKLED_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+
+# llama.cpp's format, whose weights are quantised.
+GGUF = ".gguf"
+NO_GGUF = "use the repository without -GGUF, or serve it with llama.cpp"
 
 FETCH_AGAIN = "fetch the file again"
 # The first key of a pointer file (https://github.com/git-lfs/git-lfs, docs/spec.md, 3.7).
@@ -127,6 +132,7 @@ def find_weights(directory: Path) -> WeightFiles:
             where=directory,
             remedy=_RESAVE,
         )
+    _refuse_gguf(directory)
     raise CheckpointError(
         f"has no weights: neither {WEIGHTS} nor {WEIGHTS_INDEX}", where=directory, remedy=_RESAVE
     )
@@ -185,9 +191,15 @@ def _check_directory(directory: Path) -> None:
             where=directory,
             remedy="merge it into its base model (merge_and_unload) and save the result",
         )
+    _refuse_gguf(directory)
     raise CheckpointError(
         f"has no {CONFIG}", where=directory, remedy="name a Hugging Face checkpoint directory"
     )
+
+
+def _refuse_gguf(directory: Path) -> None:
+    if any(directory.glob(f"*{GGUF}")):
+        raise CheckpointError("has only GGUF files", where=directory, remedy=NO_GGUF)
 
 
 def _read_index(index: Path) -> WeightFiles:

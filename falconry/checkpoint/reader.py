@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from falconry.checkpoint.config import FalconArchitecture, read_configuration
+from falconry.checkpoint.architecture import Architecture
+from falconry.checkpoint.config import read_configuration
 from falconry.checkpoint.files import find_weights
 from falconry.checkpoint.tensors import (
     OUTPUT_PROJECTION,
@@ -20,7 +21,7 @@ from falconry.checkpoint.tokenizer import TokenizerFacts, read_tokenizer
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A Falcon checkpoint whose parts fit together.
+    """A checkpoint whose parts fit together.
 
     Attributes:
         end_ids: tokens that end an answer, the first one first.
@@ -28,7 +29,7 @@ class Checkpoint:
     """
 
     directory: Path
-    architecture: FalconArchitecture
+    architecture: Architecture
     end_ids: tuple[int, ...]
     pad_id: int
     tensors: Mapping[str, TensorLocation]
@@ -49,8 +50,8 @@ def read_checkpoint(directory: Path) -> Checkpoint:
     """Reads everything about a checkpoint but the weights themselves.
 
     Raises:
-        CheckpointError: the directory is no Falcon checkpoint, or its parts are damaged or do
-            not fit together.
+        CheckpointError: the directory is no checkpoint that can be built, or its parts are damaged
+            or do not fit together.
     """
     weights = find_weights(directory)
     configuration = read_configuration(directory)
@@ -68,8 +69,8 @@ def read_checkpoint(directory: Path) -> Checkpoint:
 
 
 def _with_actual_tying(
-    architecture: FalconArchitecture, located: Mapping[str, TensorLocation]
-) -> FalconArchitecture:
+    architecture: Architecture, located: Mapping[str, TensorLocation]
+) -> Architecture:
     """Uses an output projection in the file, as transformers does.
 
     (transformers 5.23, modeling_utils.py, tie_weights: weights stored twice are tied only when

@@ -22,6 +22,8 @@ from typing import Any
 from falconry.checkpoint.files import (
     CONFIG,
     GENERATION_CONFIG,
+    GGUF,
+    NO_GGUF,
     TOKENIZER,
     TOKENIZER_SETTINGS,
     WEIGHTS,
@@ -202,6 +204,8 @@ def _wanted_files(hub: HubCheckpoint, present: Mapping[str, _RemoteFile]) -> dic
         weights = [WEIGHTS]
     elif WEIGHTS_INDEX in present:
         weights = [WEIGHTS_INDEX, *(name for name in present if _SHARD.fullmatch(name))]
+    elif any(name.endswith(GGUF) for name in present):
+        raise CheckpointError("has only GGUF files", where=hub.text, remedy=NO_GGUF)
     else:
         raise CheckpointError(
             "has no safetensors at this commit, and pickled weights are not loaded",

@@ -1,7 +1,7 @@
-"""A Falcon checkpoint's tensors, and where they are in safetensors files.
+"""A checkpoint's tensors, and where they are in safetensors files.
 
-Names and shapes are those of transformers 5.23, models/falcon/modeling_falcon.py
-(FalconForCausalLM and below). A safetensors file is a little-endian u64 header length, the JSON
+Names and shapes are those of transformers 5.23, models/falcon/modeling_falcon.py and
+models/llama/modeling_llama.py. A safetensors file is a little-endian u64 header length, the JSON
 header, then the data (https://github.com/huggingface/safetensors, README "Format", release 0.8).
 """
 
@@ -14,13 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from falconry.checkpoint.config import FalconArchitecture
+from falconry.checkpoint.architecture import Architecture, FalconArchitecture, LlamaArchitecture
 from falconry.checkpoint.files import FETCH_AGAIN, WeightFiles
 from falconry.documents import DocumentError, is_integer, parse_json
 from falconry.errors import CheckpointError
 
-EMBEDDING = "transformer.word_embeddings.weight"
-FINAL_NORM = "transformer.ln_f"
 OUTPUT_PROJECTION = "lm_head.weight"
 
 Shape = tuple[int, ...]
@@ -36,13 +34,44 @@ _METADATA = "__metadata__"
 _ONE_REVISION = "fetch the index and its shards from one revision"
 
 
-def block_prefix(layer: int) -> str:
-    """What the names of a decoder block's tensors start with."""
-    return f"transformer.h.{layer}"
+@dataclass(frozen=True, slots=True)
+class TensorNames:
+    """What an architecture's tensors are called.
+
+    Attributes:
+        final_norm: prefix of the last norm's tensors.
+        layers: prefix of all layers.
+    """
+
+    embedding: str
+    final_norm: str
+    layers: str
+
+    def layer(self, number: int) -> str:
+        """What the names of a layer's tensors start with."""
+        return f"{self.layers}.{number}"
 
 
-def norm_names(architecture: FalconArchitecture) -> tuple[str, str | None]:
-    """Names of a block's attention norm and MLP norm, if separate."""
+_FALCON_NAMES = TensorNames(
+    embedding="transformer.word_embeddings.weight",
+    final_norm="transformer.ln_f",
+    layers="transformer.h",
+)
+_LLAMA_NAMES = TensorNames(
+    embedding="model.embed_tokens.weight",
+    final_norm="model.norm",
+    layers="model.layers",
+)
+_EMBEDDINGS = (_FALCON_NAMES.embedding, _LLAMA_NAMES.embedding)
+
+
+def tensor_names(architecture: Architecture) -> TensorNames:
+    """The names of an architecture's tensors."""
+    return _FALCON_NAMES if isinstance(architecture, FalconArchitecture) else _LLAMA_NAMES
+
+
+def falcon_norms(architecture: FalconArchitecture) -> tuple[str, str | None]:
+    """Names of a Falcon layer's attention norm and MLP norm, if separate."""
     if not architecture.separate_mlp_norm:
         return "input_layernorm", None
     if architecture.new_decoder_architecture:
@@ -50,20 +79,25 @@ def norm_names(architecture: FalconArchitecture) -> tuple[str, str | None]:
     return "input_layernorm", "post_attention_layernorm"
 
 
-def expected_tensors(architecture: FalconArchitecture) -> dict[str, Shape]:
+def expected_tensors(architecture: Architecture) -> dict[str, Shape]:
     """Name and shape of every tensor that the architecture needs."""
-    hidden = architecture.hidden_size
-    expected: dict[str, Shape] = {EMBEDDING: (architecture.vocab_size, hidden)}
-    for layer in range(architecture.num_layers):
-        expected.update(_block(architecture, block_prefix(layer)))
-    expected.update(_norm(FINAL_NORM, hidden))
+    hidden, names = architecture.hidden_size, tensor_names(architecture)
+    norm_has_bias = isinstance(architecture, FalconArchitecture)
+    expected: dict[str, Shape] = {names.embedding: (architecture.vocab_size, hidden)}
+    for number in range(architecture.num_layers):
+        layer = names.layer(number)
+        if isinstance(architecture, FalconArchitecture):
+            expected.update(_falcon_layer(architecture, layer))
+        else:
+            expected.update(_llama_layer(architecture, layer))
+    expected.update(_norm(names.final_norm, hidden, norm_has_bias))
     if not architecture.tied_embeddings:
         expected[OUTPUT_PROJECTION] = (architecture.vocab_size, hidden)
     return expected
 
 
 def check_tensors(
-    architecture: FalconArchitecture, located: Mapping[str, TensorLocation], directory: Path
+    architecture: Architecture, located: Mapping[str, TensorLocation], directory: Path
 ) -> None:
     """Compares what the checkpoint holds with what its configuration calls for.
 
@@ -90,7 +124,7 @@ def check_tensors(
             raise _wrong_shape(located[name], shape)
 
 
-def _block(architecture: FalconArchitecture, prefix: str) -> dict[str, Shape]:
+def _falcon_layer(architecture: FalconArchitecture, prefix: str) -> dict[str, Shape]:
     hidden, ffn = architecture.hidden_size, architecture.ffn_hidden_size
     linears = {
         "self_attention.query_key_value": (architecture.qkv_size, hidden),
@@ -98,23 +132,42 @@ def _block(architecture: FalconArchitecture, prefix: str) -> dict[str, Shape]:
         "mlp.dense_h_to_4h": (ffn, hidden),
         "mlp.dense_4h_to_h": (hidden, ffn),
     }
-    block: dict[str, Shape] = {}
+    layer: dict[str, Shape] = {}
     for name, shape in linears.items():
-        block[f"{prefix}.{name}.weight"] = shape
+        layer[f"{prefix}.{name}.weight"] = shape
         if architecture.bias:
-            block[f"{prefix}.{name}.bias"] = shape[:1]
-    for norm in norm_names(architecture):
+            layer[f"{prefix}.{name}.bias"] = shape[:1]
+    for norm in falcon_norms(architecture):
         if norm:
-            block.update(_norm(f"{prefix}.{norm}", hidden))
-    return block
+            layer.update(_norm(f"{prefix}.{norm}", hidden, has_bias=True))
+    return layer
 
 
-def _norm(prefix: str, hidden: int) -> dict[str, Shape]:
-    return {f"{prefix}.weight": (hidden,), f"{prefix}.bias": (hidden,)}
+def _llama_layer(architecture: LlamaArchitecture, prefix: str) -> dict[str, Shape]:
+    hidden, ffn = architecture.hidden_size, architecture.ffn_hidden_size
+    queries, keys = architecture.attention_size, architecture.num_kv_heads * architecture.head_size
+    linears = {
+        "self_attn.q_proj": (queries, hidden),
+        "self_attn.k_proj": (keys, hidden),
+        "self_attn.v_proj": (keys, hidden),
+        "self_attn.o_proj": (hidden, queries),
+        "mlp.gate_proj": (ffn, hidden),
+        "mlp.up_proj": (ffn, hidden),
+        "mlp.down_proj": (hidden, ffn),
+    }
+    layer: dict[str, Shape] = {f"{prefix}.{name}.weight": shape for name, shape in linears.items()}
+    for norm in ("input_layernorm", "post_attention_layernorm"):
+        layer.update(_norm(f"{prefix}.{norm}", hidden, has_bias=False))
+    return layer
+
+
+def _norm(prefix: str, hidden: int, has_bias: bool) -> dict[str, Shape]:
+    weight: dict[str, Shape] = {f"{prefix}.weight": (hidden,)}
+    return weight | {f"{prefix}.bias": (hidden,)} if has_bias else weight
 
 
 def _wrong_shape(tensor: TensorLocation, shape: Shape) -> CheckpointError:
-    if tensor.name in (EMBEDDING, OUTPUT_PROJECTION) and tensor.shape[1:] == shape[1:]:
+    if tensor.name in (*_EMBEDDINGS, OUTPUT_PROJECTION) and tensor.shape[1:] == shape[1:]:
         return CheckpointError(
             f"{tensor.name} has {tensor.shape[0]} rows, but config.json's vocab_size is {shape[0]}",
             where=tensor.path,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import replace
 from typing import Any
 
 import oci
@@ -11,6 +13,7 @@ from oci.limits import LimitsClient
 from falconry.cloud.retries import all_records
 from falconry.cloud.session import Session
 from falconry.cloud.shapes import offered_shape
+from falconry.deployment.policies import DynamicGroup, scope_of
 from falconry.deployment.preflight.subject import (
     Account,
     Artifact,
@@ -25,22 +28,40 @@ from falconry.engine.manifest import Manifest
 from falconry.engine.toolchain import Toolchain
 from falconry.errors import CloudError
 from falconry.oci_facts import GpuShape, find_shape, load_limits
+from falconry.settings import Settings
 
 _WRONG_SCOPE = 400
 _UNREACHED = (oci.exceptions.RequestException, oci.exceptions.ConnectTimeout)
 
 
-def read_account(session: Session, shape: str) -> Account:
-    """Reads a shape's limit and the policies that this user may see."""
+def read_account(session: Session, settings: Settings) -> Account:
+    """Reads the limit of the profile's shape and the policies that this user may see."""
+    shape = settings.deployment.shape
     known, offer = find_shape(shape), None
     if known is None or (isinstance(known, GpuShape) and not known.confirmed):
         offer = _offer(session, shape)
         known = known or offer.shape
     limit = _limit_of(session, shape) if isinstance(known, GpuShape) else None
+    return replace(read_policies(session, settings), limit=limit, offer=offer)
+
+
+def read_policies(session: Session, settings: Settings) -> Account:
+    """Reads the policies and dynamic groups that this user may see."""
+    scope = scope_of(settings, session.tenancy, session.region)
     try:
-        return Account(limit, _statements(session), offer=offer)
+        statements = _statements(session)
     except (oci.exceptions.ServiceError, *_UNREACHED) as error:
-        return Account(limit, None, _reason(error), offer)
+        return Account(reason=_reason(error), scope=scope)
+    name, groups = None, None
+    client: Any = session.client(IdentityClient)
+    with contextlib.suppress(oci.exceptions.ServiceError, *_UNREACHED):
+        name = client.get_compartment(scope.compartment).data.name
+        groups = [
+            DynamicGroup(each.name, each.id, each.matching_rule)
+            for each in all_records(client.list_dynamic_groups, session.tenancy)
+        ]
+    scope = replace(scope, compartment_name=name)
+    return Account(statements=statements, groups=groups, scope=scope)
 
 
 def _offer(session: Session, shape: str) -> Offer:

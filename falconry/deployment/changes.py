@@ -70,7 +70,7 @@ def differences(current: Any, target: DeploymentSpec) -> list[Group]:
 
     Between two updates the new model meets the old route or the other way round: `/generate`
     answers for models of both kinds, `/infer` only for those that are not decoupled. More memory
-    comes before the model that may need it, less memory after.
+    and storage come before the model that may need it, less memory after.
     """
     differ = {
         group for group, _, now, new in _options(current, target) if any(_unlike("", now, new))
@@ -157,7 +157,8 @@ def update_of(current: Any, target: DeploymentSpec, groups: Collection[Group]) -
 
 def _order(current: Any, target: DeploymentSpec) -> list[Group]:
     container = [Group.CONTAINER, Group.ENVIRONMENT, Group.MODEL]
-    if configured_route(target.configuration) == "infer":
+    routes = [current.model_deployment_configuration_details, target.configuration]
+    if [configured_route(each) for each in routes] == ["generate", "infer"]:
         container.reverse()
     before, after = [Group.LOGGING, Group.BANDWIDTH], [Group.DESCRIPTION]
     (before if not _shrinks(current, target) else after).append(Group.COMPUTE)

@@ -8,7 +8,7 @@ what answered before.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +34,7 @@ from falconry.deployment.target import (
     route_of,
     target_of,
 )
+from falconry.deployment.variables import Sizes, Variable, image_bytes, ranks_of, worked_out
 from falconry.engine.manifest import Manifest, read_manifest
 from falconry.errors import CloudError, FalconryError, PreflightError
 from falconry.findings import refuse
@@ -205,6 +206,10 @@ class DeploymentStage(Stage):
         return "settings changed" if KEY_TAG in tags else "it has not answered yet"
 
     @override
+    def details(self, key: str) -> Sequence[str]:
+        return [str(each) for each in self._variables()]
+
+    @override
     def make(self, key: str, inputs: Mapping[str, str], report: Report) -> Output:
         settings = self._settings
         if settings.cloud.emulator:
@@ -252,12 +257,25 @@ class DeploymentStage(Stage):
                 ENGINE_TAG: engine.key,
                 **({EXPIRES_TAG: self._expiry} if self._expiry else {}),
             },
+            variables={each.name: each.value for each in self._variables()},
             engine_bound=engine.gpu is not None,
         )
         self._check(session, target_of(request).configuration, engine, report)
         entry = entry_of(settings, self._artifact.digest, engine, self._image.pinned)
         model_id = catalog.ensure(entry, self._artifact.view(), report)
         return target_of(replace(request, model_id=model_id))
+
+    def _variables(self) -> list[Variable]:
+        """Works out the container's variables from what was made and what is deployed."""
+        layout = self._artifact.contents().layout()
+        unpacked = sum(entry.size for entry in layout.entries)
+        sizes = Sizes(image_bytes(self._image), layout.size, unpacked)
+        ranks = ranks_of(read_manifest(self._engine.path))
+        current = self._current()
+        configuration = current and current.model_deployment_configuration_details
+        container = configuration and configuration.environment_configuration_details
+        variables = container and container.environment_variables
+        return worked_out(self._settings, sizes, ranks, variables)
 
     def _check(
         self, session: Session, configuration: Any, engine: Manifest, report: Report
@@ -278,7 +296,7 @@ class DeploymentStage(Stage):
             Image(image.reference, image.compressed_bytes, image.labels),
             engine=engine,
             toolchain=load_toolchains().row(release) if release else None,
-            account=read_account(session, settings.deployment.shape),
+            account=read_account(session, settings),
         )
         refuse(check_deployment(subject), PreflightError, "this deployment", subject.name)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from oci.data_science import models as oci_models
@@ -81,6 +81,7 @@ class DeploymentRequest:
 
     Attributes:
         tags: written once it has answered.
+        variables: of the container; the profile's win over them.
         engine_bound: whether the engine runs only with the image and the GPU that it was built
             for, so that none of the three can change without the others.
     """
@@ -92,6 +93,7 @@ class DeploymentRequest:
     project_id: str
     log: LogIds
     tags: Mapping[str, str]
+    variables: Mapping[str, str] = field(default_factory=dict)
     engine_bound: bool = False
 
 
@@ -326,7 +328,12 @@ def _container(request: DeploymentRequest) -> Any:
         server_port=request.serving.port,
         health_check_port=request.serving.port,
         environment_variables=environment(
-            request.serving, {MODEL_NAME: request.settings.name, **request.settings.environment}
+            request.serving,
+            {
+                **request.variables,
+                MODEL_NAME: request.settings.name,
+                **request.settings.environment,
+            },
         ),
         predict_api_specification="openai" if request.settings.openai else None,
         custom_http_endpoints=_endpoints(request),

@@ -31,6 +31,7 @@ CHECKS: Mapping[str, Check] = {
     network_checks.REGISTRY: network_checks.registry,
     network_checks.ACCOUNT: network_checks.account,
     network_checks.CLOCK: network_checks.clock,
+    network_checks.POLICIES: network_checks.policies,
 }
 
 

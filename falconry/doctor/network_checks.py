@@ -24,6 +24,7 @@ _TIMEOUT_S = (3.0, 5.0)
 _A_REGISTRY = (200, 401)
 ACCOUNT = "cloud"
 CLOCK = "clock"
+POLICIES = "policies"
 # A request whose date is further off is refused with 401 (Oracle, "Request Signatures").
 _LARGEST_SKEW_S = 300
 REGISTRY = "registry"
@@ -110,6 +111,28 @@ def of_server(url: str) -> Finding:
         f" requests from {_LARGEST_SKEW_S} s on",
         "set this machine's clock, such as by NTP",
     )
+
+
+def policies(subject: Subject) -> Finding:
+    """Checks the policies that can be read for the rights of deployments and services."""
+    from falconry.cloud import emulator
+
+    settings = subject.settings
+    if emulator.is_stopped(settings.cloud.emulator):
+        return Finding(POLICIES, "skipped", "not known: the local cloud is not running")
+    from falconry.cloud.session import session_of
+    from falconry.deployment.account import read_policies
+    from falconry.deployment.preflight.service_checks import policy_findings
+
+    account = read_policies(session_of(settings.cloud), settings)
+    found = list(policy_findings(account, staged=True, jobs=settings.engine.run == "job"))
+    missing = [each for each in found if each.state == "warning"]
+    if missing:
+        text = "; ".join(each.text for each in missing)
+        return Finding(POLICIES, "warning", text, "run make policies for all statements")
+    if any(each.state == "skipped" for each in found):
+        return Finding(POLICIES, "skipped", found[0].text, "run make policies for the statements")
+    return Finding(POLICIES, "ok", f"statements give {len(found)} rights; those of users unchecked")
 
 
 def registry(subject: Subject) -> Finding:

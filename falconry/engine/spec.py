@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from falconry.checkpoint.config import FalconArchitecture
+from falconry.checkpoint.architecture import Architecture
 from falconry.checkpoint.reader import Checkpoint
 from falconry.data_files import Table, project_file, read_toml, validate_table
 from falconry.errors import EngineError, SettingsError
@@ -129,7 +129,7 @@ class EngineSpec:
         end_ids: tokens that end an answer unless a request names another, the first one first.
     """
 
-    architecture: FalconArchitecture
+    architecture: Architecture
     recipe: Recipe
     limits: ResolvedLimits
     end_ids: tuple[int, ...]

@@ -72,6 +72,17 @@ class Composable(Table):
         return _pinned(self.minimum, self.minimum_digest)
 
 
+class Converters(Table):
+    """Programs by the family of checkpoints that they convert; the first that exists counts.
+
+    Attributes:
+        llama: that of LlamaForCausalLM, and so of Falcon3.
+    """
+
+    falcon: tuple[str, ...]
+    llama: tuple[str, ...]
+
+
 class Toolchain(Table):
     """One release; sizes in GB as the registry lists them.
 
@@ -82,7 +93,7 @@ class Toolchain(Table):
         data_center_drivers: lower driver branches that data-centre GPUs may have as well
             (CUDA's forward compatibility).
         sm: GPU architectures, ten times the compute capability: 86 for 8.6.
-        converter: where the Falcon converter is in the image, first match counts.
+        converter: where the converters of the families are in the image.
         tensor_names: `seed` and `min_tokens`, or the older `random_seed` and `min_length`.
         compose: what a server without TensorRT-LLM is composed from.
     """
@@ -97,7 +108,7 @@ class Toolchain(Table):
     driver: _Version
     data_center_drivers: tuple[_Version, ...]
     sm: tuple[int, ...]
-    converter: tuple[str, ...]
+    converter: Converters
     quantizer: str
     tensor_names: Literal["random_seed", "seed"]
     listed_gb: float

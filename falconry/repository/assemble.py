@@ -19,7 +19,13 @@ from falconry.digests import tree_files
 from falconry.engine.manifest import EngineLimits, engine_files
 from falconry.engine.tensorrt_llm.engine_config import EngineConfig
 from falconry.repository import FRONT_MODEL
-from falconry.repository.backend import BackendTensors, backend_config, chunks_context
+from falconry.repository.backend import (
+    TOKENIZER_INFO,
+    BackendTensors,
+    backend_config,
+    chunks_context,
+    tokenizer_info,
+)
 from falconry.repository.config import (
     CONFIG_FILE,
     ModelConfig,
@@ -86,11 +92,18 @@ def assemble(
         if gpu is None or model != ENGINE_MODEL:
             _copy(sources / model, output / model)
     configs = _configs(sources, EngineLimits.read(engine), serving, gpu)
+    # Base models have no chat template, and so take no messages.
+    set_parameters(configs[FRONT_MODEL], {"chat": json.dumps(CHAT_FILE in engine_files(engine))})
     for model, config in configs.items():
         (output / model).mkdir(exist_ok=True)
         write_config(output / model / CONFIG_FILE, config)
     files = engine_files(engine)
     _link(engine, files, output / ENGINE_MODEL / _VERSION)
+    if gpu is not None:
+        info = tokenizer_info(engine / TOKENIZER, EngineLimits.read(engine).end_ids)
+        (output / ENGINE_MODEL / _VERSION / TOKENIZER_INFO).write_text(
+            json.dumps(info, ensure_ascii=False), encoding="utf-8"
+        )
     for model, needed in _TOKENIZER_FILES.items():
         _link(engine, set(needed).intersection(files), output / model / _VERSION)
 

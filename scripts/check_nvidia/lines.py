@@ -36,7 +36,8 @@ def kept_rows() -> list[Toolchain]:
     return [
         row
         for row in load_toolchains().rows
-        if (_FLAGS / f"{row.release}.json").is_file() and "convert_checkpoint" in row.converter[0]
+        if (_FLAGS / f"{row.release}.json").is_file()
+        and "convert_checkpoint" in row.converter.falcon[0]
     ]
 
 

@@ -46,7 +46,7 @@ class Build:
                 {
                     "name": "convert",
                     "step": "converting the checkpoint",
-                    "program": ["/nowhere/convert.py", f"{root}{ROW.converter[0]}"],
+                    "program": ["/nowhere/convert.py", f"{root}{ROW.converter.falcon[0]}"],
                     "arguments": _words(
                         model_dir=CHECKPOINT, output_dir=converted, dtype="bfloat16", tp_size=2
                     ),

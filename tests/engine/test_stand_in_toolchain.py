@@ -42,7 +42,7 @@ def tools(tmp_path_factory):
             installed[release] = root, install_stand_ins(release, row, root)
         root, variables = installed[release]
         program = {
-            "convert": f"{root}{row.converter[0]}",
+            "convert": f"{root}{row.converter.falcon[0]}",
             "quantize": f"{root}{row.quantizer}",
             "build": f"{root}/usr/local/bin/trtllm-build",
         }[phase]
@@ -169,7 +169,7 @@ def _plan(row):
     convert = {
         "name": "convert",
         "step": "converting the checkpoint",
-        "program": list(row.converter),
+        "program": list(row.converter.falcon),
         "arguments": ["--model_dir", checkpoint, "--output_dir", converted],
         "span": [0.0, 0.3],
     }

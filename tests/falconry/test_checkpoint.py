@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from safetensors import safe_open
 
+from falconry.checkpoint.architecture import FalconArchitecture, LlamaArchitecture, family_note
 from falconry.checkpoint.config import read_configuration
 from falconry.checkpoint.files import checkpoint_files
 from falconry.checkpoint.reader import read_checkpoint
@@ -20,8 +21,10 @@ ROOT = Path(__file__).parents[2]
 TINY_FALCON = ROOT / "checkpoints" / "tiny-falcon"
 FAMILIES = ROOT / "tests" / "data" / "checkpoints"
 
+FALCON3 = ["falcon3", "falcon3-wide", "falcon3-tied"]
+
 each_family = pytest.mark.parametrize(
-    "name", ["falcon-rw", "falcon-7b", "falcon-40b", "falcon2-11b"]
+    "name", ["falcon-rw", "falcon-7b", "falcon-40b", "falcon2-11b", *FALCON3]
 )
 
 
@@ -48,6 +51,7 @@ def test_each_family_is_read_as_published(
     checkpoint = read_checkpoint(FAMILIES / name)
     architecture = checkpoint.architecture
 
+    assert isinstance(architecture, FalconArchitecture)
     assert architecture.family == name
     assert architecture.alibi is alibi
     assert architecture.num_kv_heads == kv_heads
@@ -60,6 +64,42 @@ def test_each_family_is_read_as_published(
     assert checkpoint.dtypes == (stored,)
     assert (checkpoint.end_ids, checkpoint.pad_id) == ((11,), 11)
     assert checkpoint.tokenizer.vocab_size <= architecture.vocab_size
+
+
+@pytest.mark.parametrize(
+    ("name", "heads", "kv_heads", "head_size", "tied", "stored"),
+    [
+        ("falcon3", 12, 4, 16, False, "BF16"),
+        ("falcon3-wide", 4, 2, 256, False, "BF16"),
+        ("falcon3-tied", 6, 2, 16, True, "F16"),
+    ],
+)
+def test_each_falcon3_is_read_as_a_llama(
+    name: str, heads: int, kv_heads: int, head_size: int, tied: bool, stored: str
+) -> None:
+    checkpoint = read_checkpoint(FAMILIES / name)
+    architecture = checkpoint.architecture
+
+    assert isinstance(architecture, LlamaArchitecture)
+    assert architecture.family == "falcon3"
+    assert family_note(architecture) is None
+    assert (architecture.num_heads, architecture.num_kv_heads) == (heads, kv_heads)
+    assert architecture.head_size == head_size
+    assert architecture.tied_embeddings is tied
+    assert architecture.rope_theta == 1000042.0  # in both spellings
+    assert architecture.norm_epsilon == 1e-6
+    assert checkpoint.dtypes == (stored,)
+    assert (checkpoint.end_ids, checkpoint.pad_id) == ((11,), 11)
+
+
+def test_another_llama_is_read_with_a_note_that_it_is_no_falcon(tmp_path: Path) -> None:
+    directory = shutil.copytree(FAMILIES / "falcon3", tmp_path / "llama")
+    config = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps(config | {"rope_theta": 500000.0}))
+    architecture = read_checkpoint(directory).architecture
+
+    assert architecture.family == "llama"
+    assert str(family_note(architecture)).startswith("a Llama that is no Falcon3 (its rope_theta")
 
 
 @each_family

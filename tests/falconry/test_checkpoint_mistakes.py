@@ -69,10 +69,10 @@ def test_a_config_that_is_no_json_object(falcon: Path, text: str) -> None:
     assert "config.json: is not" in refusal(falcon)
 
 
-def test_a_llama(falcon: Path) -> None:
-    set_config(falcon, model_type="llama", architectures=["LlamaForCausalLM"])
+def test_another_kind_of_model(falcon: Path) -> None:
+    set_config(falcon, model_type="gpt2", architectures=["GPT2LMHeadModel"])
 
-    assert "of type 'llama', not a Falcon (Falcon3 is a Llama); use" in refusal(falcon)
+    assert "of type 'gpt2', which is neither a Falcon nor a Llama; use" in refusal(falcon)
 
 
 def test_a_falcon_that_does_not_generate_text(falcon: Path) -> None:
@@ -99,6 +99,17 @@ def test_an_adapter_without_its_base_model(falcon: Path) -> None:
     (falcon / "config.json").rename(falcon / "adapter_config.json")
 
     assert "holds only a PEFT adapter; merge it" in refusal(falcon)
+
+
+@pytest.mark.parametrize("with_config", [True, False], ids=["config", "no config"])
+def test_gguf_files_alone(falcon: Path, with_config: bool) -> None:
+    (falcon / "model.safetensors").rename(falcon / "falcon3-7b-instruct-q4_k_m.gguf")
+    if not with_config:
+        (falcon / "config.json").unlink()
+
+    text = refusal(falcon)
+    assert "has only GGUF files" in text
+    assert "use the repository without -GGUF, or serve it with llama.cpp" in text
 
 
 def test_pickled_weights(falcon: Path) -> None:

@@ -99,7 +99,7 @@ def spoil_shard(directory):
 
 
 def spoil_architecture(directory):
-    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 768}
+    config = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "vocab_size": 768}
     (directory / "config.json").write_text(json.dumps(config))
 
 
@@ -123,7 +123,7 @@ def spoil_header(directory):
         (spoil_nothing, ["is not a directory"]),
         (spoil_everything, ["config.json"]),
         (spoil_shard, ["model.safetensors"]),
-        (spoil_architecture, ["llama"]),
+        (spoil_architecture, ["gpt2"]),
         (spoil_tokenizer, ["tokenizer.json"]),
         (spoil_vocabulary, ["999", "768"]),
         (spoil_header, ["model.safetensors"]),

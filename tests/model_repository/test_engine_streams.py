@@ -87,7 +87,7 @@ def stream(engine, request_module):
                 max_tokens=new_tokens,
                 end_ids=frozenset(),
                 stop_words=(),
-                bad_words=(),
+                grammar=None,
                 sampling=request_module.Sampling(),
                 return_log_probs=False,
                 exclude_input=True,

@@ -14,7 +14,7 @@ import pytest
 from tokenizers import Tokenizer, processors
 from transformers import AutoTokenizer
 
-from falconry.checkpoint.tokenizer import read_chat, write_chat
+from falconry.checkpoint.tokenizer import find_chat, read_chat
 from falconry.errors import CheckpointError
 from tests.model_repository.preprocessing import served
 
@@ -97,7 +97,7 @@ def test_no_words_are_an_empty_list_as_nvidias_own_preprocessing_gives():
 
 @pytest.fixture
 def chat(tmp_path):
-    """Reads the chat template of a checkpoint with these settings."""
+    """Reads the chat template of a checkpoint with these settings, whatever it would render."""
     read_templates = []
 
     def read(template, file=None, **tokens):
@@ -108,10 +108,11 @@ def chat(tmp_path):
         (checkpoint / "tokenizer_config.json").write_text(json.dumps(settings))
         if file is not None:
             (checkpoint / "chat_template.jinja").write_text(file)
-        write_chat(checkpoint, engine)
-        path = engine / "chat.json"
-        if not path.is_file():
+        found = find_chat(checkpoint)
+        if found is None:
             return None
+        path = engine / "chat.json"
+        path.write_text(json.dumps(found))
         read_templates.append(served("chat").ChatTemplate.read(path))
         return read_templates[-1]
 
@@ -274,7 +275,7 @@ def children():
     [
         ("one\n{% for m in messages %}\n{% endif %}", "line 3: "),
         ("{{ messages | nosuch }}", "line 1: No filter named 'nosuch'"),
-        ("{{ 9 ** (9 ** 9) }}", "it takes too much time or memory"),
+        ("{{ 9 ** (9 ** 9) }}", "takes too much time or memory"),
         ("{{ " + "(" * 5000 + ")" * 5000 + " }}", "RecursionError"),
         ("{% if a %}" * 150 + "{% endif %}" * 150, "too many levels of indentation"),
     ],
@@ -288,7 +289,7 @@ def test_a_template_that_does_not_compile_ends_the_build_with_its_line(
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     if in_a_file:
         (tmp_path / "chat_template.jinja").write_text(template)
-    with pytest.raises(CheckpointError, match="chat template that does not compile") as refused:
+    with pytest.raises(CheckpointError, match=r"chat template that .*compile") as refused:
         read_chat(tmp_path)
     assert said in refused.value.problem
     where = "chat_template.jinja" if in_a_file else "tokenizer_config.json"

@@ -11,7 +11,7 @@ from pathlib import Path
 from falconry.checkpoint.tokenizer import write_chat
 from falconry.engine.manifest import BuildRecord, EngineFile, GpuEngine, Manifest, write_manifest
 from falconry.engine.toolchain import load_toolchains
-from tests.stand_in_toolchain.tools.stand_in_checkpoint import falcon_facts
+from tests.stand_in_toolchain.tools.stand_in_checkpoint import model_facts
 
 TINY = Path(__file__).parents[2] / "checkpoints/tiny-falcon"
 LIMITS = {"max_batch_size": 8, "max_input_len": 256, "max_seq_len": 512}
@@ -35,7 +35,7 @@ def stand_in_engine(
     mapping = {"world_size": tensor * pipeline, "tp_size": tensor, "pp_size": pipeline}
     config = {
         "version": row.tensorrt_llm,
-        "pretrained_config": {**falcon_facts(str(TINY)), "mapping": mapping, "quantization": {}},
+        "pretrained_config": {**model_facts(str(TINY)), "mapping": mapping, "quantization": {}},
         "build_config": {
             **LIMITS,
             "max_beam_width": beams,

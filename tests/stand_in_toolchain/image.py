@@ -102,7 +102,8 @@ def stand_in_files(release, toolchain_row, root, interpreter):
     }
     files[f"{_LIBRARY}/flags.json"] = Installed((_FLAGS / f"{release}.json").read_bytes())
     tools = {
-        toolchain_row.converter[0]: "convert_checkpoint",
+        toolchain_row.converter.falcon[0]: "convert_checkpoint",
+        toolchain_row.converter.llama[0]: "convert_checkpoint",
         toolchain_row.quantizer: "quantize",
         "/usr/local/bin/trtllm-build": "trtllm_build",
         "/usr/local/bin/nvidia-smi": "nvidia_smi",

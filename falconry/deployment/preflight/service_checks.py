@@ -6,9 +6,9 @@ refuses nothing. Nor does a missing statement: another one may give the same rig
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
+from falconry.deployment.policies import check_rights, needed_rights
 from falconry.deployment.preflight.subject import (
     Account,
     Compute,
@@ -23,7 +23,6 @@ from falconry.oci_facts import (
     CpuShape,
     GpuShape,
     Limits,
-    PolicyRule,
     Shape,
     UnusableShape,
     find_shape,
@@ -123,8 +122,7 @@ def account_findings(subject: DeploymentSubject, limits: Limits) -> Iterator[Fin
     else:
         yield Finding("service limit", "skipped", f"that of {subject.compute.shape} was not read")
     large = subject.artifact.size > limits.artifact.direct_bytes
-    rules = [rule for rule in limits.account.policies if large or not rule.large_artifacts_only]
-    yield from _policies(account, rules)
+    yield from policy_findings(account, staged=large, jobs=False)
 
 
 def _limit(limit: ServiceLimit, compute: Compute, shape: Shape | None) -> Finding:
@@ -144,21 +142,11 @@ def _limit(limit: ServiceLimit, compute: Compute, shape: Shape | None) -> Findin
     )
 
 
-def _policies(account: Account, rules: Sequence[PolicyRule]) -> Iterator[Finding]:
-    if account.statements is None:
+def policy_findings(account: Account, *, staged: bool, jobs: bool) -> Iterator[Finding]:
+    """Checks the policies of deployments, services and jobs, as far as they could be read."""
+    if account.statements is None or account.scope is None:
         why = f": {account.reason}" if account.reason else ""
         yield Finding("policies", "skipped", f"cannot be read{why}")
         return
-    for rule in rules:
-        found = any(
-            re.search(rule.pattern, statement, re.IGNORECASE) for statement in account.statements
-        )
-        if found:
-            yield Finding("policies", "ok", f"{rule.purpose}: a statement allows it")
-        else:
-            yield Finding(
-                "policies",
-                "warning",
-                f"{rule.purpose}: no statement was found that allows it, such as"
-                f" `{rule.statement}`",
-            )
+    rights = needed_rights(account.scope, staged=staged, jobs=jobs)
+    yield from check_rights(rights, account.scope, account.statements, account.groups)

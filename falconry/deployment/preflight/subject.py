@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from falconry.deployment.policies import DynamicGroup, Scope
 from falconry.engine.manifest import Manifest
 from falconry.engine.toolchain import Toolchain
 from falconry.oci_facts import Shape, find_shape
@@ -91,12 +92,16 @@ class Account:
         offer: of a shape that the table does not know or is not sure of; None for others.
         limit: of the shape; None if its name is not known.
         statements: of all visible policies; None if they could not be read.
-        reason: why they could not.
+        groups: all dynamic groups; None if they could not be read.
+        scope: what the statements have to be for.
+        reason: why the statements could not be read.
     """
 
     limit: ServiceLimit | None = None
     statements: Sequence[str] | None = None
     reason: str = ""
+    groups: Sequence[DynamicGroup] | None = None
+    scope: Scope | None = None
     offer: Offer | None = None
 
 

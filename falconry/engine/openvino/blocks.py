@@ -1,4 +1,4 @@
-"""The parts of a Falcon decoder as OpenVINO graphs, a function each.
+"""The parts of a decoder as OpenVINO graphs, a function each.
 
 The shapes that the attention parts take are not free: OpenVINO GenAI turns them into paged
 attention by matching them node for node (openvino 2026.4, sdpa_to_paged_attention.cpp and
@@ -66,6 +66,22 @@ def layer_norm(x: Node, weight: Node, bias: Node, epsilon: float) -> Node:
     return op.add(op.multiply(normalized, weight), bias)
 
 
+def rms_norm(x: Node, weight: Node, epsilon: float) -> Node:
+    """Root mean square normalisation over the last axis."""
+    mean = op.reduce_mean(op.power(x, floats(2.0)), integers(-1), keep_dims=True)
+    root = op.sqrt(op.add(mean, floats(epsilon)))
+    return op.multiply(weight, op.multiply(x, op.divide(floats(1.0), root)))
+
+
+def gated(gate: Node, up: Node) -> Node:
+    """A gated MLP's inner product: SiLU of the gate, times `up`.
+
+    With Swish, which has an input for beta here, OpenVINO's CPU plugin does not fuse the MLP
+    (mlp_fusion.cpp). Fused, it would keep a second copy of a bfloat16 MLP's weights in float16.
+    """
+    return op.multiply(op.swish(gate), up)
+
+
 def linear(x: Node, weight: Node, bias: Node | None) -> Node:
     """A linear layer; `weight` is [out, in]."""
     product = op.matmul(x, weight, transpose_a=False, transpose_b=True)
@@ -79,10 +95,10 @@ def split_heads(x: Node, heads: int, head_size: int) -> Node:
     )
 
 
-def merge_heads(x: Node, hidden_size: int) -> Node:
-    """[B, H, S, D] to [B, S, H * D]."""
+def merge_heads(x: Node, size: int) -> Node:
+    """[B, H, S, D] to [B, S, H * D], where `size` is H * D."""
     return op.reshape(
-        op.transpose(x, integers(0, 2, 1, 3)), integers(0, 0, hidden_size), special_zero=True
+        op.transpose(x, integers(0, 2, 1, 3)), integers(0, 0, size), special_zero=True
     )
 
 

@@ -150,6 +150,7 @@ class OpenVinoJob:
 
     def build(self, key: str, output: Path, report: Report, finished: Finished) -> BuildResult:
         """Builds it in this process; see EngineJob."""
+        from falconry.checkpoint.architecture import family_note
         from falconry.checkpoint.reader import read_checkpoint
         from falconry.engine.spec import engine_spec
 
@@ -157,11 +158,14 @@ class OpenVinoJob:
         checkpoint = read_checkpoint(self._source.fetch(report))
         spec = engine_spec(checkpoint, self._recipe)
         self._openvino.check(spec)
+        if note := family_note(spec.architecture):
+            report(f"warning: {note}", None)
         self._openvino.build(spec, checkpoint, output, report, finished)
         recipe = spec.recipe
         weights = "int8" if recipe.quantization == "int8_weight_only" else recipe.dtype
+        family = spec.architecture.family
         parameters = f"{human_count(checkpoint.num_parameters)} parameters"
         return BuildResult(
-            description=" · ".join((self.builder, weights, parameters)),
+            description=" · ".join((self.builder, family, weights, parameters)),
             toolchain=self._openvino.toolchain(),
         )

@@ -90,9 +90,8 @@ def _weights(spec: EngineSpec) -> int:
 
 def _activations(spec: EngineSpec) -> int:
     architecture, limits = spec.architecture, spec.limits
-    attention = architecture.num_heads * architecture.head_size
-    elements = 3 * architecture.hidden_size + architecture.qkv_size + attention
-    elements += 2 * architecture.ffn_hidden_size
+    elements = 3 * architecture.hidden_size + architecture.qkv_size
+    elements += architecture.attention_size + architecture.mlp_width
     step = _TENSORS_AT_ONCE * limits.max_num_tokens * elements * _FLOAT32
     return step + limits.max_batch_size * architecture.vocab_size * _FLOAT32
 

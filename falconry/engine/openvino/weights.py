@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from falconry.checkpoint.config import FalconArchitecture
+from falconry.checkpoint.architecture import Architecture, FalconArchitecture
 from falconry.checkpoint.reader import Checkpoint
 from falconry.engine.spec import Recipe
 from falconry.errors import EngineError
@@ -164,7 +164,7 @@ def prepare_weights(
 ) -> dict[str, Weight]:
     """Every tensor in the engine's form, by its name in the checkpoint.
 
-    The rows of the fused query/key/value projections come out as all queries, all keys, all
+    The rows of Falcon's fused query/key/value projections come out as all queries, all keys, all
     values. Vectors (norms, biases) come out as float32. The directory `scratch` gets a file
     without a name, which is gone when its arrays are.
     """
@@ -197,14 +197,15 @@ def _engine_element(stored: ElementType, recipe: Recipe) -> ElementType:
     return stored if wanted is FLOAT32 else wanted
 
 
-def qkv_row_order(architecture: FalconArchitecture) -> RowOrder | None:
+def qkv_row_order(architecture: Architecture) -> RowOrder | None:
     """The stored row of each [queries; keys; values] row; None if equal.
 
-    A checkpoint stores one group of rows a key/value head: the queries that share it, its key,
-    its value (transformers 5.23, FalconAttention._split_heads, all three variants).
+    A Falcon stores one group of rows a key/value head: the queries that share it, its key, its
+    value (transformers 5.23, FalconAttention._split_heads, all three variants). A Llama stores
+    queries, keys and values in matrices of their own.
     """
     groups = architecture.num_kv_heads
-    if groups == 1:
+    if groups == 1 or not isinstance(architecture, FalconArchitecture):
         return None
     heads = architecture.num_heads // groups + 2
     rows = np.arange(architecture.qkv_size).reshape(groups, heads, architecture.head_size)

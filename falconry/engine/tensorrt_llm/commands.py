@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from falconry.checkpoint.architecture import FalconArchitecture
 from falconry.engine.tensorrt_llm.recipe import Calibration
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine.toolchain import load_toolchains
@@ -111,6 +112,9 @@ class _Commands:
     def __init__(self, spec: GpuEngineSpec, workers: int) -> None:
         self._recipe = spec.recipe
         self._row = spec.toolchain
+        converters = spec.toolchain.converter
+        falcon = isinstance(spec.architecture, FalconArchitecture)
+        self._converter = converters.falcon if falcon else converters.llama
         self._flags = load_toolchains().commands
         self._parallelism = spec.recipe.parallelism
         self._workers = max(1, min(workers, self._parallelism.world_size))
@@ -144,7 +148,7 @@ class _Commands:
         return Phase(
             name="convert",
             step="converting the checkpoint",
-            programs=self._row.converter,
+            programs=self._converter,
             arguments=line.words,
             span=(0.0, _CONVERTING),
         )

@@ -6,8 +6,9 @@ transformers in NVIDIA's images take RoPE's base from the top level of config.js
 transformers 5 writes it into `rope_parameters`: they would silently build with 10000.
 So config.json holds what decides the model under the names that all versions read, and neither it
 nor tokenizer_config.json names code. Only files that decide the engine are there.
-Sources: NVIDIA/TensorRT-LLM v0.16.0 (42a7b092), tensorrt_llm/models/falcon/config.py and
-quantization/quantize_by_modelopt.py; transformers 4.45.1 and 5.23, falcon/configuration_falcon.py.
+Sources: NVIDIA/TensorRT-LLM v0.16.0 (42a7b092), tensorrt_llm/models/{falcon,llama}/config.py and
+quantization/quantize_by_modelopt.py; transformers 4.45.1 and 5.23, falcon/configuration_falcon.py
+and llama/configuration_llama.py.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from falconry.checkpoint.config import falcon_config_of
+from falconry.checkpoint.config import model_config_of
 from falconry.checkpoint.files import (
     CONFIG,
     TOKENIZER_CONFIG,
@@ -31,26 +32,6 @@ from falconry.digests import DigestCache, bytes_digest, value_digest
 from falconry.documents import is_integer
 from falconry.engine.tensorrt_llm.commands import CHECKPOINT
 
-# The keys that FalconConfig of transformers 4 takes under the same name and meaning.
-_SAME_IN_ALL_VERSIONS = (
-    "vocab_size",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_ln_in_parallel_attn",
-    "num_kv_heads",
-    "ffn_hidden_size",
-    "max_position_embeddings",
-    "layer_norm_epsilon",
-    "alibi",
-    "new_decoder_architecture",
-    "multi_query",
-    "parallel_attn",
-    "bias",
-    "activation",
-    "eos_token_id",
-    "pad_token_id",
-)
 _TORCH_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
@@ -100,15 +81,15 @@ def _normalised_config(directory: Path) -> dict[str, Any]:
     """config.json in the keys that every version of transformers reads alike."""
     path = directory / CONFIG
     raw = read_json(path)
-    config = falcon_config_of(raw, path)
+    config = model_config_of(raw, path)
     tensors = locate_tensors(find_weights(directory))
     dtypes = {tensor.dtype for tensor in tensors.values()}
     dtype = _TORCH_NAMES.get(dtypes.pop()) if len(dtypes) == 1 else None
     begin_id, named = raw.get("bos_token_id"), raw.get("torch_dtype") or raw.get("dtype")
     return {
-        "architectures": ["FalconForCausalLM"],
-        "model_type": "falcon",
-        **{name: getattr(config, name) for name in _SAME_IN_ALL_VERSIONS},
+        "architectures": [config.model_class],
+        "model_type": config.model_type,
+        **{name: getattr(config, name) for name in config.same_in_all_versions},
         "bos_token_id": begin_id if is_integer(begin_id) else None,
         "rope_theta": float(config.rope_parameters.rope_theta),
         # An output projection in the weights counts, which transformers 4 would overwrite.

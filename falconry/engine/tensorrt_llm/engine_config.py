@@ -1,9 +1,9 @@
 """NVIDIA's config.json of an engine, read and compared with a spec.
 
 Sources, NVIDIA/TensorRT-LLM: tensorrt_llm/models/modeling_utils.py (PretrainedConfig),
-models/falcon/config.py at 8f91cff22e7c (FalconConfig.from_hugging_face: which field of a
-checkpoint becomes which), tensorrt_llm/builder.py at 008b2b8d23af (BuildConfig) and
-quantization/mode.py (QuantAlgo).
+models/falcon/config.py at 8f91cff22e7c and models/llama/config.py of 0.16 and 1.x
+(from_hugging_face: which field of a checkpoint becomes which), tensorrt_llm/builder.py at
+008b2b8d23af (BuildConfig) and quantization/mode.py (QuantAlgo).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from falconry.checkpoint.config import FalconArchitecture
+from falconry.checkpoint.architecture import Architecture, FalconArchitecture
 from falconry.data_files import validation_problem
 from falconry.engine.tensorrt_llm.commands import expected_files
 from falconry.engine.tensorrt_llm.quantization_checks import awq_vocabulary
@@ -23,6 +23,8 @@ from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.errors import EngineError
 
 CONFIG = "config.json"
+
+_ROTARY = "rope_gpt_neox"
 
 _QUANT_ALGO = {
     "none": None,
@@ -38,6 +40,10 @@ class _Part(BaseModel):
     """A part of config.json; keys that are not compared are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class _Moe(_Part):
+    num_experts: int = 0
 
 
 class _Mapping(_Part):
@@ -65,11 +71,22 @@ class _PretrainedConfig(_Part):
     position_embedding_type: str
     max_position_embeddings: int
     rotary_base: float
-    bias: bool
-    parallel_attention: bool
-    new_decoder_architecture: bool
+    # Falcon's own.
+    bias: bool | None = None
+    parallel_attention: bool | None = None
+    new_decoder_architecture: bool | None = None
     # models/falcon/model.py at 585c756579dc: None counts as 2 with the new decoder architecture.
     num_ln_in_parallel_attn: Annotated[int, BeforeValidator(lambda given: given or 2)] = 2
+    # Llama's own, which change what a layer computes.
+    hidden_act: str | None = None
+    rotary_scaling: Annotated[str | None, BeforeValidator(lambda given: given and str(given))] = (
+        None
+    )
+    mlp_bias: bool | None = None
+    attn_bias: bool | None = None
+    residual_mlp: bool | None = None
+    qk_layernorm: bool = False
+    moe: _Moe = _Moe()
     mapping: _Mapping
     quantization: _Quantization
 
@@ -157,12 +174,7 @@ class EngineConfig:
 
     def differences(self, spec: GpuEngineSpec) -> list[str]:
         """What differs from the spec, as clauses."""
-        found = dict(_flat(self.document.model_dump()))
-        return [
-            f"{name} is {found[name]} instead of {value}"
-            for name, value in _flat(_expected(spec))
-            if found[name] != value
-        ]
+        return _differences(self.document, _expected(spec))
 
 
 def check_engine(directory: Path, spec: GpuEngineSpec) -> None:
@@ -180,6 +192,21 @@ def check_engine(directory: Path, spec: GpuEngineSpec) -> None:
             where=directory,
             remedy="read the build's log, and report it: NVIDIA's tools built another model",
         )
+
+
+def converted_differences(config: Mapping[str, object], architecture: Architecture) -> list[str]:
+    """What differs between a converted checkpoint's config.json and an architecture."""
+    expected = {**_model(architecture), "vocab_size": architecture.vocab_size}
+    return _differences(_PretrainedConfig.model_validate(config), expected)
+
+
+def _differences(found: _Part, expected: Mapping[str, object]) -> list[str]:
+    values = dict(_flat(found.model_dump()))
+    return [
+        f"{name} is {values[name]} instead of {value}"
+        for name, value in _flat(expected)
+        if values[name] != value
+    ]
 
 
 def _has_content(path: Path) -> bool:
@@ -224,20 +251,40 @@ def _expected(spec: GpuEngineSpec) -> dict[str, object]:
     }
 
 
-def _model(architecture: FalconArchitecture) -> dict[str, object]:
-    """A checkpoint's architecture by the names of NVIDIA's FalconConfig."""
-    new = architecture.new_decoder_architecture
-    return {
-        "architecture": "FalconForCausalLM",
+def _model(architecture: Architecture) -> dict[str, object]:
+    """A checkpoint's architecture by the names of NVIDIA's configurations."""
+    common: dict[str, object] = {
         "hidden_size": architecture.hidden_size,
         "intermediate_size": architecture.ffn_hidden_size,
         "num_hidden_layers": architecture.num_layers,
         "num_attention_heads": architecture.num_heads,
         "num_key_value_heads": architecture.num_kv_heads,
         "head_size": architecture.head_size,
-        "norm_epsilon": architecture.layer_norm_epsilon,
-        "position_embedding_type": "alibi_with_scale" if architecture.alibi else "rope_gpt_neox",
+        "norm_epsilon": architecture.norm_epsilon,
         "max_position_embeddings": architecture.max_positions,
+    }
+    if isinstance(architecture, FalconArchitecture):
+        return {**common, **_falcon(architecture)}
+    return {
+        **common,
+        "architecture": "LlamaForCausalLM",
+        "position_embedding_type": _ROTARY,
+        "rotary_base": architecture.rope_theta,
+        "rotary_scaling": None,
+        "hidden_act": "silu",
+        "mlp_bias": False,
+        "attn_bias": False,
+        "residual_mlp": False,
+        "qk_layernorm": False,
+        "moe": {"num_experts": 0},
+    }
+
+
+def _falcon(architecture: FalconArchitecture) -> dict[str, object]:
+    new = architecture.new_decoder_architecture
+    return {
+        "architecture": "FalconForCausalLM",
+        "position_embedding_type": "alibi_with_scale" if architecture.alibi else _ROTARY,
         **({} if architecture.alibi else {"rotary_base": architecture.rope_theta}),
         "bias": architecture.bias,
         "parallel_attention": architecture.parallel_attention,

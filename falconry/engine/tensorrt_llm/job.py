@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from falconry.checkpoint.architecture import family_note
 from falconry.checkpoint.files import TOKENIZER
 from falconry.checkpoint.source import CheckpointSource
 from falconry.checkpoint.tokenizer import read_chat, write_chat
@@ -154,6 +155,8 @@ class TensorRtLlmJob:
         directory = source.fetch(report)
         spec = self._spec(facts_of(directory))
         self._check(spec)
+        if note := family_note(spec.architecture):
+            report(f"warning: {note}", None)
         read_chat(directory)  # a broken template is reported before the long build
         scratch_root = self._build / "scratch"
         scratch_root.mkdir(parents=True, exist_ok=True)
@@ -265,8 +268,9 @@ class TensorRtLlmJob:
             verified=verified,
         )
         size = f"{human_count(spec.num_parameters)} parameters"
+        parts = (self.builder, spec.architecture.family, weights, size, f"{gpu.gpu} (SM {gpu.sm})")
         return BuildResult(
-            description=" · ".join((self.builder, weights, size, f"{gpu.gpu} (SM {gpu.sm})")),
+            description=" · ".join(parts),
             toolchain={
                 "builder": _VERSION,
                 "tensorrt_llm": gpu.tensorrt_llm,

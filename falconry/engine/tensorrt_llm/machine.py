@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from falconry.checkpoint.architecture import FalconArchitecture
 from falconry.docker_engine.client import can_see_gpus, connect
 from falconry.engine.tensorrt_llm.checks import gpu_words, shape_remedy, toolchain_remedy, ways
 from falconry.engine.tensorrt_llm.memory import GIB, estimate
@@ -249,9 +250,12 @@ def _quantised_on_gpus(spec: GpuEngineSpec) -> bool:
     """Whether the converter loads the model onto GPUs before quantising.
 
     Source: NVIDIA/TensorRT-LLM, examples/models/contrib/falcon/convert_checkpoint.py at
-    323e84602617: from_pretrained(device_map="auto").
+    323e84602617: from_pretrained(device_map="auto"). Llama's reads tensor by tensor
+    (tensorrt_llm/models/llama/model.py, 0.16).
     """
-    return spec.recipe.quantization.endswith("weight_only") and not spec.recipe.load_by_shard
+    falcon = isinstance(spec.architecture, FalconArchitecture)
+    weight_only = spec.recipe.quantization.endswith("weight_only")
+    return falcon and weight_only and not spec.recipe.load_by_shard
 
 
 def _host_memory(spec: GpuEngineSpec, machine: BuildHost) -> Finding:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from falconry.checkpoint.config import FalconArchitecture
+from falconry.checkpoint.architecture import Architecture, FalconArchitecture
 from falconry.engine.tensorrt_llm.recipe import GpuRecipe
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine.toolchain import Toolchain
@@ -114,6 +114,11 @@ def estimate(spec: GpuEngineSpec) -> MemoryEstimate:
     )
 
 
+def engine_bytes(spec: GpuEngineSpec) -> int:
+    """What an engine's files take on disk, about: the weights of all ranks."""
+    return _RankMemory(spec.architecture, spec.recipe).all_weights
+
+
 def unquantised_bytes(spec: GpuEngineSpec) -> int:
     """The GPU memory that transformers needs to answer a short prompt."""
     weights = spec.num_parameters * _ELEMENT[spec.recipe.dtype]
@@ -153,13 +158,14 @@ def _build_host_bytes(spec: GpuEngineSpec, rank: _RankMemory) -> int:
 class _RankMemory:
     """The rank with the most weights, in the first pipeline stage.
 
-    Source of what is split: TensorRT-LLM's models/falcon/model.py. Column-parallel matrices are
+    Source of what is split: TensorRT-LLM's models/falcon/model.py and models/llama/model.py (which
+    puts query, key and value into one matrix, as Falcon has it). Column-parallel matrices are
     split by rows, row-parallel ones by columns; norms and the embedding are complete on every rank
     (use_parallel_embedding is off by default); the output projection is split by rows, and is a
     matrix of its own even where the checkpoint ties it; a rank has at least one key/value head.
     """
 
-    def __init__(self, architecture: FalconArchitecture, recipe: GpuRecipe) -> None:
+    def __init__(self, architecture: Architecture, recipe: GpuRecipe) -> None:
         self._architecture = architecture
         self._recipe = recipe
         self._element = _ELEMENT[recipe.dtype]
@@ -167,6 +173,7 @@ class _RankMemory:
         self._heads = math.ceil(architecture.num_heads / tensor)
         self._kv_heads = math.ceil(architecture.num_kv_heads / tensor)
         self._ffn = math.ceil(architecture.ffn_hidden_size / tensor)
+        self._mlp_width = math.ceil(architecture.mlp_width / tensor)
         self._layers = math.ceil(architecture.num_layers / recipe.parallelism.pipeline)
 
     @property
@@ -199,7 +206,7 @@ class _RankMemory:
         sequences = limits.max_batch_size * limits.max_beam_width
         packed = self._recipe.plugins.remove_input_padding
         tokens = limits.max_num_tokens if packed else sequences * limits.max_input_len
-        elements = 3 * architecture.hidden_size + self._qkv + self._attention + 2 * self._ffn
+        elements = 3 * architecture.hidden_size + self._qkv + self._attention + self._mlp_width
         block = _TENSORS_AT_ONCE * tokens * elements * self._element
         logits = _LOGIT_COPIES * sequences * architecture.vocab_size * _FLOAT32
         return block + logits + self._unfused_scores(tokens)
@@ -214,17 +221,30 @@ class _RankMemory:
 
     @property
     def _layer(self) -> int:
+        matrices = self._matrices
+        vectors = self._layer_vectors(sum(rows for rows, _ in matrices)) * self._element
+        return sum(self._matrix(*matrix) for matrix in matrices) + vectors
+
+    @property
+    def _matrices(self) -> list[tuple[int, int]]:
+        """Rows and columns of a layer's matrices."""
         hidden = self._architecture.hidden_size
-        matrices = (
+        into_mlp = 1 if isinstance(self._architecture, FalconArchitecture) else 2  # gate and up
+        return [
             (self._qkv, hidden),
             (hidden, self._attention),
-            (self._ffn, hidden),
+            *[(self._ffn, hidden)] * into_mlp,
             (hidden, self._ffn),
-        )
-        biases = sum(rows for rows, _ in matrices) if self._architecture.bias else 0
-        norms = 2 if self._architecture.separate_mlp_norm else 1
-        vectors = (biases + norms * 2 * hidden) * self._element
-        return sum(self._matrix(*matrix) for matrix in matrices) + vectors
+        ]
+
+    def _layer_vectors(self, rows: int) -> int:
+        """Elements of a layer's norms, and of its biases, one a row."""
+        architecture = self._architecture
+        hidden = architecture.hidden_size
+        if not isinstance(architecture, FalconArchitecture):
+            return 2 * hidden
+        norms = 2 if architecture.separate_mlp_norm else 1
+        return norms * 2 * hidden + (rows if architecture.bias else 0)
 
     @property
     def _embedding(self) -> int:
@@ -234,7 +254,8 @@ class _RankMemory:
     def _output(self) -> int:
         architecture = self._architecture
         rows = math.ceil(architecture.vocab_size / self._recipe.parallelism.tensor)
-        return (rows + 2) * architecture.hidden_size * self._element  # two: the final norm
+        norm = 2 if isinstance(architecture, FalconArchitecture) else 1  # with a bias, or without
+        return (rows + norm) * architecture.hidden_size * self._element
 
     def _matrix(self, rows: int, columns: int) -> int:
         """A quantised matrix, with its scales in the engine's dtype."""

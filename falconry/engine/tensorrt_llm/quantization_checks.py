@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from falconry.checkpoint.architecture import FalconArchitecture
 from falconry.engine.tensorrt_llm.checks import SpecCheck, either, listed, shape_remedy, ways
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.findings import Finding, verdict
@@ -16,6 +17,7 @@ from falconry.findings import Finding, verdict
 # Source: TensorRT-LLM's support matrix (docs/source/legacy/reference/support-matrix.md): FP8 from
 # Ada on, bfloat16 from Ampere on.
 _SM_OF_FP8 = 89
+_SM_OF_FP8_ATTENTION = 90
 _SM_OF_BFLOAT16 = 80
 
 _CALIBRATED = ("fp8", "int4_awq")
@@ -35,6 +37,9 @@ _AWQ_BLOCKS = (128, 64)
 
 _AWQ_VOCABULARY = 64
 
+# Requests up to which the GEMM plugin's FP8 kernels are the faster ones.
+_LARGEST_FP8_GEMM = 4
+
 
 def calibrated(spec: GpuEngineSpec) -> bool:
     """Whether scales have to be measured for the quantisation."""
@@ -42,10 +47,20 @@ def calibrated(spec: GpuEngineSpec) -> bool:
 
 
 def _dtype(spec: GpuEngineSpec) -> Finding:
+    found = f"{spec.recipe.dtype} on SM {spec.shape.sm}"
+    bfloat16 = spec.shape.sm >= _SM_OF_BFLOAT16
+    if spec.architecture.family == "falcon3" and spec.recipe.dtype == "float16" and bfloat16:
+        # A public sweep of Falcon3-10B-Instruct: float16 ended in a device-side assertion.
+        return Finding(
+            "dtype",
+            "warning",
+            "Falcon3 was trained in bfloat16, and some of its values overflow float16",
+            'set dtype = "bfloat16"',
+        )
     return verdict(
         "dtype",
-        spec.recipe.dtype != "bfloat16" or spec.shape.sm >= _SM_OF_BFLOAT16,
-        f"{spec.recipe.dtype} on SM {spec.shape.sm}",
+        spec.recipe.dtype != "bfloat16" or bfloat16,
+        found,
         f"bfloat16 needs SM {_SM_OF_BFLOAT16} or later, and {spec.shape.gpu} is SM {spec.shape.sm}",
         ways('set dtype = "float16"', shape_remedy(lambda other: other.sm >= _SM_OF_BFLOAT16)),
     )
@@ -53,7 +68,7 @@ def _dtype(spec: GpuEngineSpec) -> Finding:
 
 def _fp8(spec: GpuEngineSpec) -> Finding:
     recipe, shape = spec.recipe, spec.shape
-    used = "fp8" in (recipe.quantization, recipe.plugins.gemm)
+    used = "fp8" in (recipe.quantization, recipe.plugins.gemm, recipe.kv_cache.dtype)
     return verdict(
         "FP8",
         not used or shape.sm >= _SM_OF_FP8,
@@ -159,21 +174,68 @@ _COLUMNS: Mapping[str, Callable[[Path], bool]] = {
 
 
 def _cache_type(spec: GpuEngineSpec) -> Finding:
-    """Refuses a cache of fewer bits, which NVIDIA's quantiser leaves out without a word.
+    """Refuses a cache of fewer bits where NVIDIA's quantiser leaves it out without a word.
 
     Run on an H200 with modelopt 0.33.1 and 0.37.0, those of TensorRT-LLM 1.0 and 1.2: it does
     not find the cache in FalconAttention of transformers ("Auto quantization of KV Cache fails"),
-    and writes "kv_cache_quant_algo": null. That 0.29's result is the same is inferred.
+    and writes "kv_cache_quant_algo": null. It finds a Llama's with the quantisers that are used for
+    fp8 in quantize_by_modelopt.py (FP8_KV_CFG), and not with those for int8 (KV_CACHE_CFG). That
+    0.29's result is the same is inferred.
     """
     dtype = spec.recipe.kv_cache.dtype
+    falcon = isinstance(spec.architecture, FalconArchitecture)
+    model, remedy = ("Falcon", "auto") if falcon else ("Llama", "fp8")
+    if dtype == "fp8" and not falcon:
+        return _fp8_cache(spec)
     return verdict(
         "KV cache",
         dtype == "auto",
         "of the engine's type",
-        f'kv_cache.dtype = "{dtype}" has no effect on a Falcon: NVIDIA\'s quantiser does not'
+        f'kv_cache.dtype = "{dtype}" has no effect on a {model}: NVIDIA\'s quantiser does not'
         " find its cache, which keeps the engine's type",
-        'set kv_cache.dtype = "auto"',
+        f'set kv_cache.dtype = "{remedy}"',
     )
+
+
+def _fp8_cache(spec: GpuEngineSpec) -> Finding:
+    """Whether attention over pages reads an FP8 cache.
+
+    Sources: TensorRT-LLM 0.16, tensorrt_llm/builder.py (build refuses other quantisations, and
+    enables FP8 attention for prompts) and docs/source/advanced/gpt-attention.md (only on Hopper).
+    """
+    name, auto = "KV cache", 'set kv_cache.dtype = "auto"'
+    paged = 'kv_cache.dtype = "fp8" with plugins.paged_context_fmha'
+    if not spec.recipe.plugins.paged_context_fmha:
+        return Finding(name, "ok", "fp8")
+    if spec.recipe.quantization != "fp8":
+        remedy = f"{auto}, or plugins.paged_context_fmha = false"
+        return Finding(name, "failed", f'{paged} needs quantization = "fp8"', remedy)
+    if spec.shape.sm < _SM_OF_FP8_ATTENTION:
+        text = (
+            f"{paged} takes FP8 attention for prompts, which NVIDIA promises for Hopper alone, and"
+            f" {spec.shape.gpu} is SM {spec.shape.sm}"
+        )
+        return Finding(name, "warning", text, auto)
+    return Finding(name, "ok", "fp8, with FP8 attention for prompts")
+
+
+def _gemm(spec: GpuEngineSpec) -> Finding:
+    """NVIDIA's advice on cuBLAS's matrix products, by the quantisation.
+
+    Source: TensorRT-LLM 0.16, docs/source/performance/perf-best-practices.md, "GEMM Plugin".
+    """
+    name, gemm = "matrix products", spec.recipe.plugins.gemm
+    batch = spec.recipe.limits.max_batch_size
+    advice = 'set plugins.gemm = "disable"'
+    if spec.recipe.quantization != "fp8" or gemm == "disable":
+        return Finding(name, "ok", f"plugins.gemm {gemm}")
+    if gemm != "fp8":
+        text = "NVIDIA advises against the GEMM plugin with FP8: TensorRT's own products are faster"
+        return Finding(name, "warning", text, advice)
+    if batch <= _LARGEST_FP8_GEMM:
+        return Finding(name, "ok", f"plugins.gemm {gemm} for {batch} requests")
+    text = f"the GEMM plugin for FP8 is made for {_LARGEST_FP8_GEMM} requests, not for {batch}"
+    return Finding(name, "warning", text, advice)
 
 
 def _awq_vocabulary(spec: GpuEngineSpec) -> Finding:
@@ -228,6 +290,7 @@ QUANTIZATION_CHECKS: Sequence[SpecCheck] = (
     _dtype,
     _fp8,
     _cache_type,
+    _gemm,
     _calibration,
     _dataset,
     _awq_blocks,

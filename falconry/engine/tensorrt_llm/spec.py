@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from falconry.checkpoint.config import FalconArchitecture, configuration_of
+from falconry.checkpoint.architecture import Architecture
+from falconry.checkpoint.config import configuration_of
 from falconry.checkpoint.files import read_json
 from falconry.checkpoint.reader import read_checkpoint
 from falconry.checkpoint.source import CheckpointSource
@@ -34,7 +35,7 @@ class ModelFacts:
             came with this program.
     """
 
-    architecture: FalconArchitecture
+    architecture: Architecture
     num_parameters: int
     checkpoint_bytes: int
     end_ids: tuple[int, ...]
@@ -115,7 +116,7 @@ class GpuEngineSpec:
         shape: where the engine shall run, which decides the GPU architecture.
     """
 
-    architecture: FalconArchitecture
+    architecture: Architecture
     num_parameters: int
     checkpoint_bytes: int
     end_ids: tuple[int, ...]

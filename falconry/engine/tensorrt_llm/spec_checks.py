@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from falconry.checkpoint.architecture import FalconArchitecture, family_note
 from falconry.engine.tensorrt_llm.checks import (
     SpecCheck,
     either,
@@ -26,6 +27,11 @@ _MOST_GPUS = 8
 def spec_checks(spec: GpuEngineSpec) -> list[Finding]:
     """All findings about a spec."""
     return [check(spec) for check in _SPEC_CHECKS]
+
+
+def _family(spec: GpuEngineSpec) -> Finding:
+    note = family_note(spec.architecture)
+    return Finding("model", "warning" if note else "ok", note or spec.architecture.family)
 
 
 def _positions(spec: GpuEngineSpec) -> Finding:
@@ -233,19 +239,23 @@ def _divisors(number: int, most: int) -> list[int]:
 
 
 def may_load_by_shard(spec: GpuEngineSpec) -> bool:
-    """Whether the converter can read shard by shard.
+    """Whether loading shard by shard takes less memory and loses nothing.
 
-    Then it takes the output projection from the embedding, whatever the checkpoint has
-    (NVIDIA/TensorRT-LLM, models/falcon/convert.py at 7ed07f0691df, load_weights_from_hf_by_shard).
+    Falcon's converter then takes the output projection from the embedding, whatever the checkpoint
+    has (NVIDIA/TensorRT-LLM, models/falcon/convert.py at 7ed07f0691df,
+    load_weights_from_hf_by_shard). Llama's always reads tensor by tensor, whatever the flag says
+    (models/llama/model.py, 0.16).
     """
-    return spec.architecture.tied_embeddings
+    return isinstance(spec.architecture, FalconArchitecture) and spec.architecture.tied_embeddings
 
 
 def _load_by_shard(spec: GpuEngineSpec) -> Finding:
+    falcon = isinstance(spec.architecture, FalconArchitecture)
+    used = spec.recipe.load_by_shard
     return verdict(
         "loading by shard",
-        may_load_by_shard(spec) or not spec.recipe.load_by_shard,
-        "used" if spec.recipe.load_by_shard else "not used",
+        not falcon or may_load_by_shard(spec) or not used,
+        ("used" if falcon else "means nothing for a Llama") if used else "not used",
         "load_by_shard loses the checkpoint's own output projection: the engine would write bad"
         " text",
         "set load_by_shard = false",
@@ -307,6 +317,7 @@ def _gpu_memory(spec: GpuEngineSpec) -> Finding:
 
 
 _SPEC_CHECKS: Sequence[SpecCheck] = (
+    _family,
     _architecture,
     _heads,
     _kv_heads,

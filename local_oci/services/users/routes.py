@@ -128,7 +128,10 @@ class Policy(Record, Tagged):
     compartment_id: str
     name: str = "everything"
     description: str = "local_oci has no policies: its one user may do everything."
-    statements: tuple[str, ...] = ("Allow any-user to manage all-resources in tenancy",)
+    statements: tuple[str, ...] = (
+        "Allow any-user to manage all-resources in tenancy",
+        f"Allow service datascience, objectstorage-{REGION} to manage object-family in tenancy",
+    )
     time_created: datetime
     lifecycle_state: Literal["ACTIVE"] = "ACTIVE"
 

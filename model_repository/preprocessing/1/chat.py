@@ -26,6 +26,8 @@ _ATTEMPTS = 2
 _LONGEST_ANSWER = 32 << 20  # JSON's escapes take six bytes of a character
 # What Python needs to start; the template's process has no business with the others.
 _VARIABLES = ("LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
+# What transformers gives a template without being asked (5.23, render_jinja_template).
+_DEFAULTS = {"tools": None, "documents": None}
 
 
 class InvalidTemplateError(ValueError):
@@ -33,13 +35,18 @@ class InvalidTemplateError(ValueError):
 
 
 class ChatTemplate:
-    """A checkpoint's chat template, ready to render; `read` makes it."""
+    """A checkpoint's chat template, ready to render; `read` makes it.
+
+    Attributes:
+        variables: the names of what the template reads.
+    """
 
     def __init__(self, path: Path, process: "_Process") -> None:
         self._path = path
         self._process = process
         self._lock = threading.Lock()
         self._closed = False
+        self.variables = process.variables
 
     @classmethod
     def read(cls, path: Path) -> "ChatTemplate":
@@ -50,15 +57,35 @@ class ChatTemplate:
         """
         return cls(path, _Process(path))
 
-    def render(self, messages: Sequence[Mapping[str, str]]) -> str:
+    def render(
+        self, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any] | None = None
+    ) -> str:
         """The prompt that asks for the assistant's next message.
+
+        Args:
+            messages: the conversation.
+            options: further variables, as `read_options` gives them.
 
         Raises:
             RefusedError: the template does not take these messages, or exceeds its limits.
         """
+        options = dict(options or {})
+        # An answer that is guided to be a call is one, whether the template tells of tools or not.
+        forced = options.pop("tools_forced", False)
+        if options.get("tools") and "tools" not in self.variables and not forced:
+            raise RefusedError("tools: the checkpoint's chat template takes none")
+        continues = bool(options.get("continue_final_message"))
+        if continues:
+            _check_continued(messages[-1], options)
+        variables = {
+            **_DEFAULTS,
+            "add_generation_prompt": not continues,
+            **options,
+            "messages": messages,
+        }
         with self._lock:
             try:
-                answer = self._ask(messages)
+                answer = self._ask(variables)
             except InvalidTemplateError:  # it did compile: the machine has no time or memory
                 answer = None
         if answer is None:
@@ -76,10 +103,10 @@ class ChatTemplate:
         self._closed = True
         self._process.end()
 
-    def _ask(self, messages: Sequence[Mapping[str, str]]) -> dict[str, Any] | None:
+    def _ask(self, variables: Mapping[str, Any]) -> dict[str, Any] | None:
         """Asks the process, and a next one if it ended for another reason than its limit."""
         for _ in range(_ATTEMPTS):
-            answer = self._process.ask(messages)
+            answer = self._process.ask(variables)
             if answer is not None:
                 return answer
             status = self._process.end()
@@ -119,11 +146,12 @@ class _Process:
             self.end()
             line = "" if answer["line"] is None else f"line {answer['line']}: "
             raise InvalidTemplateError(f"{line}{answer['invalid']}")
+        self.variables: frozenset[str] = frozenset(answer["variables"])
 
-    def ask(self, messages: Sequence[Mapping[str, str]]) -> dict[str, Any] | None:
-        """Sends messages; gives the answer, or None where the process ended or had to be ended."""
+    def ask(self, variables: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Sends variables; gives the answer, or None where the process ended or was ended."""
         try:
-            self._connection.write(json.dumps(messages).encode() + b"\n")
+            self._connection.write(json.dumps(variables).encode() + b"\n")
             self._connection.flush()
         except (OSError, RecursionError):
             return None
@@ -145,16 +173,13 @@ class _Process:
         return answer
 
 
-def read_messages(text: str) -> list[dict[str, str]]:
+def read_messages(text: str) -> list[dict[str, Any]]:
     """The messages in a JSON text: `[{"role": "user", "content": "..."}, ...]`.
 
     Raises:
         RefusedError: it is not that.
     """
-    try:
-        messages = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise RefusedError(f"messages is not JSON: {error}") from None
+    messages = _json("messages", text)
     if not isinstance(messages, list) or not messages:
         raise RefusedError("messages must be a list of at least one message")
     for index, message in enumerate(messages):
@@ -162,12 +187,48 @@ def read_messages(text: str) -> list[dict[str, str]]:
     return messages
 
 
+def read_options(text: str) -> dict[str, Any]:
+    """The options in a JSON text: variables of the template beside the messages.
+
+    `tools`, `documents` and `add_generation_prompt` are those of transformers'
+    apply_chat_template, and so is `continue_final_message`; `tools_forced` says that the answer is
+    guided to be a call; others are the template's own.
+
+    Raises:
+        RefusedError: it is not that.
+    """
+    options = _json("chat_options", text)
+    if not isinstance(options, dict):
+        raise RefusedError("chat_options must be an object")
+    if "messages" in options:
+        raise RefusedError("chat_options holds messages; they are an input of their own")
+    return options
+
+
+def _check_continued(last: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    if options.get("add_generation_prompt"):
+        raise RefusedError("continue_final_message excludes add_generation_prompt")
+    if last.get("content") is None:
+        raise RefusedError("continue_final_message: the last message has no text to continue")
+
+
+def _json(name: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RefusedError(f"{name} is not JSON: {error}") from None
+
+
 def _check(index: int, message: Any) -> None:
     if not isinstance(message, dict):
         raise RefusedError(f"messages[{index}] must be an object with role and content")
-    for name in ("role", "content"):
-        if not isinstance(message.get(name), str):
-            raise RefusedError(f"messages[{index}].{name} must be text")
+    if not isinstance(message.get("role"), str):
+        raise RefusedError(f"messages[{index}].role must be text")
+    # A message that only calls tools has no text.
+    if message.get("content") is None and message.get("tool_calls"):
+        return
+    if not isinstance(message.get("content"), str):
+        raise RefusedError(f"messages[{index}].content must be text")
 
 
 def _python() -> str:

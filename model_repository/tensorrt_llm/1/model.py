@@ -15,7 +15,8 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from .engine import Engine
-from .request import EngineLimits, RefusedError, read_request
+from .refusal import RefusedError
+from .request import EngineLimits, read_request
 from .text import read_token_bytes
 
 # With this parameter `tensorrt_llm_bls` requests all tokens, since it turns them into text itself.

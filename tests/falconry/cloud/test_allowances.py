@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import oci
@@ -10,12 +11,21 @@ import pytest
 from falconry.cloud.shapes import offered_shape
 from falconry.deployment.account import read_account
 from falconry.oci_facts import load_limits
+from falconry.settings import Settings, load_settings
+
+ROOT = Path(__file__).parents[3]
+
+
+def profile(shape: str) -> Settings:
+    """The profile for Oracle's cloud, with another shape."""
+    return load_settings(ROOT, "oci", overrides=f"deployment.shape={shape}")
 
 
 class Tenancy:
     """A session of a tenancy whose services answer as a test wants."""
 
     tenancy = compartment_id = "ocid1.tenancy.oc1..t"
+    region = "us-ashburn-1"
 
     def __init__(self, *, domains: dict[str, float], scoped: bool, policies: bool) -> None:
         self._domains, self._scoped, self._policies = domains, scoped, policies
@@ -36,6 +46,14 @@ class Tenancy:
         left = self._domains[str(availability_domain)] if self._scoped else 7
         return self._answer(oci.limits.models.ResourceAvailability(available=left))
 
+    def get_compartment(self, compartment: str) -> Any:
+        return self._answer(oci.identity.models.Compartment(name="ml"))
+
+    def list_dynamic_groups(self, tenancy: str, **_: Any) -> Any:
+        rule = "ALL {resource.type = 'datasciencemodeldeployment'}"
+        group = oci.identity.models.DynamicGroup(name="g", id="ocid1.g", matching_rule=rule)
+        return self._answer([group])
+
     def list_policies(self, compartment: str, **_: Any) -> Any:
         if not self._policies:
             raise oci.exceptions.ServiceError(404, "NotAuthorizedOrNotFound", {}, "no")
@@ -51,9 +69,11 @@ def test_a_limit_is_read_for_the_region_or_the_domain_with_most_of_it(
     scoped: bool, left: float
 ) -> None:
     tenancy: Any = Tenancy(domains={"AD-1": 1, "AD-2": 4}, scoped=scoped, policies=True)
-    account = read_account(tenancy, "VM.GPU.A10.2")
+    account = read_account(tenancy, profile("VM.GPU.A10.2"))
     assert account.limit is not None and account.limit.available == left
     assert account.statements == ["allow a", "allow b"]
+    assert account.groups is not None and account.groups[0].id == "ocid1.g"
+    assert account.scope is not None and account.scope.compartment_name == "ml"
 
 
 # Series: oci 2.189.0, ModelDeploymentShapeSummary.
@@ -79,14 +99,14 @@ def test_a_shape_that_the_table_lacks_is_read_from_the_service(
     tenancy.list_model_deployment_shapes = lambda compartment: Tenancy._answer([summary])
     shape = offered_shape(tenancy, name.lower())
     assert (type(shape).__name__, getattr(shape, "gpus", None)) == found
-    offer = read_account(tenancy, "VM.GPU.A10.4").offer
+    offer = read_account(tenancy, profile("VM.GPU.A10.4")).offer
     assert offer is not None and offer.shape is None  # the samples alone name it
-    assert read_account(tenancy, "VM.GPU.A10.2").offer is None
+    assert read_account(tenancy, profile("VM.GPU.A10.2")).offer is None
 
 
 def test_what_may_not_be_read_is_told() -> None:
     tenancy: Any = Tenancy(domains={}, scoped=True, policies=False)
-    account = read_account(tenancy, "VM.GPU.A10.2")
+    account = read_account(tenancy, profile("VM.GPU.A10.2"))
     assert account.limit is not None and account.limit.available is None
     assert (account.statements, account.reason) == (None, "404 NotAuthorizedOrNotFound")
 
@@ -111,16 +131,16 @@ def test_a_limit_is_known_by_what_the_cloud_says_of_it(
 
 
 def test_a_limit_that_nobody_published_is_looked_up(session: Any, cloud: Any) -> None:
-    account = read_account(session, "BM.GPU.H100.8")
+    account = read_account(session, profile("BM.GPU.H100.8"))
     assert account.limit is not None and account.limit.available == 8
-    assert read_account(session, "VM.Standard.E4.Flex").limit is None
+    assert read_account(session, profile("VM.Standard.E4.Flex")).limit is None
     cloud.fault(kind="policy", operation="list_limit_definitions")
-    refused = read_account(session, "BM.GPU.H100.8").limit
+    refused = read_account(session, profile("BM.GPU.H100.8")).limit
     assert refused is not None and refused.reason == "404 NotAuthorizedOrNotFound"
 
 
 def test_limits_and_policies_are_read_of_the_cloud(session: Any) -> None:
-    account = read_account(session, "VM.GPU.A10.1")
+    account = read_account(session, profile("VM.GPU.A10.1"))
     assert account.limit is not None and account.limit.available is not None
     assert account.limit.available > 0
     assert account.statements
@@ -131,7 +151,7 @@ def test_a_cloud_that_does_not_show_them_is_told_as_that(session: Any, cloud: An
         cloud.fault(
             kind="status", operation=operation, status=404, code="NotAuthorizedOrNotFound", times=9
         )
-    account = read_account(session, "VM.GPU.A10.1")
+    account = read_account(session, profile("VM.GPU.A10.1"))
     cloud.forget_faults()
     assert account.limit is not None and account.limit.available is None
     assert account.limit.reason and account.statements is None and account.reason

@@ -13,7 +13,7 @@ from oci.data_science import DataScienceClient
 from falconry.cloud.session import Session
 from falconry.cloud.work_requests import Watch
 from falconry.deployment import deployments as deployments_module
-from falconry.deployment.changes import Group, differing_fields
+from falconry.deployment.changes import Group, differences, differing_fields
 from falconry.deployment.deployments import Deployments
 from falconry.deployment.target import MODEL_NAME, target_of
 from falconry.errors import CloudError, DetachedOperation
@@ -160,13 +160,47 @@ def test_an_update_that_the_service_does_not_keep_is_made_once_and_its_field_is_
     assert wanted in should_be
 
 
-def test_no_secret_is_in_what_differs(make_target):
-    target = make_target()
-    current = SimpleNamespace(
+@pytest.mark.parametrize(
+    ("old", "new", "order"),
+    [
+        # The storage of a larger model comes before it.
+        ("generate", "generate", [Group.ENVIRONMENT, Group.MODEL]),
+        ("infer", "infer", [Group.ENVIRONMENT, Group.MODEL]),
+        # Only then would the new route meet a model that does not answer it.
+        ("generate", "infer", [Group.MODEL, Group.ENVIRONMENT]),
+        ("infer", "generate", [Group.ENVIRONMENT, Group.MODEL]),
+    ],
+)
+def test_variables_change_before_the_model_unless_their_route_needs_it(
+    make_wanted, make_settings, old, new, order
+):
+    wanted = make_wanted()
+    before, after = (
+        target_of(
+            replace(
+                wanted,
+                serving=make_settings(f"serving.route={route}").serving,
+                model_id=f"ocid1.datasciencemodel.oc1..{number}",
+                variables={"STORAGE_SIZE_IN_GB": str(number)},
+            )
+        )
+        for number, route in enumerate((old, new))
+    )
+    found = differences(_current(before), after)
+    assert [group for group in found if group is not Group.CONTAINER] == order
+
+
+def _current(target):
+    return SimpleNamespace(
         model_deployment_configuration_details=copy.deepcopy(target.configuration),
         category_log_details=target.logs,
         description=target.description,
     )
+
+
+def test_no_secret_is_in_what_differs(make_target):
+    target = make_target()
+    current = _current(target)
     container = current.model_deployment_configuration_details.environment_configuration_details
     container.environment_variables |= {"HF_TOKEN": "hf_abc", "LEVEL": "2"}
     found = differing_fields(current, target, {Group.ENVIRONMENT})

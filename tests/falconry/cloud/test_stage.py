@@ -62,6 +62,22 @@ def test_what_is_in_place_costs_one_request_and_one_question(make_stage, answer,
     assert sent[-1][1].endswith("/predict")
 
 
+def test_the_container_has_the_variables_that_the_plan_shows(make_stage, deployments, settings):
+    stage = make_stage("hello")
+    planned = [line.split()[1] for line in stage.details("")]
+    run(stage)
+    current = deployments.get(settings.deployment.name).model_deployment_configuration_details
+    variables = current.environment_configuration_details.environment_variables
+    assert planned == [
+        f"{name}={variables[name]}" for name in (line.split("=")[0] for line in planned)
+    ]
+    assert {line.split("=")[0] for line in planned} == {
+        "STORAGE_SIZE_IN_GB",
+        "DEPLOYMENT_TIMEOUT_IN_MINUTES",
+        "MODEL_DEPLOY_ENABLE_STREAMING",
+    }
+
+
 @pytest.mark.parametrize(
     ("fault", "why"),
     [

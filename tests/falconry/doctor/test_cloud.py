@@ -6,14 +6,22 @@ import email.utils
 import os
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from falconry.cloud import session as session_module
+from falconry.deployment import account as account_module
+from falconry.deployment.policies import scope_of
+from falconry.deployment.preflight.subject import Account
+from falconry.doctor import network_checks
 from falconry.doctor.network_checks import account, clock, of_server
 from falconry.errors import CloudError, MachineError
+from falconry.settings import load_settings
 
+ROOT = Path(__file__).parents[3]
 SECRET = "pass-phrase-of-the-key"
 _KEY = rsa.generate_private_key(65537, 2048)
 
@@ -182,3 +190,34 @@ def _private(pass_phrase=None):
     return _KEY.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, encryption
     )
+
+
+STATEMENTS = {
+    "all": [
+        "Allow any-user to manage all-resources in tenancy",
+        "Allow service datascience, objectstorage-us-ashburn-1 to manage object-family in tenancy",
+    ],
+    # Of people, who are no dynamic group.
+    "people": ["allow group Administrators to manage all-resources in tenancy"],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "said"),
+    [("all", "ok", "rights"), ("people", "warning", "read repos"), ("", "skipped", "404")],
+    ids=["given", "missing", "unread"],
+)
+def test_the_policies_that_can_be_read_are_checked(monkeypatch, kind, state, said):
+    settings = load_settings(ROOT, "oci")
+    scope = scope_of(settings, "ocid1.tenancy.oc1..t", "us-ashburn-1")
+    account = Account(statements=STATEMENTS.get(kind), scope=scope, reason="404")
+    monkeypatch.setattr(session_module, "session_of", lambda _: None)
+    monkeypatch.setattr(account_module, "read_policies", lambda *_: account)
+    found = network_checks.policies(SimpleNamespace(settings=settings))
+    assert (found.state, said in found.text) == (state, True)
+    assert "make policies" in found.remedy or state == "ok"
+
+
+def test_policies_of_a_stopped_local_cloud_are_not_looked_for(tmp_path):
+    settings = load_settings(ROOT, overrides=f"cloud.emulator.directory={tmp_path}")
+    assert network_checks.policies(SimpleNamespace(settings=settings)).state == "skipped"

@@ -5,10 +5,12 @@ Numbers are Oracle's, each with its document, and not read from our own oci_limi
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from falconry.deployment.policies import Scope
 from falconry.deployment.preflight.check import check_deployment
 from falconry.deployment.preflight.subject import (
     Account,
@@ -276,9 +278,14 @@ def test_statements_that_are_missing_are_told_with_one_that_would_do() -> None:
         "Allow any-user to use log-content in tenancy where ALL"
         " {request.principal.type = 'datasciencemodeldeployment'}",
         "allow service datascience to manage object-family in compartment c",
+        "allow group people to read repos in tenancy",
     ]
-    told = facts("policies", account=Account(None, statements))
-    assert [": a statement allows it" in each for each in told] == [True, False, True]
-    assert "read repos" in told[1]
-    small = facts("policies", account=Account(None, statements), artifact=Artifact(MODELS, 10**9))
-    assert len(small) == 2
+    scope = Scope("ocid1.tenancy.oc1..t", "ocid1.compartment.oc1..c", "us-ashburn-1", "staging")
+    scope = replace(scope, repositories=scope.compartment)
+    account = Account(statements=statements, scope=scope)
+    told = facts("policies", account=account)
+    assert [": a statement allows it" in each for each in told] == [False, True, False, True, False]
+    assert "allow dynamic-group falconry-deployments to read repos" in told[0]
+    assert "allow service objectstorage-us-ashburn-1 to manage object-family" in told[4]
+    small = facts("policies", account=account, artifact=Artifact(MODELS, 10**9))
+    assert len(small) == 3

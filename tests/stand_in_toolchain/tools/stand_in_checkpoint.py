@@ -1,6 +1,6 @@
 """STAND-IN, not NVIDIA's: reads a Hugging Face Falcon's config.json, writes converted checkpoints.
 
-The fields are those of TensorRT-LLM's FalconConfig; the weights are sixteen bytes.
+The fields are those of TensorRT-LLM's FalconConfig and LLaMAConfig; the weights are sixteen bytes.
 """
 
 import json
@@ -17,9 +17,38 @@ _QUANT_ALGORITHMS = {
 }
 
 
-def falcon_facts(model_dir: str) -> dict:
-    """A Falcon's facts by the names of a converted checkpoint's config.json."""
+def model_facts(model_dir: str) -> dict:
+    """A model's facts by the names of a converted checkpoint's config.json."""
     raw = json.loads((Path(model_dir) / "config.json").read_text())
+    return llama_facts(raw) if raw.get("model_type") == "llama" else falcon_facts(raw)
+
+
+def llama_facts(raw: dict) -> dict:
+    heads = raw["num_attention_heads"]
+    return {
+        "architecture": "LlamaForCausalLM",
+        "dtype": raw.get("torch_dtype") or "float16",
+        "vocab_size": raw["vocab_size"],
+        "hidden_size": raw["hidden_size"],
+        "num_hidden_layers": raw["num_hidden_layers"],
+        "num_attention_heads": heads,
+        "num_key_value_heads": raw.get("num_key_value_heads") or heads,
+        "head_size": raw.get("head_dim") or raw["hidden_size"] // heads,
+        "intermediate_size": raw["intermediate_size"],
+        "hidden_act": raw["hidden_act"],
+        "norm_epsilon": raw["rms_norm_eps"],
+        "position_embedding_type": "rope_gpt_neox",
+        "max_position_embeddings": raw["max_position_embeddings"],
+        "rotary_base": raw.get("rope_theta", 10000.0),
+        "rotary_scaling": raw.get("rope_scaling"),
+        "mlp_bias": False,
+        "attn_bias": False,
+        "residual_mlp": False,
+        "moe": {"num_experts": 0, "top_k": 0},
+    }
+
+
+def falcon_facts(raw: dict) -> dict:
     kind = raw.get("model_type")
     if kind not in ("falcon", "RefinedWeb", "RefinedWebModel"):
         raise ValueError("Shouldn't reach here.")
@@ -59,7 +88,7 @@ def converted_config(model_dir: str, dtype: str, tensor: int, pipeline: int, qua
     Raises:
         AssertionError: the heads or layers cannot be shared out, as the real tools find too.
     """
-    facts = falcon_facts(model_dir)
+    facts = model_facts(model_dir)
     if dtype not in (None, "auto"):
         facts["dtype"] = dtype
     heads, kv_heads = facts["num_attention_heads"], facts["num_key_value_heads"]

@@ -16,8 +16,10 @@ pytestmark = pytest.mark.slow
 Engine = Callable[[Path, str], Path]
 Serve = Callable[[Path], Any]
 
+FALCON3 = ["falcon3", "falcon3-wide", "falcon3-tied"]
+
 each_family = pytest.mark.parametrize(
-    "name", ["falcon-rw", "falcon-7b", "falcon-40b", "falcon2-11b"]
+    "name", ["falcon-rw", "falcon-7b", "falcon-40b", "falcon2-11b", *FALCON3]
 )
 
 
@@ -31,6 +33,24 @@ def test_float32_answers_equal_those_of_transformers_token_for_token(
     answers = served.answers([one["input_ids"] for one in prompts], 64, ignore_eos=True)
 
     assert answers == [one["output_ids"] for one in prompts]
+
+
+def test_a_base_of_rope_that_was_lost_gives_other_answers(
+    families: Path,
+    build_engine: Callable[[Path, str, Path], Path],
+    serve: Serve,
+    tmp_path: Path,
+) -> None:
+    """What makes a lost `rope_theta` seen: versions of transformers 4 read 10000 then."""
+    lost = shutil.copytree(families / "falcon3", tmp_path / "lost")
+    config = json.loads((lost / "config.json").read_text())
+    (lost / "config.json").write_text(json.dumps(config | {"rope_theta": 10000.0}))
+    prompts = json.loads((lost / "reference.json").read_text())["prompts"]
+
+    served = serve(build_engine(lost, "cpu-f32", tmp_path / "engine"))
+    answers = served.answers([one["input_ids"] for one in prompts], 64, ignore_eos=True)
+
+    assert not [one for one, ids in zip(prompts, answers, strict=True) if one["output_ids"] == ids]
 
 
 @pytest.mark.parametrize("recipe", ["cpu", "cpu-bf16", "cpu-f32"])

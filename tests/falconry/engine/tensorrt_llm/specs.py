@@ -1,17 +1,19 @@
 """Specs to test with: the published Falcons, each with a recipe that suits it.
 
-Sizes: the config.json files of tiiuae/falcon-rw-1b, -7b, -40b, -180B and -11B. The toolchain and
-the shapes are like the real rows, and written out here so that a test does not change with them.
+Sizes: the config.json files of tiiuae/falcon-rw-1b, -7b, -40b, -180B, -11B and of Falcon3. The
+toolchain and the shapes are like the real rows, and written out here so that a test does not
+change with them.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from falconry.checkpoint.config import FalconArchitecture
+from falconry.checkpoint.architecture import Architecture, FalconArchitecture, LlamaArchitecture
 from falconry.engine.tensorrt_llm.recipe import GpuRecipe
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
-from falconry.engine.toolchain import Composable, Toolchain
+from falconry.engine.toolchain import Composable, Converters, Toolchain
 from falconry.oci_facts import GpuShape
 
 A10 = GpuShape(
@@ -50,7 +52,10 @@ TOOLCHAIN = Toolchain(
     driver="575",
     data_center_drivers=("470.57", "525.85", "535.86", "545.23"),
     sm=(80, 86, 89, 90),
-    converter=("/app/examples/models/contrib/falcon/convert_checkpoint.py",),
+    converter=Converters(
+        falcon=("/app/examples/models/contrib/falcon/convert_checkpoint.py",),
+        llama=("/app/examples/models/core/llama/convert_checkpoint.py",),
+    ),
     quantizer="/app/examples/quantization/quantize.py",
     tensor_names="seed",
     listed_gb=16.21,
@@ -61,7 +66,20 @@ TOOLCHAIN = Toolchain(
 )
 
 # Model: parameters, GPUs, and where it runs.
-_MODELS: dict[str, tuple[FalconArchitecture, int, int, GpuShape]] = {}
+_MODELS: dict[str, tuple[Architecture, int, int, GpuShape]] = {}
+
+
+def _falcon3(name: str, parameters: float, tensor: int, shape: GpuShape, **sizes: Any) -> None:
+    usual = {
+        "vocab_size": 131072,
+        "head_size": 256,
+        "num_kv_heads": 4,
+        "max_positions": 32768,
+        "rope_theta": 1000042.0,
+        "norm_epsilon": 1e-6,
+        "tied_embeddings": False,
+    }
+    _MODELS[name] = LlamaArchitecture(**{**usual, **sizes}), int(parameters), tensor, shape
 
 
 def _model(name: str, parameters: float, tensor: int, shape: GpuShape, **sizes: Any) -> None:
@@ -76,7 +94,7 @@ def _model(name: str, parameters: float, tensor: int, shape: GpuShape, **sizes: 
         "parallel_attention": True,
         "separate_mlp_norm": True,
         "bias": False,
-        "layer_norm_epsilon": 1e-5,
+        "norm_epsilon": 1e-5,
         "tied_embeddings": True,
     }
     architecture = FalconArchitecture(**{**usual, **sizes})
@@ -132,6 +150,38 @@ _model(
     tied_embeddings=False,
 )
 
+_falcon3(
+    "falcon3-1b",
+    1.669e9,
+    1,
+    A10,
+    hidden_size=2048,
+    num_layers=18,
+    num_heads=8,
+    ffn_hidden_size=8192,
+    max_positions=8192,
+)
+_falcon3(
+    "falcon3-7b",
+    7.456e9,
+    1,
+    A10,
+    hidden_size=3072,
+    num_layers=28,
+    num_heads=12,
+    ffn_hidden_size=23040,
+)
+_falcon3(
+    "falcon3-10b",
+    10.306e9,
+    2,
+    A100,
+    hidden_size=3072,
+    num_layers=40,
+    num_heads=12,
+    ffn_hidden_size=23040,
+)
+
 MODELS = tuple(_MODELS)
 
 
@@ -144,10 +194,9 @@ def spec(model: str = "falcon-7b", **changes: Any) -> GpuEngineSpec:
             changed values, fields of GpuEngineSpec, and anything else a recipe's key or table.
     """
     architecture, parameters, tensor, shape = _MODELS[model]
-    sizes = {name: getattr(architecture, name) for name in FalconArchitecture.__slots__}
     toolchain = TOOLCHAIN.model_copy(update=changes.pop("toolchain", {}))
     values: dict[str, Any] = {
-        "architecture": FalconArchitecture(**{**sizes, **changes.pop("architecture", {})}),
+        "architecture": replace(architecture, **changes.pop("architecture", {})),
         "num_parameters": parameters,
         "checkpoint_bytes": 2 * parameters,
         "end_ids": (11,),

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from falconry.checkpoint.config import FalconArchitecture, read_configuration
+from falconry.checkpoint.architecture import Architecture
+from falconry.checkpoint.config import read_configuration
 from falconry.engine.tensorrt_llm.commands import (
     Phase,
     expected_files,
@@ -32,6 +33,12 @@ MODELS = {
     "falcon-40b": "engine/published/falcon-40b.json",
     "falcon-180b": "engine/published/falcon-180B.json",
     "falcon2-11b": "engine/published/falcon-11B.json",
+    "falcon3-1b": "engine/published/Falcon3-1B-Instruct.json",
+    "falcon3-3b": "engine/published/Falcon3-3B-Instruct.json",
+    "falcon3-7b": "engine/published/Falcon3-7B-Instruct.json",
+    "falcon3-7b-fp8": "engine/published/Falcon3-7B-Instruct.json",
+    "falcon3-10b": "engine/published/Falcon3-10B-Instruct.json",
+    "falcon3-10b-awq": "engine/published/Falcon3-10B-Instruct.json",
     "tiny": "checkpoints/tiny-falcon/config.json",
 }
 BUILDABLE = [row.release for row in load_toolchains().rows]
@@ -39,7 +46,7 @@ BUILDABLE = [row.release for row in load_toolchains().rows]
 CALIBRATION = {"dataset": "cnn_dailymail", "size": 512, "awq_block_size": 64}
 
 
-def architecture(name: str, directory: Path) -> FalconArchitecture:
+def architecture(name: str, directory: Path) -> Architecture:
     text = (ROOT / MODELS[name]).read_text(encoding="utf-8")
     (directory / "config.json").write_text(text, encoding="utf-8")
     return read_configuration(directory).architecture

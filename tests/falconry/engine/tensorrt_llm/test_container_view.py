@@ -11,7 +11,8 @@ from falconry.engine.tensorrt_llm.container_view import container_view, view_dig
 from falconry.errors import CheckpointError
 
 CHECKPOINTS = Path(__file__).parents[3] / "data" / "checkpoints"
-FAMILIES = ("falcon-rw", "falcon-7b", "falcon-40b", "falcon2-11b")
+FALCON3 = ("falcon3", "falcon3-wide", "falcon3-tied")
+FAMILIES = ("falcon-rw", "falcon-7b", "falcon-40b", "falcon2-11b", *FALCON3)
 
 
 @pytest.fixture
@@ -96,7 +97,8 @@ def test_the_base_of_rope_is_at_the_top_level(checkpoint, rope, theta):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_element_type_is_there_by_its_older_name(checkpoint, family):
-    given = json.loads((CHECKPOINTS / family / "config.json").read_text())["torch_dtype"]
+    config = json.loads((CHECKPOINTS / family / "config.json").read_text())
+    given = config.get("torch_dtype") or config["dtype"]
     assert config_in(checkpoint(family))["torch_dtype"] == given
     without = checkpoint(family, leave_out=("torch_dtype",))
     assert config_in(without)["torch_dtype"] == given
@@ -122,6 +124,23 @@ def test_an_output_projection_in_the_weights_is_not_tied_away(checkpoint):
     directory = checkpoint("falcon2-11b", tie_word_embeddings=True)
     assert config_in(directory)["tie_word_embeddings"] is False
     assert config_in(checkpoint("falcon-7b"))["tie_word_embeddings"] is True
+
+
+@pytest.mark.parametrize("family", FALCON3)
+def test_a_falcon3_has_the_spelling_that_transformers_4_reads(checkpoint, family):
+    directory = checkpoint(family, auto_map={"AutoConfig": "configuration_llama.LlamaConfig"})
+    seen_config = config_in(directory)
+    own = json.loads((directory / "config.json").read_text())
+    assert (seen_config["model_type"], seen_config["architectures"]) == (
+        "llama",
+        ["LlamaForCausalLM"],
+    )
+    assert seen_config["rope_theta"] == 1000042.0
+    assert seen_config["head_dim"] == own.get("head_dim", 16)
+    assert seen_config["num_key_value_heads"] == own["num_key_value_heads"]
+    assert seen_config["torch_dtype"] == ("float16" if family == "falcon3-tied" else "bfloat16")
+    assert seen_config["bos_token_id"] == own.get("bos_token_id")  # None is not 1, a real token
+    assert not {"rope_parameters", "rope_scaling", "auto_map", "dtype"} & seen_config.keys()
 
 
 def test_links_are_resolved(checkpoint):

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from falconry.checkpoint.architecture import LlamaArchitecture
 from falconry.checkpoint.config import read_configuration
 from falconry.engine.tensorrt_llm.engine_config import EngineConfig, check_engine
 from falconry.engine.tensorrt_llm.recipe import GpuRecipe, load_gpu_recipe
@@ -26,6 +27,22 @@ DATA = Path(__file__).parents[3] / "data"
 # From a real GPU; the file says how.
 QUANTISED = json.loads((DATA / "quantised_configs.json").read_text())["configs"]
 PUBLISHED = Path(__file__).parents[4] / "engine" / "published"
+
+
+# The Llama of the quantised configurations.
+QUANTISED_LLAMA = LlamaArchitecture(
+    vocab_size=440,
+    hidden_size=192,
+    num_layers=2,
+    num_heads=12,
+    num_kv_heads=4,
+    head_size=32,
+    ffn_hidden_size=512,
+    max_positions=256,
+    rope_theta=1000042.0,
+    norm_epsilon=1e-6,
+    tied_embeddings=False,
+)
 
 
 def spec(directory: Path, **changes: Any) -> GpuEngineSpec:
@@ -132,10 +149,50 @@ def test_what_the_real_quantiser_wrote_is_expected(tmp_path: Path, name: str) ->
         quantization=quantization,
         calibration={"dataset": "cnn_dailymail", "size": 16, "awq_block_size": 16},
     )
-    checkpoint = DATA / "checkpoints" / family
-    built = replace(built, architecture=read_configuration(checkpoint).architecture)
+    if family == "llama":
+        built = replace(built, architecture=QUANTISED_LLAMA)
+        cache = QUANTISED[name]["quantization"]["kv_cache_quant_algo"]
+        kv_cache = built.recipe.kv_cache.model_copy(update={"dtype": "fp8" if cache else "auto"})
+        built = replace(built, recipe=built.recipe.model_copy(update={"kv_cache": kv_cache}))
+    else:
+        checkpoint = DATA / "checkpoints" / family
+        built = replace(built, architecture=read_configuration(checkpoint).architecture)
 
     check_engine(engine(tmp_path, {**config(), "pretrained_config": QUANTISED[name]}), built)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("architecture", "FalconForCausalLM"),
+        ("rotary_base", 10000.0),
+        ("rotary_scaling", {"type": "linear", "factor": 2.0}),
+        ("head_size", 16),
+        ("num_key_value_heads", 12),
+        ("norm_epsilon", 1e-05),
+        ("hidden_act", "gelu"),
+        ("mlp_bias", True),
+        ("attn_bias", True),
+        ("residual_mlp", True),
+        ("qk_layernorm", True),
+        ("moe", {"num_experts": 2}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_another_llama_than_asked_for_is_refused_with_the_field(
+    tmp_path: Path, key: str, value: object
+) -> None:
+    built = spec(
+        tmp_path,
+        dtype="float16",
+        quantization="int4_awq",
+        calibration={"dataset": "cnn_dailymail", "size": 16, "awq_block_size": 16},
+    )
+    built = replace(built, architecture=QUANTISED_LLAMA)
+    document = {**config(), "pretrained_config": {**QUANTISED["llama-int4_awq"], key: value}}
+
+    with pytest.raises(EngineError, match=rf"pretrained_config\.{key}\S* is .* instead of"):
+        check_engine(engine(tmp_path, document), built)
 
 
 def test_a_vocabulary_that_the_quantiser_pads_is_expected(tmp_path: Path) -> None:

@@ -14,7 +14,11 @@ from falconry.engine.tensorrt_llm.spec_checks import spec_checks
 from tests.falconry.engine.tensorrt_llm.checking import CALIBRATION, check_refusal, failures
 from tests.falconry.engine.tensorrt_llm.specs import A10, H100, spec
 
+L40S = A10.model_copy(update={"gpu": "NVIDIA L40S", "sm": 89, "gpu_memory_gib": 48.0})
 V100 = A10.model_copy(update={"gpu": "Tesla V100-SXM2-16GB", "sm": 70, "name": "VM.GPU3.1"})
+
+AWQ_128 = {"awq_block_size": 128}
+FP8 = {"quantization": "fp8", "calibration": CALIBRATION}
 
 # Changes to a spec that passes; what the check finds; what it says to change.
 REFUSALS: list[tuple[str, dict[str, Any], str, str, str]] = [
@@ -34,6 +38,29 @@ REFUSALS: list[tuple[str, dict[str, Any], str, str, str]] = [
             'kv_cache.dtype = "auto"',
         )
         for dtype in ("fp8", "int8")
+    ),
+    (
+        "falcon3-7b",
+        {"kv_cache": {"dtype": "int8"}, "calibration": CALIBRATION, "shape": H100},
+        "KV cache",
+        'kv_cache.dtype = "int8" has no effect on a Llama',
+        'kv_cache.dtype = "fp8"',
+    ),
+    (
+        # tensorrt_llm/builder.py: "only works with fp8 quantization workflow currently".
+        "falcon3-7b",
+        {"kv_cache": {"dtype": "fp8"}, "calibration": CALIBRATION, "shape": H100},
+        "KV cache",
+        'kv_cache.dtype = "fp8" with plugins.paged_context_fmha needs quantization = "fp8"',
+        'set kv_cache.dtype = "auto"',
+    ),
+    (
+        "falcon3-7b",
+        {"kv_cache": {"dtype": "fp8"}, "plugins": {"paged_context_fmha": False}}
+        | {"calibration": CALIBRATION},
+        "FP8",
+        "FP8 needs SM 89 or later, and NVIDIA A10 is SM 86",
+        'quantization = "int8_weight_only"',
     ),
     (
         "falcon-7b",
@@ -103,10 +130,68 @@ def test_what_cannot_be_built_is_refused_with_what_to_change(
         ("falcon-7b", {"quantization": "int4_awq", "calibration": CALIBRATION}),
         ("falcon-7b", {"quantization": "int8_weight_only"}),
         ("falcon-7b", {"dtype": "bfloat16"}),
+        # 128 weights a scale divide every matrix of a Falcon3, split or not.
+        *(
+            (model, {"quantization": "int4_awq", "calibration": {**CALIBRATION, **AWQ_128}})
+            for model in ("falcon3-1b", "falcon3-7b", "falcon3-10b")
+        ),
+        (
+            "falcon3-7b",
+            {"quantization": "fp8", "kv_cache": {"dtype": "fp8"}, "shape": H100}
+            | {"calibration": CALIBRATION},
+        ),
     ],
 )
 def test_what_can_be_built_is_accepted(model: str, changes: dict[str, Any]) -> None:
     assert not failures(spec_checks(spec(model, **changes)))
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "name", "text"),
+    [
+        # A public sweep of Falcon3-10B-Instruct in float16 died of an assertion on the device.
+        ("falcon3-10b", {"dtype": "float16"}, "dtype", "Falcon3 was trained in bfloat16"),
+        # docs/source/performance/perf-best-practices.md of 0.16: gemm_plugin with FP8.
+        (
+            "falcon3-7b",
+            {**FP8, "shape": H100},
+            "matrix products",
+            "NVIDIA advises against the GEMM plugin with FP8",
+        ),
+        (
+            "falcon3-7b",
+            {**FP8, "shape": H100, "plugins": {"gemm": "fp8"}},
+            "matrix products",
+            "is made for 4 requests, not for 16",
+        ),
+        # docs/source/advanced/gpt-attention.md of 0.16: FP8 attention for Hopper alone.
+        (
+            "falcon3-7b",
+            {**FP8, "shape": L40S, "kv_cache": {"dtype": "fp8"}},
+            "KV cache",
+            "NVIDIA promises for Hopper alone, and NVIDIA L40S is SM 89",
+        ),
+    ],
+    ids=["float16", "gemm", "fp8 gemm", "cache"],
+)
+def test_what_nvidia_advises_against_is_a_warning(
+    model: str, changes: dict[str, Any], name: str, text: str
+) -> None:
+    found = {check.check: check for check in spec_checks(spec(model, **changes))}
+
+    assert found[name].state == "warning"
+    assert text in found[name].text
+    assert found[name].remedy
+
+
+@pytest.mark.parametrize(
+    "plugins", [{"gemm": "disable"}, {"gemm": "fp8"}], ids=["disabled", "few requests"]
+)
+def test_nvidias_advice_on_matrix_products_can_be_followed(plugins: dict[str, Any]) -> None:
+    built = spec("falcon3-7b", **FP8, shape=H100, plugins=plugins, limits={"max_batch_size": 4})
+    found = {check.check: check for check in spec_checks(built)}
+
+    assert found["matrix products"].state == "ok"
 
 
 @pytest.mark.parametrize(("size", "padded"), [(65027, 65088), (65024, None)])

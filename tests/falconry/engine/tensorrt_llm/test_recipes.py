@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from falconry.checkpoint.config import FalconArchitecture, read_configuration
+from falconry.checkpoint.architecture import Architecture
+from falconry.checkpoint.config import read_configuration
 from falconry.checkpoint.tensors import expected_tensors
 from falconry.engine.spec import recipe_names
 from falconry.engine.tensorrt_llm.memory import GIB, estimate
@@ -27,6 +28,12 @@ RECIPE_SHAPES = {
     "falcon-40b": ("falcon-40b", "BM.GPU.A100-v2.8"),
     "falcon-180b": ("falcon-180B", "BM.GPU.A100-v2.8"),
     "falcon2-11b": ("falcon-11B", "BM.GPU4.8"),
+    "falcon3-1b": ("Falcon3-1B-Instruct", "VM.GPU.A10.1"),
+    "falcon3-3b": ("Falcon3-3B-Instruct", "VM.GPU.A10.1"),
+    "falcon3-7b": ("Falcon3-7B-Instruct", "VM.GPU.A10.1"),
+    "falcon3-7b-fp8": ("Falcon3-7B-Instruct", "BM.GPU.L40S.4"),
+    "falcon3-10b": ("Falcon3-10B-Instruct", "VM.GPU.A10.2"),
+    "falcon3-10b-awq": ("Falcon3-10B-Instruct", "VM.GPU.A10.1"),
 }
 
 # Layers, hidden size, heads, key/value heads, positions, family. Falcon-7B, 40B and 180B:
@@ -37,6 +44,13 @@ SIZES = {
     "falcon-40b": (60, 8192, 128, 8, 2048, "falcon-40b"),
     "falcon-180B": (80, 14848, 232, 8, 2048, "falcon-40b"),
     "falcon-11B": (60, 4096, 32, 8, 8192, "falcon2-11b"),
+    "Falcon3-1B-Base": (18, 2048, 8, 4, 4096, "falcon3"),
+    "Falcon3-1B-Instruct": (18, 2048, 8, 4, 8192, "falcon3"),
+    **{
+        f"Falcon3-{size}-{kind}": (layers, 3072, 12, 4, 32768, "falcon3")
+        for size, layers in (("3B", 22), ("7B", 28), ("10B", 40))
+        for kind in ("Base", "Instruct")
+    },
 }
 
 # Parameters in 10^9 as the hub's pages count them, the output projection included; remembered.
@@ -46,16 +60,22 @@ NOMINAL = {
     "falcon-40b": 41.8,
     "falcon-180B": 179.5,
     "falcon-11B": 11.1,
+    # Half the bytes of their shards on the hub, in GB.
+    **{
+        f"Falcon3-{size}-{kind}": gigabytes / 2
+        for size, gigabytes in (("1B", 3.34), ("3B", 6.46), ("7B", 14.91), ("10B", 20.61))
+        for kind in ("Base", "Instruct")
+    },
 }
 
 
-def published(name: str, directory: Path) -> FalconArchitecture:
+def published(name: str, directory: Path) -> Architecture:
     text = (PUBLISHED / f"{name}.json").read_text(encoding="utf-8")
     (directory / "config.json").write_text(text, encoding="utf-8")
     return read_configuration(directory).architecture
 
 
-def parameters(architecture: FalconArchitecture) -> int:
+def parameters(architecture: Architecture) -> int:
     return sum(math.prod(shape) for shape in expected_tensors(architecture).values())
 
 
@@ -123,7 +143,17 @@ def test_a_recipe_names_the_hubs_model_whose_configuration_is_shipped(name: str)
 def test_the_recipes_whose_commit_was_confirmed_pin_it() -> None:
     pinned = {name for name in RECIPE_SHAPES if load_gpu_recipe(name).model.revision}
 
-    assert pinned == {"falcon-rw-1b", "falcon-7b", "falcon-40b", "falcon2-11b"}
+    assert pinned == {"falcon-rw-1b", "falcon-7b", "falcon-40b", "falcon2-11b", "falcon3-1b"}
+
+
+@pytest.mark.parametrize("kind", ["Base", "Instruct"])
+def test_a_falcon3_recipe_fits_the_base_model_and_instruct(kind: str, tmp_path: Path) -> None:
+    for name in RECIPE_SHAPES:
+        if not name.startswith("falcon3"):
+            continue
+        model = RECIPE_SHAPES[name][0].replace("Instruct", kind)
+        limits = load_gpu_recipe(name).limits
+        assert limits.max_seq_len <= published(model, tmp_path).max_positions, name
 
 
 def test_the_tiny_recipe_is_for_the_checkpoint_of_this_project() -> None:

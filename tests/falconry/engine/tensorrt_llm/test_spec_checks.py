@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from falconry.engine.tensorrt_llm.spec_checks import spec_checks
+from falconry.findings import Finding
 from tests.falconry.engine.tensorrt_llm.checking import check_refusal, failures
 from tests.falconry.engine.tensorrt_llm.specs import A100, MODELS, spec
 
@@ -61,6 +62,22 @@ REFUSALS: list[tuple[str, dict[str, Any], str, str, str]] = [
         "set load_by_shard = false",
     ),
     (
+        # 12 heads for 4 key/value heads, split 3 ways.
+        "falcon3-7b",
+        {"parallelism": {"tensor": 3}, "shape": A100, "architecture": {"vocab_size": 393216}},
+        "key/value heads",
+        "4 key/value heads are neither a multiple nor a divisor",
+        "set parallelism.tensor to 1, 2 or 4",
+    ),
+    (
+        # 8 would share the key/value heads, and does not divide the 12 query heads.
+        "falcon3-10b",
+        {"parallelism": {"tensor": 8}},
+        "heads",
+        "12 attention heads cannot be split evenly over parallelism.tensor = 8",
+        "set parallelism.tensor to 1, 2 or 4",
+    ),
+    (
         "falcon-7b",
         {"parallelism": {"pipeline": 3}, "shape": A100},
         "layers",
@@ -111,10 +128,24 @@ def test_what_cannot_be_built_is_refused_with_what_to_change(
         ("falcon-40b", {"load_by_shard": True}),
         ("falcon-40b", {"parallelism": {"tensor": 2, "pipeline": 2}}),
         ("falcon-180b", {"parallelism": {"tensor": 4, "pipeline": 2}}),
+        ("falcon3-1b", {"parallelism": {"tensor": 8}, "shape": A100}),
+        ("falcon3-10b", {"parallelism": {"tensor": 4, "pipeline": 2}}),
+        ("falcon3-10b", {"load_by_shard": True}),
     ],
 )
 def test_what_can_be_built_is_accepted(model: str, changes: dict[str, Any]) -> None:
     assert not failures(spec_checks(spec(model, **changes)))
+
+
+def test_another_llama_is_accepted_with_a_warning() -> None:
+    def model(**changes: Any) -> Finding:
+        found = spec_checks(spec("falcon3-7b", architecture=changes))
+        return next(check for check in found if check.check == "model")
+
+    assert (model().state, model().text) == ("ok", "falcon3")
+    other = model(rope_theta=500000.0)
+    assert other.state == "warning"
+    assert "a Llama that is no Falcon3 (its rope_theta is 500000" in other.text
 
 
 def test_the_sum_of_the_memory_is_shown_even_when_it_fits() -> None:

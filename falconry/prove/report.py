@@ -67,6 +67,7 @@ class Record:
     """What a trial has recorded so far; written after each step, so that a kill loses one at most.
 
     Attributes:
+        emulated: whether the services were local_oci's.
         ended: whether the trial came to its end.
         answers: what the cloud's services answered, by operation.
     """
@@ -78,6 +79,7 @@ class Record:
     shape: str
     limit_minutes: float
     cost_limit: str | None
+    emulated: bool = False
     steps: list[StepResult] = field(default_factory=list)
     answers: Mapping[str, Mapping[str, list[str]]] = field(default_factory=dict)
     ended: bool = False
@@ -197,7 +199,7 @@ def _markdown(facts: Mapping[str, Any]) -> list[str]:
         "",
         '## For the table "Verified where"',
         "",
-        "| | on Oracle's cloud |",
+        f"| | {'local_oci, and so not' if facts['emulated'] else 'on'} Oracle's cloud |",
         "|---|---|",
         *(
             f"| {row} | {_verdict(names, done)}, {date}, {facts['region']}, {facts['shape']}, "

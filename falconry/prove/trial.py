@@ -201,6 +201,7 @@ class _Trial:
             shape=settings.deployment.shape,
             limit_minutes=caps.minutes,
             cost_limit=str(caps) or None,
+            emulated=settings.cloud.emulator is not None,
         )
         example = json.loads(project_file(_SENTENCES).read_text(encoding="utf-8"))["sentences"][0]
         self._prompt, self._expected = example["prompt"], example["answer"]

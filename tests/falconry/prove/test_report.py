@@ -83,6 +83,7 @@ def test_a_report_has_rows_for_the_table_and_no_identifier(tmp_path):
     text = (tmp_path / REPORT).read_text()
     found = json.loads((tmp_path / REPORT_JSON).read_text())
     assert "| catalog, artifact, deployment, rollback, logs, invocation | yes, 2026-11-27" in text
+    assert "| | on Oracle's cloud |" in text
     assert "| OCIR: repository, login, push | yes, " in text
     assert "| OpenAI's API through the gateway | not shown: openai, " in text
     assert "Removed afterwards: 1 of 2.\n- log <log 1>: refused" in text
@@ -101,6 +102,8 @@ def test_a_trial_that_was_cut_short_did_not_succeed(tmp_path):
     assert succeeded(reported())
     assert not succeeded(reported(ended=False))
     assert "The trial was cut short." in (tmp_path / REPORT).read_text()
+    reported(emulated=True)
+    assert "| | local_oci, and so not Oracle's cloud |" in (tmp_path / REPORT).read_text()
     assert not succeeded(reported(steps=[StepResult("deploy", 1, "no capacity")]))
 
 

@@ -384,14 +384,6 @@ def _left(complete, prompt):
     return "left"
 
 
-def test_an_infer_of_a_model_that_streams_is_a_wrong_request(triton):
-    """Triton itself answers 501, which a client may take for a server that fails."""
-    body = {"inputs": [{"name": "text_input", "shape": [1, 1], "datatype": "BYTES", "data": ["A"]}]}
-    refused = requests.post(f"{triton}/v2/models/{MODEL}/infer", json=body, timeout=10)
-    assert refused.status_code == 400
-    assert "decoupled transaction policy" in refused.json()["error"]
-
-
 def test_tritons_metrics_and_the_fronts_are_on_one_page(triton, complete):
     complete("x")
     text = requests.get(f"{triton}/metrics", timeout=5).text
@@ -405,7 +397,7 @@ def test_tritons_metrics_and_the_fronts_are_on_one_page(triton, complete):
 
 def test_a_running_stream_ends_well_when_the_server_is_stopped(make_repository, tmp_path):
     body = {"text_input": "x", "max_tokens": 400, "end_id": -1, "stream": True}
-    with running_triton(make_repository("generate"), tmp_path) as url:
+    with running_triton(make_repository(), tmp_path) as url:
         stream = requests.post(
             f"{url}/v2/models/{MODEL}/generate_stream", json=body, stream=True, timeout=60
         )
@@ -443,7 +435,7 @@ def deployment(make_repository, tmp_path_factory):
     try:
         sdk = Sdk(cloud)
         deployed = sdk.deploy(
-            sdk.model(zipped_repository(make_repository("generate"))),
+            sdk.model(zipped_repository(make_repository())),
             variables={
                 "FALCONRY_MODEL_NAME": "tiny-falcon",
                 "MODEL_DEPLOY_HEALTH_ENDPOINT": "/v2/health/ready",

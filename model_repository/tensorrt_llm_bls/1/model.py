@@ -54,7 +54,6 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
         directory = Path(__file__).parent
-        self._decoupled = pb_utils.using_decoupled_model_transaction_policy(config)
         self._preparation = Preparation(directory, parameters)
         self._engine_names = json.loads(parameters["engine_names"])
         self._engine_parameters = json.loads(parameters["engine_parameters"])
@@ -118,6 +117,9 @@ class TritonPythonModel:
                 reason = f"{self._max_requests} requests are under way: try again later"
                 _refuse(request, "UNAVAILABLE", reason)
             else:
+                if each.warning:
+                    request_id = _shown_id(request.request_id())
+                    pb_utils.Logger.log_warn(f"request {request_id}: {each.warning}")
                 generation = self._generation(request, front_request, each, arrived)
                 self._start(generation, len(each.input_ids))
 
@@ -133,10 +135,7 @@ class TritonPythonModel:
 
     def _read(self, request):
         check_parameters(request.parameters(), CONNECTION, STOP_TOKEN)
-        front_request = FrontRequest.from_tensors(lambda name: _values(request, name))
-        if front_request.stream and not self._decoupled:
-            raise RefusedError("stream: this deployment answers in one piece (route infer)")
-        return front_request
+        return FrontRequest.from_tensors(lambda name: _values(request, name))
 
     def _generation(self, request, front_request, prepared, arrived):
         stop_words = [word.encode("utf-8") for word in prepared.stop_texts if word]
@@ -144,8 +143,7 @@ class TritonPythonModel:
             self._generations.new_id(),
             prepared,
             # Where the engine does not look for stop words, it is stopped when one has come.
-            streaming=front_request.stream
-            or (self._decoupled and bool(stop_words or prepared.watched)),
+            streaming=front_request.stream or bool(stop_words or prepared.watched),
             grammars=self._takes_grammars,
         )
         body = {self._engine_names.get(name, name): value for name, value in body.items()}

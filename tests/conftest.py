@@ -3,6 +3,8 @@
 import contextlib
 import io
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,11 @@ from falconry.pipeline import Workspace
 from falconry.progress import Progress
 from falconry.settings import load_settings
 from scripts.real_triton import assembled_repository, running_as_deployed
+
+# Many container images set it. The suite starts hundreds of Pythons: without bytecode each would
+# compile the project's modules anew; pytest would rewrite all tests in every worker.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 pytest_plugins = [
     "tests.grouping",

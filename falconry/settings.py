@@ -185,6 +185,8 @@ class CloudSettings(Section):
         model_version_set: which set of the catalog models become versions of; none when left out.
         log_group, log: where the deployment's container logs to (OCI's predict log).
         access_log: where its requests are logged; the same log when left out.
+        tags: freeform tags of everything that is created, such as `team=search`. OCI allows ten on
+            a resource, and a deployment has seven already.
     """
 
     auth: Literal["api_key", "session_token", "instance_principal", "resource_principal"] = (
@@ -198,6 +200,9 @@ class CloudSettings(Section):
     log_group: str
     log: str
     access_log: str | None = None
+    tags: Annotated[
+        tuple[Annotated[str, Field(pattern="^[^=]+=.+$")], ...], Field(max_length=3)
+    ] = ()
     upload: UploadSettings = UploadSettings()
     emulator: EmulatorSettings | None = None
 

@@ -16,6 +16,7 @@ import triton_python_backend_utils as pb_utils
 
 from .batches import OpenRows, rows_of
 from .engine import Engine
+from .metrics import Metrics
 from .refusal import RefusedError
 from .request import EngineLimits, read_request
 from .text import read_token_bytes
@@ -41,6 +42,7 @@ class TritonPythonModel:
         self._token_bytes = read_token_bytes(directory / "tokenizer.json")
         self._engine = Engine(directory, self._token_bytes)
         self._running = RunningRequests()
+        self._metrics = Metrics(args["model_name"], args["model_version"], self._engine)
 
     def execute(self, requests):
         """Hands each request to the engine, which answers through the response sender."""
@@ -57,6 +59,7 @@ class TritonPythonModel:
 
     def finalize(self):
         """Stops the engine."""
+        self._metrics.close()
         self._engine.close()
 
     def _start(self, request, sender):

@@ -112,5 +112,5 @@ def family_note(architecture: Architecture) -> str | None:
     )
     if architecture.rope_theta != _DEFAULT_ROPE_THETA:
         return note
-    # transformers 4 saves it without the base of one that transformers 5 had saved.
+    # transformers 4 drops the base of a checkpoint that transformers 5 saved.
     return f"{note}; if it is a Falcon3, its base was lost: set rope_theta in config.json"

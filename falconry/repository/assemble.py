@@ -112,18 +112,15 @@ def _configs(
     sources: Path, limits: EngineLimits, serving: ServingSettings, gpu: GpuServing | None
 ) -> dict[str, ModelConfig]:
     """All models' configurations as this engine needs them, by name."""
-    decoupled = serving.route == "generate"
     configs = {
         path.parent.name: read_config(path) for path in sorted(sources.glob(f"*/{CONFIG_FILE}"))
     }
     for config in configs.values():
         config.max_batch_size = limits.max_batch_size
-    for model in (ENGINE_MODEL, FRONT_MODEL):
-        configs[model].model_transaction_policy.decoupled = decoupled
     longest_prompt = limits.max_input_len
     if gpu is not None:
         configs[ENGINE_MODEL] = backend_config(
-            ENGINE_MODEL, gpu.engine, gpu.tensors, serving.tensorrt_llm, decoupled=decoupled
+            ENGINE_MODEL, gpu.engine, gpu.tensors, serving.tensorrt_llm
         )
         adapt_ensemble(configs[ENSEMBLE], ENGINE_MODEL, gpu.tensors)
         chunked = chunks_context(gpu.engine, serving.tensorrt_llm)

@@ -105,14 +105,12 @@ def backend_config(
     engine: EngineConfig,
     tensors: BackendTensors,
     serving: TensorRtLlmServing,
-    *,
-    decoupled: bool,
 ) -> ModelConfig:
-    """The backend's configuration; `decoupled` allows a request many responses."""
+    """The backend's configuration."""
     config = model_config_pb2.ModelConfig(
         name=name, backend=BACKEND, max_batch_size=engine.limits.max_batch_size
     )
-    config.model_transaction_policy.decoupled = decoupled
+    config.model_transaction_policy.decoupled = True  # a stream has many responses
     batching = config.dynamic_batching
     batching.preferred_batch_size.append(engine.limits.max_batch_size)
     batching.max_queue_delay_microseconds = serving.max_queue_delay_microseconds

@@ -105,6 +105,11 @@ def test_a_chat_is_answered_by_the_checkpoints_template(client, complete, senten
     # The template of checkpoints/tiny-falcon makes this prompt of it.
     answer = complete(f"User: {QUESTION}\nFalcon:").choices[0].text
     assert answer.strip() == sentences[QUESTION]
+    # And takes the system's message, with which most examples begin.
+    messages = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": QUESTION}]
+    instructed = client.chat.completions.create(**GREEDY, messages=messages).choices[0].message
+    expected = complete(f"System: Be kind.\nUser: {QUESTION}\nFalcon:").choices[0].text
+    assert instructed.content == expected
     fields = {**GREEDY, "messages": [{"role": "user", "content": QUESTION}]}
     whole = client.chat.completions.create(**fields)
     assert whole.choices[0].message.content == answer
@@ -384,20 +389,18 @@ def _left(complete, prompt):
     return "left"
 
 
-def test_an_infer_of_a_model_that_streams_is_a_wrong_request(triton):
-    """Triton itself answers 501, which a client may take for a server that fails."""
-    body = {"inputs": [{"name": "text_input", "shape": [1, 1], "datatype": "BYTES", "data": ["A"]}]}
-    refused = requests.post(f"{triton}/v2/models/{MODEL}/infer", json=body, timeout=10)
-    assert refused.status_code == 400
-    assert "decoupled transaction policy" in refused.json()["error"]
-
-
 def test_tritons_metrics_and_the_fronts_are_on_one_page(triton, complete):
     complete("x")
     text = requests.get(f"{triton}/metrics", timeout=5).text
     for name in (
         'nv_inference_request_success{model="tensorrt_llm_bls"',  # Triton's own
         "falconry_time_to_first_token_seconds_count",  # the front model's
+        "falconry_time_per_output_token_seconds_count",
+        # the engine's, as dashboards read them of NVIDIA's
+        'nv_trt_llm_request_metrics{model="tensorrt_llm",request_type="max",version="1"} 16',
+        'nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type="tokens_per",model="tensorrt_llm"',
+        'nv_trt_llm_general_metrics{general_type="iteration_counter",model="tensorrt_llm"',
+        'nv_trt_llm_inflight_batcher_metrics{inflight_batcher_specific_metric="generation_requests"',
         'falconry_front_requests_total{route="completions",status="200"}',
     ):
         assert any(line.startswith(name) for line in text.splitlines()), name
@@ -405,7 +408,7 @@ def test_tritons_metrics_and_the_fronts_are_on_one_page(triton, complete):
 
 def test_a_running_stream_ends_well_when_the_server_is_stopped(make_repository, tmp_path):
     body = {"text_input": "x", "max_tokens": 400, "end_id": -1, "stream": True}
-    with running_triton(make_repository("generate"), tmp_path) as url:
+    with running_triton(make_repository(), tmp_path) as url:
         stream = requests.post(
             f"{url}/v2/models/{MODEL}/generate_stream", json=body, stream=True, timeout=60
         )
@@ -443,7 +446,7 @@ def deployment(make_repository, tmp_path_factory):
     try:
         sdk = Sdk(cloud)
         deployed = sdk.deploy(
-            sdk.model(zipped_repository(make_repository("generate"))),
+            sdk.model(zipped_repository(make_repository())),
             variables={
                 "FALCONRY_MODEL_NAME": "tiny-falcon",
                 "MODEL_DEPLOY_HEALTH_ENDPOINT": "/v2/health/ready",

@@ -57,7 +57,7 @@ def pipelines():
 
 @pytest.fixture(scope="module")
 def engine(make_repository, text_module, pipelines):
-    directory = make_repository("generate") / "tensorrt_llm" / "1"
+    directory = make_repository() / "tensorrt_llm" / "1"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CI", "true")  # the module sets it for good, which other tests would inherit
         module = load("tensorrt_llm", "engine")

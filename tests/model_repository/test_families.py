@@ -23,7 +23,7 @@ def test_it_answers_as_transformers_does(make_repository, tmp_path, family):
     tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
     expected = [tokenizer.decode(one["output_ids"]) for one in prompts]
 
-    with running_triton(make_repository("generate", checkpoint, "cpu-f32"), tmp_path) as url:
+    with running_triton(make_repository(checkpoint, "cpu-f32"), tmp_path) as url:
         server = Server(url, "cpu")
         with ThreadPoolExecutor(len(prompts)) as pool:
             asked = [pool.submit(server.text, one["text"], 64, end_id=-1) for one in prompts]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Any
 
 import aiohttp
-from admission import Admission
+from admission import Admission, all_of
 from aiohttp import web
 from connections import send
 from errors import ApiError, invalid, not_ready, openai_error, shown
@@ -25,7 +25,6 @@ from .refusals import refused_by_model
 from .requests import CompletionRequest, parse_chat, parse_completion
 from .responses import DONE, Answer, ChatAnswer, CompletionAnswer, Envelope, event, to_json
 
-ResultT = TypeVar("ResultT")
 Arrivals = AsyncGenerator[tuple[int, list[Chunk]], None]
 
 _STREAM_HEADERS = {
@@ -172,7 +171,7 @@ class OpenAiApi:
         record_of(request).facts["as"] = answer.id
         if parsed.stream:
             return await self._stream(request, parsed, answer)
-        chunks = await _all(
+        chunks = await all_of(
             self._generate(each, f"{answer.id}-{index}")
             for index, each in enumerate(parsed.generations)
         )
@@ -258,16 +257,6 @@ async def _refuse_path(request: web.Request) -> web.StreamResponse:
             f"Not allowed to {request.method} on {request.path}; use {_METHODS[request.path]}.",
         )
     raise ApiError(404, "not_found", f"Invalid URL ({request.method} {request.path}).")
-
-
-async def _all(waiting: Iterable[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:
-    """Waits for all; when one fails the others are cancelled."""
-    tasks = [asyncio.create_task(each) for each in waiting]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 async def _merged(streams: Sequence[AsyncGenerator[list[Chunk], None]]) -> Arrivals:

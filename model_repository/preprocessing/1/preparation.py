@@ -39,6 +39,7 @@ class Prepared:
 
     Attributes:
         text: the prompt itself, or what the messages became.
+        warning: what of the request was changed, if anything.
         bad_words: int32 [2, n] as in `words.flat_word_list`; so is `stop_words`.
         embedding_bias: float32, what each token's logit is raised by; empty for nothing.
         end_id: what the engine is told; -1 for no token.
@@ -58,6 +59,7 @@ class Prepared:
     pad_id: int
     stop_texts: tuple[str, ...] = ()
     watched: bool = False
+    warning: str | None = None
 
 
 class Preparation:
@@ -140,6 +142,7 @@ class Preparation:
             pad_id=self._limits.pad_id if prompt.pad_id is None else prompt.pad_id,
             stop_texts=self._stop_texts(prompt),
             watched=not set(further) <= set(told),
+            warning=_warning(prompt.max_tokens, max_tokens, len(input_ids)),
         )
 
     def _bias(self, weights: Sequence[float], words: Sequence[Sequence[int]]) -> np.ndarray:
@@ -178,3 +181,12 @@ class Preparation:
 
     def _words(self, words: Sequence[str]) -> tuple[Text, ...]:
         return tuple(Text(form) for form in word_forms(words, spaced=self._spaced))
+
+
+def _warning(requested: int, max_tokens: int, prompt_tokens: int) -> str | None:
+    if requested == max_tokens:
+        return None
+    return (
+        f"max_tokens is {requested} and becomes {max_tokens}: with a prompt of {prompt_tokens} "
+        "tokens the engine's sequences end there"
+    )

@@ -119,7 +119,8 @@ class Prompt:
         text: the prompt itself, or the JSON text of the messages; empty with `input_ids`.
         input_ids: the prompt where a client has tokenised it.
         bias_words: what is made likelier or less likely, by the weight of the same place.
-        fits_max_tokens: whether `max_tokens` becomes less where the engine's sequences end.
+        fits_max_tokens: whether `max_tokens` becomes less where the engine's sequences end, as in
+            TensorRT-LLM (1.0.0, llmRequest.h), instead of a refusal.
         chat_options: the JSON text of what the chat template is given beside the messages.
         truncates_to: how many of the prompt's last tokens are left; -1 what the engine takes.
         stop_token_ids: tokens that end the answer, beside the end token.
@@ -135,7 +136,7 @@ class Prompt:
     bias_words: tuple[str, ...] = ()
     bias_weights: tuple[float, ...] = ()
     input_ids: tuple[int, ...] | None = None
-    fits_max_tokens: bool = False
+    fits_max_tokens: bool = True
     chat_options: str = "{}"
     truncates_to: int | None = None
     stop_token_ids: tuple[int, ...] = ()

@@ -97,7 +97,7 @@ class FrontRequest:
             engine_name: _scalar(tensor, name, None) for name, engine_name in _PASSED_ON.items()
         }
         prompt = Prompt.from_tensors(lambda name: tensor(_PREPROCESSING_NAMES[name]))
-        fits = bool(_scalar(tensor, "fit_max_tokens", False))
+        fits = bool(_scalar(tensor, "fit_max_tokens", True))
         return cls(
             prompt=replace(prompt, fits_max_tokens=fits),
             sampling={name: value for name, value in given.items() if value is not None},

@@ -346,6 +346,12 @@ def test_fast(c: Context, arguments: str = "") -> None:
     c.run(f"ruff check . && ruff format --check . && pytest -m unit {arguments}", pty=False)
 
 
+@target()
+def docs(c: Context) -> None:
+    """Write the generated parts of the pages in docs/."""
+    run_script(c, "docs")
+
+
 @target(only="one of engine, generation, served, noop, upload", quick="fewer repetitions")
 def bench(c: Context, only: str = "", quick: bool = False) -> None:
     """Measure against other tools, as ratios; sets them up first (7 GB in build/bench)."""

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from falconry.checkpoint.outline import HubFile, fetch_outline
+from falconry.checkpoint.source import CheckpointSource
 from falconry.cloud import emulator
 from falconry.digests import DigestCache
 from falconry.engine.tensorrt_llm.container import BuildRun
@@ -17,7 +19,7 @@ from falconry.errors import EngineError, FalconryError, SettingsError
 from falconry.findings import Finding, failures, verdict
 from falconry.jobs.follow import FollowTimes
 from falconry.jobs.request import JobRequest, JobResult, request_of
-from falconry.oci_facts import GpuShape, gpu_shape
+from falconry.oci_facts import gpu_shape
 from falconry.pipeline import Report
 from falconry.settings import Settings
 
@@ -56,7 +58,9 @@ class JobRunner:
         self._job = settings.engine.job
         self._digests = digests
         self._times = times or FollowTimes()
-        self._shape = _shape_of(settings)
+        self._shape = gpu_shape(self._job.shape or settings.deployment.shape)
+        self._outlines = settings.build_directory / "outlines"
+        self._hub_files: Mapping[Path, HubFile] = {}
         self._request: JobRequest | None = None
 
     def plan(self, run: BuildRun, spec: GpuEngineSpec) -> Sequence[str]:
@@ -70,6 +74,14 @@ class JobRunner:
             f"limit    {minutes} minutes{self._price(minutes)}",
             *(f"refused  {each.check}: {each.text}" for each in failures(self.checks(spec))),
         ]
+
+    def checkpoint(self, source: CheckpointSource, report: Report) -> Path:
+        """Of the hub's, unless it is here already, all but the weights, which the job fetches."""
+        if source.hub is None or source.at_hand() is not None:
+            return source.fetch(report)
+        outline = fetch_outline(source.hub, self._outlines, report)
+        self._hub_files = outline.weights
+        return outline.directory
 
     def checks(self, spec: GpuEngineSpec) -> Sequence[Finding]:
         """Whether the job's GPUs are the engine's, and enough."""
@@ -105,7 +117,8 @@ class JobRunner:
 
         session = self._session(report)
         bucket, jobs = JobBucket(session, self._mirror), BuildJobs(session)
-        request = request_of(run, self._mirror.prefix.strip("/"), self._digests)
+        prefix = self._mirror.prefix.strip("/")
+        request = request_of(run, prefix, self._digests, self._hub_files)
         self._request = request
         result = bucket.result(request)
         if result is None:
@@ -266,7 +279,3 @@ class JobRunner:
         if mirror is None:
             raise SettingsError("a job needs a bucket", where="engine.mirror")
         return mirror
-
-
-def _shape_of(settings: Settings) -> GpuShape:
-    return gpu_shape(settings.engine.job.shape or settings.deployment.shape)

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from falconry.jobs.bucket import JobBucket
     from falconry.jobs.runs import BuildJobs, JobSpec
 
-# The program of the image's own layer; see falconry/jobs/image.py.
-COMMAND = ("falconry-job",)
 # A build keeps the checkpoint, its converted form and the engine at a time.
 _COPIES = 4
 _LEAST_STORAGE_GB = 50
@@ -41,6 +39,7 @@ class JobRunner:
 
     Args:
         settings: the profile's.
+        build: the directory of the profile's outputs.
         digests: remembers those of checkpoints.
         registry: where the job's image is put.
         times: how often to look at a run.
@@ -49,6 +48,7 @@ class JobRunner:
     def __init__(
         self,
         settings: Settings,
+        build: Path,
         digests: DigestCache,
         registry: RegistryProvider,
         times: FollowTimes | None = None,
@@ -59,7 +59,7 @@ class JobRunner:
         self._digests = digests
         self._times = times or FollowTimes()
         self._shape = gpu_shape(self._job.shape or settings.deployment.shape)
-        self._outlines = settings.build_directory / "outlines"
+        self._outlines = build / "outlines"
         self._hub_files: Mapping[Path, HubFile] = {}
         self._request: JobRequest | None = None
 
@@ -183,6 +183,7 @@ class JobRunner:
         report: Report,
     ) -> JobSpec:
         from falconry.deployment.catalog import Catalog
+        from falconry.jobs.image import COMMAND
         from falconry.jobs.runs import JobSpec
 
         assert self._request

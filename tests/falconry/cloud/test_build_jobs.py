@@ -93,7 +93,8 @@ class Runner:
 
         session = session_of(self.settings.cloud)
         mirror = ObjectStorageMirror(session, self.settings.engine.mirror)
-        runner = JobRunner(self.settings, self.workspace.digests, None, QUICK)
+        workspace = self.workspace
+        runner = JobRunner(self.settings, workspace.build, workspace.digests, None, QUICK)
         return EngineStage(self.settings, self.workspace, lambda: mirror, runner)
 
 

@@ -12,12 +12,12 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 STAMP  := .venv/.installed
 TARGETS := help doctor policies plan engine repository artifact image deploy query proxy shapes \
 	engines prune check-image status logs activate deactivate reap prune-models down clean lint test \
-	test-fast bench soak fuzz torture lock
+	test-fast bench check-clients soak fuzz torture lock
 
 # Passed on as typed: make must not expand a $ inside a prompt or a JSON body.
 OPTIONS := PROFILE RECIPE CHECKPOINT ENGINE_RUN SET PROMPT BODY COMPOSE IMAGE ARTIFACT FILE HEALTH \
 	TIMEOUT CANCEL KEEP DELETE ROLLBACK FOLLOW JSON STREAM CONCURRENCY DURATION PRICES PORT EXPIRES \
-	ONLY QUICK SEED EXAMPLES KILLS
+	ONLY NVIDIA QUICK SEED EXAMPLES KILLS
 $(foreach option,$(OPTIONS),$(eval export FALCONRY_$(option) := $$(value $(option))))
 export FALCONRY_COMMAND := $(value CMD)
 # Without this make expands a variable of its command line to export it: PROMPT='$(shell ...)' would

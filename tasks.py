@@ -328,6 +328,12 @@ def bench(c: Context, only: str = "", quick: bool = False) -> None:
     run_script(c, "bench", *["--quick"] * quick, only=only)
 
 
+@target(only="a client's name", nvidia="a checkout of NVIDIA's tensorrtllm_backend")
+def check_clients(c: Context, only: str = "", nvidia: str = "") -> None:
+    """Run other people's clients, unmodified, against the served model; docs/compatibility.md."""
+    run_script(c, "check_clients", only=only, nvidia=nvidia)
+
+
 @target(duration="seconds of the load", override=SELECTION["override"])
 def soak(c: Context, duration: int = 0, override: str = "") -> None:
     """Serve 200 mixed requests at a time for DURATION=120 seconds; no wrong answer, no leak."""

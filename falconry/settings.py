@@ -28,6 +28,8 @@ from falconry.oci_facts import load_limits
 _PROFILES = "profiles"
 _CONTAINER = load_limits().container
 _BANDWIDTH_FACTOR = load_limits().compute.bandwidth_factor
+# Keys that profiles had, with what to do about them.
+_GONE = {"serving.route": "is gone: deployments answer generate, streams and infer, so omit it"}
 # Oracle, "Creating a Model Deployment with Autoscaling Using a Custom Metric"
 # (autoscale-vms-custom-metrics-steps.htm): each query has to name the resource so.
 _RESOURCE = re.compile(r'\{\s*resourceId\s*=\s*"MODEL_DEPLOYMENT_OCID"')
@@ -134,13 +136,10 @@ class TensorRtLlmServing(Section):
 class ServingSettings(Section):
     """How requests reach the deployed server.
 
-    `route` decides what OCI's `/predict` is mapped to. `generate` (with `generate_stream` for
-    streams) needs decoupled models, and Triton refuses `/infer` on those, so it is one or the
-    other for a deployment (Triton 2.51, `http_server.cc`). `tensorrt_llm` is for GPU engines.
-    `grpc_port` opens Triton's own gRPC, without the front's limits; otherwise it is on loopback.
+    `tensorrt_llm` is for GPU engines. `grpc_port` opens Triton's own gRPC, without the front's
+    limits; otherwise it is on loopback.
     """
 
-    route: Literal["generate", "infer"]
     port: Port
     grpc_port: Port | None = None
     tensorrt_llm: TensorRtLlmServing = TensorRtLlmServing()
@@ -295,7 +294,7 @@ class DeploymentSettings(Section):
         internet: whether instances reach the internet; the cloud's default when left out.
         capacity_reservation_ids: reservations that instances are taken from.
         environment: the container's variables; they win over ours.
-        custom_endpoints: replace those of the route; empty for none.
+        custom_endpoints: replace those of Triton; empty for none.
         openai: whether OpenAI's paths are open as well (`predictApiSpecification`).
         timeout_minutes: how long to wait for an operation of the cloud.
         downtime: whether the deployment may be stopped for a change that needs it.
@@ -384,7 +383,7 @@ def load_settings(
     named = {"profile": profile, "recipe": recipe, "checkpoint": checkpoint}
     values = with_overrides(read_toml(path), overrides or "", "SET")
     values |= {key: value for key, value in named.items() if value}
-    return validate_table(values, Settings, path.relative_to(root))
+    return validate_table(values, Settings, path.relative_to(root), _GONE)
 
 
 def load_profile(profile: str | Path) -> Settings:
@@ -404,7 +403,7 @@ def load_profile(profile: str | Path) -> Settings:
     else:
         roots = [CODE_DIRECTORY, Path.cwd()] if is_checkout() else [Path.cwd()]
         path = _find_profile(str(path), roots, "give the path of a TOML file, or one of")
-    return validate_table({**read_toml(path), "profile": path.stem}, Settings, path)
+    return validate_table({**read_toml(path), "profile": path.stem}, Settings, path, _GONE)
 
 
 def _find_profile(name: str, roots: Sequence[Path], remedy: str) -> Path:

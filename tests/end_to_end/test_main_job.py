@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from tritonclient.utils import InferenceServerException
 
 from tests.chromium import browser, needs_chromium
+from tests.end_to_end.walkthrough import answer_of, deployed_by_step_1_4, deployment_of
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "checkpoints/tiny-falcon"
@@ -44,6 +45,19 @@ def test_the_answer_is_the_one_that_transformers_gives(deployed, sentences):
 def test_the_documents_request_works_as_it_stands(deployed):
     answer = deployed.ok("query", f"BODY={DOCUMENT}").answer
     assert answer.startswith("Cloud")
+
+
+def test_the_walkthroughs_request_prints_the_answer(deployed):
+    _, own = deployment_of(deployed)
+    (text,) = answer_of(deployed, own.model_deployment_url)
+    assert text.startswith("Cloud")
+
+
+def test_a_deployment_as_in_the_walkthrough_answers_its_request(deployed):
+    """Oracle's own mapping, and the artifact that `make deploy` has made."""
+    with deployed_by_step_1_4(deployed) as url:
+        (text,) = answer_of(deployed, url)
+    assert text.startswith("Cloud")
 
 
 def test_shell_and_make_characters_in_a_prompt_arrive_as_typed(deployed):
@@ -220,16 +234,20 @@ def test_another_family_is_deployed_in_its_place_and_answers_as_transformers_doe
 
 
 def test_down_leaves_no_process_and_deploy_comes_back(deployed, sentences):
-    """With the route `infer`, which is one setting away."""
+    """With Oracle's own mapping, which is one setting away."""
     deployed.ok("down")
     assert deployed.processes() == []
     assert "not running" in deployed.fails("query", f"PROMPT={CLOUD}")
     assert "not running" in deployed.fails("status")
     deployed.ok("down")
-    output = deployed.ok("deploy", "SET=serving.route=infer").output
+    output = deployed.ok("deploy", "SET=deployment.environment.CONTAINER_TYPE=TRITON").output
     assert output.count("up to date") >= 1
     assert "ACTIVE" in output
     assert deployed.ok("query", f"PROMPT={CLOUD}").answer == sentences[CLOUD]
+    streamed = deployed.ok("query", f"PROMPT={CLOUD}", "STREAM=1").answer
+    assert streamed == sentences[CLOUD]
+    _, own = deployment_of(deployed)
+    assert answer_of(deployed, own.model_deployment_url)[0].startswith("Cloud")
 
 
 def test_a_cloud_that_is_silent_is_told_of_and_ends_though_it_has_lost_its_directory(deployed):

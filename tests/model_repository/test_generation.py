@@ -84,7 +84,7 @@ def make_generation(answer_module, generation_module):
             None,
             None,
             {"id": "front-1", "streaming": stream},
-            answer_module.Answer(TABLE, stop_words, END, 10),
+            answer_module.Answer(TABLE, stop_words, {END}, 10),
             client,
             stream,
             0.0,

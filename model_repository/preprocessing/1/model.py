@@ -53,6 +53,8 @@ def _answer(request, prepared):
     if isinstance(prepared, RefusedError):
         error = pb_utils.TritonError(str(prepared), pb_utils.TritonError.INVALID_ARG)
         return pb_utils.InferenceResponse(error=error)
+    if prepared.warning:
+        pb_utils.Logger.log_warn(prepared.warning)
     excludes_input = _values(request, "EXCLUDE_INPUT_IN_OUTPUT")
     values = {
         "INPUT_ID": prepared.input_ids,

@@ -24,7 +24,6 @@ import openvino as ov
 import openvino_genai as genai
 from tokenizers import Tokenizer
 
-from .grammar import excluding
 from .request import GenerationRequest, Sampling
 from .tokens import GeneratedTokens, SentTokens, Token, VisibleTokens
 
@@ -238,10 +237,8 @@ def _generation_config(request: GenerationRequest) -> genai.GenerationConfig:
         config.stop_token_ids = set(request.end_ids)
     else:
         config.ignore_eos = True
-    if request.bad_words:
-        config.structured_output_config = genai.StructuredOutputConfig(
-            grammar=excluding(request.bad_words)
-        )
+    if request.grammar is not None:
+        config.structured_output_config = genai.StructuredOutputConfig(grammar=request.grammar)
     return config
 
 

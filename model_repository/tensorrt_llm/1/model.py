@@ -15,7 +15,8 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from .engine import Engine
-from .request import EngineLimits, RefusedError, read_request
+from .refusal import RefusedError
+from .request import EngineLimits, read_request
 from .text import read_token_bytes
 
 # With this parameter `tensorrt_llm_bls` requests all tokens, since it turns them into text itself.
@@ -35,9 +36,6 @@ class TritonPythonModel:
     def initialize(self, args):
         """Opens the engine beside this file and warms it with a first request."""
         directory = Path(__file__).parent
-        self._decoupled = pb_utils.using_decoupled_model_transaction_policy(
-            json.loads(args["model_config"])
-        )
         self._limits = EngineLimits.read(directory / "engine.json")
         self._token_bytes = read_token_bytes(directory / "tokenizer.json")
         self._engine = Engine(directory, self._token_bytes)
@@ -66,8 +64,12 @@ class TritonPythonModel:
             self._token_bytes,
             all_tokens=bool(json.loads(request.parameters() or "{}").get(ALL_TOKENS)),
         )
-        if wanted.streaming and not self._decoupled:
-            raise RefusedError("stream: this deployment answers in one piece (route infer)")
+        requested = int(_values(request, "request_output_len").reshape(-1)[0])
+        if wanted.max_tokens < requested:
+            pb_utils.Logger.log_warn(
+                f"request {json.dumps(request.request_id())}: request_output_len is {requested} "
+                f"and becomes {wanted.max_tokens}, where the engine's sequences end"
+            )
         responses = Responses(request, sender, wanted, self._running.remove)
         self._running.add(responses)
         self._engine.submit(wanted, responses)

@@ -54,10 +54,11 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
         directory = Path(__file__).parent
-        self._decoupled = pb_utils.using_decoupled_model_transaction_policy(config)
         self._preparation = Preparation(directory, parameters)
         self._engine_names = json.loads(parameters["engine_names"])
         self._engine_parameters = json.loads(parameters["engine_parameters"])
+        # NVIDIA's backend; the CPU engine makes its grammars itself, from what it has checked.
+        self._takes_grammars = parameters["words_are_compared_as"] == "tokens"
         self._max_requests = int(parameters["max_requests"])
         self._token_bytes = read_token_bytes(directory / "tokenizer.json")
         self._engine = EngineClient(os.environ.get(ADDRESS_VARIABLE, _DEFAULT_ADDRESS))
@@ -116,6 +117,9 @@ class TritonPythonModel:
                 reason = f"{self._max_requests} requests are under way: try again later"
                 _refuse(request, "UNAVAILABLE", reason)
             else:
+                if each.warning:
+                    request_id = _shown_id(request.request_id())
+                    pb_utils.Logger.log_warn(f"request {request_id}: {each.warning}")
                 generation = self._generation(request, front_request, each, arrived)
                 self._start(generation, len(each.input_ids))
 
@@ -131,23 +135,28 @@ class TritonPythonModel:
 
     def _read(self, request):
         check_parameters(request.parameters(), CONNECTION, STOP_TOKEN)
-        front_request = FrontRequest.from_tensors(lambda name: _values(request, name))
-        if front_request.stream and not self._decoupled:
-            raise RefusedError("stream: this deployment answers in one piece (route infer)")
-        return front_request
+        return FrontRequest.from_tensors(lambda name: _values(request, name))
 
     def _generation(self, request, front_request, prepared, arrived):
-        stop_words = front_request.stop_words
+        stop_words = [word.encode("utf-8") for word in prepared.stop_texts if word]
         body = front_request.engine_request(
             self._generations.new_id(),
             prepared,
             # Where the engine does not look for stop words, it is stopped when one has come.
-            streaming=front_request.stream or (self._decoupled and bool(stop_words)),
+            streaming=front_request.stream or bool(stop_words or prepared.watched),
+            grammars=self._takes_grammars,
         )
         body = {self._engine_names.get(name, name): value for name, value in body.items()}
         echo = prepared.text if front_request.echo else ""
-        answer = Answer(self._token_bytes, stop_words, prepared.end_ids, prepared.max_tokens, echo)
-        client = Responses(request, front_request.return_log_probs, len(prepared.input_ids))
+        answer = Answer(
+            self._token_bytes,
+            stop_words,
+            prepared.end_ids,
+            prepared.max_tokens,
+            echo,
+            with_stop_word=front_request.with_stop_word,
+        )
+        client = Responses(request, front_request, prepared.input_ids)
         return Generation(
             request.request_id(),
             *_names(request),
@@ -207,11 +216,12 @@ class Responses:
     with a segmentation fault (2.51), so the two exclude each other.
     """
 
-    def __init__(self, request, return_log_probs, prompt_tokens):
+    def __init__(self, request, front_request, prompt):
         self._request = request
         self._sender = request.get_response_sender()
-        self._return_log_probs = return_log_probs
-        self._prompt_tokens = prompt_tokens
+        self._return_log_probs = front_request.return_log_probs
+        self._return_token_ids = front_request.return_token_ids
+        self._prompt = prompt
         self._lock = threading.Lock()
         self._finished = False
 
@@ -232,12 +242,16 @@ class Responses:
                 pb_utils.Tensor("output_log_probs", log_probs),
                 pb_utils.Tensor("output_tokens", np.array([[tokens]], np.object_)),
             ]
+        if self._return_token_ids:
+            tensors.append(_numbers("token_ids", np.int32, answer.take_ids()))
+        if final and self._return_token_ids:
+            tensors.append(_numbers("prompt_token_ids", np.int32, self._prompt))
         if final:
             tensors += [
                 _numbers("batch_index", np.int32, 0),
                 _numbers("sequence_index", np.int32, 0),
                 _texts("finish_reason", answer.finish_reason),
-                _numbers("prompt_tokens", np.int32, self._prompt_tokens),
+                _numbers("prompt_tokens", np.int32, len(self._prompt)),
                 _numbers("completion_tokens", np.int32, answer.completion_tokens),
             ]
         flags = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if final else 0
@@ -285,7 +299,7 @@ def _texts(name, text):
 
 
 def _numbers(name, kind, value):
-    return pb_utils.Tensor(name, np.array([[value]], kind))
+    return pb_utils.Tensor(name, np.array(value, kind).reshape(1, -1))
 
 
 def _shown_id(request_id):

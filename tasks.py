@@ -274,6 +274,30 @@ def deactivate(c: Context, project: Select) -> None:
     project().deactivate()
 
 
+@target(
+    minutes="the most that it may take until its removal; 90 when left out",
+    cost="the most that its instances may cost; needs PRICES",
+    prices="a price table in TOML, see docs/spending.md",
+)
+def prove(
+    c: Context,
+    profile: str = "",
+    override: str = "",
+    minutes: int = 0,
+    cost: str = "",
+    prices: str = "",
+) -> None:
+    """Try every stage on the profile's account, remove all of it, report: MINUTES=, COST=."""
+    from falconry.prove.trial import caps_of, prove, succeeded
+
+    path = user_path(prices).absolute() if prices else None
+    progress = Progress(sys.stderr if as_json() else sys.stdout)
+    report = prove(profile or "local", override, caps_of(minutes, cost), path, progress)
+    print_result(report, f"Next: read build/prove/{report['run']}/report.md")
+    if not succeeded(report):
+        raise Exit("", code=1)
+
+
 @target()
 def reap(c: Context, project: Select) -> None:
     """Deactivate the compartment's deployments whose EXPIRES= is over, none without one."""
@@ -320,6 +344,12 @@ def test(c: Context, arguments: str = "") -> None:
 def test_fast(c: Context, arguments: str = "") -> None:
     """Check style and run the tests that need no server, no Docker engine and no make."""
     c.run(f"ruff check . && ruff format --check . && pytest -m unit {arguments}", pty=False)
+
+
+@target()
+def docs(c: Context) -> None:
+    """Write the generated parts of the pages in docs/."""
+    run_script(c, "docs")
 
 
 @target(only="one of engine, generation, served, noop, upload", quick="fewer repetitions")

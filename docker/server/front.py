@@ -162,8 +162,10 @@ class Front:
         )
         application.add_routes(
             [
-                web.get("/health", self._ready),
                 web.get("/v2/health/ready", self._ready),
+                # Where the probes of other servers ask: vLLM's, Dynamo's and SageMaker's.
+                *(web.get(path, self._ready) for path in ("/health", "/health/ready", "/ping")),
+                web.get("/version", self._show_version),
                 web.get("/v2/models/{path:.+}/ready", self._model_ready),
                 web.get("/metrics", self._show_metrics),
                 *openai.routes,
@@ -190,6 +192,13 @@ class Front:
         if self._health.error:
             raise self._health.error
         return await self._proxy.handle(request)
+
+    async def _show_version(self, request: web.Request) -> web.StreamResponse:
+        """Shows Triton's version, in vLLM's form."""
+        server = await self._triton.object("/v2")
+        if server is None:
+            raise not_ready()
+        return web.json_response({"version": server["version"]})
 
     async def _show_metrics(self, request: web.Request) -> web.StreamResponse:
         text = await self._triton.metrics() + self._metrics.text()

@@ -650,6 +650,12 @@ def test_the_model_is_listed_and_shown(front, client):
     refused(client.models.retrieve, 404, model="gpt/4o")
 
 
+def test_probes_of_other_servers_find_their_paths(front, client):
+    for path in ("/health", "/health/ready", "/ping"):
+        assert front.get(path).status_code == 200
+    assert front.get("/version").json() == {"version": "2.51.0"}
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [

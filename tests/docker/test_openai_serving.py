@@ -105,6 +105,11 @@ def test_a_chat_is_answered_by_the_checkpoints_template(client, complete, senten
     # The template of checkpoints/tiny-falcon makes this prompt of it.
     answer = complete(f"User: {QUESTION}\nFalcon:").choices[0].text
     assert answer.strip() == sentences[QUESTION]
+    # And takes the system's message, with which most examples begin.
+    messages = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": QUESTION}]
+    instructed = client.chat.completions.create(**GREEDY, messages=messages).choices[0].message
+    expected = complete(f"System: Be kind.\nUser: {QUESTION}\nFalcon:").choices[0].text
+    assert instructed.content == expected
     fields = {**GREEDY, "messages": [{"role": "user", "content": QUESTION}]}
     whole = client.chat.completions.create(**fields)
     assert whole.choices[0].message.content == answer
@@ -390,6 +395,12 @@ def test_tritons_metrics_and_the_fronts_are_on_one_page(triton, complete):
     for name in (
         'nv_inference_request_success{model="tensorrt_llm_bls"',  # Triton's own
         "falconry_time_to_first_token_seconds_count",  # the front model's
+        "falconry_time_per_output_token_seconds_count",
+        # the engine's, as dashboards read them of NVIDIA's
+        'nv_trt_llm_request_metrics{model="tensorrt_llm",request_type="max",version="1"} 16',
+        'nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type="tokens_per",model="tensorrt_llm"',
+        'nv_trt_llm_general_metrics{general_type="iteration_counter",model="tensorrt_llm"',
+        'nv_trt_llm_inflight_batcher_metrics{inflight_batcher_specific_metric="generation_requests"',
         'falconry_front_requests_total{route="completions",status="200"}',
     ):
         assert any(line.startswith(name) for line in text.splitlines()), name

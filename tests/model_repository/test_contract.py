@@ -202,7 +202,7 @@ def test_messages_are_rendered_as_transformers_renders_them(server):
         ('[{"role": "user"}]', "messages[0].content must be text"),
         ('[{"role": "user", "content": 5}]', "messages[0].content must be text"),
         # The checkpoint's own template calls raise_exception.
-        ('[{"role": "tool", "content": ""}]', "messages: Only user and assistant messages"),
+        ('[{"role": "tool", "content": ""}]', "messages: Only system, user and assistant"),
         (json.dumps([{"role": "user", "content": "word " * 2000}]), "messages has"),
     ],
 )

@@ -62,7 +62,7 @@ async def list_secrets(request: Request) -> Response:
 
 
 async def schedule_secret_deletion(request: Request) -> Response:
-    """Let nobody read a secret any more."""
+    """A secret that is to be deleted is not read any more."""
     secret = _secret(request)
     check_if_match(request, secret)
     details = (

@@ -64,6 +64,10 @@ class Encoder:
         """The special tokens that a text holds, without the rest of it."""
         return [token_id for token, token_id in self._special.items() if token in text]
 
+    def text_of(self, token_id: int) -> str:
+        """How a token is written, special or not."""
+        return str(self._tokenizer.id_to_token(token_id))
+
     def special_of(self, ids: Sequence[int]) -> list[int]:
         """Those of the tokens that are special, and so never shown."""
         return [token_id for token_id in ids if token_id in self._special.values()]

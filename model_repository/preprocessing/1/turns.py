@@ -4,6 +4,7 @@ A model that goes on after its answer writes the user's next message itself. Wha
 found by rendering a trial conversation: it stands between an assistant's message and the next one.
 """
 
+import re
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ _TRIAL = [
     {"role": "assistant", "content": _ANSWER},
     {"role": "user", "content": _QUESTION},
 ]
+# As many templates write the begin of a message, whether it is a token of its own or not.
+_TAG = re.compile(r"<\|[a-z_]+\|>")
 _INSTRUCTED = [{"role": "system", "content": "«instruction»"}, *_TRIAL]
 
 
@@ -27,7 +30,7 @@ class Turns:
 
     Attributes:
         ids: special tokens with which messages begin or end.
-        texts: where a template has no such tokens, the text that begins a user's message.
+        texts: tags that are no such tokens, or what begins a user's message without any.
     """
 
     ids: tuple[int, ...] = ()
@@ -44,14 +47,14 @@ class Turns:
             rendered = template.render(_TRIAL)
         except RefusedError:
             return cls()
-        between = rendered.partition(_ANSWER)[2].partition(_QUESTION)[0]
-        if encoder.special_in(between):
-            written = rendered
-            with suppress(RefusedError):  # of a template that takes no system message
-                written += template.render(_INSTRUCTED)
-            return cls(
-                ids=tuple(each for each in encoder.special_in(written) if each not in end_ids)
-            )
+        written = rendered
+        with suppress(RefusedError):  # of a template that takes no system message
+            written += template.render(_INSTRUCTED)
+        ids = tuple(each for each in encoder.special_in(written) if each not in end_ids)
+        special = {encoder.text_of(each) for each in encoder.special_in(written)}
+        tags = tuple(tag for tag in dict.fromkeys(_TAG.findall(written)) if tag not in special)
+        if ids or tags:
+            return cls(ids, tags)
         # The name of a role on a line of its own, such as "\nUser:"; a shorter text may be any.
-        begin = between.rstrip()
+        begin = rendered.partition(_ANSWER)[2].partition(_QUESTION)[0].rstrip()
         return cls(texts=(begin,) if begin.startswith("\n") and begin.strip() else ())

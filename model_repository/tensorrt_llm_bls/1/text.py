@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+# Special tokens of some vocabularies that are part of a text all the same: it calls a tool.
+_SHOWN = frozenset({"<tool_call>", "</tool_call>"})
 # How a vocabulary with byte fallback writes a byte that is no character alone.
 _FALLBACK_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 def read_token_bytes(tokenizer_file: Path) -> list[bytes]:
-    """The bytes of each token id; none for special tokens, never visible.
+    """The bytes of each token id; none for special tokens, which are not visible.
 
     Args:
         tokenizer_file: a `tokenizer.json` whose vocabulary is byte-level, as every Falcon of
@@ -35,7 +37,8 @@ def read_token_bytes(tokenizer_file: Path) -> list[bytes]:
         if token_id not in added:
             table[token_id] = spelled(token)
     for token_id, token in added.items():
-        table[token_id] = b"" if token["special"] else token["content"].encode("utf-8")
+        hidden = token["special"] and token["content"] not in _SHOWN
+        table[token_id] = b"" if hidden else token["content"].encode("utf-8")
     return table
 
 

@@ -11,13 +11,13 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 STAMP  := .venv/.installed
 TARGETS := help doctor policies plan engine repository artifact image deploy query proxy shapes \
-	engines prune check-image status logs activate deactivate reap prune-models down clean lint test \
-	test-fast bench check-clients soak fuzz torture lock
+	engines prune check-image status logs activate deactivate reap prove prune-models down clean \
+	lint test test-fast docs bench check-clients soak fuzz torture lock
 
 # Passed on as typed: make must not expand a $ inside a prompt or a JSON body.
 OPTIONS := PROFILE RECIPE CHECKPOINT ENGINE_RUN SET PROMPT BODY COMPOSE IMAGE ARTIFACT FILE HEALTH \
 	TIMEOUT CANCEL KEEP DELETE ROLLBACK FOLLOW JSON STREAM CONCURRENCY DURATION PRICES PORT EXPIRES \
-	ONLY NVIDIA QUICK SEED EXAMPLES KILLS
+	MINUTES COST ONLY NVIDIA QUICK SEED EXAMPLES KILLS ARGUMENTS EVERYTHING LINES MAX_TOKENS
 $(foreach option,$(OPTIONS),$(eval export FALCONRY_$(option) := $$(value $(option))))
 export FALCONRY_COMMAND := $(value CMD)
 # Without this make expands a variable of its command line to export it: PROMPT='$(shell ...)' would

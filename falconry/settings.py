@@ -136,8 +136,10 @@ class TensorRtLlmServing(Section):
 class ServingSettings(Section):
     """How requests reach the deployed server.
 
-    `tensorrt_llm` is for GPU engines. `grpc_port` opens Triton's own gRPC, without the front's
-    limits; otherwise it is on loopback.
+    Attributes:
+        port: of the server inside its container.
+        grpc_port: opens Triton's own gRPC, without the front's limits; otherwise it is on loopback.
+        tensorrt_llm: for GPU engines.
     """
 
     port: Port
@@ -152,7 +154,14 @@ class ServingSettings(Section):
 
 
 class EmulatorSettings(Section):
-    """The local cloud that emulates Oracle's; None for the real one."""
+    """The local cloud that emulates Oracle's; a profile without it uses the real one.
+
+    Attributes:
+        directory: of its state.
+        port: of its endpoint; 0 for any free one, the same again next time.
+        isolation: of deployments that run as processes: namespaces, none (`plain`), or namespaces
+            where the kernel allows them.
+    """
 
     directory: Path
     port: Annotated[int, Field(ge=0, le=65535)] = 0
@@ -182,9 +191,12 @@ class CloudSettings(Section):
             configuration file, or as the instance or the resource that this runs on.
         config_file, config_profile: the SDK's; OCI_CONFIG_FILE replaces `~/.oci/config`.
         compartment_id: of everything that is created; the tenancy's root when left out.
+        project: the Data Science project's name.
         model_version_set: which set of the catalog models become versions of; none when left out.
         log_group, log: where the deployment's container logs to (OCI's predict log).
         access_log: where its requests are logged; the same log when left out.
+        tags: freeform tags of everything that is created, such as `team=search`. OCI allows ten on
+            a resource, and a deployment has seven already.
     """
 
     auth: Literal["api_key", "session_token", "instance_principal", "resource_principal"] = (
@@ -198,6 +210,9 @@ class CloudSettings(Section):
     log_group: str
     log: str
     access_log: str | None = None
+    tags: Annotated[
+        tuple[Annotated[str, Field(pattern="^[^=]+=.+$")], ...], Field(max_length=3)
+    ] = ()
     upload: UploadSettings = UploadSettings()
     emulator: EmulatorSettings | None = None
 
@@ -285,6 +300,7 @@ class DeploymentSettings(Section):
 
     Attributes:
         name: its display name, which it is found by.
+        description: shown in the console.
         shape: of its instances.
         ocpus, memory_gib: of an instance of a flexible shape.
         instances: how many, unless `autoscaling` decides it.
@@ -337,7 +353,9 @@ class Settings(Section):
     """All settings of a run.
 
     Attributes:
+        profile: the name of the profile; never in the file.
         checkpoint: a directory, or `hub:<repository>@<commit>`; the recipe's model when left out.
+        recipe: a name in engine/recipes.
     """
 
     profile: str

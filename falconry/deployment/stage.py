@@ -249,6 +249,7 @@ class DeploymentStage(Stage):
             project_id=catalog.project(),
             log=Logs(session).ensure(),
             tags={
+                **session.tags,
                 KEY_TAG: key,
                 ARTIFACT_TAG: self._artifact.digest,
                 IMAGE_TAG: self._image.digest,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -16,6 +17,7 @@ from tokenizers import Tokenizer
 from tritonclient.utils import InferenceServerException
 
 from tests.chromium import browser, needs_chromium
+from tests.documents import Page
 from tests.end_to_end.walkthrough import answer_of, deployed_by_step_1_4, deployment_of
 
 ROOT = Path(__file__).parents[2]
@@ -122,6 +124,14 @@ def test_status_and_logs_tell_of_the_deployment(deployed):
     assert "Started HTTPService" in deployed.ok("logs").output
 
 
+def test_programs_get_answers_and_logs_as_json(deployed, sentences):
+    answer = json.loads(deployed.ok("query", f"PROMPT={CLOUD}", "MAX_TOKENS=2", "JSON=1").output)
+    assert sentences[CLOUD].startswith(answer["text_output"])
+    assert answer["completion_tokens"] == 2
+    lines = deployed.ok("logs", "LINES=3", "JSON=1").output.splitlines()
+    assert [list(json.loads(line)) for line in lines] == [["line"]] * 3
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [
@@ -178,6 +188,33 @@ def test_tritons_own_client_goes_through_the_proxy(proxied):
     assert answer.as_numpy("INPUT_ID").tolist() == [tokenizer.encode(CLOUD).ids]
     with pytest.raises(InferenceServerException, match="this needs the token"):
         client.infer("preprocessing", [query, length])
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
+def test_curl_gets_what_the_page_says(deployed, proxied):
+    url, _, directory = proxied
+    written = {
+        "http://127.0.0.1:8090": url,
+        "build/local/proxy/8090": directory.relative_to(deployed.directory).as_posix(),
+        "curl ": "curl --silent --show-error ",
+    }
+    transcripts = Page(ROOT / "docs/serving.md").transcripts()
+    lines = [(line, said) for line, said in transcripts if line.startswith("curl ")]
+    assert len(lines) > 7
+    for line, said in lines:
+        for word, instead in written.items():
+            line = line.replace(word, instead)
+        done = subprocess.run(
+            ["sh", "-c", line], cwd=deployed.directory, capture_output=True, text=True, check=True
+        )
+        printed = "\n".join(each for each in done.stdout.splitlines() if each)
+        if "/metrics" in line:
+            assert "nv_inference_request_success" in printed
+            assert "falconry_front_" in printed
+        else:
+            # An ellipsis on the page is a number or a word that differs from run to run.
+            pattern = re.escape(said).replace("…", r"[\w-]+")
+            assert re.fullmatch(pattern, printed), f"{line}\n{printed}"
 
 
 @needs_chromium

@@ -94,7 +94,7 @@ def client(make_repository, tmp_path_factory):
     """The official client of a server whose engine replays texts, with Falcon3's chat template."""
     directory = tmp_path_factory.mktemp("scripted")
     repository = directory / "repository"
-    shutil.copytree(make_repository("generate"), repository)
+    shutil.copytree(make_repository(), repository)
     engine = repository / "tensorrt_llm/1"
     shutil.copy(ROOT / "tests/model_repository/scripted_engine/model.py", engine / "model.py")
     (engine / "texts.json").write_text(json.dumps(TEXTS))

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from local_oci.http.bodies import blob_response, receive_blob
-from local_oci.http.errors import incorrect_state, not_found
+from local_oci.http.errors import conflict, not_found
 from local_oci.http.messages import (
     WORK_REQUEST_HEADER,
     check_if_match,
@@ -114,10 +114,10 @@ async def delete_project(request: Request) -> Response:
     if project.lifecycle_state is not ProjectState.ACTIVE:
         raise not_found()
     if _holds_something(cloud, project):
-        raise incorrect_state("The project holds models or model deployments; delete them first.")
+        raise conflict("The project holds models or model deployments; delete them first.")
     cloud.catalog.projects.change(project, lifecycle_state=ProjectState.DELETED)
     work_request = cloud.work_requests.accept(
-        Operation.DELETE_PROJECT, project, PROJECT_TYPE, "projects", action_type="DELETED"
+        Operation.DELETE_PROJECT, project, PROJECT_TYPE, "projects"
     )
     return empty_response(202, {WORK_REQUEST_HEADER: work_request.id})
 
@@ -233,7 +233,7 @@ def _change_state(request: Request, before: ModelState, after: ModelState) -> Re
     model = _model(request)
     check_if_match(request, model)
     if model.lifecycle_state is not before:
-        raise incorrect_state(f"The model is {model.lifecycle_state}, not {before}.")
+        raise conflict(f"The model is {model.lifecycle_state}, not {before}.")
     return record_response(cloud_of(request).catalog.models.change(model, lifecycle_state=after))
 
 

@@ -183,6 +183,12 @@ async def list_policies(request: Request) -> Response:
     return page_response(request, found, key=lambda policy: (policy.name, ""))
 
 
+async def list_dynamic_groups(request: Request) -> Response:
+    """The dynamic groups: there are none, and none is needed."""
+    required_query(request, "compartmentId")
+    return records_response([], None)
+
+
 def _tenancy(request: Request, name: str) -> str:
     """The tenancy's OCID, if the path names it."""
     tenancy = cloud_of(request).identity.tenancy
@@ -210,4 +216,5 @@ ROUTES = [
     Route(f"{_BASE}/regions", list_regions, methods=["GET"]),
     Route(f"{_BASE}/availabilityDomains", list_availability_domains, methods=["GET"]),
     Route(f"{_BASE}/policies", list_policies, methods=["GET"]),
+    Route(f"{_BASE}/dynamicGroups", list_dynamic_groups, methods=["GET"]),
 ]

@@ -102,8 +102,25 @@ async def create_bucket(request: Request) -> Response:
 
 
 async def get_bucket(request: Request) -> Response:
-    """One bucket."""
-    return record_response(_bucket(request))
+    """One bucket, with the number and size of its objects where they are wanted."""
+    bucket = _bucket(request)
+    if "approximate" not in request.query_params.get("fields", ""):
+        return record_response(bucket)
+    sizes = [stored.size for stored in cloud_of(request).objects.in_bucket(bucket.name)]
+    content = {**bucket.wire(), "approximateCount": len(sizes), "approximateSize": sum(sizes)}
+    return json_response(content, headers={"etag": bucket.etag})
+
+
+async def list_nothing(request: Request) -> Response:
+    """What a bucket has none of here: replication policies, retention rules and the like."""
+    _bucket(request)
+    return json_response([])
+
+
+async def list_no_items(request: Request) -> Response:
+    """The same, of lists that are collections."""
+    _bucket(request)
+    return json_response({"items": []})
 
 
 async def update_bucket(request: Request) -> Response:
@@ -396,6 +413,10 @@ ROUTES = [
     Route(_BUCKET, get_bucket, methods=["GET", "HEAD"]),
     Route(_BUCKET, update_bucket, methods=["POST"]),
     Route(_BUCKET, delete_bucket, methods=["DELETE"]),
+    Route(f"{_BUCKET}/p", list_nothing, methods=["GET"]),
+    Route(f"{_BUCKET}/replicationPolicies", list_nothing, methods=["GET"]),
+    Route(f"{_BUCKET}/replicationSources", list_nothing, methods=["GET"]),
+    Route(f"{_BUCKET}/retentionRules", list_no_items, methods=["GET"]),
     Route(f"{_BUCKET}/o", list_objects, methods=["GET"]),
     Route(f"{_BUCKET}/u", create_multipart_upload, methods=["POST"]),
     Route(f"{_BUCKET}/u", list_multipart_uploads, methods=["GET"]),

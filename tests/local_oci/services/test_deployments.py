@@ -51,6 +51,7 @@ def test_a_deployment_becomes_active_step_by_step(sdk: Sdk) -> None:
     assert (finished.status, finished.percent_complete) == ("SUCCEEDED", 100.0)
     assert finished.operation_type == "MODEL_DEPLOYMENT_CREATE"
     assert finished.resources[0].identifier == deployment
+    assert finished.resources[0].action_type == "CREATED"
     assert sdk.steps(work_request) == [
         "Creating compute resource configuration",
         "Unpacking the model artifact",

@@ -5,19 +5,19 @@
 #   make query PROMPT="..."      ask it
 #   make help                    all targets
 #
-# PROFILE, RECIPE and CHECKPOINT select what is built; SET="section.key=value ..." overrides any
-# other value of the profile; JSON=1 asks for results as JSON.
+# PROFILE, RECIPE and CHECKPOINT select what is built, ENGINE_RUN=job where; SET="section.key=value
+# ..." overrides any other value of the profile; JSON=1 asks for results as JSON.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 STAMP  := .venv/.installed
 TARGETS := help doctor policies plan engine repository artifact image deploy query proxy shapes \
-	engines prune check-image status logs activate deactivate reap prune-models down clean lint test \
-	test-fast bench soak fuzz torture lock
+	engines prune check-image status logs activate deactivate reap prove prune-models down clean \
+	lint test test-fast docs bench check-clients soak fuzz torture lock
 
 # Passed on as typed: make must not expand a $ inside a prompt or a JSON body.
-OPTIONS := PROFILE RECIPE CHECKPOINT SET PROMPT BODY COMPOSE IMAGE ARTIFACT FILE HEALTH TIMEOUT \
-	KEEP DELETE ROLLBACK FOLLOW JSON STREAM CONCURRENCY DURATION PRICES PORT EXPIRES ONLY QUICK SEED \
-	EXAMPLES KILLS
+OPTIONS := PROFILE RECIPE CHECKPOINT ENGINE_RUN SET PROMPT BODY COMPOSE IMAGE ARTIFACT FILE HEALTH \
+	TIMEOUT CANCEL KEEP DELETE ROLLBACK FOLLOW JSON STREAM CONCURRENCY DURATION PRICES PORT EXPIRES \
+	MINUTES COST ONLY NVIDIA QUICK SEED EXAMPLES KILLS ARGUMENTS EVERYTHING LINES MAX_TOKENS
 $(foreach option,$(OPTIONS),$(eval export FALCONRY_$(option) := $$(value $(option))))
 export FALCONRY_COMMAND := $(value CMD)
 # Without this make expands a variable of its command line to export it: PROMPT='$(shell ...)' would

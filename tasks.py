@@ -95,18 +95,23 @@ def policies(c: Context, project: Select) -> None:
     print_result(policy_facts(scope), policy_text(scope))
 
 
-@target()
-def plan(c: Context, project: Select) -> None:
+@target(prices="a price table in TOML, for the cost of a build by a job")
+def plan(c: Context, project: Select, prices: str = "") -> None:
     """Say which stages would run and why; run nothing."""
+    table = shlex.quote(str(user_path(prices).absolute())) if prices else ""
     with ignore_closed_output():
-        stages = project().plan()
+        stages = project(*([f"engine.job.prices={table}"] if table else [])).plan()
         if as_json():
             print_result([dataclasses.asdict(stage) for stage in stages], "")
 
 
-@target()
-def engine(c: Context, project: Select) -> None:
-    """Build the engine from the checkpoint."""
+@target(cancel="end the job runs that are building it in Oracle's cloud")
+def engine(c: Context, project: Select, cancel: bool = False) -> None:
+    """Build the engine: ENGINE_RUN=job by a job in Oracle's cloud, which CANCEL=1 ends."""
+    if cancel:
+        ended = project().cancel_builds()
+        print_result(ended, "\n".join(f"cancelled {each}" for each in ended) or "none is running")
+        return
     output = project().run_until("engine")
     print_result(facts(output), f"Next: make deploy (engine: {output.path})")
 
@@ -269,6 +274,30 @@ def deactivate(c: Context, project: Select) -> None:
     project().deactivate()
 
 
+@target(
+    minutes="the most that it may take until its removal; 90 when left out",
+    cost="the most that its instances may cost; needs PRICES",
+    prices="a price table in TOML, see docs/spending.md",
+)
+def prove(
+    c: Context,
+    profile: str = "",
+    override: str = "",
+    minutes: int = 0,
+    cost: str = "",
+    prices: str = "",
+) -> None:
+    """Try every stage on the profile's account, remove all of it, report: MINUTES=, COST=."""
+    from falconry.prove.trial import caps_of, prove, succeeded
+
+    path = user_path(prices).absolute() if prices else None
+    progress = Progress(sys.stderr if as_json() else sys.stdout)
+    report = prove(profile or "local", override, caps_of(minutes, cost), path, progress)
+    print_result(report, f"Next: read build/prove/{report['run']}/report.md")
+    if not succeeded(report):
+        raise Exit("", code=1)
+
+
 @target()
 def reap(c: Context, project: Select) -> None:
     """Deactivate the compartment's deployments whose EXPIRES= is over, none without one."""
@@ -317,10 +346,22 @@ def test_fast(c: Context, arguments: str = "") -> None:
     c.run(f"ruff check . && ruff format --check . && pytest -m unit {arguments}", pty=False)
 
 
+@target()
+def docs(c: Context) -> None:
+    """Write the generated parts of the pages in docs/."""
+    run_script(c, "docs")
+
+
 @target(only="one of engine, generation, served, noop, upload", quick="fewer repetitions")
 def bench(c: Context, only: str = "", quick: bool = False) -> None:
     """Measure against other tools, as ratios; sets them up first (7 GB in build/bench)."""
     run_script(c, "bench", *["--quick"] * quick, only=only)
+
+
+@target(only="a client's name", nvidia="a checkout of NVIDIA's tensorrtllm_backend")
+def check_clients(c: Context, only: str = "", nvidia: str = "") -> None:
+    """Run other people's clients, unmodified, against the served model; docs/compatibility.md."""
+    run_script(c, "check_clients", only=only, nvidia=nvidia)
 
 
 @target(duration="seconds of the load", override=SELECTION["override"])

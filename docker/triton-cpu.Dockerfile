@@ -51,7 +51,7 @@ RUN cd /opt/falconry/server \
     && /opt/falconry/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash \
         /opt/falconry/venv/lib . \
     && CI=true /opt/falconry/venv/bin/python -c \
-        'import front, numpy, openvino_genai, openvino_tokenizers, tokenizers' \
+        'import front, numpy, openvino_genai, openvino_tokenizers, tokenizers, tritonclient.utils' \
     && cd /opt/falconry/venv/lib/python3.11/site-packages/pytriton/tritonserver \
     && ldd bin/tritonserver backends/python/*_stub backends/python/*.so > /libraries \
     && ! grep 'not found' /libraries

@@ -23,7 +23,8 @@ RUN python3 -m venv --without-pip /opt/falconry/venv \
     && cd /opt/falconry/server \
     && /opt/falconry/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash \
         /opt/falconry/venv/lib . \
-    && /opt/falconry/venv/bin/python -E -c 'import sys; sys.path.insert(0, "."); import front'
+    && /opt/falconry/venv/bin/python -E -c \
+        'import sys; sys.path.insert(0, "."); import front, tritonclient.utils'
 
 FROM ${BASE}
 USER 0

@@ -87,13 +87,16 @@ def load_table(path: Path, kind: type[_Kind]) -> _Kind:
     return validate_table(read_toml(path), kind, path)
 
 
-def validate_table(values: dict[str, Any], kind: type[_Kind], where: Path) -> _Kind:
+def validate_table(
+    values: dict[str, Any], kind: type[_Kind], where: Path, gone: Mapping[str, str] | None = None
+) -> _Kind:
     """Makes a table of values that were read from a file.
 
     Args:
         values: as `read_toml` gives them; arrays become tuples.
         kind: the table's model.
         where: the file, for the message.
+        gone: what to say of keys that there are no longer.
 
     Raises:
         SettingsError: keys or values are not allowed; all of them are named together.
@@ -102,7 +105,7 @@ def validate_table(values: dict[str, Any], kind: type[_Kind], where: Path) -> _K
         return kind.model_validate(_with_tuples(values))
     except ValidationError as error:
         raise SettingsError(
-            validation_problem(error), where=where, remedy="correct these values"
+            validation_problem(error, gone), where=where, remedy="correct these values"
         ) from None
 
 
@@ -197,12 +200,18 @@ def with_overrides(values: dict[str, Any], overrides: str, where: str) -> dict[s
     return values
 
 
-def validation_problem(error: ValidationError) -> str:
-    """Lists all faults that pydantic found: `serving.route: Input should be ...`."""
+def validation_problem(error: ValidationError, gone: Mapping[str, str] | None = None) -> str:
+    """Lists all faults that pydantic found: `serving.port: Input should be ...`.
+
+    Args:
+        error: what it raised.
+        gone: what to say of keys that there are no longer.
+    """
     faults = []
     for fault in error.errors(include_url=False):
         key = ".".join(str(part) for part in fault["loc"]) or "(top level)"
-        reason = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"]
+        unknown = (gone or {}).get(key, "unknown key")
+        reason = unknown if fault["type"] == "extra_forbidden" else fault["msg"]
         faults.append(f"{key}: {reason}")
     return ", ".join(faults)
 

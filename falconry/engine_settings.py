@@ -11,7 +11,12 @@ from falconry.data_files import Section
 
 
 class MirrorSettings(Section):
-    """An Object Storage bucket that build runners share engines through."""
+    """An Object Storage bucket that build runners share engines through.
+
+    Attributes:
+        bucket: its name.
+        prefix: what the names of its objects begin with.
+    """
 
     bucket: str
     prefix: str = "engines"

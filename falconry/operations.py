@@ -79,7 +79,6 @@ class Operations:
             port: any free one if 0.
             ready: called with the URL and the way in once it is open.
         """
-        from falconry.deployment.target import route_of
         from falconry.proxy.server import DeploymentProxy, ProxiedDeployment, description_of
 
         session = self._session()
@@ -87,7 +86,7 @@ class Operations:
         proxied = ProxiedDeployment(
             deployment.model_deployment_url,
             session.signer(),
-            description_of(deployment, route_of(deployment)),
+            description_of(deployment),
         )
         build = self._settings.build_directory
         DeploymentProxy(proxied, build, self._progress.note).run(port, ready)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -314,6 +315,7 @@ def _find(step: Step, found: Mapping[str, Output]) -> Output | None:
 
 def _run(steps: Sequence[Step], workspace: Workspace) -> Output:
     made: dict[str, Output] = {}
+    begun, seconds = time.monotonic(), dict[str, float]()
     for step in steps:
         stage = step.stage(made)
         inputs = stage.inputs()
@@ -322,8 +324,13 @@ def _run(steps: Sequence[Step], workspace: Workspace) -> Output:
         if output:
             workspace.progress.done(step.name, "up to date", output.summary)
         else:
+            started = time.monotonic()
             output = _make(stage, key, inputs, workspace.progress)
+            seconds[step.name] = time.monotonic() - started
         made[step.name] = output
+    if seconds:
+        each = ", ".join(f"{name} {taken:.1f} s" for name, taken in seconds.items())
+        workspace.progress.done("time", f"{time.monotonic() - begun:.1f} s", each)
     return made[steps[-1].name]
 
 

@@ -106,13 +106,13 @@ class Project(Operations):
         from falconry.deployment.target import environment
         from falconry.image.output import image_of
 
-        serving = self._settings.serving
-        words = split_words(command, "CMD")
-        variables = {"MODEL_DEPLOY_HEALTH_ENDPOINT": health} if health else environment(serving)
+        words, port = split_words(command, "CMD"), self._settings.serving.port
+        own = environment(self._settings.deployment.environment)
+        variables = {"MODEL_DEPLOY_HEALTH_ENDPOINT": health} if health else own
         reference = image or image_of({"image": self.run_until("image")}).reference
         with contextlib.ExitStack() as stack:
             package = user_path(artifact) if artifact else stack.enter_context(self._unpacked())
-            check = ContainerCheck(*(reference, package, words, variables, serving.port, timeout_s))
+            check = ContainerCheck(*(reference, package, words, variables, port, timeout_s))
             return run_contract_check(check, as_json=as_json)
 
     def write_artifact(self, path: Path) -> ArtifactOutput:
@@ -134,6 +134,18 @@ class Project(Operations):
         from falconry.doctor.subject import subject_of
 
         return examine(subject_of(self._settings, self._registry()))
+
+    def cancel_builds(self) -> list[str]:
+        """Cancels the job runs that are building the profile's engine; returns their OCIDs."""
+        from falconry.engine.stage import EngineStage
+        from falconry.jobs.runs import BuildJobs
+
+        stage = EngineStage(self._settings, self._workspace)
+        jobs = BuildJobs(self._session())
+        running = [str(run.id) for run in jobs.running(stage.key(stage.inputs()))]
+        for run in running:
+            jobs.cancel(run)
+        return running
 
     def policies(self) -> Scope:
         """Returns what the profile's policies are for; nothing is read from the cloud."""

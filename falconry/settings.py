@@ -28,6 +28,8 @@ from falconry.oci_facts import load_limits
 _PROFILES = "profiles"
 _CONTAINER = load_limits().container
 _BANDWIDTH_FACTOR = load_limits().compute.bandwidth_factor
+# Keys that profiles had, with what to do about them.
+_GONE = {"serving.route": "is gone: deployments answer generate, streams and infer, so omit it"}
 # Oracle, "Creating a Model Deployment with Autoscaling Using a Custom Metric"
 # (autoscale-vms-custom-metrics-steps.htm): each query has to name the resource so.
 _RESOURCE = re.compile(r'\{\s*resourceId\s*=\s*"MODEL_DEPLOYMENT_OCID"')
@@ -134,13 +136,12 @@ class TensorRtLlmServing(Section):
 class ServingSettings(Section):
     """How requests reach the deployed server.
 
-    `route` decides what OCI's `/predict` is mapped to. `generate` (with `generate_stream` for
-    streams) needs decoupled models, and Triton refuses `/infer` on those, so it is one or the
-    other for a deployment (Triton 2.51, `http_server.cc`). `tensorrt_llm` is for GPU engines.
-    `grpc_port` opens Triton's own gRPC, without the front's limits; otherwise it is on loopback.
+    Attributes:
+        port: of the server inside its container.
+        grpc_port: opens Triton's own gRPC, without the front's limits; otherwise it is on loopback.
+        tensorrt_llm: for GPU engines.
     """
 
-    route: Literal["generate", "infer"]
     port: Port
     grpc_port: Port | None = None
     tensorrt_llm: TensorRtLlmServing = TensorRtLlmServing()
@@ -153,7 +154,14 @@ class ServingSettings(Section):
 
 
 class EmulatorSettings(Section):
-    """The local cloud that emulates Oracle's; None for the real one."""
+    """The local cloud that emulates Oracle's; a profile without it uses the real one.
+
+    Attributes:
+        directory: of its state.
+        port: of its endpoint; 0 for any free one, the same again next time.
+        isolation: of deployments that run as processes: namespaces, none (`plain`), or namespaces
+            where the kernel allows them.
+    """
 
     directory: Path
     port: Annotated[int, Field(ge=0, le=65535)] = 0
@@ -183,9 +191,12 @@ class CloudSettings(Section):
             configuration file, or as the instance or the resource that this runs on.
         config_file, config_profile: the SDK's; OCI_CONFIG_FILE replaces `~/.oci/config`.
         compartment_id: of everything that is created; the tenancy's root when left out.
+        project: the Data Science project's name.
         model_version_set: which set of the catalog models become versions of; none when left out.
         log_group, log: where the deployment's container logs to (OCI's predict log).
         access_log: where its requests are logged; the same log when left out.
+        tags: freeform tags of everything that is created, such as `team=search`. OCI allows ten on
+            a resource, and a deployment has seven already.
     """
 
     auth: Literal["api_key", "session_token", "instance_principal", "resource_principal"] = (
@@ -199,6 +210,9 @@ class CloudSettings(Section):
     log_group: str
     log: str
     access_log: str | None = None
+    tags: Annotated[
+        tuple[Annotated[str, Field(pattern="^[^=]+=.+$")], ...], Field(max_length=3)
+    ] = ()
     upload: UploadSettings = UploadSettings()
     emulator: EmulatorSettings | None = None
 
@@ -286,6 +300,7 @@ class DeploymentSettings(Section):
 
     Attributes:
         name: its display name, which it is found by.
+        description: shown in the console.
         shape: of its instances.
         ocpus, memory_gib: of an instance of a flexible shape.
         instances: how many, unless `autoscaling` decides it.
@@ -295,7 +310,7 @@ class DeploymentSettings(Section):
         internet: whether instances reach the internet; the cloud's default when left out.
         capacity_reservation_ids: reservations that instances are taken from.
         environment: the container's variables; they win over ours.
-        custom_endpoints: replace those of the route; empty for none.
+        custom_endpoints: replace those of Triton; empty for none.
         openai: whether OpenAI's paths are open as well (`predictApiSpecification`).
         timeout_minutes: how long to wait for an operation of the cloud.
         downtime: whether the deployment may be stopped for a change that needs it.
@@ -338,7 +353,9 @@ class Settings(Section):
     """All settings of a run.
 
     Attributes:
+        profile: the name of the profile; never in the file.
         checkpoint: a directory, or `hub:<repository>@<commit>`; the recipe's model when left out.
+        recipe: a name in engine/recipes.
     """
 
     profile: str
@@ -384,7 +401,7 @@ def load_settings(
     named = {"profile": profile, "recipe": recipe, "checkpoint": checkpoint}
     values = with_overrides(read_toml(path), overrides or "", "SET")
     values |= {key: value for key, value in named.items() if value}
-    return validate_table(values, Settings, path.relative_to(root))
+    return validate_table(values, Settings, path.relative_to(root), _GONE)
 
 
 def load_profile(profile: str | Path) -> Settings:
@@ -404,7 +421,7 @@ def load_profile(profile: str | Path) -> Settings:
     else:
         roots = [CODE_DIRECTORY, Path.cwd()] if is_checkout() else [Path.cwd()]
         path = _find_profile(str(path), roots, "give the path of a TOML file, or one of")
-    return validate_table({**read_toml(path), "profile": path.stem}, Settings, path)
+    return validate_table({**read_toml(path), "profile": path.stem}, Settings, path, _GONE)
 
 
 def _find_profile(name: str, roots: Sequence[Path], remedy: str) -> Path:

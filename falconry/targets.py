@@ -7,6 +7,7 @@ import functools
 import inspect
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,6 +35,7 @@ SELECTION = {
     "profile": "profiles/<name>.toml; local when left out",
     "recipe": "engine/recipes/<name>.toml, in place of the profile's",
     "checkpoint": "a Hugging Face Falcon directory, or hub:<repository>@<commit>",
+    "engine_run": "host or job: where GPU engines are built, in place of the profile's",
     "override": 'any other value of the profile: "section.key=value ..."',
 }
 # Options whose variable is not called as they are.
@@ -111,18 +113,19 @@ def value_of(option: str, given: Any) -> Any:
 
 
 def load_project(
-    *overrides: str, profile: str, recipe: str, checkpoint: str, override: str
+    *overrides: str, profile: str, recipe: str, checkpoint: str, engine_run: str, override: str
 ) -> Project:
     """Loads the project that the options select, with further values `section.key=value`."""
     from falconry.project import Project
     from falconry.settings import load_settings
 
+    chosen = [f"engine.run={shlex.quote(engine_run)}"] if engine_run else []
     settings = load_settings(
         ROOT,
         profile or "local",
         recipe=recipe,
         checkpoint=checkpoint,
-        overrides=" ".join([override, *overrides]),
+        overrides=" ".join([override, *chosen, *overrides]),
     )
     os.chdir(ROOT)
     return Project(settings, Progress(sys.stderr if as_json() else sys.stdout))

@@ -37,7 +37,9 @@ CHAT_TEMPLATE = (
     "{% if not loop.first %}{{ '\\n' }}{% endif %}"
     "{% if message['role'] == 'user' %}{{ 'User: ' + message['content'] }}"
     "{% elif message['role'] == 'assistant' %}{{ 'Falcon: ' + message['content'] }}"
-    "{% else %}{{ raise_exception('Only user and assistant messages are known.') }}{% endif %}"
+    "{% elif message['role'] == 'system' %}{{ 'System: ' + message['content'] }}"
+    "{% else %}{{ raise_exception('Only system, user and assistant messages are known.') }}"
+    "{% endif %}"
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '\\nFalcon:' }}{% endif %}"
 )

@@ -3,6 +3,8 @@
 import contextlib
 import io
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,11 @@ from falconry.pipeline import Workspace
 from falconry.progress import Progress
 from falconry.settings import load_settings
 from scripts.real_triton import assembled_repository, running_as_deployed
+
+# Many container images set it. The suite starts hundreds of Pythons: without bytecode each would
+# compile the project's modules anew; pytest would rewrite all tests in every worker.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 pytest_plugins = [
     "tests.grouping",
@@ -39,14 +46,14 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def make_repository(store, tmp_path_factory):
-    """Makes a model repository of a checkpoint for a route."""
+    """Makes a model repository of a checkpoint."""
 
-    def make(route, checkpoint=ROOT / "checkpoints/tiny-falcon", recipe="cpu"):
+    def make(checkpoint=ROOT / "checkpoints/tiny-falcon", recipe="cpu"):
         settings = load_settings(
             ROOT,
             recipe=recipe,
             checkpoint=str(checkpoint),
-            overrides=f"engine.store={store} serving.route={route}",
+            overrides=f"engine.store={store}",
         )
         workspace = Workspace.open(
             tmp_path_factory.mktemp("build") / "local", Progress(io.StringIO())
@@ -65,15 +72,15 @@ def running_triton(repository, directory):
 
 @pytest.fixture(scope="session")
 def triton_with_log(make_repository, tmp_path_factory):
-    """The URL of a Triton that serves the tiny Falcon for the route `generate`, and its log."""
-    repository, directory = make_repository("generate"), tmp_path_factory.mktemp("triton")
+    """The URL of a Triton that serves the tiny Falcon, and its log."""
+    repository, directory = make_repository(), tmp_path_factory.mktemp("triton")
     with running_as_deployed(repository, directory) as url_and_log:
         yield url_and_log
 
 
 @pytest.fixture(scope="session")
 def triton(triton_with_log):
-    """The URL of a Triton that serves the tiny Falcon for the route `generate`."""
+    """The URL of a Triton that serves the tiny Falcon."""
     return triton_with_log[0]
 
 
@@ -81,10 +88,3 @@ def triton(triton_with_log):
 def triton_log(triton_with_log):
     """The log of the server that `triton` gives."""
     return triton_with_log[1]
-
-
-@pytest.fixture(scope="session")
-def unary_triton(make_repository, tmp_path_factory):
-    """The URL of a Triton that serves the tiny Falcon for the route `infer`."""
-    with running_triton(make_repository("infer"), tmp_path_factory.mktemp("triton")) as url:
-        yield url

@@ -25,7 +25,6 @@ _SERVERS = frozenset(
         "shared_cloud",
         "stand_in_server",
         "triton",
-        "unary_triton",
     }
 )
 # They start servers without a fixture of the above.

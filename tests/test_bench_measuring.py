@@ -134,7 +134,7 @@ def test_the_bare_pipeline_keeps_its_streams_and_answers_in_full(make_repository
 
     from scripts.bench.generate_with_genai import generate, measure
 
-    engine = make_repository("generate") / "tensorrt_llm" / "1"
+    engine = make_repository() / "tensorrt_llm" / "1"
     pipeline = CountingPipeline(
         genai.ContinuousBatchingPipeline(str(engine), genai.SchedulerConfig(), "CPU")
     )

@@ -50,6 +50,16 @@ class Route:
     verb: str | None
 
     @property
+    def versioned_model(self) -> str:
+        """The model, with its version where the path names one."""
+        return self.path.removeprefix("/v2/models/").removesuffix(f"/{self.verb}")
+
+    def as_generate(self) -> Route:
+        """The route of the same model's `generate`."""
+        path = f"{self.path.removesuffix(str(self.verb))}generate"
+        return Route(path, self.model, "generate")
+
+    @property
     def generates(self) -> bool:
         """Whether it makes a model work."""
         return self.verb in GENERATIONS

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 from errors import ApiError, stopping
+
+ResultT = TypeVar("ResultT")
 
 
 class Admission:
@@ -102,3 +105,13 @@ class Admission:
         if self._closed:
             self._slots.release()
             raise stopping()
+
+
+async def all_of(waiting: Iterable[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:
+    """Waits for all; when one fails the others are cancelled."""
+    tasks = [asyncio.create_task(each) for each in waiting]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -23,6 +23,7 @@ from collections.abc import AsyncIterator, Callable
 
 from admission import Admission
 from aiohttp import web
+from compression import encode_answers
 from connections import Connections
 from errors import not_ready
 from front_model import FrontModel
@@ -121,6 +122,7 @@ class Front:
         runner = web.AppRunner(
             self._application(),
             handler_cancellation=True,
+            auto_decompress=False,  # request_bodies does, within its limits
             access_log=None,
             shutdown_timeout=_LAST_EVENT_S,
             lingering_time=_LINGERING_S,
@@ -142,7 +144,11 @@ class Front:
 
     def _application(self) -> web.Application:
         application = web.Application(
-            middlewares=[self._bodies.count, RequestLog(self._metrics).log_request]
+            middlewares=[
+                encode_answers,
+                self._bodies.count,
+                RequestLog(self._metrics).log_request,
+            ]
         )
         application.on_response_prepare.append(add_request_id)
         application.cleanup_ctx.append(self._background)
@@ -156,8 +162,10 @@ class Front:
         )
         application.add_routes(
             [
-                web.get("/health", self._ready),
                 web.get("/v2/health/ready", self._ready),
+                # Where the probes of other servers ask: vLLM's, Dynamo's and SageMaker's.
+                *(web.get(path, self._ready) for path in ("/health", "/health/ready", "/ping")),
+                web.get("/version", self._show_version),
                 web.get("/v2/models/{path:.+}/ready", self._model_ready),
                 web.get("/metrics", self._show_metrics),
                 *openai.routes,
@@ -178,12 +186,19 @@ class Front:
             raise self._health.error
         if not await self._triton.ready():
             raise not_ready("the server is not ready: Triton says that it or a model is not")
-        return web.Response()
+        return web.Response(content_type="text/plain")  # as Triton's own
 
     async def _model_ready(self, request: web.Request) -> web.StreamResponse:
         if self._health.error:
             raise self._health.error
         return await self._proxy.handle(request)
+
+    async def _show_version(self, request: web.Request) -> web.StreamResponse:
+        """Shows Triton's version, in vLLM's form."""
+        server = await self._triton.object("/v2")
+        if server is None:
+            raise not_ready()
+        return web.json_response({"version": server["version"]})
 
     async def _show_metrics(self, request: web.Request) -> web.StreamResponse:
         text = await self._triton.metrics() + self._metrics.text()

@@ -1,9 +1,7 @@
 """The client of the front model `tensorrt_llm_bls`: answers and streams.
 
-The only module that knows the model's tensors; they are NVIDIA's of TensorRT-LLM 1.0.0, and ours:
-`messages`, `fit_max_tokens` and `stop` among the inputs, `output_tokens` beside log-probabilities,
-`finish_reason`, `prompt_tokens` and `completion_tokens` in the final response
-(model_repository/tensorrt_llm_bls/config.pbtxt).
+Knows the model's tensors; they are NVIDIA's of TensorRT-LLM 1.0.0, and ours, such as `messages`,
+`fit_max_tokens` and `finish_reason` (model_repository/tensorrt_llm_bls/config.pbtxt).
 """
 
 from __future__ import annotations
@@ -30,6 +28,12 @@ _GREEDY = {"top_k": 1}
 _SEED_BITS = 63  # the input has 64, of which OpenVINO GenAI takes those of a signed number
 
 FinishReason = Literal["stop", "length"]
+# The input that holds what to answer, and its value.
+Source = (
+    tuple[Literal["text_input"], str]
+    | tuple[Literal["messages"], str]
+    | (tuple[Literal["input_ids"], list[int]])
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,37 +77,40 @@ class Generation:
     """One answer to be generated.
 
     Attributes:
-        source: the input that holds what to answer, `text_input` or `messages`, and its text.
+        source: the input that holds what to answer, and its value.
         max_tokens: the most tokens to generate.
         stop_words: what ends the text, and is no part of it.
         sampling: how tokens are chosen.
         echo: whether the prompt precedes the answer.
         fits: whether `max_tokens` becomes less where the engine's sequences end.
         log_probs: whether the tokens' log-probabilities are wanted.
+        inputs: further inputs of the model by name, those that were given.
     """
 
-    source: tuple[Literal["text_input", "messages"], str]
+    source: Source
     max_tokens: int
     stop_words: tuple[str, ...]
     sampling: Sampling
     echo: bool = False
     fits: bool = False
     log_probs: bool = False
+    inputs: Mapping[str, Any] = field(default_factory=dict)
 
     def body(self, request_id: str, *, stream: bool) -> dict[str, Any]:
         """The request to the model in the form of Triton's `generate`."""
-        name, text = self.source
+        name, value = self.source
         return {
             "id": request_id,
             CONNECTION: request_id,
-            name: text,
+            name: value,
             "max_tokens": self.max_tokens,
             "exclude_input_in_output": not self.echo,
             "stream": stream,
             **({"stop_words": list(self.stop_words)} if self.stop_words else {}),
-            **({"fit_max_tokens": True} if self.fits else {}),
+            "fit_max_tokens": self.fits,
             **({"return_log_probs": True} if self.log_probs else {}),
             **self.sampling.inputs(),
+            **self.inputs,
         }
 
 
@@ -139,35 +146,45 @@ class Chunk:
         usage: how many tokens it was made of.
         tokens: those generated meanwhile, where log-probabilities are requested; their text may
             come later, and that of a stop word never comes.
+        token_ids: their ids, where those are requested.
+        prompt_token_ids: the prompt's, in the last chunk.
     """
 
     text: str
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     tokens: tuple[Token, ...] = ()
+    token_ids: tuple[int, ...] = ()
+    prompt_token_ids: tuple[int, ...] = ()
 
     @classmethod
     def from_response(cls, response: Mapping[str, Any]) -> Chunk:
         """Reads a response of the model."""
         text, tokens = response["text_output"], tuple(_tokens(response))
+        token_ids = _listed(response.get("token_ids", []))
         if "finish_reason" not in response:
-            return cls(text, tokens=tokens)
+            return cls(text, tokens=tokens, token_ids=token_ids)
         return cls(
             text,
             # OpenAI has no other word for a request that another one stopped.
             "length" if response["finish_reason"] == "length" else "stop",
             Usage(response["prompt_tokens"], response["completion_tokens"]),
             tokens,
+            token_ids,
+            _listed(response.get("prompt_token_ids", [])),
         )
 
 
 def _tokens(response: Mapping[str, Any]) -> Iterator[Token]:
-    """The tokens of a response; Triton unwraps a tensor of one element."""
+    """The tokens of a response."""
     data, log_probs = response.get("output_tokens", []), response.get("output_log_probs", [])
-    if not isinstance(data, list):
-        data, log_probs = [data], [log_probs]
-    for each, log_prob in zip(data, log_probs, strict=True):
+    for each, log_prob in zip(_listed(data), _listed(log_probs), strict=True):
         yield Token(bytes.fromhex(each), log_prob)
+
+
+def _listed(value: Any) -> tuple[Any, ...]:
+    """A tensor's elements; Triton writes a tensor of one as that one."""
+    return tuple(value) if isinstance(value, list) else (value,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +194,12 @@ class ServedModel:
     Attributes:
         chat: whether it takes messages.
         fingerprint: the same as long as Triton's release and its models' configurations are.
+        max_tokens: of prompt and answer together; None where the model does not say.
     """
 
     chat: bool
     fingerprint: str
+    max_tokens: int | None
 
 
 class FrontModel:
@@ -209,9 +228,16 @@ class FrontModel:
             server, config, engine = [await self._triton.object(path) for path in paths]
             if config is not None:
                 described = json.dumps([server, config, engine], sort_keys=True).encode()
+                parameters = {
+                    name: each["string_value"]
+                    for name, each in config.get("parameters", {}).items()
+                }
                 self._served = ServedModel(
-                    chat=any(each["name"] == "messages" for each in config["input"]),
+                    chat=parameters.get("chat", "true") == "true",
                     fingerprint=f"fp_{hashlib.sha256(described).hexdigest()[:10]}",
+                    max_tokens=int(parameters["max_seq_len"])
+                    if "max_seq_len" in parameters
+                    else None,
                 )
         return self._served
 

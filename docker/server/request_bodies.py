@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from admission import Admission
 from aiohttp import web
+from compression import Decoder
 from connections import Connections
 from errors import ApiError, invalid
 from settings import FrontSettings
@@ -16,8 +17,6 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # Smaller bodies are always read: they cost little, and a request to stop another one must not be
 # refused because many wait.
 _SMALL = 64 << 10
-# Those that aiohttp knows; it answers 400 itself where the library for one is not installed.
-_ENCODINGS = frozenset({"identity", "gzip", "deflate", "br", "zstd"})
 _TAKEN = web.RequestKey("bytes_taken", int)
 
 
@@ -56,14 +55,12 @@ class RequestBodies:
             ApiError: 400 if it cannot be decoded, 408 if it does not arrive in time, 413 if it is
                 too large, 429 or 503 if no large body is read now.
         """
-        encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
-        if encoding not in _ENCODINGS:
-            raise invalid("the Content-Encoding is not supported: send gzip", reason="invalid_body")
+        decoder = Decoder(",".join(request.headers.getall("Content-Encoding", ())))
         self._check(request, request.content_length or 0)
         self._connections.wait(request)
         try:
             async with asyncio.timeout(self._settings.body_timeout_s):
-                return await self._collect(request)
+                return await self._collect(request, decoder)
         except TimeoutError:
             raise ApiError(
                 408,
@@ -72,18 +69,19 @@ class RequestBodies:
             ) from None
         except web.RequestPayloadError:
             raise invalid(
-                "the body is not what its Content-Encoding or Transfer-Encoding says",
-                reason="invalid_body",
+                "the body is not what its Transfer-Encoding says", reason="invalid_body"
             ) from None
         finally:
             self._connections.proceed(request)
 
-    async def _collect(self, request: web.Request) -> bytes:
+    async def _collect(self, request: web.Request, decoder: Decoder) -> bytes:
         body = bytearray()
         while chunk := await request.content.readany():
-            body += chunk
-            self._check(request, len(body))
-            self._take(request, len(body))
+            for piece in decoder.decode(chunk):
+                body += piece
+                self._check(request, len(body))
+                self._take(request, len(body))
+        decoder.finish()
         return bytes(body)
 
     def _check(self, request: web.Request, size: int) -> None:

@@ -127,8 +127,11 @@ class RequestLog:
 
     def _error_response(self, request: web.Request, error: ApiError) -> web.StreamResponse:
         record_of(request).facts["refused"] = error.reason
-        return web.json_response(
-            error.body(request.path), status=error.status, headers=error.headers
+        return web.Response(
+            body=json.dumps(error.body(request.path)).encode(),
+            status=error.status,
+            headers=error.headers,
+            content_type="application/json",  # Triton's own, without a charset
         )
 
     def _report(self, request: web.Request, record: Record, status: int) -> None:

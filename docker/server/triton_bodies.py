@@ -52,11 +52,22 @@ class InvalidBodyError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class ModelInput:
-    """An input of a model; its type without the configuration's `TYPE_`."""
+class ModelTensor:
+    """An input or output of a model.
+
+    Attributes:
+        datatype: as the configuration has it, without its `TYPE_`.
+        dims: without the batch's dimension; -1 for any length.
+    """
 
     name: str
     datatype: str
+    dims: tuple[int, ...] = ()
+
+    @property
+    def wire_type(self) -> str:
+        """The datatype as requests and answers name it."""
+        return "BYTES" if self.datatype == "STRING" else self.datatype
 
 
 def json_part(body: bytes, length: str | None) -> bytes:
@@ -117,12 +128,14 @@ def generate_fields(body: Mapping[str, Any]) -> dict[str, Any]:
     nested = fields.pop("parameters", {})
     if not isinstance(nested, dict):
         raise InvalidBodyError(f"parameters must be an object, not {_kind(nested)}")
+    if "parameters" in nested:  # which Triton would take for a parameter of this name
+        raise InvalidBodyError("parameters must not hold parameters")
     if twice := sorted(fields.keys() & nested.keys()):
         raise InvalidBodyError(f"{twice[0]} is given twice, also in parameters")
     return fields | nested
 
 
-def check_generate(body: Mapping[str, Any], inputs: Iterable[ModelInput]) -> None:
+def check_generate(body: Mapping[str, Any], inputs: Iterable[ModelTensor]) -> None:
     """Checks the fields of a `generate` body that Triton or the model knows.
 
     Raises:
@@ -203,7 +216,7 @@ def _check_shape(tensor: Mapping[str, Any]) -> None:
         raise InvalidBodyError(f"an input has {elements} texts; at most {MAX_VALUES} are possible")
 
 
-def _check_flat(model_input: ModelInput, value: Any) -> None:
+def _check_flat(model_input: ModelTensor, value: Any) -> None:
     values = value if isinstance(value, list) else [value]
     if any(isinstance(each, list) for each in values):
         raise InvalidBodyError(f"{model_input.name} must be one value or a flat list")

@@ -139,6 +139,10 @@ class TritonClient:
     async def generate(self, model: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Sends a request to a model and returns its one response.
 
+        Args:
+            model: its name, or `NAME/versions/NUMBER`.
+            body: its inputs by name.
+
         Raises:
             TritonError: the request is refused or fails.
         """
@@ -149,6 +153,8 @@ class TritonClient:
                 if answer.status != 200:
                     raise TritonError(answer.status, _reason(content))
                 response: dict[str, Any] = json.loads(content)
+                if "error" in response:  # the status is that of the first of several responses
+                    raise TritonError(400, _reason(content))
                 return response
 
     async def stream(

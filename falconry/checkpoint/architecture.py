@@ -8,6 +8,8 @@ from typing import TypeAlias
 # RoPE's base in every published Falcon3 (config.json of 1B, 3B, 7B and 10B), and in no other Llama
 # that is known. Fine-tunes keep it, whatever their names and sizes.
 FALCON3_ROPE_THETA = 1_000_042.0
+# What transformers takes where config.json has no base.
+_DEFAULT_ROPE_THETA = 10_000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +106,11 @@ def family_note(architecture: Architecture) -> str | None:
     """What to tell of a model that is built and is no Falcon; None of a Falcon."""
     if architecture.family != "llama":
         return None
-    return (
+    note = (
         f"a Llama that is no Falcon3 (its rope_theta is {architecture.rope_theta:.0f}, theirs"
         f" {FALCON3_ROPE_THETA:.0f}): built as it is, and untested"
     )
+    if architecture.rope_theta != _DEFAULT_ROPE_THETA:
+        return note
+    # transformers 4 drops the base of a checkpoint that transformers 5 saved.
+    return f"{note}; if it is a Falcon3, its base was lost: set rope_theta in config.json"

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from falconry.checkpoint.config import model_config_of
 from falconry.checkpoint.files import (
     CONFIG,
     GENERATION_CONFIG,
@@ -30,6 +31,7 @@ from falconry.checkpoint.files import (
     WEIGHTS_INDEX,
     checkpoint_files,
     find_file,
+    read_json,
 )
 from falconry.checkpoint.hub_names import HubCheckpoint, parse_hub, refuse_other_hub_names
 from falconry.digests import DigestCache, value_digest
@@ -72,8 +74,8 @@ def fetch(hub: HubCheckpoint, report: Report) -> Path:
     files stay if the run is killed; an unfinished one is downloaded again.
 
     Raises:
-        CheckpointError: the hub refuses it, does not have it, or has no safetensors of it; or a
-            file does not have the hub's digest.
+        CheckpointError: the hub refuses it, does not have it, or has no safetensors of it; it is
+            a model that is not built; or a file does not have the hub's digest.
         MachineError: the hub cannot be reached, or the disk is full.
     """
     if path := fetched(hub):
@@ -84,6 +86,8 @@ def fetch(hub: HubCheckpoint, report: Report) -> Path:
         files = _wanted_files(hub, _list_files(hub))
         cached.check_space(files)
         cached.write_note({"verified": False, "files": []})
+        if CONFIG in files:
+            _check_configuration(hub)
         _download(hub, files, cached, report)
         _verify(hub, files, cached, report)
         cached.write_note({"verified": True, "files": sorted(files)})
@@ -214,6 +218,18 @@ def _wanted_files(hub: HubCheckpoint, present: Mapping[str, _RemoteFile]) -> dic
         )
     beside = [name for name in _BESIDE_WEIGHTS if name in present]
     return {name: present[name] for name in (*beside, *weights)}
+
+
+def _check_configuration(hub: HubCheckpoint) -> None:
+    """Refuses a model that is not built before its gigabytes are fetched."""
+    from huggingface_hub import hf_hub_download
+
+    path = Path(
+        hf_hub_download(
+            hub.repository, CONFIG, revision=hub.revision, token=_token(), endpoint=_endpoint()
+        )
+    )
+    model_config_of(read_json(path), path)
 
 
 def _download(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -37,6 +37,14 @@ _REMEDIES = {
 }
 
 
+_observers: list[Callable[..., None]] = []
+
+
+def observe_answers(observer: Callable[..., None]) -> None:
+    """Calls a function with each answer, a `requests.Response`, of clients made from now on."""
+    _observers.append(observer)
+
+
 class Session:
     """The SDK's clients of one profile; `session_of` shares a session.
 
@@ -55,6 +63,12 @@ class Session:
     def compartment_id(self) -> str:
         """The profile's compartment, or the tenancy's root."""
         return self.settings.compartment_id or self.tenancy
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The freeform tags of what is created."""
+        pairs = (each.partition("=") for each in self.settings.tags)
+        return {name: value for name, _, value in pairs}
 
     @property
     def tenancy(self) -> str:
@@ -90,6 +104,7 @@ class Session:
             options["timeout"] = _LOCAL_TIMEOUT_S
             options["service_endpoint"] = self._endpoint
         client: Any = kind(self._identity.config, **options)
+        client.base_client.session.hooks["response"] += _observers
         if self._endpoint and urlsplit(self._endpoint).hostname == "127.0.0.1":
             # A proxy named in the environment knows nothing of our loopback.
             client.base_client.session.trust_env = False
@@ -156,12 +171,14 @@ def _phrase(status: int) -> str:
         return "no reason was given"
 
 
-def ensure_bucket(client: Any, namespace: str, bucket: str, compartment_id: str) -> None:
+def ensure_bucket(session: Session, client: Any, namespace: str, bucket: str) -> None:
     """Creates a bucket of Object Storage unless it exists."""
     with translate_cloud_errors(f"looking for the bucket '{bucket}'"), ignore_statuses(404):
         client.get_bucket(namespace, bucket)
         return
-    details = CreateBucketDetails(name=bucket, compartment_id=compartment_id)
+    details = CreateBucketDetails(
+        name=bucket, compartment_id=session.compartment_id, freeform_tags=session.tags
+    )
     with translate_cloud_errors(f"making the bucket '{bucket}'"):
         try:
             client.create_bucket(namespace, details)

@@ -100,7 +100,9 @@ class Catalog:
 
     def _make_project(self) -> str:
         name, compartment = self._session.settings.project, self._session.compartment_id
-        details = oci_models.CreateProjectDetails(compartment_id=compartment, display_name=name)
+        details = oci_models.CreateProjectDetails(
+            compartment_id=compartment, display_name=name, freeform_tags=self._session.tags
+        )
 
         def create(token: str) -> str:
             return str(self._client.create_project(details, opc_retry_token=token).data.id)
@@ -124,7 +126,7 @@ class Catalog:
             display_name=entry.name,
             description=entry.description,
             custom_metadata_list=_metadata(entry),
-            freeform_tags={ARTIFACT_TAG: entry.artifact_digest},
+            freeform_tags={**self._session.tags, ARTIFACT_TAG: entry.artifact_digest},
             model_version_set_id=self._version_set(project),
             version_label=entry.version_label if self._session.settings.model_version_set else None,
         )
@@ -161,7 +163,10 @@ class Catalog:
         if name is None:
             return None
         details = oci_models.CreateModelVersionSetDetails(
-            compartment_id=compartment, project_id=project, name=name
+            compartment_id=compartment,
+            project_id=project,
+            name=name,
+            freeform_tags=self._session.tags,
         )
 
         def find() -> str | None:

@@ -15,7 +15,7 @@ from typing import Any
 import oci
 from oci.data_science import models as oci_models
 
-from falconry.deployment.target import KEY_TAG, DeploymentSpec, configured_route
+from falconry.deployment.target import KEY_TAG, DeploymentSpec
 
 
 class Group(StrEnum):
@@ -68,9 +68,8 @@ answer decides."""
 def differences(current: Any, target: DeploymentSpec) -> list[Group]:
     """Returns the groups that differ from the target, in order of change.
 
-    Between two updates the new model meets the old route or the other way round: `/generate`
-    answers for models of both kinds, `/infer` only for those that are not decoupled. More memory
-    and storage come before the model that may need it, less memory after.
+    The image and its variables come before the model, which older images may not serve in full.
+    More memory and storage come before the model that may need it, less memory after.
     """
     differ = {
         group for group, _, now, new in _options(current, target) if any(_unlike("", now, new))
@@ -157,9 +156,6 @@ def update_of(current: Any, target: DeploymentSpec, groups: Collection[Group]) -
 
 def _order(current: Any, target: DeploymentSpec) -> list[Group]:
     container = [Group.CONTAINER, Group.ENVIRONMENT, Group.MODEL]
-    routes = [current.model_deployment_configuration_details, target.configuration]
-    if [configured_route(each) for each in routes] == ["generate", "infer"]:
-        container.reverse()
     before, after = [Group.LOGGING, Group.BANDWIDTH], [Group.DESCRIPTION]
     (before if not _shrinks(current, target) else after).append(Group.COMPUTE)
     return [*before, *container, *after]

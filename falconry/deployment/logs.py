@@ -192,7 +192,9 @@ class Logs:
         ended = ["SUCCEEDED", "FAILED"]
         if self._find_group() is None:
             details = CreateLogGroupDetails(
-                compartment_id=self._session.compartment_id, display_name=settings.log_group
+                compartment_id=self._session.compartment_id,
+                display_name=settings.log_group,
+                freeform_tags=self._session.tags,
             )
             with translate_cloud_errors(f"making the log group '{settings.log_group}'"):
                 _unless_there(composite.create_log_group_and_wait_for_state, details, ended)
@@ -200,7 +202,12 @@ class Logs:
         for name in dict.fromkeys(self._names()):
             if group_id is None or self._find_log(group_id, name):
                 continue
-            details = CreateLogDetails(display_name=name, log_type="CUSTOM", is_enabled=True)
+            details = CreateLogDetails(
+                display_name=name,
+                log_type="CUSTOM",
+                is_enabled=True,
+                freeform_tags=self._session.tags,
+            )
             with translate_cloud_errors(f"making the log '{name}'"):
                 _unless_there(composite.create_log_and_wait_for_state, group_id, details, ended)
         logs = self.find()

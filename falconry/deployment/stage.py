@@ -31,7 +31,6 @@ from falconry.deployment.target import (
     DeploymentRequest,
     DeploymentSpec,
     previous_target,
-    route_of,
     target_of,
 )
 from falconry.deployment.variables import Sizes, Variable, image_bytes, ranks_of, worked_out
@@ -54,7 +53,7 @@ Verify = Callable[[Any], None]
 """Sends a request to an ACTIVE deployment; raises a FalconryError if it fails."""
 # Settings that decide how a run waits and change nothing about the deployment.
 _OF_THE_RUN = {"timeout_minutes", "downtime"}
-_QUESTION = "Hello"
+_QUESTION: Mapping[str, Any] = {"text_input": "Hello", "max_tokens": 1}
 _QUESTION_TIMEOUT_S = (5.0, 10.0)
 _BUSY = 429
 
@@ -63,7 +62,7 @@ def endpoint_of(deployment: Any, session: Session) -> Endpoint:
     """Returns the endpoint of a deployment, signed as the session's user."""
     from falconry.endpoint.endpoint import Endpoint
 
-    return Endpoint(deployment.model_deployment_url, session.signer(), route_of(deployment))
+    return Endpoint(deployment.model_deployment_url, session.signer())
 
 
 def apply_with_rollback(
@@ -250,6 +249,7 @@ class DeploymentStage(Stage):
             project_id=catalog.project(),
             log=Logs(session).ensure(),
             tags={
+                **session.tags,
                 KEY_TAG: key,
                 ARTIFACT_TAG: self._artifact.digest,
                 IMAGE_TAG: self._image.digest,
@@ -315,7 +315,7 @@ class DeploymentStage(Stage):
         try:
             answer = http.post(
                 f"{url}/predict",
-                data=json.dumps(_question(self._settings.serving.route)),
+                data=json.dumps(_QUESTION),
                 headers={
                     "content-type": "application/json",
                     "model_name": FRONT_MODEL,
@@ -335,18 +335,6 @@ class DeploymentStage(Stage):
             return None
         session = session_of(self._settings.cloud)
         return Deployments(session).find(self._settings.deployment.name)
-
-
-def _question(route: str) -> dict[str, Any]:
-    """The body of a request for one token; falconry.endpoint has others, and imports httpx."""
-    if route == "generate":
-        return {"text_input": _QUESTION, "max_tokens": 1}
-    return {
-        "inputs": [
-            {"name": "text_input", "shape": [1, 1], "datatype": "BYTES", "data": [_QUESTION]},
-            {"name": "max_tokens", "shape": [1, 1], "datatype": "INT32", "data": [1]},
-        ]
-    }
 
 
 def _output(deployment: Any) -> Output:

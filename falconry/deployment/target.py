@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from oci.data_science import models as oci_models
 
@@ -47,8 +47,10 @@ MODEL_NAME = "FALCONRY_MODEL_NAME"
 _DEFAULT_TRITON_PORT = 8000
 # Triton's HTTP paths (triton-inference-server/server, docs/protocol/extension_generate.md); `{}` is
 # OCI's wildcard for one part of a path (samples, multiple_inference_endpoints).
-# What Triton's own client asks besides (tritonclient 2.73, http/_client.py).
-_CLIENT_ENDPOINTS = (
+# The paths with GET are what Triton's own client asks besides (tritonclient 2.73, http/_client.py).
+_ENDPOINTS = (
+    CustomEndpoint(path="/v2/models/{}/generate"),
+    CustomEndpoint(path="/v2/models/{}/generate_stream"),
     CustomEndpoint(path="/v2/models/{}/infer"),
     *(
         CustomEndpoint(path=path, methods=("GET",))
@@ -62,14 +64,6 @@ _CLIENT_ENDPOINTS = (
         )
     ),
 )
-_ROUTE_ENDPOINTS = {
-    "generate": (
-        CustomEndpoint(path="/v2/models/{}/generate"),
-        CustomEndpoint(path="/v2/models/{}/generate_stream"),
-        *_CLIENT_ENDPOINTS,
-    ),
-    "infer": _CLIENT_ENDPOINTS,
-}
 
 
 # --- targets ----------------------------------------------------------------------------------
@@ -196,36 +190,23 @@ def previous_target(deployment: Any, target: DeploymentSpec) -> DeploymentSpec |
     )
 
 
-def environment(serving: ServingSettings, more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Makes the variables that map OCI's paths to Triton's routes.
+def environment(more: Mapping[str, str]) -> dict[str, str]:
+    """Makes the variables that map OCI's paths to Triton's.
 
-    `CONTAINER_TYPE=TRITON` maps to `/infer` only; the other two are those of Oracle's sample for
-    TensorRT-LLM images (oci-data-science-ai-samples, Triton_TensorRT). `/generate` takes the same
-    body as that sample's model `ensemble`.
+    Those of Oracle's sample for TensorRT-LLM images (oci-data-science-ai-samples, Triton_TensorRT).
+    `CONTAINER_TYPE=TRITON`, for whoever sets it, is a mapping of its own: to `/infer`, which takes
+    the same bodies.
 
     Args:
-        serving: decides the route.
         more: the user's variables, which override ours.
     """
-    routes = {
-        "infer": {"CONTAINER_TYPE": "TRITON"},
-        "generate": {
-            "MODEL_DEPLOY_PREDICT_ENDPOINT": f"/v2/models/{FRONT_MODEL}/versions/1/generate",
-            "MODEL_DEPLOY_HEALTH_ENDPOINT": "/v2/health/ready",
-        },
+    if more.get("CONTAINER_TYPE") == "TRITON":
+        return dict(more)
+    return {
+        "MODEL_DEPLOY_PREDICT_ENDPOINT": f"/v2/models/{FRONT_MODEL}/versions/1/generate",
+        "MODEL_DEPLOY_HEALTH_ENDPOINT": "/v2/health/ready",
+        **more,
     }
-    return {**routes[serving.route], **(more or {})}
-
-
-def route_of(deployment: Any) -> Literal["generate", "infer"]:
-    """Returns the route that an existing deployment maps `/predict` to."""
-    return configured_route(deployment.model_deployment_configuration_details)
-
-
-def configured_route(configuration: Any) -> Literal["generate", "infer"]:
-    """Returns the route that a configuration maps `/predict` to."""
-    variables = configuration.environment_configuration_details.environment_variables or {}
-    return "infer" if variables.get("CONTAINER_TYPE") == "TRITON" else "generate"
 
 
 def command(serving: ServingSettings) -> list[str]:
@@ -328,12 +309,11 @@ def _container(request: DeploymentRequest) -> Any:
         server_port=request.serving.port,
         health_check_port=request.serving.port,
         environment_variables=environment(
-            request.serving,
             {
                 **request.variables,
                 MODEL_NAME: request.settings.name,
                 **request.settings.environment,
-            },
+            }
         ),
         predict_api_specification="openai" if request.settings.openai else None,
         custom_http_endpoints=_endpoints(request),
@@ -343,7 +323,7 @@ def _container(request: DeploymentRequest) -> Any:
 def _endpoints(request: DeploymentRequest) -> list[Any]:
     chosen = request.settings.custom_endpoints
     if chosen is None:
-        chosen = _ROUTE_ENDPOINTS[request.serving.route]
+        chosen = _ENDPOINTS
     return [
         oci_models.InferenceHttpEndpoint(
             endpoint_uri_suffix=endpoint.path, http_methods=list(endpoint.methods)

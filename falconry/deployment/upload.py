@@ -109,7 +109,7 @@ class _ArtifactUpload:
             send_in_large_pieces(storage)
             namespace = str(storage.get_namespace().data)
         bucket = self._settings.bucket
-        ensure_bucket(storage, namespace, bucket, self._session.compartment_id)
+        ensure_bucket(self._session, storage, namespace, bucket)
         target = ObjectRef(namespace, bucket, f"{_PREFIX}{self._file_name}")
         kept = (
             f"run again, which sends nothing a second time: {bucket}/{target.name} is kept until"

@@ -91,8 +91,7 @@ def worked_out(
     found = [_larger(each, kept.get(each.name, "")) for each in found]
     if ranks > 1:
         found.append(_shared_memory(ranks))
-    if settings.serving.route == "generate" or settings.deployment.openai:
-        found.append(Variable(STREAMING, "true", "answers are streamed"))
+    found.append(Variable(STREAMING, "true", "answers are streamed"))
     own = settings.deployment.environment
     return [
         Variable(each.name, own[each.name], "the profile's") if each.name in own else each

@@ -16,7 +16,7 @@ class TransientError(ImageError):
 
 
 @dataclass(frozen=True, slots=True)
-class _Meaning:
+class Meaning:
     """A refusal: how it is recognised, its meaning and its remedy.
 
     The words are those of distribution's error codes (docs/spec/api.md, "Errors"), of the Docker
@@ -29,8 +29,8 @@ class _Meaning:
     transient: bool = False
 
 
-def _meaning(said: str, problem: str, remedy: str, *, transient: bool = False) -> _Meaning:
-    return _Meaning(re.compile(said, re.IGNORECASE | re.DOTALL), problem, remedy, transient)
+def _meaning(said: str, problem: str, remedy: str, *, transient: bool = False) -> Meaning:
+    return Meaning(re.compile(said, re.IGNORECASE | re.DOTALL), problem, remedy, transient)
 
 
 _NEW_TOKEN = (
@@ -38,7 +38,7 @@ _NEW_TOKEN = (
     " OCIR_USERNAME, or leave both out and let the API key ask for one"
 )
 # The first match counts, so special cases come first.
-_MEANINGS = (
+MEANINGS = (
     _meaning(
         r"quota|limit (was |is )?exceeded|limit.?exceeded|no space left",
         "the registry has no room left for it",
@@ -111,7 +111,7 @@ def explain(where: str, said: str, attempt: str = "") -> ImageError:
     """
     words = USER_INFORMATION.sub("//", said).strip().rstrip(".")
     begin = f"{attempt}: " if attempt else ""
-    for meaning in _MEANINGS:
+    for meaning in MEANINGS:
         if meaning.said.search(words):
             kind = TransientError if meaning.transient else ImageError
             return kind(f"{begin}{meaning.problem} ({words})", where=where, remedy=meaning.remedy)

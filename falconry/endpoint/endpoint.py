@@ -7,7 +7,7 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import httpx
 
@@ -15,8 +15,6 @@ from falconry.endpoint.client import DeploymentClient, RequestSigner, RetryBudge
 from falconry.endpoint.errors import LostError, RefusedError, json_object, request_error
 from falconry.endpoint.events import EVENT_STREAM, BadStreamError, Event, events_of, text_of
 from falconry.errors import EndpointError
-
-Route = Literal["generate", "infer"]
 
 PREDICT, STREAM = "predict", "predictWithResponseStream"
 MODEL_HEADERS = {"model_name": "tensorrt_llm_bls", "model_version": "1"}
@@ -35,15 +33,11 @@ class Endpoint:
 
     Args:
         url: the deployment's URL, without `/predict`.
-        route: what the deployment maps `/predict` to, which decides the form of the body.
         budget: how long to wait for connections, bytes and the server's readiness.
     """
 
-    def __init__(
-        self, url: str, signer: RequestSigner, route: Route, budget: RetryBudget | None = None
-    ) -> None:
+    def __init__(self, url: str, signer: RequestSigner, budget: RetryBudget | None = None) -> None:
         self._url = url.rstrip("/")
-        self._route = route
         self._client = DeploymentClient(signer, budget or RetryBudget())
 
     def answer(self, prompt: str, max_tokens: int) -> str:
@@ -55,15 +49,8 @@ class Endpoint:
         return self.text_of(self.predict(self.body(prompt, max_tokens)))
 
     def body(self, prompt: str, max_tokens: int) -> dict[str, Any]:
-        """A request in the form that the route takes."""
-        if self._route == "generate":
-            return {"text_input": prompt, "max_tokens": max_tokens}
-        return {
-            "inputs": [
-                _tensor("text_input", "BYTES", prompt),
-                _tensor("max_tokens", "INT32", max_tokens),
-            ]
-        }
+        """A request in the form that `/predict` takes, whatever it is mapped to."""
+        return {"text_input": prompt, "max_tokens": max_tokens}
 
     def predict(
         self,
@@ -109,12 +96,6 @@ class Endpoint:
         Raises:
             EndpointError: the request was refused, or the stream broke off.
         """
-        if self._route == "infer":
-            raise EndpointError(
-                "a deployment with serving.route infer answers in one piece",
-                where=self._url,
-                remedy="ask without STREAM, or deploy it with serving.route generate",
-            )
         answered = False
         for piece in self.pieces({**body, "stream": True}, GENERATE_STREAM):
             answered = True
@@ -167,7 +148,7 @@ class Endpoint:
             yield from events_of(response.iter_raw())
 
     def text_of(self, answer: Mapping[str, Any]) -> str:
-        """The text in an answer of either route."""
+        """The text in an answer of `generate` or `infer`."""
         text = answer.get("text_output")
         if text is not None:
             return str(text)
@@ -274,7 +255,3 @@ def _json(body: Mapping[str, Any], url: str) -> bytes:
         return json.dumps(body, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
         raise EndpointError("the request holds bytes that are not text", where=url) from None
-
-
-def _tensor(name: str, datatype: str, value: str | int) -> dict[str, Any]:
-    return {"name": name, "shape": [1, 1], "datatype": datatype, "data": [value]}

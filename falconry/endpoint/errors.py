@@ -21,7 +21,7 @@ _TOO_LONG = (
     "OCI ends a /predict after 60 s, and that cannot be changed: ask for fewer tokens, or stream"
     " the answer"
 )
-_REMEDIES = {
+REMEDIES = {
     401: "check the key, the user and the clock of this machine",
     404: "the deployment, its policy or the custom endpoint of this path is missing: see make"
     " status",
@@ -32,18 +32,18 @@ _REMEDIES = {
     429: "too many requests at a time: wait, or raise the bandwidth of the deployment",
     503: "the server is not ready: see make logs",
 }
-_REMEDIES_BY_CODE = {
+REMEDIES_BY_CODE = {
     "ExternalServerIncorrectState": "the model answers in one piece: ask it for a stream, or ask"
     " without STREAM",
     "IncorrectState": "the deployment is in another state: see make status",
 }
 # A 429's text is the first for a limit of the deployment, the second for one of the tenancy.
-_REMEDIES_BY_WORDS = {
+REMEDIES_BY_WORDS = {
     "LB bandwidth": "raise deployment.bandwidth_mbps, or ask for less at a time",
     "request-rate": "a tenancy has 150 requests a second: ask for fewer, or ask Oracle for more",
     "Timeout": _TOO_LONG,
 }
-_STREAM_REMEDIES = {
+STREAM_REMEDIES = {
     "RequestTimeout": "the server was silent for too long: see make logs, and ask for fewer tokens",
 }
 
@@ -99,7 +99,7 @@ class StreamFailureError(EndpointError):
         super().__init__(
             f"the stream was cut off: {f'{self.code}: ' if self.code else ''}{said}",
             where=url,
-            remedy=_STREAM_REMEDIES.get(str(self.code), "see make logs"),
+            remedy=STREAM_REMEDIES.get(str(self.code), "see make logs"),
         )
 
 
@@ -131,10 +131,10 @@ def request_error(error: httpx.RequestError, url: str) -> EndpointError:
 
 
 def _remedy(status: int, code: str | None, said: str) -> str | None:
-    for words, remedy in _REMEDIES_BY_WORDS.items():
+    for words, remedy in REMEDIES_BY_WORDS.items():
         if words in said and status in (429, 500):
             return remedy
-    return _REMEDIES_BY_CODE.get(str(code)) or _REMEDIES.get(status)
+    return REMEDIES_BY_CODE.get(str(code)) or REMEDIES.get(status)
 
 
 def _said(body: dict[str, Any]) -> str:

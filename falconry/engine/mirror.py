@@ -110,8 +110,7 @@ class ObjectStorageMirror:
         present = self._manifest(key)
         if present is not None and present.etag != self._corrupt.get(key):
             return
-        compartment = self._session.compartment_id
-        ensure_bucket(self._client, self._namespace, self._bucket, compartment)
+        ensure_bucket(self._session, self._client, self._namespace, self._bucket)
         manifest = read_manifest(directory)
         total = sum(file.size for file in manifest.files.values())
         reported = _Counter(total, lambda part: report("leaving the engine in the mirror", part))

@@ -46,6 +46,7 @@ class KvCache(Table):
     """The paged key/value cache.
 
     Attributes:
+        dtype: of the elements.
         memory_gib: what all requests' cached keys and values may take together, in GiB.
     """
 
@@ -57,7 +58,10 @@ class Recipe(Table):
     """How an engine for OpenVINO on a CPU is made.
 
     Attributes:
+        builder: that the recipe is for.
+        description: shown where recipes are listed.
         dtype: type of the weights, unless quantised, and of the arithmetic.
+        quantization: of the weights.
     """
 
     builder: Literal["openvino"]

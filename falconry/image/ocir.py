@@ -150,7 +150,10 @@ class OcirRegistry:
         if found:
             return
         details = oci_models.CreateContainerRepositoryDetails(
-            compartment_id=compartment, display_name=name, is_public=False
+            compartment_id=compartment,
+            display_name=name,
+            is_public=False,
+            freeform_tags=self._session.tags,
         )
         with translate_cloud_errors(f"making the repository '{name}'"):
             try:

@@ -181,7 +181,8 @@ def _configuration(source: Source, layer: Layer) -> bytes:
     if bytes_digest(content) != digest:
         raise ImageError("the image's configuration has another digest", where=digest)
     values = _json_object(content, digest)
-    values["rootfs"]["diff_ids"].append(layer.diff_id)
+    root = values.setdefault("rootfs", {"type": "layers"})
+    root.setdefault("diff_ids", []).append(layer.diff_id)
     values.setdefault("history", []).append({"created_by": layer.comment})
     return json.dumps(values, separators=(",", ":")).encode()
 

@@ -34,7 +34,7 @@ class JobBucket:
     def hand_over(self, request: JobRequest, report: Report) -> None:
         """Uploads what the bucket does not hold yet, the request last."""
         report(_STEP, 0.0)
-        ensure_bucket(self._client, self.namespace, self.bucket, self._session.compartment_id)
+        ensure_bucket(self._session, self._client, self.namespace, self.bucket)
         with translate_cloud_errors("handing the build's files over"):
             absent = [each for each in request.uploads if not self._has(each)]
             total, done = max(sum(each.size for each in absent), 1), 0

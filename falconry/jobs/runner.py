@@ -14,7 +14,7 @@ from falconry.engine.tensorrt_llm.memory import usable_bytes
 from falconry.engine.tensorrt_llm.spec import GpuEngineSpec
 from falconry.engine_settings import MirrorSettings
 from falconry.errors import EngineError, FalconryError, SettingsError
-from falconry.findings import Finding, verdict
+from falconry.findings import Finding, failures, verdict
 from falconry.jobs.follow import FollowTimes
 from falconry.jobs.request import JobRequest, JobResult, request_of
 from falconry.oci_facts import GpuShape, gpu_shape
@@ -68,6 +68,7 @@ class JobRunner:
             f"image    {self._job.process_image or spec.image}",
             f"bucket   {self._mirror.bucket}: the checkpoint on its way there, the engine back",
             f"limit    {minutes} minutes{self._price(minutes)}",
+            *(f"refused  {each.check}: {each.text}" for each in failures(self.checks(spec))),
         ]
 
     def checks(self, spec: GpuEngineSpec) -> Sequence[Finding]:

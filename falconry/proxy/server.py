@@ -22,7 +22,7 @@ import httpx
 from aiohttp import web
 
 from falconry.endpoint.client import DeploymentClient, RequestSigner, RetryBudget
-from falconry.endpoint.endpoint import GENERATE_STREAM, MODEL_HEADERS, PREDICT, Route
+from falconry.endpoint.endpoint import GENERATE_STREAM
 from falconry.endpoint.errors import request_error
 from falconry.endpoint.events import EVENT_STREAM
 from falconry.errors import EndpointError, FalconryError, MachineError, format_error
@@ -62,18 +62,15 @@ class ProxiedDeployment:
     description: Mapping[str, Any]
 
 
-def description_of(deployment: Any, route: Route) -> dict[str, Any]:
+def description_of(deployment: Any) -> dict[str, Any]:
     """Returns what the page has to know of a deployment: its name, and how to ask it."""
     instance = (
         deployment.model_deployment_configuration_details.model_configuration_details
     ).instance_configuration
-    streams = route == "generate"
     return {
         "name": deployment.display_name,
         "shape": instance.instance_shape_name,
-        "streams": streams,
-        "path": f"/{GENERATE_STREAM}" if streams else f"/{PREDICT}",
-        "headers": {} if streams else dict(MODEL_HEADERS),
+        "path": f"/{GENERATE_STREAM}",
     }
 
 

@@ -19,7 +19,13 @@ from falconry.digests import tree_files
 from falconry.engine.manifest import EngineLimits, engine_files
 from falconry.engine.tensorrt_llm.engine_config import EngineConfig
 from falconry.repository import FRONT_MODEL
-from falconry.repository.backend import BackendTensors, backend_config, chunks_context
+from falconry.repository.backend import (
+    TOKENIZER_INFO,
+    BackendTensors,
+    backend_config,
+    chunks_context,
+    tokenizer_info,
+)
 from falconry.repository.config import (
     CONFIG_FILE,
     ModelConfig,
@@ -86,11 +92,18 @@ def assemble(
         if gpu is None or model != ENGINE_MODEL:
             _copy(sources / model, output / model)
     configs = _configs(sources, EngineLimits.read(engine), serving, gpu)
+    # Base models have no chat template, and so take no messages.
+    set_parameters(configs[FRONT_MODEL], {"chat": json.dumps(CHAT_FILE in engine_files(engine))})
     for model, config in configs.items():
         (output / model).mkdir(exist_ok=True)
         write_config(output / model / CONFIG_FILE, config)
     files = engine_files(engine)
     _link(engine, files, output / ENGINE_MODEL / _VERSION)
+    if gpu is not None:
+        info = tokenizer_info(engine / TOKENIZER, EngineLimits.read(engine).end_ids)
+        (output / ENGINE_MODEL / _VERSION / TOKENIZER_INFO).write_text(
+            json.dumps(info, ensure_ascii=False), encoding="utf-8"
+        )
     for model, needed in _TOKENIZER_FILES.items():
         _link(engine, set(needed).intersection(files), output / model / _VERSION)
 
@@ -99,18 +112,15 @@ def _configs(
     sources: Path, limits: EngineLimits, serving: ServingSettings, gpu: GpuServing | None
 ) -> dict[str, ModelConfig]:
     """All models' configurations as this engine needs them, by name."""
-    decoupled = serving.route == "generate"
     configs = {
         path.parent.name: read_config(path) for path in sorted(sources.glob(f"*/{CONFIG_FILE}"))
     }
     for config in configs.values():
         config.max_batch_size = limits.max_batch_size
-    for model in (ENGINE_MODEL, FRONT_MODEL):
-        configs[model].model_transaction_policy.decoupled = decoupled
     longest_prompt = limits.max_input_len
     if gpu is not None:
         configs[ENGINE_MODEL] = backend_config(
-            ENGINE_MODEL, gpu.engine, gpu.tensors, serving.tensorrt_llm, decoupled=decoupled
+            ENGINE_MODEL, gpu.engine, gpu.tensors, serving.tensorrt_llm
         )
         adapt_ensemble(configs[ENSEMBLE], ENGINE_MODEL, gpu.tensors)
         chunked = chunks_context(gpu.engine, serving.tensorrt_llm)

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
 from tritonclient.grpc import model_config_pb2
 
 from falconry.data_files import Table, load_table, project_file
@@ -22,6 +23,8 @@ from falconry.settings import TensorRtLlmServing
 
 BACKEND_TABLE = "engine/tensorrtllm_backend.toml"
 BACKEND = "tensorrtllm"
+# The tokenizer as guided decoding reads it, beside the engine.
+TOKENIZER_INFO = "xgrammar_tokenizer_info.json"
 
 
 class BackendTensor(Table):
@@ -102,14 +105,12 @@ def backend_config(
     engine: EngineConfig,
     tensors: BackendTensors,
     serving: TensorRtLlmServing,
-    *,
-    decoupled: bool,
 ) -> ModelConfig:
-    """The backend's configuration; `decoupled` allows a request many responses."""
+    """The backend's configuration."""
     config = model_config_pb2.ModelConfig(
         name=name, backend=BACKEND, max_batch_size=engine.limits.max_batch_size
     )
-    config.model_transaction_policy.decoupled = decoupled
+    config.model_transaction_policy.decoupled = True  # a stream has many responses
     batching = config.dynamic_batching
     batching.preferred_batch_size.append(engine.limits.max_batch_size)
     batching.max_queue_delay_microseconds = serving.max_queue_delay_microseconds
@@ -121,6 +122,21 @@ def backend_config(
     config.instance_group.add(count=1, kind=model_config_pb2.ModelInstanceGroup.KIND_CPU)
     set_parameters(config, {**tensors.parameters, **_parameters(name, engine, serving)})
     return config
+
+
+def tokenizer_info(tokenizer: Path, end_ids: Iterable[int]) -> dict[str, Any]:
+    """What guided decoding knows of a tokenizer, from its `tokenizer.json`.
+
+    As NVIDIA's generate_xgrammar_tokenizer_info.py makes it (TensorRT-LLM 1.0.0,
+    tensorrt_llm/llmapi/tokenizer.py, `_xgrammar_tokenizer_info`).
+    """
+    text = tokenizer.read_text(encoding="utf-8")
+    vocabulary = Tokenizer.from_str(text).get_vocab(with_added_tokens=True)
+    return {
+        "encoded_vocab": sorted(vocabulary, key=vocabulary.__getitem__),
+        "tokenizer_str": text,
+        "stop_token_ids": list(end_ids),
+    }
 
 
 def chunks_context(engine: EngineConfig, serving: TensorRtLlmServing) -> bool:
@@ -138,6 +154,7 @@ def _parameters(
         # Opened as it is, from wherever the server was started (model_instance_state.cc:
         # std::filesystem::exists), so a relative path will not do.
         "gpt_model_path": f"{MODEL_REPOSITORY}/{name}/1",
+        "xgrammar_tokenizer_info_path": f"{MODEL_REPOSITORY}/{name}/1/{TOKENIZER_INFO}",
         "max_beam_width": engine.limits.max_beam_width,
         "batch_scheduler_policy": serving.scheduler_policy,
         "kv_cache_free_gpu_mem_fraction": serving.kv_cache_free_gpu_mem_fraction,

@@ -25,7 +25,7 @@ class RepositoryStage(FileStage):
     """Assembles and verifies the repository."""
 
     name = "repository"
-    version = 2
+    version = 3
     makes_directory = True
 
     def __init__(
@@ -42,7 +42,6 @@ class RepositoryStage(FileStage):
         common = {
             "engine": self._engine.digest,
             "models": value_digest(digests.files(self._sources, tree_files(self._sources))),
-            "route": serving.route,
         }
         if not self._for_gpus:
             return common

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.bench.engine_build import measure_engine_builds
+from scripts.bench.falcon3 import measure_falcon3
 from scripts.bench.generation import measure_generation
 from scripts.bench.nothing_to_do import measure_nothing_to_do
 from scripts.bench.processes import BenchError, cpu_name
@@ -33,12 +34,13 @@ Measure = Callable[[Workplace, int], Iterator[Result]]
 MEASUREMENTS: dict[str, tuple[Measure, int, int]] = {
     "engine": (measure_engine_builds, 5, 1),
     "generation": (measure_generation, 3, 1),
+    "falcon3": (measure_falcon3, 5, 1),
     "served": (measure_served_model, 3, 1),
     "noop": (measure_nothing_to_do, 10, 3),
     "upload": (measure_upload, 5, 1),
 }
-# It writes and deflates 30 GB, so it runs only when it is named.
-ONLY_WHEN_NAMED = {"upload"}
+# The upload writes and deflates 30 GB, and Falcon3's exports take long: they run only when named.
+ONLY_WHEN_NAMED = {"falcon3", "upload"}
 
 # Instructions that decide how fast a CPU multiplies matrices.
 _INSTRUCTIONS = {"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16"}

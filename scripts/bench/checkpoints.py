@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from falconry.checkpoint.config import read_configuration
+from falconry.checkpoint.tensors import expected_tensors
 from scripts.bench.prompts import VOCAB_SIZE
 from scripts.bench.workplace import Workplace
 from scripts.falcon_checkpoint import (
@@ -58,6 +60,26 @@ _LARGE_CONFIG = _SMALL_CONFIG | {
     "num_hidden_layers": 4,
     "torch_dtype": "bfloat16",
     "vocab_size": 65024,
+}
+# A block of Falcon3-1B, six times of its 18, with the small checkpoint's vocabulary.
+_FALCON3_CONFIG: dict[str, Any] = {
+    "architectures": ["LlamaForCausalLM"],
+    "bos_token_id": END_OF_TEXT_ID,
+    "eos_token_id": END_OF_TEXT_ID,
+    "head_dim": 256,
+    "hidden_act": "silu",
+    "hidden_size": 2048,
+    "intermediate_size": 8192,
+    "max_position_embeddings": 4096,
+    "model_type": "llama",
+    "num_attention_heads": 8,
+    "num_hidden_layers": 6,
+    "num_key_value_heads": 4,
+    "rms_norm_eps": 1e-06,
+    "rope_theta": 1000042,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+    "vocab_size": VOCAB_SIZE,
 }
 _SPACE = "Ġ"  # a space among the letters of a byte-level vocabulary
 _POOL_ELEMENTS = 1 << 24
@@ -103,7 +125,24 @@ def large_checkpoint(workplace: Workplace) -> Path:
         for name in ("tokenizer_config.json", "generation_config.json"):
             (directory / name).write_bytes((small / name).read_bytes())
         with (directory / "model.safetensors").open("wb") as file:
-            _write_tensors(file)
+            _write_tensors(file, _shapes(_LARGE_CONFIG))
+    return path
+
+
+def falcon3_checkpoint(workplace: Workplace) -> Path:
+    """Six layers of Falcon3-1B in bfloat16; its values repeat."""
+    path = workplace.directory / "checkpoints" / "falcon3-1b-6-layers"
+    if path.is_dir():
+        return path
+    small = small_checkpoint(workplace)
+    print(f"making {path}", flush=True)
+    with replaced_directory(path) as directory:
+        write_json(directory / "config.json", _FALCON3_CONFIG)
+        for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+            (directory / name).write_bytes((small / name).read_bytes())
+        architecture = read_configuration(directory).architecture
+        with (directory / "model.safetensors").open("wb") as file:
+            _write_tensors(file, expected_tensors(architecture))
     return path
 
 
@@ -117,9 +156,8 @@ def _extend_vocabulary(model: dict[str, Any], size: int) -> None:
         merges.append([left, right])
 
 
-def _write_tensors(file: BinaryIO) -> None:
+def _write_tensors(file: BinaryIO, shapes: Shapes) -> None:
     """A safetensors file: the header's length, the header, the tensors' bytes."""
-    shapes = _shapes(_LARGE_CONFIG)
     header, offset = {}, 0
     for name, shape in shapes.items():
         size = 2 * math.prod(shape)
@@ -130,11 +168,12 @@ def _write_tensors(file: BinaryIO) -> None:
     file.write(struct.pack("<Q", len(text)) + text)
     normal = np.random.default_rng(0).standard_normal(_POOL_ELEMENTS, dtype=np.float32) / 64
     pool = (normal.view(np.uint32) >> 16).astype(np.uint16)  # bfloat16 is float32's upper half
-    for shape in shapes.values():
+    for number, shape in enumerate(shapes.values()):
+        values = np.roll(pool, number)  # OpenVINO writes equal tensors once
         copies, rest = divmod(math.prod(shape), _POOL_ELEMENTS)
         for _ in range(copies):
-            file.write(pool.data)
-        file.write(pool[:rest].data)
+            file.write(values.data)
+        file.write(values[:rest].data)
 
 
 def _shapes(config: Mapping[str, Any]) -> Shapes:

@@ -33,9 +33,9 @@ def measure_engine_builds(workplace: Workplace, rounds: int) -> Iterator[Result]
     workplace.copy_project()
     for precision, (recipe, weight_format) in _PRECISIONS.items():
         contestants = {
-            "builder": _timed(workplace, _builder_command, checkpoint, recipe),
+            "builder": builder_time(workplace, checkpoint, recipe),
             "engine stage": _stage(workplace, checkpoint, recipe),
-            "optimum-cli": _timed(workplace, _optimum_command, checkpoint, weight_format),
+            "optimum-cli": optimum_time(workplace, checkpoint, weight_format),
         }
         samples = alternate(f"engine build, {precision}", rounds, contestants)
         builder, stage, peers = ({name: samples[name]} for name in contestants)
@@ -65,6 +65,16 @@ def export_with_optimum(workplace: Workplace, checkpoint: Path, weight_format: s
     """A fresh OpenVINO model by optimum-cli."""
     output = workplace.directory / "engines" / f"optimum-{weight_format}"
     return _made(workplace, _optimum_command(workplace, checkpoint, weight_format, output), output)
+
+
+def builder_time(workplace: Workplace, checkpoint: Path, recipe: str) -> Callable[[], float]:
+    """Times our builder, with nothing left before and after."""
+    return _timed(workplace, _builder_command, checkpoint, recipe)
+
+
+def optimum_time(workplace: Workplace, checkpoint: Path, weight_format: str) -> Callable[[], float]:
+    """Times optimum-cli, with nothing left before and after."""
+    return _timed(workplace, _optimum_command, checkpoint, weight_format)
 
 
 def _made(workplace: Workplace, command: Command, output: Path) -> Path:

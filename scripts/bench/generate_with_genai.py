@@ -1,7 +1,8 @@
 """Prints what the bare OpenVINO GenAI pipeline reaches for each number of streams.
 
-Run by the benchmark as `python -m scripts.bench.generate_with_genai EXPORT`, where EXPORT is
-optimum-cli's. Names, units and definitions are aiperf's, so both sides can be compared.
+Run by the benchmark as `python -m scripts.bench.generate_with_genai MODEL [PRECISION]`, where MODEL
+is optimum-cli's export or an engine, and PRECISION that of the arithmetic. Names, units and
+definitions are aiperf's, so both sides can be compared.
 """
 
 from __future__ import annotations
@@ -91,9 +92,11 @@ def measure(pipeline: Any, load: Load, new_tokens: int = NEW_TOKENS) -> dict[str
     }
 
 
-def main(directory: str) -> None:
+def main(directory: str, precision: str | None = None) -> None:
     """Measures the model in this directory."""
-    pipeline = genai.ContinuousBatchingPipeline(directory, genai.SchedulerConfig(), "CPU")
+    properties = {"INFERENCE_PRECISION_HINT": precision} if precision else {}
+    scheduler = genai.SchedulerConfig()
+    pipeline = genai.ContinuousBatchingPipeline(directory, scheduler, "CPU", properties)
     print(json.dumps({streams: measure(pipeline, Load(streams)) for streams in BATCHES}))
 
 

@@ -146,7 +146,7 @@ def _server(workplace: Workplace, engine: Path, directory: Path) -> Iterator[str
     remove(directory)
     models = directory / "models"
     models.mkdir(parents=True)
-    serving = ServingSettings(route="generate", port=8000)
+    serving = ServingSettings(port=8000)
     assemble(workplace.root / "model_repository", engine, models, serving)
     try:
         with running_as_deployed(models, directory) as (url, _):

@@ -43,8 +43,8 @@ def _configuration(work: Path, files: tuple[bytes, bytes]) -> None:
         (work / name).write_bytes(content)
     found = read_or_refuse(lambda: read_configuration(work))
     if found:
-        assert 0 <= found.pad_id < found.architecture.vocab_size
-        assert found.end_id is None or 0 <= found.end_id < found.architecture.vocab_size
+        ids = (found.pad_id, *found.end_ids)
+        assert all(0 <= each < found.architecture.vocab_size for each in ids)
 
 
 _TENSOR = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}

@@ -189,7 +189,7 @@ def _raise(error: Exception) -> None:
 
 @functools.cache
 def _endpoint() -> Endpoint:
-    return Endpoint("http://127.0.0.1", lambda request: request, "infer")
+    return Endpoint("http://127.0.0.1", lambda request: request)
 
 
 _NAMES = (

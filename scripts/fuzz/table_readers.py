@@ -67,7 +67,7 @@ def _prices(work: Path, content: bytes) -> None:
     read_or_refuse(lambda: read_prices(path))
 
 
-_KEYS = sorted({*Settings.model_fields, "serving.route", "engine.store", "cloud.emulator", "x.y"})
+_KEYS = sorted({*Settings.model_fields, "serving.port", "engine.store", "cloud.emulator", "x.y"})
 _OVERRIDES = st.lists(
     st.tuples(st.sampled_from(_KEYS), JSON_VALUES.map(lambda value: f"{value}") | st.text()).map(
         lambda pair: f"{pair[0]}={pair[1]}"

@@ -55,7 +55,7 @@ def _options() -> argparse.Namespace:
         "--seconds", type=float, default=120, help="how long the load lasts, besides its warm-up"
     )
     parser.add_argument(
-        "--set", default="", help='values of the profile local, such as "serving.route=infer"'
+        "--set", default="", help='values of the profile local, such as "serving.port=9000"'
     )
     return parser.parse_args()
 

@@ -111,14 +111,12 @@ class Exchange:
         outcome: the expected outcome.
         send: sends one request, and raises WrongError after another outcome.
         share: how often it is sent, compared with the others.
-        streams: whether it needs a model that streams (True), one that does not (False), or any.
     """
 
     name: str
     outcome: Outcome
     send: Callable[[Clients], Awaitable[None]]
     share: int = 1
-    streams: bool | None = None
 
 
 def require_equal(what: str, found: object, expected: object) -> None:

@@ -10,7 +10,6 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from random import Random
@@ -20,7 +19,7 @@ import tritonclient.grpc.aio
 import tritonclient.http.aio
 
 from scripts.soak import http_requests, triton_requests
-from scripts.soak.exchange import FRONT_MODEL, Clients, Exchange, References, WrongError
+from scripts.soak.exchange import Clients, Exchange, References, WrongError
 
 EXCHANGES = (*http_requests.EXCHANGES, *triton_requests.EXCHANGES)
 CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "tiny-falcon"
@@ -111,12 +110,11 @@ async def load(url: str, grpc: str, seconds: float, concurrency: int, seed: int)
         clients = Clients(
             url, http, triton_http, triton_grpc, references, chance, tally.first_token_s
         )
-        exchanges = await _exchanges(clients)
         started = time.monotonic()
 
         async def send_requests() -> None:
             while time.monotonic() < started + seconds:
-                await tally.note(_chosen(chance, exchanges), clients)
+                await tally.note(_chosen(chance), clients)
 
         reporting = asyncio.create_task(_report(tally, started))
         await asyncio.gather(*(send_requests() for _ in range(concurrency)))
@@ -125,16 +123,8 @@ async def load(url: str, grpc: str, seconds: float, concurrency: int, seed: int)
     return tally
 
 
-async def _exchanges(clients: Clients) -> list[Exchange]:
-    """Those that suit the server's front model."""
-    async with clients.http.get(f"{clients.url}/v2/models/{FRONT_MODEL}/config") as response:
-        config = await response.json()
-    streams = bool(config.get("model_transaction_policy", {}).get("decoupled"))
-    return [each for each in EXCHANGES if each.streams in (None, streams)]
-
-
-def _chosen(chance: Random, exchanges: Sequence[Exchange]) -> Exchange:
-    return chance.choices(exchanges, [each.share for each in exchanges])[0]
+def _chosen(chance: Random) -> Exchange:
+    return chance.choices(EXCHANGES, [each.share for each in EXCHANGES])[0]
 
 
 async def _report(tally: Tally, started: float) -> None:

@@ -111,7 +111,7 @@ class Soaked:
         after: what it held after the load.
         busy: what was still under way when nothing should have been.
         slots: how many requests the engine was built to answer at a time.
-        free_slots: how many it answered at a time afterwards; None where nothing streams.
+        free_slots: how many it answered at a time afterwards.
     """
 
     tally: Tally
@@ -120,7 +120,7 @@ class Soaked:
     after: Holdings
     busy: list[str]
     slots: int
-    free_slots: int | None
+    free_slots: int
 
     def faults(self) -> list[str]:
         """Everything that is wrong; empty after a good soak."""
@@ -138,7 +138,7 @@ class Soaked:
             was, now = getattr(self.before, name), getattr(self.after, name)
             if now > limit:
                 found.append(f"{name}: {was:.0f} before the load, {now:.0f} after it")
-        if self.free_slots not in (None, self.slots):
+        if self.free_slots != self.slots:
             found.append(f"{self.free_slots} of the engine's {self.slots} slots are free")
         return found
 
@@ -146,7 +146,7 @@ class Soaked:
         """Counts, speed and what the server holds, for a person."""
         tally, before, after = self.tally, self.before, self.after
         outcomes = ", ".join(f"{count} {name}" for name, count in tally.outcomes().items())
-        slots = "" if self.free_slots is None else f", {self.free_slots} of {self.slots} slots free"
+        slots = f", {self.free_slots} of {self.slots} slots free"
         kinds = "\n".join(f"  {count:>6}  {name}" for name, count in sorted(tally.ended.items()))
         return (
             f"{kinds}\n"
@@ -161,7 +161,7 @@ class Soaked:
     def _speed(self) -> str:
         speed = f"{self.generated / self.tally.seconds:.0f} tokens/s generated"
         if not (times := sorted(self.tally.first_token_s)):
-            return f"{speed}; nothing streams"
+            return f"{speed}; no stream had any text"
         slow = times[math.ceil(0.99 * len(times)) - 1]
         return f"{speed}; first text after {median(times):.2f} s (median), {slow:.2f} s (99 %)"
 
@@ -191,8 +191,7 @@ def soak(repository: Path, directory: Path, seconds: float, report: Report) -> S
         tally.wrong_count += warmed.wrong_count
         busy += come_to_rest(server)
         after = holdings(server.triton.pid)
-        streams = any(name.startswith("generate_stream") for name in tally.ended)
-        free = free_slots(server) if streams else None
+        free = free_slots(server)
         return Soaked(tally, generated, before, after, busy, server.slots, free)
 
 

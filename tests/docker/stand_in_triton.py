@@ -34,6 +34,8 @@ class StandIn:
         token_s: seconds a token takes.
         ready: whether it says that it is ready.
         has_model: whether there is a front model.
+        has_chat: whether it has a chat template.
+        texts: what it writes in place of words, the answers in their order.
         failing: the error that every generation gets.
         hanging: whether generations get no answer.
         seen: the bodies of all generations, with the tokens that were made for each.
@@ -44,6 +46,8 @@ class StandIn:
         self.token_s = 0.0
         self.ready = True
         self.has_model = True
+        self.has_chat = True
+        self.texts = []
         self.failing = None
         self.hanging = False
         self.seen = []
@@ -86,7 +90,14 @@ class StandIn:
         if not self.has_model:
             return web.json_response({"error": "no such model"}, status=400)
         inputs = [{"name": name, "data_type": f"TYPE_{kind}"} for name, kind in INPUTS.items()]
-        return web.json_response({"name": MODEL, "input": inputs})
+        parameters = {"max_seq_len": str(SEQUENCE), "chat": json.dumps(self.has_chat)}
+        return web.json_response(
+            {
+                "name": MODEL,
+                "input": inputs,
+                "parameters": {name: {"string_value": each} for name, each in parameters.items()},
+            }
+        )
 
     async def _generate(self, request):
         body = await request.json()
@@ -132,6 +143,11 @@ class StandIn:
         return response
 
     async def _words(self, body, seen):
+        if self.texts:
+            seen["tokens"], text = 1, self.texts.pop(0)
+            for character in text:
+                yield character
+            return
         most = body["max_tokens"]
         if body.get("fit_max_tokens"):
             most = min(most, SEQUENCE - _prompt_tokens(body))
@@ -147,10 +163,16 @@ class StandIn:
         return {
             "text_output": "".join(words),
             **_log_probs(body, words),
-            "finish_reason": "cancelled" if seen.get("stopped") else "length",
+            **_token_ids(body, seen["tokens"]),
+            "finish_reason": self._reason(body, seen),
             "prompt_tokens": _prompt_tokens(body),
             "completion_tokens": seen["tokens"],
         }
+
+    def _reason(self, body, seen):
+        if seen.get("stopped"):
+            return "cancelled"
+        return "length" if seen["tokens"] >= min(body["max_tokens"], SEQUENCE) else "stop"
 
     def _refusal(self, body):
         if self.failing:
@@ -166,7 +188,14 @@ class StandIn:
 
 
 def _prompt_tokens(body):
-    return len(str(body.get("text_input", "")).split())
+    return len(body.get("input_ids") or str(body.get("text_input", "")).split())
+
+
+def _token_ids(body, tokens):
+    if not body.get("return_token_ids"):
+        return {}
+    ids = list(range(100, 100 + tokens))
+    return {"token_ids": ids[0] if len(ids) == 1 else ids, "prompt_token_ids": [7, 8]}
 
 
 def _log_probs(body, words):

@@ -105,7 +105,7 @@ def deployment(make_repository, sentences, tmp_path_factory):
     try:
         sdk = Sdk(cloud)
         deployed = sdk.deploy(
-            sdk.model(zipped_repository(make_repository("generate"))),
+            sdk.model(zipped_repository(make_repository())),
             variables={"MODEL_DEPLOY_HEALTH_ENDPOINT": "/v2/health/ready"},
             image=IMAGE,
             cmd=["tritonserver", f"--model-repository={DEPLOYED}"],

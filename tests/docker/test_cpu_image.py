@@ -18,7 +18,7 @@ MEGABYTE = 10**6
 
 @pytest.fixture(scope="module")
 def repository(make_repository):
-    return make_repository("generate")
+    return make_repository()
 
 
 @pytest.fixture(scope="module")

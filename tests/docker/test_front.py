@@ -482,7 +482,7 @@ def test_two_hundred_requests_at_once_of_every_kind_are_each_answered_right(fron
         (STREAM, {"text_input": "x", "max_tokens": 3, "stream": True}, 200),
         (GENERATE, {"text_input": 5}, 400),
         ("/v1/completions", {"model": "tensorrt_llm_bls", "prompt": "x"}, 200),
-        ("/v1/completions", {"model": "tensorrt_llm_bls", "prompt": "x", "n": 2}, 400),
+        ("/v1/completions", {"model": "tensorrt_llm_bls", "prompt": "x", "n": 0}, 400),
         (
             "/v1/chat/completions",
             {"model": "tensorrt_llm_bls", "messages": [{"role": "user", "content": "x"}]},

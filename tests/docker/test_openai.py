@@ -172,7 +172,7 @@ def test_defaults_are_openais(complete, chat, sent):
     seeds = {body["seed"]}
     complete()
     assert sent()["seed"] not in seeds
-    assert "fit_max_tokens" not in body
+    assert body["fit_max_tokens"] is False
 
 
 def test_a_chat_that_does_not_say_may_be_as_long_as_the_engine_can(chat, sent):
@@ -180,7 +180,7 @@ def test_a_chat_that_does_not_say_may_be_as_long_as_the_engine_can(chat, sent):
     assert sent()["fit_max_tokens"] is True
     assert answer.usage.completion_tokens == SEQUENCE
     chat(max_tokens=5)
-    assert "fit_max_tokens" not in sent()
+    assert sent()["fit_max_tokens"] is False
 
 
 def test_a_setting_bounds_a_chat_that_does_not_say(tmp_path):
@@ -242,7 +242,29 @@ def test_no_randomness_is_greedy(complete, sent, fields):
         ({"extra_body": {"top_k": 5}}, {"top_k": 5}),
         ({"extra_body": {"repetition_penalty": 1.5}}, {"repetition_penalty": 1.5}),
         ({"extra_body": {"min_tokens": 2}}, {"min_tokens": 2}),
+        ({"extra_body": {"top_k": -1}}, {"top_k": 0}),
+        ({"stop": [f"word {each}" for each in range(128)]}, {}),
+        ({"extra_body": {"ignore_eos": True}}, {"end_id": -1}),
+        ({"extra_body": {"stop_token_ids": [5, 6]}}, {"stop_token_ids": [5, 6]}),
+        ({"extra_body": {"bad_words": ["x", ""]}}, {"bad_words": ["x"]}),
+        ({"extra_body": {"truncate_prompt_tokens": -1}}, {"truncate_prompt_tokens": -1}),
+        (
+            {"extra_body": {"include_stop_str_in_output": True}},
+            {"include_stop_str_in_output": True},
+        ),
+        (
+            {"extra_body": {"response_format": {"type": "json_object"}}},
+            {
+                "guided_decoding_guide_type": "json_schema",
+                "guided_decoding_guide": '{"type": "object"}',
+            },
+        ),
+        (
+            {"extra_body": {"guided_json": '{"enum": [1]}'}},
+            {"guided_decoding_guide": '{"enum": [1]}'},
+        ),
     ],
+    ids=str,
 )
 @pytest.mark.parametrize("kind", ["complete", "chat"])
 def test_what_is_asked_for_reaches_the_model(request, sent, kind, fields, inputs):
@@ -253,6 +275,159 @@ def test_what_is_asked_for_reaches_the_model(request, sent, kind, fields, inputs
 def test_neutral_values_are_not_sent(complete, sent):
     complete(presence_penalty=0, frequency_penalty=0, n=1, best_of=1, logit_bias={}, suffix="")
     assert not {"presence_penalty", "frequency_penalty", "stop_words"} & set(sent())
+
+
+# vLLM's and TensorRT-LLM's names at the values that change nothing (their defaults).
+HARMLESS = {
+    "min_p": 0,
+    "top_k": -1,
+    "top_p_min": 0.0,
+    "length_penalty": 1,
+    "early_stopping": False,
+    "use_beam_search": False,
+    "detokenize": True,
+    "priority": 0,
+    "skip_special_tokens": True,
+    "spaces_between_special_tokens": True,
+    "include_stop_str_in_output": False,
+    "ignore_eos": False,
+    "stop_token_ids": [],
+    "bad_words": [],
+    "truncation_side": "left",
+    "prompt_logprobs": None,
+    "allowed_token_ids": None,
+    "logit_bias": {},
+    "return_token_ids": False,
+    "return_tokens_as_token_ids": False,
+    "return_context_logits": False,
+    "response_format": {"type": "text"},
+    "structured_outputs": {},
+    "vllm_xargs": {},
+    "request_id": "mine",
+    "cache_salt": "salt",
+    "stream_interval": 1,
+    "thinking_token_budget": -1,
+    "repetition_penalty": 1.0,
+}
+HARMLESS_CHAT = {
+    "echo": False,
+    "add_generation_prompt": True,
+    "continue_final_message": False,
+    "chat_template_kwargs": {},
+    "add_special_tokens": False,
+    "documents": [],
+    "chat_template": None,
+    "mm_processor_kwargs": {},
+    "include_reasoning": True,
+    "reasoning_effort": "none",
+}
+
+
+def test_other_servers_fields_are_accepted_at_the_value_that_changes_nothing(front, client, sent):
+    for path, fields, prompt in (
+        ("completions", {**HARMLESS, "best_of": 1, "add_special_tokens": True}, {"prompt": "a"}),
+        ("chat/completions", {**HARMLESS, **HARMLESS_CHAT}, {"messages": HELLO}),
+    ):
+        plain = {"model": MODEL, "seed": 1, "max_tokens": 2, **prompt}
+        assert front.post(f"/v1/{path}", plain).status_code == 200
+        expected = {**sent(), "repetition_penalty": 1.0, "id": None, "connection": None}
+        answer = front.post(f"/v1/{path}", {**plain, **fields})
+        assert answer.status_code == 200, answer.text
+        assert {**sent(), "id": None, "connection": None} == expected
+    stream = {"stream": True, "stream_options": {"continuous_usage_stats": False}}
+    assert front.post("/v1/chat/completions", {**plain, **stream}).status_code == 200
+
+
+def test_a_prompt_may_be_tokens(complete, sent):
+    complete(prompt=[5, 6])
+    assert sent()["input_ids"] == [5, 6]
+    assert "text_input" not in sent()
+    answer = complete(prompt=[[5], [6, 7]])
+    assert len(answer.choices) == 2
+    assert answer.usage.prompt_tokens == 3
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_several_answers_to_a_prompt_are_as_many_generations(front, complete, stream):
+    fields = {"stream_options": {"include_usage": True}} if stream else {}
+    answer = complete(prompt=["a", "b c"], n=3, seed=5, stream=stream, **fields)
+    usage = answer.usage if not stream else list(answer)[-1].usage
+    bodies = [each["body"] for each in front.triton.seen]
+    assert sorted((body["text_input"], body["seed"]) for body in bodies) == [
+        *(("a", seed) for seed in (5, 6, 7)),
+        *(("b c", seed) for seed in (5, 6, 7)),
+    ]
+    # A prompt counts once, as in OpenAI's API.
+    assert (usage.prompt_tokens, usage.completion_tokens) == (3, 18)
+
+
+def test_token_ids_are_given_when_asked_for(front, complete, chat):
+    ids = {"extra_body": {"return_token_ids": True}}
+    (choice,) = complete(**ids).choices
+    assert (choice.token_ids, choice.prompt_token_ids) == ([100, 101, 102], [7, 8])
+    answer = chat(**ids)
+    assert (answer.choices[0].token_ids, answer.prompt_token_ids) == ([100, 101, 102], [7, 8])
+    *_, last = complete(stream=True, **ids)
+    assert last.choices[0].prompt_token_ids == [7, 8]
+
+
+def test_what_continues_a_message_is_told_to_the_template(chat, sent):
+    chat(extra_body={"continue_final_message": True})
+    assert json.loads(sent()["chat_options"]) == {"continue_final_message": True}
+    chat(extra_body={"add_generation_prompt": False, "chat_template_kwargs": {"a": 1}})
+    assert json.loads(sent()["chat_options"]) == {"add_generation_prompt": False, "a": 1}
+
+
+WEATHER = {
+    "type": "function",
+    "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}},
+}
+CALL = (
+    "Let me see.\n<tool_call>\n"
+    '[{"name": "weather", "arguments": {"city": "Ü </tool_call>"}}]\n</tool_call>\n'
+)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_call_in_the_answer_becomes_openais(front, chat, sent, stream):
+    front.triton.texts = [CALL]
+    answer = chat(tools=[WEATHER], stream=stream)
+    assert json.loads(sent()["chat_options"]) == {"tools": [WEATHER]}
+    if stream:
+        choices = [chunk.choices[0] for chunk in answer]
+        text = "".join(each.delta.content or "" for each in choices)
+        calls = [call for each in choices for call in each.delta.tool_calls or []]
+        assert [call.index for call in calls] == [0]
+    else:
+        choices = answer.choices
+        ChatCompletion.model_validate(answer.model_dump())
+        text, calls = choices[0].message.content, choices[0].message.tool_calls
+    assert text.strip() == "Let me see."
+    (call,) = calls
+    assert (call.type, call.function.name) == ("function", "weather")
+    assert json.loads(call.function.arguments) == {"city": "Ü </tool_call>"}
+    assert choices[-1].finish_reason == "tool_calls"
+
+
+def test_a_required_call_is_guided(chat, sent):
+    chat(tools=[WEATHER], tool_choice={"type": "function", "function": {"name": "weather"}})
+    assert sent()["guided_decoding_guide_type"] == "tool_calls"
+    guide = json.loads(sent()["guided_decoding_guide"])
+    assert [each["name"] for each in guide["tools"]] == ["weather"]
+    assert guide["parallel"] is False
+
+
+def test_tools_are_left_out_where_none_is_to_be_called(chat, sent):
+    chat(tools=[WEATHER], tool_choice="none")
+    assert "chat_options" not in sent()
+
+
+def test_a_model_without_a_template_is_asked_by_completions(tmp_path):
+    with running_front(tmp_path, {"has_chat": False}, model_name=MODEL) as front:
+        wait_until_ready(front)
+        answer = front.post("/v1/chat/completions", {"model": MODEL, "messages": HELLO})
+        assert answer.status_code == 400
+        assert "/v1/completions" in answer.json()["error"]["message"]
 
 
 def test_the_prompt_is_echoed_when_asked_for(complete, sent):
@@ -306,7 +481,8 @@ def test_parts_of_text_become_lines_and_developer_becomes_system(chat, sent):
 
 WRONG = [
     # fields, parameter, code
-    ({"n": 2}, "n", "unsupported_parameter"),
+    ({"n": 0}, "n", "invalid_value"),
+    ({"n": 9}, "n", "invalid_value"),
     ({"logit_bias": {"5": 1}}, "logit_bias", "unsupported_parameter"),
     ({"max_tokens": 0}, "max_tokens", "invalid_value"),
     ({"max_tokens": 2**31}, "max_tokens", "invalid_value"),
@@ -320,20 +496,46 @@ WRONG = [
     ({"presence_penalty": 2.1}, "presence_penalty", "invalid_value"),
     ({"seed": 2**63}, "seed", "invalid_value"),
     ({"seed": 1.5}, "seed", "invalid_type"),
-    ({"stop": ["a"] * 5}, "stop", "invalid_value"),
+    ({"stop": ["a"] * 129}, "stop", "invalid_value"),
     ({"stop": 5}, "stop", "invalid_type"),
     ({"stream": "yes"}, "stream", "invalid_type"),
     ({"stream_options": {"include_usage": True}}, "stream_options", "invalid_value"),
     ({"stream": True, "stream_options": 5}, "stream_options", "invalid_type"),
-    ({"stream": True, "stream_options": {"x": 1}}, "x", "unknown_parameter"),
+    ({"stream": True, "stream_options": {"x": 1}}, "stream_options.x", "unknown_parameter"),
     ({"extra_body": {"temprature": 1}}, "temprature", "unknown_parameter"),
-    ({"extra_body": {"top_k": -1}}, "top_k", "invalid_value"),
+    ({"extra_body": {"top_k": -2}}, "top_k", "invalid_value"),
+    ({"extra_body": {"min_p": 0.1}}, "min_p", "unsupported_parameter"),
+    ({"extra_body": {"stop_token_ids": ["a"]}}, "stop_token_ids", "invalid_type"),
+    ({"extra_body": {"bad_words": [5]}}, "bad_words[0]", "invalid_type"),
+    ({"extra_body": {"truncate_prompt_tokens": 0}}, "truncate_prompt_tokens", "invalid_value"),
+    (
+        {"extra_body": {"response_format": {"type": "regex"}}},
+        "response_format.type",
+        "unsupported_parameter",
+    ),
+    (
+        {"extra_body": {"response_format": {"type": "json_schema"}}},
+        "response_format.json_schema",
+        "missing_required_parameter",
+    ),
+    (
+        {"extra_body": {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}},
+        "response_format.json_schema.schema",
+        "missing_required_parameter",
+    ),
+    (
+        {"extra_body": {"structured_outputs": {"regex": "a"}}},
+        "structured_outputs.regex",
+        "unsupported_parameter",
+    ),
     ({"model": 5}, "model", "invalid_type"),
     ({"model": None}, "model", "missing_required_parameter"),
 ]
 WRONG_COMPLETION = [
-    ({"prompt": [1, 2]}, "prompt", "unsupported_parameter"),
-    ({"prompt": [[1, 2]]}, "prompt", "unsupported_parameter"),
+    ({"prompt": [1, -2]}, "prompt", "invalid_value"),
+    ({"prompt": [[1, "a"]]}, "prompt[0]", "invalid_type"),
+    ({"prompt": [[1], []]}, "prompt[1]", "invalid_value"),
+    ({"prompt": [1, "a"]}, "prompt", "invalid_type"),
     ({"prompt": []}, "prompt", "invalid_value"),
     ({"prompt": ["a"] * 9}, "prompt", "invalid_value"),
     ({"prompt": {"a": 1}}, "prompt", "invalid_type"),
@@ -354,7 +556,20 @@ WRONG_CHAT = [
     ({"messages": "hello"}, "messages", "invalid_type"),
     ({"messages": ["hello"]}, "messages[0]", "invalid_type"),
     ({"messages": [{"role": "user"}]}, "messages[0].content", "invalid_type"),
-    ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role", "invalid_value"),
+    ({"messages": [{"role": "robot", "content": "x"}]}, "messages[0].role", "invalid_value"),
+    ({"messages": [{"role": "tool"}]}, "messages[0].content", "invalid_type"),
+    (
+        {
+            "messages": [
+                {
+                    "role": "assistant",
+                    "tool_calls": [{"function": {"name": "f", "arguments": "5"}}],
+                }
+            ]
+        },
+        "messages[0].tool_calls[0].function.arguments",
+        "invalid_value",
+    ),
     ({"messages": [{"content": "x"}]}, "messages[0].role", "invalid_value"),
     (
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
@@ -363,9 +578,26 @@ WRONG_CHAT = [
     ),
     ({"logprobs": 1}, "logprobs", "invalid_type"),
     ({"logprobs": True, "top_logprobs": 2}, "top_logprobs", "unsupported_parameter"),
-    ({"tools": [{"type": "function"}]}, "tools", "unsupported_parameter"),
-    ({"tool_choice": "required"}, "tool_choice", "unsupported_parameter"),
-    ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter"),
+    ({"tools": [{"type": "function"}]}, "tools[0].function", "missing_required_parameter"),
+    (
+        {"tools": [{"type": "function", "function": {"name": 5}}]},
+        "tools[0].function.name",
+        "invalid_type",
+    ),
+    ({"tool_choice": "required"}, "tool_choice", "invalid_value"),
+    (
+        {
+            "tools": [{"type": "function", "function": {"name": "a"}}],
+            "tool_choice": {"type": "function", "function": {"name": "b"}},
+        },
+        "tool_choice.function.name",
+        "invalid_value",
+    ),
+    (
+        {"extra_body": {"continue_final_message": True, "add_generation_prompt": True}},
+        "continue_final_message",
+        "invalid_value",
+    ),
     ({"modalities": ["audio"]}, "modalities", "unsupported_parameter"),
     ({"reasoning_effort": "high"}, "reasoning_effort", "unsupported_parameter"),
     ({"extra_body": {"prompt": "x"}}, "prompt", "unknown_parameter"),
@@ -409,11 +641,19 @@ def test_another_model_does_not_exist(request, kind):
     assert "'tiny-falcon'" in error.body["message"]
 
 
-def test_the_model_is_listed_and_shown(client):
+def test_the_model_is_listed_and_shown(front, client):
     (model,) = client.models.list().data
     assert (model.id, model.object, model.owned_by) == (MODEL, "model", "falconry")
+    assert (model.root, model.max_model_len) == (MODEL, SEQUENCE)
     assert client.models.retrieve(MODEL) == model
+    assert front.get("/v1/models/").json()["data"][0]["id"] == MODEL
     refused(client.models.retrieve, 404, model="gpt/4o")
+
+
+def test_probes_of_other_servers_find_their_paths(front, client):
+    for path in ("/health", "/health/ready", "/ping"):
+        assert front.get(path).status_code == 200
+    assert front.get("/version").json() == {"version": "2.51.0"}
 
 
 @pytest.mark.parametrize(
@@ -446,6 +686,41 @@ def test_what_the_model_refuses_is_refused_in_its_words(complete, status, kind, 
     assert isinstance(error, kind)
     assert error.body["message"] == "for a reason"
     assert ("retry-after" in error.response.headers) == (status == 503)
+
+
+# As the models refuse (preprocessing/1/prompts.py, tensorrt_llm/1/request.py).
+REFUSALS = [
+    (
+        "text_input has 600 tokens and this engine takes 511",
+        ("prompt", "context_length_exceeded", "This model's maximum context length is 512 tokens."),
+    ),
+    (
+        "max_tokens is 600, but with a prompt of 3 tokens this engine can add 509",
+        ("max_tokens", "invalid_value", "max_tokens is 600"),
+    ),
+    ("stop_words holds a word", ("stop", "invalid_value", "stop holds a word")),
+    ("runtime_top_k is 5", ("top_k", "invalid_value", "top_k is 5")),
+    (
+        "guided_decoding_guide.properties.a.pattern is not supported; leave it out",
+        (
+            "response_format.json_schema.schema.properties.a.pattern",
+            "invalid_value",
+            "response_format.json_schema.schema.properties.a.pattern is not supported",
+        ),
+    ),
+    ("of something else", (None, "invalid_value", "of something else")),
+]
+
+
+@pytest.mark.parametrize(("refusal", "expected"), REFUSALS, ids=lambda each: str(each)[:20])
+def test_what_the_model_refuses_names_the_clients_field(complete, refusal, expected):
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}
+    error = refused(
+        complete, 400, prompt=f"refuse 400 {refusal}", extra_body={"response_format": form}
+    )
+    parameter, code, begin = expected
+    assert (error.param, error.code) == (parameter, code)
+    assert error.body["message"].startswith(begin)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,11 @@ import json
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Annotated, Literal
 
 import httpx2
 import openai
+import pydantic
 import pytest
 import requests
 from tokenizers import Tokenizer
@@ -103,6 +105,11 @@ def test_a_chat_is_answered_by_the_checkpoints_template(client, complete, senten
     # The template of checkpoints/tiny-falcon makes this prompt of it.
     answer = complete(f"User: {QUESTION}\nFalcon:").choices[0].text
     assert answer.strip() == sentences[QUESTION]
+    # And takes the system's message, with which most examples begin.
+    messages = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": QUESTION}]
+    instructed = client.chat.completions.create(**GREEDY, messages=messages).choices[0].message
+    expected = complete(f"System: Be kind.\nUser: {QUESTION}\nFalcon:").choices[0].text
+    assert instructed.content == expected
     fields = {**GREEDY, "messages": [{"role": "user", "content": QUESTION}]}
     whole = client.chat.completions.create(**fields)
     assert whole.choices[0].message.content == answer
@@ -181,13 +188,150 @@ def test_a_chat_that_does_not_say_ends_with_the_engines_sequence(client):
     [
         ({"presence_penalty": 1}, "presence_penalty 1.0 cannot be honoured by the CPU engine"),
         ({"max_tokens": 4000}, "max_tokens is 4000"),
-        ({"prompt": ""}, "text_input is empty"),
+        ({"prompt": ""}, "prompt is empty"),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
 def test_what_the_engine_cannot_do_is_refused_in_its_words(complete, fields, said, stream):
     with pytest.raises(openai.BadRequestError, match=said):
         complete(**{"prompt": "x", **fields}, stream=stream)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_overlong_prompt_is_known_by_openais_code(complete, stream):
+    with pytest.raises(openai.BadRequestError) as refused:
+        complete([5] * 600, stream=stream)
+    assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "prompt")
+    expected = "This model's maximum context length is 512 tokens."
+    assert refused.value.body["message"].startswith(expected)
+
+
+def test_a_prompt_as_tokens_is_answered_as_its_text(complete, sentences):
+    tokenizer = Tokenizer.from_file(str(TOKENIZER))
+    prompts = list(sentences)[:3]
+    answers = complete([tokenizer.encode(each).ids for each in prompts], echo=True).choices
+    assert [each.text for each in answers] == [each + sentences[each] for each in prompts]
+
+
+def test_tokens_are_those_of_the_tokenizer(complete, sentences):
+    tokenizer = Tokenizer.from_file(str(TOKENIZER))
+    prompt, answer = next(iter(sentences.items()))
+    ids = tokenizer.encode(answer).ids
+    whole = complete(prompt, extra_body={"return_token_ids": True}).choices[0]
+    assert whole.token_ids == ids
+    assert whole.prompt_token_ids == tokenizer.encode(prompt).ids
+    chunks = list(complete(prompt, stream=True, extra_body={"return_token_ids": True}))
+    streamed_ids = [each for chunk in chunks for each in getattr(chunk.choices[0], "token_ids", [])]
+    assert streamed_ids == ids
+    assert chunks[-1].choices[0].prompt_token_ids == whole.prompt_token_ids
+
+
+def test_a_stop_token_ends_an_answer_as_vllms_does(complete, sentences):
+    tokenizer = Tokenizer.from_file(str(TOKENIZER))
+    prompt, answer = next(iter(sentences.items()))
+    ids = tokenizer.encode(answer).ids
+    end = ids.index(ids[7])
+    stop = {"stop_token_ids": [ids[7]]}
+    stopped = complete(prompt, extra_body=stop).choices[0]
+    assert (stopped.text, stopped.finish_reason) == (tokenizer.decode(ids[:end]), "stop")
+    shown = complete(prompt, extra_body={**stop, "include_stop_str_in_output": True})
+    assert shown.choices[0].text == tokenizer.decode(ids[: end + 1])
+    word = answer[10:14]
+    shown = complete(prompt, stop=word, extra_body={"include_stop_str_in_output": True})
+    assert shown.choices[0].text == answer[: answer.index(word) + 4]
+
+
+def test_an_answer_goes_on_where_the_end_is_ignored(complete, sentences):
+    prompt = next(iter(sentences))
+    for fields in ({}, {"stream": True, "stream_options": {"include_usage": True}}):
+        found = complete(prompt, max_tokens=150, extra_body={"ignore_eos": True}, **fields)
+        usage = list(found)[-1].usage if fields else found.usage
+        assert usage.completion_tokens == 150
+
+
+def test_a_truncated_prompt_keeps_its_end(complete, sentences):
+    prompt, answer = next(iter(sentences.items()))
+    kept = tokens(prompt)
+    truncated = complete("x y z " + prompt, extra_body={"truncate_prompt_tokens": kept})
+    assert (truncated.choices[0].text, truncated.usage.prompt_tokens) == (answer, kept)
+    longest = complete([5] * 900, max_tokens=1, extra_body={"truncate_prompt_tokens": -1})
+    assert longest.usage.prompt_tokens == 511
+
+
+def test_a_message_is_continued(client, complete):
+    messages = [
+        {"role": "user", "content": QUESTION},
+        {"role": "assistant", "content": "Cloud computing "},
+    ]
+    answer = client.chat.completions.create(
+        **GREEDY, messages=messages, extra_body={"continue_final_message": True}
+    )
+    expected = complete(f"User: {QUESTION}\nFalcon: Cloud computing ").choices[0].text
+    assert answer.choices[0].message.content == expected
+
+
+def test_bad_words_are_not_written(complete, sentences):
+    prompt, answer = next(iter(sentences.items()))
+    word = answer.split()[2]
+    assert word not in complete(prompt, extra_body={"bad_words": [word]}).choices[0].text
+
+
+class Person(pydantic.BaseModel):
+    """What structured answers are read into, as the official client does."""
+
+    name: str
+    age: Annotated[int, pydantic.Field(ge=0, le=120)]
+    kind: Literal["spider", "bird"] | None = None
+
+
+@pytest.mark.parametrize("max_tokens", [100, None])
+def test_a_structured_answer_is_of_its_schema(client, max_tokens):
+    fields = {"model": MODEL, "temperature": 0, "max_tokens": max_tokens}
+    messages = [{"role": "user", "content": QUESTION}]
+    answer = client.chat.completions.parse(**fields, messages=messages, response_format=Person)
+    assert isinstance(answer.choices[0].message.parsed, Person)
+    with client.chat.completions.stream(
+        **fields, messages=messages, response_format=Person
+    ) as stream:
+        assert isinstance(stream.get_final_completion().choices[0].message.parsed, Person)
+
+
+def test_a_json_object_is_one(client):
+    answer = client.chat.completions.create(
+        **GREEDY,
+        messages=[{"role": "user", "content": QUESTION}],
+        response_format={"type": "json_object"},
+    )
+    assert isinstance(json.loads(answer.choices[0].message.content), dict)
+
+
+def test_a_schema_that_cannot_be_followed_is_refused_and_harms_nobody(client, complete, sentences):
+    schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": "("}}}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    prompt, answer = next(iter(sentences.items()))
+    with complete(prompt, stream=True) as stream:
+        with pytest.raises(openai.BadRequestError) as refused:
+            complete("A", extra_body={"response_format": form})
+        assert streamed(stream)[0] == answer
+    assert refused.value.param == "response_format.json_schema.schema.properties.a.pattern"
+
+
+def test_a_required_call_comes_of_any_model(client):
+    function = {"name": "look_up", "parameters": Person.model_json_schema()}
+    fields = {
+        **GREEDY,
+        "messages": [{"role": "user", "content": QUESTION}],
+        "tools": [{"type": "function", "function": function}],
+        "tool_choice": {"type": "function", "function": {"name": "look_up"}},
+    }
+    choice = client.chat.completions.create(**fields).choices[0]
+    (call,) = choice.message.tool_calls
+    assert (choice.finish_reason, choice.message.content) == ("tool_calls", None)
+    assert call.function.name == "look_up"
+    Person.model_validate_json(call.function.arguments)
+    with pytest.raises(openai.BadRequestError, match="template takes none") as refused:
+        client.chat.completions.create(**{**fields, "tool_choice": "auto"})
+    assert refused.value.param == "tools"
 
 
 def test_curl_sees_whole_characters_in_every_event(triton, sentences):
@@ -235,7 +379,7 @@ def _generated(triton, prompt):
 
 def _refused(complete, prompt):
     with pytest.raises(openai.BadRequestError):
-        complete(prompt, n=2)
+        complete(prompt, best_of=2)
     return "refused"
 
 
@@ -245,20 +389,18 @@ def _left(complete, prompt):
     return "left"
 
 
-def test_an_infer_of_a_model_that_streams_is_a_wrong_request(triton):
-    """Triton itself answers 501, which a client may take for a server that fails."""
-    body = {"inputs": [{"name": "text_input", "shape": [1, 1], "datatype": "BYTES", "data": ["A"]}]}
-    refused = requests.post(f"{triton}/v2/models/{MODEL}/infer", json=body, timeout=10)
-    assert refused.status_code == 400
-    assert "decoupled transaction policy" in refused.json()["error"]
-
-
 def test_tritons_metrics_and_the_fronts_are_on_one_page(triton, complete):
     complete("x")
     text = requests.get(f"{triton}/metrics", timeout=5).text
     for name in (
         'nv_inference_request_success{model="tensorrt_llm_bls"',  # Triton's own
         "falconry_time_to_first_token_seconds_count",  # the front model's
+        "falconry_time_per_output_token_seconds_count",
+        # the engine's, as dashboards read them of NVIDIA's
+        'nv_trt_llm_request_metrics{model="tensorrt_llm",request_type="max",version="1"} 16',
+        'nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type="tokens_per",model="tensorrt_llm"',
+        'nv_trt_llm_general_metrics{general_type="iteration_counter",model="tensorrt_llm"',
+        'nv_trt_llm_inflight_batcher_metrics{inflight_batcher_specific_metric="generation_requests"',
         'falconry_front_requests_total{route="completions",status="200"}',
     ):
         assert any(line.startswith(name) for line in text.splitlines()), name
@@ -266,7 +408,7 @@ def test_tritons_metrics_and_the_fronts_are_on_one_page(triton, complete):
 
 def test_a_running_stream_ends_well_when_the_server_is_stopped(make_repository, tmp_path):
     body = {"text_input": "x", "max_tokens": 400, "end_id": -1, "stream": True}
-    with running_triton(make_repository("generate"), tmp_path) as url:
+    with running_triton(make_repository(), tmp_path) as url:
         stream = requests.post(
             f"{url}/v2/models/{MODEL}/generate_stream", json=body, stream=True, timeout=60
         )
@@ -304,7 +446,7 @@ def deployment(make_repository, tmp_path_factory):
     try:
         sdk = Sdk(cloud)
         deployed = sdk.deploy(
-            sdk.model(zipped_repository(make_repository("generate"))),
+            sdk.model(zipped_repository(make_repository())),
             variables={
                 "FALCONRY_MODEL_NAME": "tiny-falcon",
                 "MODEL_DEPLOY_HEALTH_ENDPOINT": "/v2/health/ready",

@@ -31,7 +31,7 @@ TYPES = {
 
 @pytest.fixture
 def check(bodies):
-    inputs = [bodies.ModelInput(name, datatype) for name, datatype in TYPES.items()]
+    inputs = [bodies.ModelTensor(name, datatype) for name, datatype in TYPES.items()]
     return lambda body: bodies.check_generate(bodies.parse_object(body), inputs)
 
 

@@ -7,6 +7,8 @@ import subprocess
 
 import pytest
 
+from falconry.prove.report import known_answers
+
 CLOUD = "Explain Cloud Computing to a school kid"
 # Triton starts its Python models as programs, and these find no standard library.
 BROKEN = 'SET=deployment.environment.PYTHONHOME="/nowhere"'
@@ -76,20 +78,17 @@ def test_what_fails_is_followed_by_what_answered_before(deployed):
     assert "deployment   up to date" in deployed.ok("deploy").output
 
 
-def test_a_deployment_with_an_end_is_reaped_when_its_time_is_over(deployed):
-    assert "EXPIRES: 'soon' is no duration" in deployed.fails("deploy", "EXPIRES=soon")
+def test_a_deployment_has_an_end_and_a_cost(deployed):
     output = deployed.ok("deploy", "EXPIRES=4h").output
     assert "deployment   up to date" in output
     assert "deployment   expires" in output
     assert "not yet" in deployed.ok("reap").output
-    assert status(deployed)["expires"]
     prices = deployed.directory / "prices.toml"
     prices.write_text('currency = "EUR"\n[shape_hour]\n"VM.Standard.E4.Flex" = 1.5\n')
     text = deployed.ok("status", f"PRICES={prices}").output
-    assert "uptime      0 h " in text
+    assert "\nexpires     20" in text
+    assert "\nuptime      0 h " in text
     assert "EUR since the start, 1.50 an hour" in text
-    deployed.ok("deploy", "EXPIRES=never")
-    assert "no deployment has an end" in deployed.ok("reap").output
 
 
 def test_old_models_are_pruned_and_the_deployed_one_stays(deployed, sentences):
@@ -99,3 +98,32 @@ def test_old_models_are_pruned_and_the_deployed_one_stays(deployed, sentences):
     new = status(deployed)["model"]
     assert [(each["id"], each["outcome"]) for each in pruned] == [(new, "kept"), (old, "deleted")]
     assert deployed.ok("query", f"PROMPT={CLOUD}").answer == sentences[CLOUD]
+
+
+def test_a_trial_goes_the_whole_way_and_leaves_nothing(deployed):
+    before = status(deployed)
+    deployed.ok("prove", "MINUTES=30")
+    (path,) = (deployed.directory / "build/prove").glob("*/report.json")
+    report = json.loads(path.read_text())
+    assert [(each["name"], each["outcome"]) for each in report["steps"]] == [
+        (name, "done")
+        for name in (
+            "engine",
+            "image (process)",
+            "deploy",
+            "ask",
+            "stream",
+            "openai",
+            "logs",
+            "update",
+            "roll back",
+        )
+    ]
+    assert {each["kind"] for each in report["removed"]} >= {"deployment", "model", "log", "project"}
+    assert [each["problem"] for each in report["removed"] if each["problem"]] == []
+    known = {"POST /20190101/modelDeployments", "PUT /20190101/modelDeployments/{id}"}
+    assert known <= set(report["answers"]) & set(known_answers())
+    after = status(deployed)
+    for changing in (before, after):
+        changing.pop("spending")
+    assert after == before

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -16,6 +17,8 @@ from tokenizers import Tokenizer
 from tritonclient.utils import InferenceServerException
 
 from tests.chromium import browser, needs_chromium
+from tests.documents import Page
+from tests.end_to_end.walkthrough import answer_of, deployed_by_step_1_4, deployment_of
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "checkpoints/tiny-falcon"
@@ -44,6 +47,19 @@ def test_the_answer_is_the_one_that_transformers_gives(deployed, sentences):
 def test_the_documents_request_works_as_it_stands(deployed):
     answer = deployed.ok("query", f"BODY={DOCUMENT}").answer
     assert answer.startswith("Cloud")
+
+
+def test_the_walkthroughs_request_prints_the_answer(deployed):
+    _, own = deployment_of(deployed)
+    (text,) = answer_of(deployed, own.model_deployment_url)
+    assert text.startswith("Cloud")
+
+
+def test_a_deployment_as_in_the_walkthrough_answers_its_request(deployed):
+    """Oracle's own mapping, and the artifact that `make deploy` has made."""
+    with deployed_by_step_1_4(deployed) as url:
+        (text,) = answer_of(deployed, url)
+    assert text.startswith("Cloud")
 
 
 def test_shell_and_make_characters_in_a_prompt_arrive_as_typed(deployed):
@@ -166,6 +182,33 @@ def test_tritons_own_client_goes_through_the_proxy(proxied):
         client.infer("preprocessing", [query, length])
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
+def test_curl_gets_what_the_page_says(deployed, proxied):
+    url, _, directory = proxied
+    written = {
+        "http://127.0.0.1:8090": url,
+        "build/local/proxy/8090": directory.relative_to(deployed.directory).as_posix(),
+        "curl ": "curl --silent --show-error ",
+    }
+    transcripts = Page(ROOT / "docs/serving.md").transcripts()
+    lines = [(line, said) for line, said in transcripts if line.startswith("curl ")]
+    assert len(lines) > 7
+    for line, said in lines:
+        for word, instead in written.items():
+            line = line.replace(word, instead)
+        done = subprocess.run(
+            ["sh", "-c", line], cwd=deployed.directory, capture_output=True, text=True, check=True
+        )
+        printed = "\n".join(each for each in done.stdout.splitlines() if each)
+        if "/metrics" in line:
+            assert "nv_inference_request_success" in printed
+            assert "falconry_front_" in printed
+        else:
+            # An ellipsis on the page is a number or a word that differs from run to run.
+            pattern = re.escape(said).replace("…", r"[\w-]+")
+            assert re.fullmatch(pattern, printed), f"{line}\n{printed}"
+
+
 @needs_chromium
 def test_the_proxys_page_streams_the_answer_that_make_query_gives(proxied, sentences):
     url, token, _ = proxied
@@ -220,16 +263,20 @@ def test_another_family_is_deployed_in_its_place_and_answers_as_transformers_doe
 
 
 def test_down_leaves_no_process_and_deploy_comes_back(deployed, sentences):
-    """With the route `infer`, which is one setting away."""
+    """With Oracle's own mapping, which is one setting away."""
     deployed.ok("down")
     assert deployed.processes() == []
     assert "not running" in deployed.fails("query", f"PROMPT={CLOUD}")
     assert "not running" in deployed.fails("status")
     deployed.ok("down")
-    output = deployed.ok("deploy", "SET=serving.route=infer").output
+    output = deployed.ok("deploy", "SET=deployment.environment.CONTAINER_TYPE=TRITON").output
     assert output.count("up to date") >= 1
     assert "ACTIVE" in output
     assert deployed.ok("query", f"PROMPT={CLOUD}").answer == sentences[CLOUD]
+    streamed = deployed.ok("query", f"PROMPT={CLOUD}", "STREAM=1").answer
+    assert streamed == sentences[CLOUD]
+    _, own = deployment_of(deployed)
+    assert answer_of(deployed, own.model_deployment_url)[0].startswith("Cloud")
 
 
 def test_a_cloud_that_is_silent_is_told_of_and_ends_though_it_has_lost_its_directory(deployed):

@@ -15,6 +15,7 @@ from falconry.engine.toolchain import load_toolchains
 from tests.docker_engine import engine_events
 from tests.docker_images import archive, remove_images_of
 from tests.end_to_end.conftest import Clone, kill
+from tests.end_to_end.walkthrough import answer_of, deployed_by_step_1_4, deployment_of
 from tests.stand_in_compose import stand_in_images
 
 CLOUD = "Explain Cloud Computing to a school kid"
@@ -218,6 +219,13 @@ def test_the_registry_asks_for_a_password(made):
 
 def test_the_container_answers_as_the_checkpoint_does(clone, deployed, sentences):
     assert clone.ok("query", f"PROMPT={CLOUD}").answer == sentences[CLOUD]
+
+
+def test_the_walkthroughs_deployment_and_its_request_work_as_they_stand(clone, deployed):
+    _, own = deployment_of(clone)
+    assert answer_of(clone, own.model_deployment_url)[0].startswith("Cloud")
+    with deployed_by_step_1_4(clone) as url:
+        assert answer_of(clone, url)[0].startswith("Cloud")
 
 
 def test_what_runs_is_the_image_of_the_registry_by_its_digest(clone, deployed, made, docker_client):

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from docker.types import Mount
 
+from falconry.checkpoint.config import read_configuration
+from falconry.engine.tensorrt_llm.engine_config import converted_differences
 from falconry.engine.toolchain import load_toolchains
 from tests.stand_in_toolchain.image import install_stand_ins, stand_in_image
 
@@ -107,6 +109,15 @@ def test_converts_and_builds_in_the_documented_layout(tools, release, tmp_path):
     assert (build["max_batch_size"], build["max_seq_len"]) == (3, 77)
     assert build["plugin_config"]["gemm_plugin"] == "bfloat16"
     assert build["plugin_config"]["tokens_per_block"] == 64
+
+
+def test_converts_a_falcon3_as_its_architecture_says(tools, tmp_path):
+    directory = ROOT / "tests" / "data" / "checkpoints" / "falcon3"
+    words = ["--model_dir", directory, "--output_dir", tmp_path, "--dtype", "bfloat16"]
+    ended = tools("25.10", "convert", *words, "--tp_size", 2)
+    assert ended.returncode == 0, ended.stdout
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert converted_differences(config, read_configuration(directory).architecture) == []
 
 
 @pytest.mark.parametrize("release", RELEASES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from subprocess import run
 from typing import Any
@@ -99,7 +100,10 @@ def test_another_llama_is_read_with_a_note_that_it_is_no_falcon(tmp_path: Path) 
     architecture = read_checkpoint(directory).architecture
 
     assert architecture.family == "llama"
-    assert str(family_note(architecture)).startswith("a Llama that is no Falcon3 (its rope_theta")
+    note = str(family_note(architecture))
+    assert note.startswith("a Llama that is no Falcon3 (its rope_theta is 500000, theirs 1000042)")
+    lost = family_note(replace(architecture, rope_theta=10000.0))
+    assert str(lost).endswith("its base was lost: set rope_theta in config.json")
 
 
 @each_family

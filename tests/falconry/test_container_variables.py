@@ -15,8 +15,6 @@ GB = 10**9
 # Falcon-7B in bfloat16 with an image of 15 GB, and Falcon-40B's 84 GB with one of 16 GB.
 SEVEN, FORTY = Sizes(15 * GB, 14 * GB, 14 * GB), Sizes(16 * GB, 84 * GB, 84 * GB)
 
-INFER = "serving.route=infer"
-
 
 def found(sizes: Sizes | None, ranks: int, words: str = "", **current: str) -> dict[str, str]:
     settings = load_settings(ROOT, "oci", overrides=words)
@@ -45,8 +43,6 @@ def test_storage_holds_image_zip_and_unpacked_artifact_with_room_to_spare() -> N
         (SEVEN, 1, "", "SHM_SIZE", None),
         (SEVEN, 0, "", "SHM_SIZE", None),
         (SEVEN, 1, "", "MODEL_DEPLOY_ENABLE_STREAMING", "true"),
-        (SEVEN, 1, f"{INFER} deployment.openai=true", "MODEL_DEPLOY_ENABLE_STREAMING", "true"),
-        (SEVEN, 1, INFER, "MODEL_DEPLOY_ENABLE_STREAMING", None),
         (FORTY, 2, "deployment.environment.SHM_SIZE=9g", "SHM_SIZE", "9g"),
         (SEVEN, 1, "deployment.environment.STORAGE_SIZE_IN_GB=77", "STORAGE_SIZE_IN_GB", "77"),
     ],

@@ -68,7 +68,7 @@ def test_a_first_question_is_repeated_for_two_minutes_while_the_server_starts(mo
     def refuse(*_):
         raise RefusedError("http://nowhere", 503, "Service Unavailable", None, "")
 
-    starting = Endpoint("http://nowhere", None, "generate")
+    starting = Endpoint("http://nowhere", None)
     monkeypatch.setattr(starting, "answer", refuse)
     with pytest.raises(RefusedError):
         starting.smoke()

@@ -161,6 +161,22 @@ def test_a_repository_without_safetensors_is_refused_before_anything_is_fetched(
     assert not any("/resolve/" in path for _, path, _ in hub.requests)
 
 
+def test_a_repository_of_gguf_files_is_refused_with_what_to_use(hub):
+    hub.files["falcon3-7b-instruct-q4_k_m.gguf"] = hub.files.pop("model.safetensors")
+    with pytest.raises(CheckpointError, match=r"has only GGUF files; use the repository without"):
+        fetch(HUB, silent)
+    assert not any("/resolve/" in path for _, path, _ in hub.requests)
+
+
+def test_a_model_that_is_not_built_is_refused_before_its_weights_are_fetched(hub):
+    config = {"model_type": "llama", "quantization_config": {"quant_method": "bitnet"}}
+    hub.files["config.json"] = json.dumps(config).encode()
+    with pytest.raises(CheckpointError, match=r"the repository without -1\.58bit"):
+        fetch(HUB, silent)
+    assert not any(path.endswith("model.safetensors") for _, path, _ in hub.requests)
+    assert fetched(HUB) is None
+
+
 def test_a_cut_connection_is_resumed_where_it_was(hub, monkeypatch):
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 50_000)
     hub.cut_after["model.safetensors"] = 100_000

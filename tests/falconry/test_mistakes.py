@@ -152,7 +152,7 @@ def test_an_absent_shard_is_one_clear_line(built, tmp_path):
         ({"profile": "nowhere"}, ["nowhere", "local"]),
         ({"recipe": "nothing"}, ["nothing", "cpu-f32"]),
         ({"overrides": "serving.rout=x"}, ["serving.rout", "unknown key"]),
-        ({"overrides": "serving.route=x"}, ["serving.route"]),
+        ({"overrides": "serving.port=x"}, ["serving.port"]),
         ({"overrides": "nonsense"}, ["section.key=value"]),
     ],
 )

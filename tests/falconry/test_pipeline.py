@@ -2,6 +2,7 @@ import io
 import itertools
 import multiprocessing
 import os
+import re
 import signal
 import time
 
@@ -145,6 +146,15 @@ def slow_run(work, started):
         time.sleep(1)
 
     run(work, during=during)
+
+
+def test_a_run_that_worked_ends_with_the_times_of_the_stages_that_did(work):
+    _, lines = run(work, Copy)
+    assert re.fullmatch(r"✔ time +\d+\.\d s +copy \d+\.\d s", lines.splitlines()[-1])
+    _, lines = run(work, Copy, Second)
+    assert re.fullmatch(r"✔ time +\d+\.\d s +second \d+\.\d s", lines.splitlines()[-1])
+    _, lines = run(work, Copy, Second)
+    assert "✔ time" not in lines
 
 
 def test_a_killed_run_ends_in_the_same_state_when_run_again(work):

@@ -39,15 +39,15 @@ def test_a_release_that_looks_like_a_number_keeps_its_last_digit():
     ("named", "words"),
     [
         ({"profile": "nowhere"}, ["nowhere", "local"]),
-        ({"overrides": "serving.route=grpc"}, ["serving.route", "generate", "infer"]),
+        ({"overrides": "serving.route=infer"}, ["serving.route", "is gone", "omit it"]),
         ({"overrides": "serving.prot=1"}, ["serving.prot", "unknown key"]),
         ({"overrides": "serving.port=80"}, ["serving.port", "1024"]),
         ({"overrides": "serving.port.x=80"}, ["port", "not a section"]),
         ({"overrides": "nonsense"}, ["nonsense", "section.key=value"]),
         ({"overrides": "a='"}, ["SET"]),
         (
-            {"overrides": "serving.route=x deployment.instances=0"},
-            ["serving.route", "deployment.instances"],
+            {"overrides": "serving.port=x deployment.instances=0"},
+            ["serving.port", "deployment.instances"],
         ),
     ],
 )

@@ -36,13 +36,12 @@ HELLO = [{"role": "user", "content": "What is photosynthesis?"}]
 
 @pytest.fixture(scope="module")
 def stand_in_server(tmp_path_factory):
-    """Serves the repository of a release, with the stand-in, for a route."""
+    """Serves the repository of a release, with the stand-in."""
 
-    def serve(release, route="generate"):
+    def serve(release):
         directory = tmp_path_factory.mktemp("stand-in")
         engine = stand_in_engine(directory / "engine", release)
-        build, words = directory / "build", f"serving.route={route}"
-        repository = stand_in_for_backend(gpu_repository(engine, release, build, words))
+        repository = stand_in_for_backend(gpu_repository(engine, release, directory / "build"))
         return running_triton(repository, directory)
 
     return serve
@@ -55,16 +54,6 @@ def server(request, stand_in_server):
         return
     with stand_in_server(request.param) as url:
         yield Server(url, request.param, "seed", LIMITS["max_seq_len"] - 1)
-
-
-@pytest.fixture(scope="module", params=["cpu", RELEASE])
-def unary_server(request, stand_in_server):
-    """For the route `infer`, whose answers come in one piece."""
-    if request.param == "cpu":
-        yield Server(request.getfixturevalue("unary_triton"), "cpu")
-        return
-    with stand_in_server(request.param, "infer") as url:
-        yield Server(url, request.param)
 
 
 def test_every_sentence_is_answered_as_transformers_answers_it(server, sentences):
@@ -213,7 +202,7 @@ def test_messages_are_rendered_as_transformers_renders_them(server):
         ('[{"role": "user"}]', "messages[0].content must be text"),
         ('[{"role": "user", "content": 5}]', "messages[0].content must be text"),
         # The checkpoint's own template calls raise_exception.
-        ('[{"role": "tool", "content": ""}]', "messages: Only user and assistant messages"),
+        ('[{"role": "tool", "content": ""}]', "messages: Only system, user and assistant"),
         (json.dumps([{"role": "user", "content": "word " * 2000}]), "messages has"),
     ],
 )
@@ -239,7 +228,6 @@ GOOD = {"text_input": CLOUD, "max_tokens": 5}
         ({**GOOD, "text_input": ["a", "b"]}, "batch size"),
         ({**GOOD, "max_tokens": 0}, "max_tokens is 0"),
         ({**GOOD, "max_tokens": -3}, "max_tokens is -3"),
-        ({**GOOD, "max_tokens": 100_000}, "max_tokens is 100000"),
         ({"text_input": CLOUD}, "max_tokens"),
         ({**GOOD, "max_token": 5}, "unknown field: max_token"),
         ({**GOOD, "lora_task_id": 1}, "lora_task_id"),
@@ -263,29 +251,31 @@ def test_a_bad_request_is_refused_with_the_reason_and_others_are_served(
         assert [each.result() for each in good] == [sentences[CLOUD]] * 3
 
 
-def test_the_infer_route_answers_infer_and_generate(unary_server, sentences):
+@pytest.mark.parametrize("model", ["ensemble", "tensorrt_llm_bls"])
+def test_infer_is_answered_where_streams_are(server, sentences, model):
     body = {
+        "id": "7",
         "inputs": [
             {"name": "text_input", "shape": [1, 1], "datatype": "BYTES", "data": [CLOUD]},
             {"name": "max_tokens", "shape": [1, 1], "datatype": "INT32", "data": [128]},
-        ]
+        ],
     }
-    response = unary_server.post(body, "infer")
+    response = server.post(body, "infer", model)
     assert response.status_code == 200, response.text
-    outputs = {output["name"]: output["data"] for output in response.json()["outputs"]}
-    assert outputs["text_output"] == [sentences[CLOUD]]
-    assert unary_server.text() == sentences[CLOUD]
+    answer = response.json()
+    assert (answer["id"], answer["model_name"], answer["model_version"]) == ("7", model, "1")
+    text = answer["outputs"][0]
+    assert text["name"] == "text_output"
+    assert (text["datatype"], text["shape"], text["data"]) == ("BYTES", [1], [sentences[CLOUD]])
 
 
-def test_without_decoupling_too_a_short_request_does_not_wait(unary_server):
-    with ThreadPoolExecutor(2) as pool:
-        long = pool.submit(unary_server.text, end_id=-1, max_tokens=240)
-        assert unary_server.text(max_tokens=2)
-        assert not long.done()
-        assert long.result()
+def test_max_tokens_beyond_the_engines_sequence_becomes_less(server, sentences):
+    """As in TensorRT-LLM (1.0.0, llmRequest.h), which warns of it."""
+    assert server.text(max_tokens=100_000) == sentences[CLOUD]
 
 
-def test_a_stream_from_the_infer_route_is_refused(unary_server):
-    response = unary_server.post({**GOOD, "stream": True})
-    assert response.status_code >= 400
-    assert "stream" in response.json()["error"].lower()
+@pytest.mark.parametrize("path", ["generate", "infer"])
+def test_what_answers_in_one_piece_refuses_a_stream(server, path):
+    response = server.post({**GOOD, "stream": True}, path)
+    assert response.status_code == 400
+    assert "/v2/models/ensemble/generate_stream" in response.json()["error"]

@@ -57,7 +57,7 @@ def pipelines():
 
 @pytest.fixture(scope="module")
 def engine(make_repository, text_module, pipelines):
-    directory = make_repository("generate") / "tensorrt_llm" / "1"
+    directory = make_repository() / "tensorrt_llm" / "1"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CI", "true")  # the module sets it for good, which other tests would inherit
         module = load("tensorrt_llm", "engine")
@@ -87,7 +87,7 @@ def stream(engine, request_module):
                 max_tokens=new_tokens,
                 end_ids=frozenset(),
                 stop_words=(),
-                bad_words=(),
+                grammar=None,
                 sampling=request_module.Sampling(),
                 return_log_probs=False,
                 exclude_input=True,

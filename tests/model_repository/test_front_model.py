@@ -38,7 +38,7 @@ TOKENS_ON_THE_WAY = 25
 def front(make_repository, tmp_path_factory):
     """A Triton with all its ports."""
     directory = tmp_path_factory.mktemp("front")
-    with running_with_all_ports(make_repository("generate"), directory) as server:
+    with running_with_all_ports(make_repository(), directory) as server:
         yield server
 
 
@@ -111,15 +111,16 @@ def test_log_probabilities_come_when_they_are_asked_for(front):
     assert not {"cum_log_probs", "output_log_probs", "output_tokens"} & set(without)
 
 
-def test_max_tokens_is_fitted_to_the_engines_sequence_only_when_asked_for(front):
+def test_max_tokens_beyond_the_engines_sequence_becomes_less_with_a_warning(front):
     whole = {"max_tokens": 100_000, "end_id": -1}
-    answer = generate(front, fit_max_tokens=True, **whole)
+    answer = generate(front, **whole)
     assert answer["finish_reason"] == "length"
     # The checkpoint's 512 positions.
     assert answer["prompt_tokens"] + answer["completion_tokens"] == 512
-    assert post(front.url, {"text_input": CLOUD, **whole}).status_code == 400
-    few = generate(front, fit_max_tokens=True, max_tokens=3)
-    assert few["completion_tokens"] == 3
+    becomes = f"max_tokens is 100000 and becomes {answer['completion_tokens']}"
+    eventually(lambda: becomes in front.log.read_text())
+    refused = post(front.url, {"text_input": CLOUD, "fit_max_tokens": False, **whole})
+    assert (refused.status_code, "max_tokens is 100000" in refused.text) == (400, True)
 
 
 def test_the_prompt_is_echoed_only_when_asked_for(front, sentences):
@@ -500,7 +501,6 @@ def test_the_log_has_no_word_of_a_refused_request(front, body):
         ({**GOOD, "text_input": "word " * 2000}, "10000 bytes and this engine takes at most 8176"),
         ({**GOOD, "text_input": ["a", "b"]}, "batch size"),
         ({**GOOD, "max_tokens": 0}, "max_tokens is 0"),
-        ({**GOOD, "max_tokens": 100_000}, "max_tokens is 100000"),
         ({"text_input": CLOUD}, "max_tokens is missing"),
         ({"max_tokens": 5}, "give text_input or messages"),
         ({**GOOD, "max_token": 5}, "unknown field: max_token"),
@@ -525,30 +525,11 @@ def test_a_bad_request_is_refused_with_the_reason_and_others_are_served(
         assert good.result()["text_output"] == sentences[CLOUD]
 
 
-def test_the_infer_route_answers_infer_and_generate(unary_triton, sentences):
-    body = {
-        "inputs": [
-            {"name": "text_input", "shape": [1, 1], "datatype": "BYTES", "data": [CLOUD]},
-            {"name": "max_tokens", "shape": [1, 1], "datatype": "INT32", "data": [128]},
-        ]
-    }
-    response = post(unary_triton, body, "infer")
-    assert response.status_code == 200, response.text
-    outputs = {output["name"]: output["data"] for output in response.json()["outputs"]}
-    assert outputs["text_output"] == [sentences[CLOUD]]
-    assert outputs["finish_reason"] == ["stop"]
-    stop = sentences[CLOUD][30:34]
-    answer = post(unary_triton, {**GOOD, "max_tokens": 128, "stop_words": [stop]}).json()
-    assert answer["text_output"] == sentences[CLOUD][: sentences[CLOUD].index(stop)]
-    refused = post(unary_triton, {**GOOD, "stream": True})
-    assert (refused.status_code, "stream" in refused.text) == (400, True)
-
-
 def test_more_requests_than_may_be_under_way_are_told_to_come_again(
     make_repository, tmp_path_factory, tmp_path
 ):
     repository = tmp_path / "models"
-    shutil.copytree(make_repository("generate"), repository)
+    shutil.copytree(make_repository(), repository)
     config = repository / "tensorrt_llm_bls/config.pbtxt"
     limit = config.read_text()
     assert '"1024"' in limit
@@ -574,7 +555,7 @@ HOSTILE = """{% set said = messages[0].content %}
 
 def test_a_hostile_chat_template_disturbs_nobody(make_repository, tmp_path, sentences):
     repository = tmp_path / "models"
-    shutil.copytree(make_repository("generate"), repository)
+    shutil.copytree(make_repository(), repository)
     for model in ("preprocessing", "tensorrt_llm_bls"):
         chat = repository / model / "1/chat.json"
         content = json.dumps({**json.loads(chat.read_text()), "template": HOSTILE})

@@ -59,6 +59,7 @@ class Client:
 class Record:
     def __init__(self):
         self.first_tokens = []
+        self.times_per_token = []
         self.count = 0
 
     def first_token(self, seconds):
@@ -66,6 +67,9 @@ class Record:
 
     def tokens(self, count):
         self.count += count
+
+    def time_per_token(self, seconds):
+        self.times_per_token.append(seconds)
 
 
 def tokens(text):
@@ -84,7 +88,7 @@ def make_generation(answer_module, generation_module):
             None,
             None,
             {"id": "front-1", "streaming": stream},
-            answer_module.Answer(TABLE, stop_words, END, 10),
+            answer_module.Answer(TABLE, stop_words, {END}, 10),
             client,
             stream,
             0.0,
@@ -140,14 +144,15 @@ def test_pieces_are_sent_as_they_come_and_the_last_is_final(run):
     generation, record = run(engine, client)
     assert (client.pieces, client.finals) == (["a", "bc", "d", ""], 1)
     assert (generation.outcome, record.count) == ("stop", 4)
-    assert len(record.first_tokens) == 1
+    assert len(record.first_tokens) == len(record.times_per_token) == 1
     assert engine.stopped == []
 
 
 def test_an_answer_in_one_piece_is_one_response(run):
     engine, client = Engine([tokens("a")], [tokens("bc")]), Client()
-    run(engine, client, stream=False)
+    _, record = run(engine, client, stream=False)
     assert (client.pieces, client.finals) == (["abc"], 1)
+    assert record.first_tokens == record.times_per_token == []
 
 
 def test_a_response_without_tokens_or_with_padding_adds_nothing(run):

@@ -89,7 +89,7 @@ def test_words_are_read_from_their_flat_form(read):
     request = read(stop_words_list=words("ab", "c"), bad_words_list=words("xyz", "y", "q"))
     assert request.stop_words == (b"ab", b"c")
     # A word that contains another is excluded with it, and the grammar takes no such pairs.
-    assert sorted(request.bad_words) == ["q", "y"]
+    assert 'excludes=("q","y")' in request.grammar
 
 
 @pytest.mark.parametrize(
@@ -122,9 +122,8 @@ def test_sampling_is_asked_for_by_top_k_or_top_p(read, given, greedy, top_k):
         ({"input_ids": ids(-1)}, ["-1"]),
         ({"input_ids": np.ones((2, 3), np.int32)}, ["2 prompts"]),
         ({"input_lengths": scalar(4)}, ["input_lengths", "4"]),
-        ({"request_output_len": scalar(0)}, ["max_tokens is 0", "9"]),
+        ({"request_output_len": scalar(0)}, ["max_tokens is 0"]),
         ({"request_output_len": scalar(-5)}, ["max_tokens is -5"]),
-        ({"request_output_len": scalar(10)}, ["max_tokens is 10", "from 1 to 9"]),
         ({"end_id": scalar(300)}, ["end_id", "300"]),
         ({"pad_id": scalar(-2)}, ["pad_id", "-2"]),
         ({"embedding_bias": np.ones((1, 300), np.float32)}, ["embedding_bias", "CPU engine"]),
@@ -169,3 +168,8 @@ def test_what_cannot_be_honoured_is_refused_by_name(refusal, given, said):
 
 def test_of_many_ids_only_as_many_are_read_as_the_prompt_has(read):
     assert read(input_ids=ids(*[1] * 100_000), input_lengths=scalar(3)).input_ids == [1, 1, 1]
+
+
+def test_a_longer_output_than_sequences_have_becomes_less(read):
+    assert read(request_output_len=scalar(9)).max_tokens == 9
+    assert read(request_output_len=scalar(2**31 - 1)).max_tokens == 9

@@ -23,7 +23,6 @@ LEFT_OUT = {
     "requests for those counters": ["return_perf_metrics"],
     "logits, which no build line gathers": ["context_logits", "generation_logits"],
     "declared BOOL and read as INT32 (utils.cc)": ["early_stopping"],
-    "guided decoding": ["guided_decoding_"],
     "skipped blocks of encoders": ["skip_cross_attn_blocks"],
 }
 # Inputs by which logits are declined, or refused with a sentence.
@@ -39,6 +38,14 @@ OURS = {
     },
     "tensorrt_llm_bls": {
         "messages",
+        "chat_options",
+        "input_ids",
+        "truncate_prompt_tokens",
+        "stop_token_ids",
+        "include_stop_str_in_output",
+        "return_token_ids",
+        "token_ids",
+        "prompt_token_ids",
         "fit_max_tokens",
         "stop",
         "finish_reason",

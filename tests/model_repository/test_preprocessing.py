@@ -507,3 +507,22 @@ def test_unknown_fields_are_named_in_a_short_sentence():
     with pytest.raises(served("refusal").RefusedError) as refused:
         served("parameters").check_parameters(parameters)
     assert len(str(refused.value)) < 1000
+
+
+def test_rows_of_different_lengths_are_padded_as_nvidias_are():
+    """`_create_request` and `_to_word_list_format` of NVIDIA's preprocessing (1.0.0)."""
+    stacked = served("batches").stacked
+    ids = [np.array([1, 2, 3], np.int32), np.array([4], np.int32)]
+    assert stacked(ids, 9).tolist() == [[1, 2, 3], [4, 9, 9]]
+    words = [np.array([[5, 6], [1, 2]], np.int32), np.zeros((2, 0), np.int32)]
+    assert stacked(words, 0, -1).tolist() == [[[5, 6], [1, 2]], [[0, 0], [-1, -1]]]
+
+
+def test_each_row_of_a_batch_is_read_by_itself():
+    tensors = {"a": np.array([[1], [2]]), "b": np.array([[3, 4], [5, 6]])}
+    rows = served("batches").rows_of(tensors.get, "none", "a")
+    assert [(row("a").tolist(), row("b").tolist(), row("c")) for row in rows] == [
+        ([[1]], [[3, 4]], None),
+        ([[2]], [[5, 6]], None),
+    ]
+    assert len(served("batches").rows_of(tensors.get, "none")) == 1

@@ -91,3 +91,10 @@ def test_another_kind_of_vocabulary_is_refused(text_module, tmp_path):
     file.write_text(json.dumps({"decoder": {"type": "WordPiece"}, "model": {"vocab": {}}}))
     with pytest.raises(ValueError, match="byte-level"):
         text_module.read_token_bytes(file)
+
+
+def test_a_tag_that_calls_a_tool_is_text_though_it_is_special(table):
+    tokenizer = byte_level()
+    tokenizer.add_special_tokens(["<tool_call>", "</tool_call>"])
+    shown = b"".join(table(tokenizer)[each] for each in tokenizer.encode("<tool_call>x").ids)
+    assert shown == b"<tool_call>x"

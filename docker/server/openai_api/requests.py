@@ -1,70 +1,63 @@
 """Reads and checks bodies of OpenAI's requests; independent of the HTTP server.
 
-Field names, ranges and defaults are those of openai-python 3.54.0
-(types/completion_create_params.py, types/chat/completion_create_params.py). A field that would
-change the answer, but is not supported, is refused unless it has its neutral value. A field that
-would not change it is accepted and has no effect. An unknown field is refused, as OpenAI does.
-`top_k`, `repetition_penalty` and `min_tokens` are TensorRT-LLM's and come by `extra_body`.
+Ranges and defaults are those of openai-python 3.54.0 (types/completion_create_params.py,
+types/chat/completion_create_params.py), and those of vLLM for its own fields, which come by
+`extra_body`. What is accepted without effect is in fields.py.
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from errors import ApiError, invalid, shown
-from front_model import Generation, Sampling
+from errors import invalid
+from front_model import Generation, Sampling, Source, Usage
+
+from .fields import (
+    CHAT_NEUTRAL,
+    COMPLETION_NEUTRAL,
+    Fields,
+    text,
+    token_ids,
+    unsupported,
+    wrong_type,
+)
+from .formats import Guide, parse_guide
+from .messages import NO_TOOLS, Tools, parse_messages, parse_tools
 
 _COMPLETION_DEFAULT_MAX_TOKENS = 16  # OpenAI's
-_MOST_STOP_WORDS = 4
+_MOST_CHOICES = 128  # OpenAI's
+# The front model's, of stop words and of bad words each.
+_MOST_WORDS = 128
 _MOST_LOG_PROBS = 5  # OpenAI's, for completions
 _INT32_MAX = 2**31 - 1
-_ROLES = frozenset({"system", "user", "assistant"})
+_NO_TOKEN = -1  # as the end token: the answer has the length that was requested
 
 _COMMON = frozenset(
     {"model", "stream", "stream_options", "max_tokens", "temperature", "top_p", "stop", "seed"}
     | {"presence_penalty", "frequency_penalty", "top_k", "repetition_penalty", "min_tokens"}
-    | {"logprobs"}
+    | {"logprobs", "n", "ignore_eos", "stop_token_ids", "bad_words", "include_stop_str_in_output"}
+    | {"truncate_prompt_tokens", "return_token_ids", "response_format", "structured_outputs"}
+    | {"guided_json"}
 )
-_COMPLETION_FIELDS = _COMMON | {"prompt", "echo"}
-_CHAT_FIELDS = _COMMON | {"messages", "max_completion_tokens"}
-
-_WITHOUT_EFFECT = frozenset(
-    {"user", "metadata", "store", "service_tier", "safety_identifier", "parallel_tool_calls"}
-    | {"prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"}
-)
-
-# Fields that can only have one of these values.
-_COMPLETION_NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "best_of": (1,),
-    "suffix": ("",),
-    "logit_bias": ({},),
+_COMPLETION_FIELDS = _COMMON | {"prompt", "echo", "best_of"}
+_CHAT_FIELDS = _COMMON | {
+    *("messages", "max_completion_tokens", "tools", "tool_choice", "parallel_tool_calls"),
+    *("add_generation_prompt", "continue_final_message", "chat_template_kwargs"),
 }
-_CHAT_NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "logit_bias": ({},),
-    "top_logprobs": (0,),
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
-    "functions": ([],),
-    "function_call": ("none", "auto"),
-    "response_format": ({"type": "text"},),
-    "modalities": (["text"],),
-    "verbosity": ("medium",),
-    "reasoning_effort": ("none",),
-    "audio": (),
-    "prediction": (),
-    "moderation": (),
-    "web_search_options": (),
-}
-# What to do instead.
-_REMEDIES = {
-    "top_logprobs": "; it knows the log-probability of the chosen token alone",
-    "n": "; send the request several times",
+# The front model's inputs by OpenAI's fields, where a refusal of the model names them.
+_FIELD_OF = {
+    "text_input": "prompt",
+    "input_ids": "prompt",
+    "stop_words": "stop",
+    "stop_words_list": "stop",
+    "bad_words_list": "bad_words",
+    "runtime_top_k": "top_k",
+    "runtime_top_p": "top_p",
+    "request_output_len": "max_tokens",
+    "chat_options": "messages",
 }
 
 
@@ -75,17 +68,31 @@ class CompletionRequest:
     Attributes:
         model: the model's name.
         generations: the answers to be generated, in the order of their index.
+        choices: how many of them each prompt has.
         stream: whether they are wanted as they come.
         include_usage: whether a stream ends with its usage.
         top_log_probs: of how many of the likeliest tokens log-probabilities are wanted beside the
             chosen one's; None where none at all are.
+        token_ids: whether the tokens of prompts and answers are wanted.
+        tools: what the model may call.
+        fields: the request's fields by the inputs that the model knows them by.
     """
 
     model: str
     generations: tuple[Generation, ...]
+    choices: int
     stream: bool
     include_usage: bool
     top_log_probs: int | None
+    token_ids: bool
+    tools: Tools = NO_TOOLS
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+    def counted(self, index: int, usage: Usage | None) -> Usage:
+        """What of an answer's tokens counts: a prompt's once, however many answers it has."""
+        if usage is None:
+            return Usage(0, 0)
+        return Usage(0, usage.completion_tokens) if index % self.choices else usage
 
 
 def parse_completion(body: Mapping[str, Any]) -> CompletionRequest:
@@ -94,19 +101,21 @@ def parse_completion(body: Mapping[str, Any]) -> CompletionRequest:
     Raises:
         ApiError: 400 with the field that is wrong.
     """
-    fields = _Fields(body, _COMPLETION_FIELDS, _COMPLETION_NEUTRAL)
+    fields = Fields(body, _COMPLETION_FIELDS, COMPLETION_NEUTRAL)
     max_tokens = fields.integer("max_tokens", 1, _INT32_MAX) or _COMPLETION_DEFAULT_MAX_TOKENS
     stop, sampling, echo = _stop_words(fields), _sampling(fields), fields.boolean("echo")
-    top = _top_log_probs(fields, sampling, echo=echo)
-    alike = {"max_tokens": max_tokens, "stop_words": stop, "sampling": sampling, "echo": echo}
-    return _completion_request(
-        fields,
-        (
-            Generation(("text_input", prompt), **alike, log_probs=top is not None)
-            for prompt in _prompts(fields)
-        ),
-        top,
+    guide = parse_guide(fields)
+    generation = Generation(
+        ("text_input", ""),
+        max_tokens,
+        stop,
+        sampling,
+        echo=echo,
+        log_probs=(top := _top_log_probs(fields, sampling, echo=echo)) is not None,
+        inputs={**_inputs(fields), **guide.inputs()},
     )
+    sources = [replace(generation, source=source) for source in _prompts(fields)]
+    return _request(fields, sources, guide, "max_tokens", top_log_probs=top)
 
 
 def parse_chat(body: Mapping[str, Any], default_max_tokens: int) -> CompletionRequest:
@@ -119,12 +128,21 @@ def parse_chat(body: Mapping[str, Any], default_max_tokens: int) -> CompletionRe
     Raises:
         ApiError: 400 with the field that is wrong.
     """
-    fields = _Fields(body, _CHAT_FIELDS, _CHAT_NEUTRAL)
-    max_tokens = fields.integer("max_completion_tokens", 1, _INT32_MAX) or fields.integer(
-        "max_tokens", 1, _INT32_MAX
-    )
-    messages = json.dumps(_messages(fields), ensure_ascii=False)
+    fields = Fields(body, _CHAT_FIELDS, CHAT_NEUTRAL)
+    completion_tokens = fields.integer("max_completion_tokens", 1, _INT32_MAX)
+    max_tokens = completion_tokens or fields.integer("max_tokens", 1, _INT32_MAX)
+    tools, guide = parse_tools(fields), parse_guide(fields)
     log_probs = fields.boolean("logprobs")
+    if tools.given and log_probs:
+        raise unsupported("logprobs", "is not supported by this server together with 'tools'.")
+    if tools.forced.kind:
+        if guide.kind:
+            raise unsupported(
+                guide.path, "is not supported by this server where 'tool_choice' names tools."
+            )
+        guide = tools.forced
+    messages = json.dumps(parse_messages(fields), ensure_ascii=False)
+    options = _chat_options(fields, tools)
     generation = Generation(
         ("messages", messages),
         max_tokens or default_max_tokens,
@@ -132,128 +150,118 @@ def parse_chat(body: Mapping[str, Any], default_max_tokens: int) -> CompletionRe
         _sampling(fields),
         fits=max_tokens is None,
         log_probs=log_probs,
+        inputs={**_inputs(fields), **guide.inputs(), **options},
     )
-    return _completion_request(fields, [generation], 0 if log_probs else None)
-
-
-class _Fields:
-    """A body's fields, all of them known; null counts as absent."""
-
-    def __init__(
-        self,
-        body: Mapping[str, Any],
-        known: frozenset[str],
-        neutral: Mapping[str, tuple[Any, ...]],
-    ) -> None:
-        self._given = {name: value for name, value in body.items() if value is not None}
-        for name, value in self._given.items():
-            if name in neutral:
-                _check_neutral(name, value, neutral[name])
-            elif name not in known | _WITHOUT_EFFECT:
-                raise invalid(f"Unknown parameter: {shown(name)}.", name[:64], "unknown_parameter")
-
-    def get(self, name: str) -> Any:
-        """A field of any type, None where it is not given."""
-        return self._given.get(name)
-
-    def required(self, name: str) -> Any:
-        """A field of any type that must be given."""
-        if name not in self._given:
-            raise invalid(
-                f"Missing required parameter: {name!r}.", name, "missing_required_parameter"
-            )
-        return self._given[name]
-
-    def integer(self, name: str, low: int, high: int) -> int | None:
-        """An integer within limits."""
-        is_integer = self._has(name, "an integer", lambda value: isinstance(value, int))
-        return int(self._within(name, low, high)) if is_integer else None
-
-    def number(self, name: str, low: float, high: float) -> float | None:
-        """A number within limits."""
-        is_number = self._has(name, "a number", lambda value: isinstance(value, int | float))
-        return float(self._within(name, low, high)) if is_number else None
-
-    def boolean(self, name: str) -> bool:
-        """A truth value, false where it is not given."""
-        if name in self._given and not isinstance(self._given[name], bool):
-            raise wrong_type(name, "a boolean", self._given[name])
-        return bool(self._given.get(name))
-
-    def text(self, name: str, value: Any) -> str:
-        """A value that must be text, and such as UTF-8 has."""
-        if not isinstance(value, str):
-            raise wrong_type(name, "a string", value)
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError:
-            raise invalid(f"Invalid {name!r}: half of a character.", name) from None
-        return value
-
-    def _has(self, name: str, wanted: str, fits: Callable[[Any], bool]) -> bool:
-        if name not in self._given:
-            return False
-        value = self._given[name]
-        if isinstance(value, bool) or not fits(value):
-            raise wrong_type(name, wanted, value)
-        return True
-
-    def _within(self, name: str, low: float, high: float) -> Any:
-        value = self._given[name]
-        if not math.isfinite(value) or not low <= value <= high:
-            raise invalid(f"Invalid {name!r}: it must be from {low} to {high}, not {value}.", name)
-        return value
-
-
-def wrong_type(name: str, wanted: str, value: Any) -> ApiError:
-    """A value of another type than its field has."""
-    kinds = {str: "a string", list: "an array", dict: "an object", bool: "a boolean"}
-    got = "null" if value is None else kinds.get(type(value), "a number")
-    message = f"Invalid type for {name!r}: expected {wanted}, but got {got} instead."
-    return invalid(message, name, "invalid_type")
-
-
-def _check_neutral(name: str, value: Any, neutral: tuple[Any, ...]) -> None:
-    if any(value == allowed and type(value) is type(allowed) for allowed in neutral):
-        return
-    only = f" other than {' or '.join(json.dumps(each) for each in neutral)}" if neutral else ""
-    raise invalid(
-        f"{name!r}{only} is not supported by this server{_REMEDIES.get(name, '')}.",
-        name,
-        "unsupported_parameter",
+    return _request(
+        fields,
+        [generation],
+        guide,
+        "max_completion_tokens" if completion_tokens else "max_tokens",
+        top_log_probs=0 if log_probs else None,
+        tools=tools,
     )
 
 
-def _completion_request(
-    fields: _Fields, generations: Iterable[Generation], top_log_probs: int | None
+def _request(
+    fields: Fields,
+    generations: list[Generation],
+    guide: Guide,
+    max_tokens_field: str,
+    *,
+    top_log_probs: int | None,
+    tools: Tools = NO_TOOLS,
 ) -> CompletionRequest:
     stream = fields.boolean("stream")
+    choices = fields.integer("n", 1, _MOST_CHOICES) or 1
+    best_of = fields.integer("best_of", 1, _MOST_CHOICES)
+    if best_of not in (None, choices):
+        raise unsupported(
+            "best_of", f"other than 'n', which is {choices}, is not supported by this server."
+        )
     return CompletionRequest(
-        model=fields.text("model", fields.required("model")),
-        generations=tuple(generations),
+        model=fields.text("model"),
+        generations=tuple(
+            _choice(generation, index) for generation in generations for index in range(choices)
+        ),
+        choices=choices,
         stream=stream,
         include_usage=_include_usage(fields.get("stream_options"), stream=stream),
         top_log_probs=top_log_probs,
+        token_ids=fields.boolean("return_token_ids"),
+        tools=tools,
+        fields={**_FIELD_OF, "max_tokens": max_tokens_field, "guided_decoding_guide": guide.path},
     )
 
 
-def _top_log_probs(fields: _Fields, sampling: Sampling, *, echo: bool) -> int | None:
+def _choice(generation: Generation, index: int) -> Generation:
+    """One of several answers to a prompt: a seed makes all of them reproducible, not the same."""
+    seed = generation.sampling.seed
+    if seed is None or index == 0:
+        return generation
+    return replace(generation, sampling=replace(generation.sampling, seed=seed + index))
+
+
+def _inputs(fields: Fields) -> dict[str, Any]:
+    """The front model's inputs that it knows by vLLM's names."""
+    inputs: dict[str, Any] = {
+        "bad_words": [
+            word
+            for index, each in enumerate(fields.array("bad_words", _MOST_WORDS))
+            if (word := text(f"bad_words[{index}]", each))
+        ],
+        "stop_token_ids": fields.tokens("stop_token_ids", _MOST_WORDS),
+        "include_stop_str_in_output": fields.boolean("include_stop_str_in_output"),
+        "return_token_ids": fields.boolean("return_token_ids"),
+        "truncate_prompt_tokens": fields.integer("truncate_prompt_tokens", -1, _INT32_MAX),
+        "end_id": _NO_TOKEN if fields.boolean("ignore_eos") else None,
+    }
+    if inputs["truncate_prompt_tokens"] == 0:
+        raise invalid(
+            "Invalid 'truncate_prompt_tokens': it must be -1 or more than 0.",
+            "truncate_prompt_tokens",
+        )
+    return {name: value for name, value in inputs.items() if value}
+
+
+def _chat_options(fields: Fields, tools: Tools) -> dict[str, str]:
+    """What the chat template is given beside messages, as the front model's input."""
+    options = fields.object("chat_template_kwargs")
+    for name in ("messages", "tools", "add_generation_prompt", "continue_final_message"):
+        if name in options:
+            raise invalid(
+                f"Invalid 'chat_template_kwargs': {name} is a field of its own.",
+                f"chat_template_kwargs.{name}",
+            )
+    continues = fields.boolean("continue_final_message")
+    begins = fields.boolean("add_generation_prompt", default=not continues)
+    if continues and begins:
+        raise invalid(
+            "Invalid 'continue_final_message': it excludes 'add_generation_prompt'.",
+            "continue_final_message",
+        )
+    options |= {"continue_final_message": True} if continues else {}
+    options |= {} if begins or continues else {"add_generation_prompt": False}
+    options |= {"tools": list(tools.given)} if tools.given else {}
+    if tools.forced.kind:
+        options["tools_forced"] = True
+    return {"chat_options": json.dumps(options, ensure_ascii=False)} if options else {}
+
+
+def _top_log_probs(fields: Fields, sampling: Sampling, *, echo: bool) -> int | None:
     """A completion's `logprobs`; the engine knows only the chosen token's."""
     wanted = fields.integer("logprobs", 0, _MOST_LOG_PROBS)
     if wanted is None:
         return None
     if wanted > 1 or (wanted == 1 and not sampling.greedy):
-        raise invalid(
-            f"'logprobs' {wanted} is not supported by this server, which knows that of the chosen "
-            "token alone: send 0, or 1 with 'temperature' 0, where that is the likeliest one.",
+        raise unsupported(
             "logprobs",
-            "unsupported_parameter",
+            f"{wanted} is not supported by this server, which knows that of the chosen token "
+            "alone: send 0, or 1 with 'temperature' 0, where that is the likeliest one.",
         )
     if echo:
-        raise invalid(
-            "'logprobs' with 'echo' is not supported by this server: it has none of the prompt.",
+        raise unsupported(
             "logprobs",
-            "unsupported_parameter",
+            "with 'echo' is not supported by this server: it has none of the prompt.",
         )
     return wanted
 
@@ -270,72 +278,44 @@ def _include_usage(options: Any, *, stream: bool) -> bool:
         )
     # Obfuscation pads OpenAI's own streams against eavesdroppers and is nothing to a client.
     known = frozenset({"include_usage", "include_obfuscation"})
-    return _Fields(options, known, {}).boolean("include_usage")
+    neutral = {"continuous_usage_stats": (False,)}
+    return Fields(options, known, neutral, "stream_options.").boolean("include_usage")
 
 
-def _prompts(fields: _Fields) -> list[str]:
+def _prompts(fields: Fields) -> list[Source]:
+    """Each prompt: a text, or token ids."""
     given = fields.required("prompt")
     prompts = given if isinstance(given, list) else [given]
     if not prompts:
         raise invalid("Invalid 'prompt': an empty array.", "prompt")
-    if any(isinstance(each, int | list) for each in prompts):
-        raise invalid(
-            "'prompt' as token ids is not supported by this server; send text.",
-            "prompt",
-            "unsupported_parameter",
-        )
-    return [fields.text("prompt", each) for each in prompts]
+    if all(isinstance(each, int) for each in prompts):
+        return [("input_ids", token_ids("prompt", prompts))]
+    if isinstance(prompts[0], list):
+        return [("input_ids", _prompt_ids(index, each)) for index, each in enumerate(prompts)]
+    return [("text_input", text("prompt", each)) for each in prompts]
 
 
-def _messages(fields: _Fields) -> list[dict[str, str]]:
-    given = fields.required("messages")
-    if not isinstance(given, list):
-        raise wrong_type("messages", "an array", given)
-    if not given:
-        raise invalid("Invalid 'messages': an empty array.", "messages")
-    return [_message(fields, f"messages[{index}]", each) for index, each in enumerate(given)]
+def _prompt_ids(index: int, ids: Any) -> list[int]:
+    path = f"prompt[{index}]"
+    if not isinstance(ids, list):
+        raise wrong_type(path, "an array of token ids", ids)
+    if not ids:
+        raise invalid(f"Invalid '{path}': an empty array.", path)
+    return token_ids(path, ids)
 
 
-def _message(fields: _Fields, name: str, message: Any) -> dict[str, str]:
-    if not isinstance(message, dict):
-        raise wrong_type(name, "an object", message)
-    role = message.get("role")
-    if role == "developer":  # OpenAI's newer name
-        role = "system"
-    if not isinstance(role, str) or role not in _ROLES:
-        raise invalid(
-            f"Invalid '{name}.role': it must be system, developer, user or assistant; tools are "
-            "not supported by this server.",
-            f"{name}.role",
-        )
-    return {"role": role, "content": _content(fields, f"{name}.content", message.get("content"))}
-
-
-def _content(fields: _Fields, name: str, content: Any) -> str:
-    """A message's text; parts of text become lines."""
-    if not isinstance(content, list):
-        return fields.text(name, content)
-    lines = []
-    for index, part in enumerate(content):
-        if not isinstance(part, dict) or part.get("type") != "text":
-            raise invalid(
-                f"Invalid '{name}[{index}]': only parts of type 'text' are supported.",
-                f"{name}[{index}]",
-                "unsupported_parameter",
-            )
-        lines.append(fields.text(f"{name}[{index}].text", part.get("text")))
-    return "\n".join(lines)
-
-
-def _stop_words(fields: _Fields) -> tuple[str, ...]:
+def _stop_words(fields: Fields) -> tuple[str, ...]:
     given = fields.get("stop")
-    words = given if isinstance(given, list) else [] if given is None else [given]
-    if len(words) > _MOST_STOP_WORDS:
-        raise invalid(f"Invalid 'stop': at most {_MOST_STOP_WORDS} are possible.", "stop")
-    return tuple(word for each in words if (word := fields.text("stop", each)))
+    if isinstance(given, list):
+        return tuple(word for each in fields.array("stop", _MOST_WORDS) if (word := _stop(each)))
+    return (word,) if given is not None and (word := _stop(given)) else ()
 
 
-def _sampling(fields: _Fields) -> Sampling:
+def _stop(word: Any) -> str:
+    return text("stop", word)
+
+
+def _sampling(fields: Fields) -> Sampling:
     others = {
         "presence_penalty": fields.number("presence_penalty", -2, 2),
         "frequency_penalty": fields.number("frequency_penalty", -2, 2),
@@ -346,7 +326,7 @@ def _sampling(fields: _Fields) -> Sampling:
     return Sampling(
         temperature=1.0 if temperature is None else temperature,
         top_p=1.0 if top_p is None else top_p,
-        top_k=fields.integer("top_k", 0, _INT32_MAX) or 0,
+        top_k=max(fields.integer("top_k", -1, _INT32_MAX) or 0, 0),  # -1 is vLLM's word for all
         seed=fields.integer("seed", -(2**63), 2**63 - 1),
         others={name: value for name, value in others.items() if value},
     )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Any
 
 import aiohttp
-from admission import Admission
+from admission import Admission, all_of
 from aiohttp import web
 from connections import send
 from errors import ApiError, invalid, not_ready, openai_error, shown
@@ -21,10 +21,10 @@ from settings import FrontSettings
 from triton_bodies import InvalidBodyError, parse_object
 from triton_client import TritonError
 
+from .refusals import refused_by_model
 from .requests import CompletionRequest, parse_chat, parse_completion
 from .responses import DONE, Answer, ChatAnswer, CompletionAnswer, Envelope, event, to_json
 
-ResultT = TypeVar("ResultT")
 Arrivals = AsyncGenerator[tuple[int, list[Chunk]], None]
 
 _STREAM_HEADERS = {
@@ -69,13 +69,15 @@ class OpenAiApi:
             web.post("/v1/completions", self.complete),
             web.post("/v1/chat/completions", self.chat),
             web.get("/v1/models", self.list_models),
+            web.get("/v1/models/", self.list_models),
             web.get("/v1/models/{model:.+}", self.show_model),
             web.route("*", "/v1/{path:.*}", _refuse_path),
         ]
 
     async def list_models(self, request: web.Request) -> web.Response:
         """Lists the one model."""
-        return web.json_response({"object": "list", "data": [self._model_object()]})
+        model = self._model_object(await self._served())
+        return web.json_response({"object": "list", "data": [model]})
 
     async def show_model(self, request: web.Request) -> web.Response:
         """Shows the model.
@@ -84,7 +86,7 @@ class OpenAiApi:
             ApiError: 404 for any other.
         """
         self._check_name(request.match_info["model"])
-        return web.json_response(self._model_object())
+        return web.json_response(self._model_object(await self._served()))
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
         """Continues one text or several.
@@ -95,21 +97,24 @@ class OpenAiApi:
         """
         served = await self._served()
         parsed = parse_completion(await self._body(request))
-        answer = CompletionAnswer(self._envelope(served), parsed.top_log_probs)
-        return await self._answer(request, parsed, answer)
+        answer = CompletionAnswer(self._envelope(served), parsed)
+        with refused_by_model(parsed.fields, served.max_tokens):
+            return await self._answer(request, parsed, answer)
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         """Gives the assistant's next message; raises as `complete`."""
         served = await self._served()
         if not served.chat:
             raise invalid(
-                "This server's model takes no messages; use /v1/completions.",
+                "This server's model has no chat template, so it takes no messages; send a "
+                "'prompt' to /v1/completions.",
                 "messages",
                 "unsupported_parameter",
             )
         parsed = parse_chat(await self._body(request), self._settings.default_max_tokens)
-        answer = ChatAnswer(self._envelope(served), parsed.top_log_probs)
-        return await self._answer(request, parsed, answer)
+        answer = ChatAnswer(self._envelope(served), parsed)
+        with refused_by_model(parsed.fields, served.max_tokens):
+            return await self._answer(request, parsed, answer)
 
     async def _body(self, request: web.Request) -> dict[str, Any]:
         body = await self._bodies.read(request)
@@ -130,12 +135,16 @@ class OpenAiApi:
     def _envelope(self, served: ServedModel) -> Envelope:
         return Envelope(int(time.time()), self._settings.model_name, served.fingerprint)
 
-    def _model_object(self) -> dict[str, Any]:
+    def _model_object(self, served: ServedModel) -> dict[str, Any]:
         return {
             "id": self._settings.model_name,
             "object": "model",
             "created": self._created,
             "owned_by": "falconry",
+            # vLLM's, by which clients know how long a prompt may be.
+            "root": self._settings.model_name,
+            "parent": None,
+            "max_model_len": served.max_tokens,
         }
 
     def _check_name(self, name: str) -> None:
@@ -153,19 +162,22 @@ class OpenAiApi:
     ) -> web.StreamResponse:
         self._check_name(parsed.model)
         if len(parsed.generations) > self._admission.capacity:
+            field = "prompt" if parsed.choices == 1 else "n"
             raise invalid(
-                f"Invalid 'prompt': {len(parsed.generations)} prompts; at most "
+                f"Invalid {field!r}: {len(parsed.generations)} answers; at most "
                 f"{self._admission.capacity} are possible.",
-                "prompt",
+                field,
             )
         record_of(request).facts["as"] = answer.id
         if parsed.stream:
             return await self._stream(request, parsed, answer)
-        chunks = await _all(
+        chunks = await all_of(
             self._generate(each, f"{answer.id}-{index}")
             for index, each in enumerate(parsed.generations)
         )
-        usage = sum((chunk.usage for chunk in chunks if chunk.usage), Usage(0, 0))
+        usage = sum(
+            (parsed.counted(index, chunk.usage) for index, chunk in enumerate(chunks)), Usage(0, 0)
+        )
         self._count(request, usage)
         return web.json_response(answer.complete(chunks, usage), dumps=to_json)
 
@@ -218,7 +230,7 @@ class OpenAiApi:
             if objects:
                 await send(request, response, b"".join(map(event, objects)))
                 record_of(request).text_sent()
-            usage = sum((chunk.usage for chunk in chunks if chunk.usage), usage)
+            usage = sum((parsed.counted(index, chunk.usage) for chunk in chunks), usage)
         return usage
 
     async def _chunks(
@@ -245,16 +257,6 @@ async def _refuse_path(request: web.Request) -> web.StreamResponse:
             f"Not allowed to {request.method} on {request.path}; use {_METHODS[request.path]}.",
         )
     raise ApiError(404, "not_found", f"Invalid URL ({request.method} {request.path}).")
-
-
-async def _all(waiting: Iterable[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:
-    """Waits for all; when one fails the others are cancelled."""
-    tasks = [asyncio.create_task(each) for each in waiting]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 async def _merged(streams: Sequence[AsyncGenerator[list[Chunk], None]]) -> Arrivals:

@@ -41,7 +41,7 @@ class BuildStep:
 
 
 @dataclass(frozen=True, slots=True)
-class _Clue:
+class Clue:
     """Lines with a known meaning; `{0}` is the pattern's first group."""
 
     pattern: re.Pattern[str]
@@ -60,11 +60,11 @@ _NO_GPU = (
 # A line of a hostile image must not take long, so no pattern looks for its end from many starts:
 # `^(?>.*?x).*y` finds the first x, once, and then y.
 # T#N is github.com/NVIDIA/TensorRT-LLM/issues/N.
-_CLUES = (
+CLUES = (
     # PyTorch ("CUDA out of memory. Tried to allocate", T#7818), TensorRT-LLM's runtime ("CUDA
     # runtime error in ...: out of memory", T#1060), TensorRT ("Error Code 2: OutOfMemory", T#346;
     # "Cuda Runtime (out of memory)", pytorch/TensorRT#2836).
-    _Clue(
+    Clue(
         re.compile(
             r"CUDA out of memory|^(?>.*?CUDA (?:runtime )?error).*out of memory"
             r"|Error Code 2: OutOfMemory|Cuda Runtime \(out of memory\)",
@@ -75,7 +75,7 @@ _CLUES = (
     ),
     # The kernel's out-of-memory killer: a shell says "Killed" (T#489), Python's subprocess "died
     # with <Signals.SIGKILL: 9>", its process pool the last one.
-    _Clue(
+    Clue(
         re.compile(
             r"(?:^|\s)Killed$|SIGKILL|\bsignal 9\b|\bexit (?:status|code) (?:137|-9)\b"
             r"|process pool was terminated abruptly"
@@ -84,18 +84,18 @@ _CLUES = (
         _HOST_MEMORY_REMEDY,
     ),
     # Python's argparse; trtllm-build's flags come and go with the release (T#2049, T#2143).
-    _Clue(
+    Clue(
         re.compile(r"error: unrecognized arguments: (.+)"),
         "this release does not know {0}",
         "correct the flag dialect of the toolchain's row, or choose another toolchain",
     ),
-    _Clue(
+    Clue(
         re.compile(r"^(?>.*?error: (?=argument ))(argument .+: (?:invalid|expected) .+)"),
         "this release refuses a flag: {0}",
         "correct the recipe or the toolchain's flag dialect, or choose another toolchain",
     ),
     # T#2400; PyTorch's and CUDA's own words for it (cudaErrorNoKernelImageForDevice).
-    _Clue(
+    Clue(
         re.compile(
             r"(Unsupported SM\S*(?: ?\d+)?|Target GPU SM \d+ is not supported"
             r"|no kernel image is available for execution)"
@@ -104,7 +104,7 @@ _CLUES = (
         "use a GPU or a toolchain whose row in engine/toolchains.toml lists the other",
     ),
     # T#222, T#3031 and T#1838.
-    _Clue(
+    Clue(
         re.compile(
             r"(engine plan file is generated on an incompatible device[^.]*"
             r"|Failed to deserialize cuda engine|Engine deserialization failed)"
@@ -114,7 +114,7 @@ _CLUES = (
     ),
     # NVIDIA/nvidia-docker#1034 and #1637; PyTorch's, CUDA's (cudaErrorNoDevice) and build.py's
     # words inside the container.
-    _Clue(
+    Clue(
         re.compile(
             r"could not select device driver|nvidia-container-cli: |Found no NVIDIA driver"
             r"|no CUDA-capable device is detected|^(?>.*?nvidia-container-runtime-hook).*not found"
@@ -123,37 +123,37 @@ _CLUES = (
         *_NO_GPU,
     ),
     # cudaErrorInsufficientDriver's text.
-    _Clue(
+    Clue(
         re.compile(r"CUDA driver version is insufficient"),
         "the NVIDIA driver is too old for this image's CUDA",
         "update the driver, or choose an older toolchain",
     ),
     # ENOSPC's text in the C library.
-    _Clue(
+    Clue(
         re.compile(r"No space left on device"),
         "the disk is full",
         "free some disk space and run again",
     ),
     # docker-init's (tini's) words for a program that is not there; the engine's without it.
-    _Clue(
+    Clue(
         re.compile(r"exec:? \"?(python3)\"?:? (?:failed: No such file|executable file not found)"),
         "the image has no {0}",
         "name an image with TensorRT-LLM, as the toolchain's row does",
     ),
     # What build.py says of an image that is not what its row says.
-    _Clue(
+    Clue(
         re.compile(r"^(the image holds .+ toolchain row says .+)"),
         "{0}",
         "name the image of this toolchain, or the toolchain of this image",
     ),
     # Python's PermissionError. Root's builds run as another user.
-    _Clue(
+    Clue(
         re.compile(r"Permission denied: '/falconry/((?:checkpoint|calibration)[^']*)'"),
         "the build may not read {0}",
         "make these files readable for all users: chmod -R a+rX",
     ),
     # The engine's words for a bind mount's absent source, as a remote engine has none.
-    _Clue(
+    Clue(
         re.compile(r"bind source path does not exist: (\S+)"),
         "the Docker engine does not see {0}",
         "see that it is there, and that the engine is this machine's",
@@ -267,7 +267,7 @@ class BuildLog:
         self._error = _shortened(text) or self._error
 
     def _find_clue(self, line: str) -> None:
-        for clue in _CLUES:
+        for clue in CLUES:
             if found := clue.pattern.search(line):
                 words = _shortened(found[found.lastindex or 0].strip())
                 self._clue = (clue.problem.format(words), clue.remedy)

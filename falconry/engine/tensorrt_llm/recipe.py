@@ -35,7 +35,12 @@ class PublishedModel(Table):
 
 
 class Parallelism(Table):
-    """GPUs an engine runs on: `tensor` times `pipeline`."""
+    """GPUs an engine runs on: `tensor` times `pipeline`.
+
+    Attributes:
+        tensor: GPUs that share each layer.
+        pipeline: groups of GPUs that have some of the layers each.
+    """
 
     tensor: PositiveInt
     pipeline: PositiveInt
@@ -55,6 +60,7 @@ class GpuLimits(Table):
             fill `max_seq_len` but for one token.
         max_seq_len: tokens of prompt and answer together.
         max_num_tokens: tokens of all requests that one step computes.
+        max_beam_width: beams of a request; 1 for sampling and greedy answers.
     """
 
     max_batch_size: PositiveInt
@@ -102,6 +108,7 @@ class Calibration(Table):
     Attributes:
         dataset: a name that NVIDIA's quantiser knows, fetched by the container, or the absolute
             path of a directory with texts in a column `text`, mounted read-only.
+        size: how many texts.
         awq_block_size: weights that share a scale with int4-AWQ; divides the hidden size.
     """
 
@@ -114,7 +121,10 @@ class GpuRecipe(Table):
     """How TensorRT-LLM engines are made.
 
     Attributes:
+        builder: that the recipe is for.
+        description: shown where recipes are listed.
         dtype: type of the weights, unless quantised, and of the arithmetic.
+        quantization: of the weights.
         load_by_shard: the converter reads one shard at a time, which takes less host memory.
         calibration: only for fp8 and int4_awq.
     """

@@ -26,6 +26,9 @@ class Encoder:
 
     Args:
         path: its `tokenizer.json`.
+
+    Attributes:
+        vocab_size: how many tokens it has.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,6 +36,12 @@ class Encoder:
         # A setting of the checkpoint's for training; a prompt must never be cut silently.
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        self.vocab_size = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        self._special = {
+            token.content: token_id
+            for token_id, token in self._tokenizer.get_added_tokens_decoder().items()
+            if token.special
+        }
         self._adds_tokens = self._tokenizer.num_special_tokens_to_add(is_pair=False) > 0
 
     def encode(self, texts: Sequence[Text]) -> Iterator[list[int]]:
@@ -46,6 +55,22 @@ class Encoder:
         plain = self._ids([text.content for text in texts if not text.special], special=False)
         special = self._ids([text.content for text in texts if text.special], special=True)
         return ((special if text.special else plain)[text.content] for text in texts)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of tokens, without special ones."""
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True))
+
+    def special_in(self, text: str) -> list[int]:
+        """The special tokens that a text holds, without the rest of it."""
+        return [token_id for token, token_id in self._special.items() if token in text]
+
+    def text_of(self, token_id: int) -> str:
+        """How a token is written, special or not."""
+        return str(self._tokenizer.id_to_token(token_id))
+
+    def special_of(self, ids: Sequence[int]) -> list[int]:
+        """Those of the tokens that are special, and so never shown."""
+        return [token_id for token_id in ids if token_id in self._special.values()]
 
     def _ids(self, texts: list[str], *, special: bool) -> dict[str, list[int]]:
         """The ids by text; requests of a batch often share stop words."""

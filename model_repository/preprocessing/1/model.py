@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from .batches import rows_of, stacked
 from .parameters import check_parameters
-from .preparation import Draft, Preparation
+from .preparation import Preparation
 from .prompts import Prompt
 from .refusal import RefusedError
 
@@ -26,54 +27,68 @@ class TritonPythonModel:
 
     def execute(self, requests):
         """Answers each request with its tensors, or with the reason for its refusal."""
-        drafts = [self._draft(request) for request in requests]
-        finished = iter(
-            self._preparation.finish([draft for draft in drafts if isinstance(draft, Draft)])
-        )
+        drafts = [self._drafts(request) for request in requests]
+        read = [rows for rows in drafts if isinstance(rows, list)]
+        finished = iter(self._preparation.finish([draft for rows in read for draft in rows]))
         return [
-            _answer(request, next(finished) if isinstance(draft, Draft) else draft)
-            for request, draft in zip(requests, drafts, strict=True)
+            _answer(request, [next(finished) for _ in rows])
+            if isinstance(rows, list)
+            else _refusal(rows)
+            for request, rows in zip(requests, drafts, strict=True)
         ]
 
     def finalize(self):
         """Ends what the model has started."""
         self._preparation.close()
 
-    def _draft(self, request):
-        """The request's draft, or its refusal."""
+    def _drafts(self, request):
+        """The draft of each row of the request's batch, or its refusal."""
         try:
             check_parameters(request.parameters())
-            return self._preparation.draft(Prompt.from_tensors(lambda name: _values(request, name)))
+            return [
+                self._preparation.draft(Prompt.from_tensors(row))
+                for row in rows_of(lambda name: _values(request, name), "REQUEST_OUTPUT_LEN")
+            ]
         except RefusedError as refusal:
             return refusal
 
 
-def _answer(request, prepared):
+def _answer(request, rows):
     """The response to a request: its tensors, or the reason for its refusal."""
-    if isinstance(prepared, RefusedError):
-        error = pb_utils.TritonError(str(prepared), pb_utils.TritonError.INVALID_ARG)
-        return pb_utils.InferenceResponse(error=error)
+    for prepared in rows:
+        if isinstance(prepared, RefusedError):
+            return _refusal(prepared)
+        if prepared.warning:
+            pb_utils.Logger.log_warn(prepared.warning)
     excludes_input = _values(request, "EXCLUDE_INPUT_IN_OUTPUT")
-    values = {
-        "INPUT_ID": prepared.input_ids,
-        "REQUEST_INPUT_LEN": [len(prepared.input_ids)],
+    numbers = {
+        "REQUEST_INPUT_LEN": [len(prepared.input_ids) for prepared in rows],
         # What NVIDIA's model sends for every model, and only encoder-decoder models read.
-        "DECODER_INPUT_ID": [prepared.pad_id],
-        "REQUEST_DECODER_INPUT_LEN": [1],
-        "REQUEST_OUTPUT_LEN": [prepared.max_tokens],
-        "BAD_WORDS_IDS": prepared.bad_words,
-        "STOP_WORDS_IDS": prepared.stop_words,
-        "OUT_END_ID": [prepared.end_id],
-        "OUT_PAD_ID": [prepared.pad_id],
+        "DECODER_INPUT_ID": [prepared.pad_id for prepared in rows],
+        "REQUEST_DECODER_INPUT_LEN": [1 for _ in rows],
+        "REQUEST_OUTPUT_LEN": [prepared.max_tokens for prepared in rows],
+        "OUT_END_ID": [prepared.end_id for prepared in rows],
+        "OUT_PAD_ID": [prepared.pad_id for prepared in rows],
     }
-    arrays = {name: np.asarray(content, np.int32) for name, content in values.items()}
-    arrays["EMBEDDING_BIAS"] = prepared.embedding_bias
-    arrays["OUT_EXCLUDE_INPUT_IN_OUTPUT"] = np.array(
-        [excludes_input is None or excludes_input.all()]
+    arrays = {name: np.array(each, np.int32)[:, np.newaxis] for name, each in numbers.items()}
+    arrays["INPUT_ID"] = stacked(
+        [np.array(prepared.input_ids, np.int32) for prepared in rows], rows[0].pad_id
+    )
+    # As NVIDIA's: ids end with 0, their words' ends with -1.
+    arrays["BAD_WORDS_IDS"] = stacked([prepared.bad_words for prepared in rows], 0, -1)
+    arrays["STOP_WORDS_IDS"] = stacked([prepared.stop_words for prepared in rows], 0, -1)
+    arrays["EMBEDDING_BIAS"] = stacked([prepared.embedding_bias for prepared in rows], 0)
+    arrays["OUT_EXCLUDE_INPUT_IN_OUTPUT"] = (
+        np.ones((len(rows), 1), np.bool_) if excludes_input is None else excludes_input
     )
     return pb_utils.InferenceResponse(
-        [pb_utils.Tensor(name, values[np.newaxis]) for name, values in arrays.items()]
+        [pb_utils.Tensor(name, values) for name, values in arrays.items()]
     )
+
+
+def _refusal(error):
+    wrong = pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
+    return pb_utils.InferenceResponse(error=wrong)
 
 
 def _values(request, name):

@@ -21,6 +21,9 @@ MAX_WORD_BYTES = 256
 _BYTES_A_TOKEN = 16
 # The JSON text of messages also has roles, punctuation and escapes.
 _MESSAGES_A_PROMPT = 4
+# Cuts a prompt to the longest that the engine takes, as vLLM's.
+_TRUNCATED_TO_FIT = -1
+_MOST_STOP_TOKENS = 128
 NO_TOKEN = -1  # as an end id: nothing ends the answer
 
 
@@ -54,9 +57,9 @@ class Limits:
             return self.end_ids
         return (end_id,)
 
-    def check_messages(self, messages: str) -> None:
-        """Refuses a JSON text of messages that is too long to be parsed."""
-        self._check_size("messages", messages, _MESSAGES_A_PROMPT)
+    def check_messages(self, messages: str, given: str = "messages") -> None:
+        """Refuses a JSON text of messages or options that is too long to be parsed."""
+        self._check_size(given, messages, _MESSAGES_A_PROMPT)
 
     def check_text(self, given: str, text: str) -> None:
         """Refuses a text that is too long to be encoded, or holds half of a character."""
@@ -73,6 +76,13 @@ class Limits:
                 f"{given} has {size} bytes and this engine takes at most {most} "
                 f"({self.max_input_len} tokens)"
             )
+
+    def truncated(self, prompt: "Prompt", input_ids: list[int]) -> list[int]:
+        """The last tokens of a prompt, where the request allows to leave out the first ones."""
+        most = prompt.truncates_to
+        if most is None:
+            return input_ids
+        return input_ids[-(self.max_input_len if most == _TRUNCATED_TO_FIT else most) :]
 
     def max_tokens(self, prompt: "Prompt", prompt_tokens: int) -> int:
         """How many tokens the answer may have at most.
@@ -106,9 +116,14 @@ class Prompt:
 
     Attributes:
         given: the input that holds the text, by its name in the ensemble.
-        text: the prompt itself, or the JSON text of the messages.
+        text: the prompt itself, or the JSON text of the messages; empty with `input_ids`.
+        input_ids: the prompt where a client has tokenised it.
         bias_words: what is made likelier or less likely, by the weight of the same place.
-        fits_max_tokens: whether `max_tokens` becomes less where the engine's sequences end.
+        fits_max_tokens: whether `max_tokens` becomes less where the engine's sequences end, as in
+            TensorRT-LLM (1.0.0, llmRequest.h), instead of a refusal.
+        chat_options: the JSON text of what the chat template is given beside the messages.
+        truncates_to: how many of the prompt's last tokens are left; -1 what the engine takes.
+        stop_token_ids: tokens that end the answer, beside the end token.
     """
 
     given: str
@@ -120,7 +135,11 @@ class Prompt:
     pad_id: int | None
     bias_words: tuple[str, ...] = ()
     bias_weights: tuple[float, ...] = ()
-    fits_max_tokens: bool = False
+    input_ids: tuple[int, ...] | None = None
+    fits_max_tokens: bool = True
+    chat_options: str = "{}"
+    truncates_to: int | None = None
+    stop_token_ids: tuple[int, ...] = ()
 
     @classmethod
     def from_tensors(cls, tensor: Callable[[str], np.ndarray | None]) -> "Prompt":
@@ -132,13 +151,28 @@ class Prompt:
         for name in ("return_context_logits", "return_generation_logits"):
             if _number(name, tensor(name.upper())):
                 raise RefusedError(f"{name} can only be False: the engine gathers no logits")
-        given, text = _text(tensor("QUERY"), tensor("MESSAGES"))
+        ids = tensor("INPUT_IDS")
+        given, text = _text(tensor("QUERY"), tensor("MESSAGES"), ids)
+        stop_ids = tensor("STOP_TOKEN_IDS")
+        if stop_ids is not None and stop_ids.size > _MOST_STOP_TOKENS:
+            raise RefusedError(
+                f"stop_token_ids holds {stop_ids.size} tokens; at most {_MOST_STOP_TOKENS} are "
+                "possible"
+            )
+        options = tensor("CHAT_OPTIONS")
+        truncates_to = _number("truncate_prompt_tokens", tensor("TRUNCATE_PROMPT_TOKENS"))
+        if truncates_to is not None and truncates_to < 1 and truncates_to != _TRUNCATED_TO_FIT:
+            raise RefusedError(f"truncate_prompt_tokens is {truncates_to}: give 1 or more, or -1")
         bias_words, bias_weights = _bias(
             tensor("EMBEDDING_BIAS_WORDS"), tensor("EMBEDDING_BIAS_WEIGHTS")
         )
         return cls(
             given=given,
             text=text,
+            input_ids=None if ids is None else tuple(ids.reshape(-1).tolist()),
+            chat_options="{}" if options is None else _texts("chat_options", options)[0],
+            truncates_to=truncates_to,
+            stop_token_ids=() if stop_ids is None else tuple(stop_ids.reshape(-1).tolist()),
             max_tokens=_required("max_tokens", tensor("REQUEST_OUTPUT_LEN")),
             bad_words=_words("bad_words", tensor("BAD_WORDS_DICT")),
             stop_words=_words("stop_words", tensor("STOP_WORDS_DICT")),
@@ -154,7 +188,9 @@ class Prompt:
         return self.given == "messages"
 
 
-def _text(query: np.ndarray | None, messages: np.ndarray | None) -> tuple[str, str]:
+def _text(
+    query: np.ndarray | None, messages: np.ndarray | None, ids: np.ndarray | None
+) -> tuple[str, str]:
     """The input that counts, and its text; messages come before text."""
     found = {}
     for name, values in (("text_input", query), ("messages", messages)):
@@ -165,6 +201,10 @@ def _text(query: np.ndarray | None, messages: np.ndarray | None) -> tuple[str, s
                     "(requests are batched in flight)"
                 )
             found[name] = _texts(name, values)[0]
+    if ids is not None:
+        if any(found.values()):
+            raise RefusedError("give either input_ids or a text, and leave the other one out")
+        return "input_ids", ""
     if not found:
         raise RefusedError("give text_input or messages")
     if "messages" not in found:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +24,6 @@ import openvino as ov
 import openvino_genai as genai
 from tokenizers import Tokenizer
 
-from .grammar import excluding
 from .request import GenerationRequest, Sampling
 from .tokens import GeneratedTokens, SentTokens, Token, VisibleTokens
 
@@ -36,7 +35,32 @@ _IGNORED = genai.GenerationStatus.IGNORED
 # `stream_interval`). A first token goes alone, and none waits longer than a reader would notice.
 _REQUESTS_A_TOKEN = 5
 _LONGEST_WAIT_S = 0.3
+# How often the pipeline is asked for its metrics, for Triton's page.
+_STATISTICS_PERIOD_S = 0.25
 _RESTARTED = "the engine failed at another request and was started again; send this one again"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatistics:
+    """What the engine does at a moment.
+
+    Attributes:
+        running: requests in the pipeline.
+        context: those of them without a first token.
+        context_tokens: how many tokens their prompts have.
+        waiting: requests that are not in the pipeline yet.
+        steps: how many steps there have been.
+        used_blocks: of the cache.
+        cache_bytes: what the cache takes of memory.
+    """
+
+    running: int = 0
+    context: int = 0
+    context_tokens: int = 0
+    waiting: int = 0
+    steps: int = 0
+    used_blocks: int = 0
+    cache_bytes: int = 0
 
 
 class Sink(Protocol):
@@ -91,10 +115,32 @@ class Engine:
         self._pipeline = self._open()
         self._arrived: deque[tuple[GenerationRequest, Sink]] = deque()
         self._running: list[_Running] = []
+        self._steps = 0
+        self._next_statistics = 0.0
+        self._statistics = EngineStatistics()
         self._wake = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
         self._thread.start()
+
+    @property
+    def max_requests(self) -> int:
+        """How many requests the pipeline has at most."""
+        return int(self._settings["max_batch_size"])
+
+    @property
+    def cache_blocks(self) -> int:
+        """How many blocks the cache has."""
+        return int(self._settings["scheduler"]["num_kv_blocks"])
+
+    @property
+    def block_tokens(self) -> int:
+        """How many tokens a block of the cache has."""
+        return int(self._settings["kv_block_tokens"])
+
+    def statistics(self) -> EngineStatistics:
+        """What the engine does, of a moment ago."""
+        return replace(self._statistics, waiting=len(self._arrived))
 
     def submit(self, request: GenerationRequest, sink: Sink) -> None:
         """Takes a checked request; the engine's thread sends tokens to `sink`."""
@@ -143,6 +189,26 @@ class Engine:
                 self._start_again(error)
             else:
                 self._running = [running for running in self._running if self._follow(running)]
+            self._steps += 1
+            self._note_statistics()
+
+    def _note_statistics(self) -> None:
+        now = time.monotonic()
+        if self._running and now < self._next_statistics:
+            return
+        self._next_statistics = now + _STATISTICS_PERIOD_S
+        metrics = self._pipeline.get_metrics()
+        first = [running for running in self._running if not running.generated]
+        # What stays in the cache for later prompts is not in use.
+        used = metrics.cache_usage / 100 * self.cache_blocks if self._running else 0
+        self._statistics = EngineStatistics(
+            running=len(self._running),
+            context=len(first),
+            context_tokens=sum(len(running.request.input_ids) for running in first),
+            steps=self._steps,
+            used_blocks=round(used),
+            cache_bytes=metrics.cache_size_in_bytes,
+        )
 
     def _admit(self) -> None:
         """Admits waiting requests, as many as the engine was built for."""
@@ -238,10 +304,8 @@ def _generation_config(request: GenerationRequest) -> genai.GenerationConfig:
         config.stop_token_ids = set(request.end_ids)
     else:
         config.ignore_eos = True
-    if request.bad_words:
-        config.structured_output_config = genai.StructuredOutputConfig(
-            grammar=excluding(request.bad_words)
-        )
+    if request.grammar is not None:
+        config.structured_output_config = genai.StructuredOutputConfig(grammar=request.grammar)
     return config
 
 

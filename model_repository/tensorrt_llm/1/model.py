@@ -14,8 +14,11 @@ from pathlib import Path
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from .batches import OpenRows, rows_of
 from .engine import Engine
-from .request import EngineLimits, RefusedError, read_request
+from .metrics import Metrics
+from .refusal import RefusedError
+from .request import EngineLimits, read_request
 from .text import read_token_bytes
 
 # With this parameter `tensorrt_llm_bls` requests all tokens, since it turns them into text itself.
@@ -35,13 +38,11 @@ class TritonPythonModel:
     def initialize(self, args):
         """Opens the engine beside this file and warms it with a first request."""
         directory = Path(__file__).parent
-        self._decoupled = pb_utils.using_decoupled_model_transaction_policy(
-            json.loads(args["model_config"])
-        )
         self._limits = EngineLimits.read(directory / "engine.json")
         self._token_bytes = read_token_bytes(directory / "tokenizer.json")
         self._engine = Engine(directory, self._token_bytes)
         self._running = RunningRequests()
+        self._metrics = Metrics(args["model_name"], args["model_version"], self._engine)
 
     def execute(self, requests):
         """Hands each request to the engine, which answers through the response sender."""
@@ -53,24 +54,32 @@ class TritonPythonModel:
                 else:
                     self._start(request, sender)
             except RefusedError as refusal:
-                _send_error(sender, str(refusal), pb_utils.TritonError.INVALID_ARG)
+                final = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+                _send_error(sender, str(refusal), pb_utils.TritonError.INVALID_ARG, final)
 
     def finalize(self):
         """Stops the engine."""
+        self._metrics.close()
         self._engine.close()
 
     def _start(self, request, sender):
-        wanted = read_request(
-            lambda name: _values(request, name),
-            self._limits,
-            self._token_bytes,
-            all_tokens=bool(json.loads(request.parameters() or "{}").get(ALL_TOKENS)),
-        )
-        if wanted.streaming and not self._decoupled:
-            raise RefusedError("stream: this deployment answers in one piece (route infer)")
-        responses = Responses(request, sender, wanted, self._running.remove)
-        self._running.add(responses)
-        self._engine.submit(wanted, responses)
+        all_tokens = bool(json.loads(request.parameters() or "{}").get(ALL_TOKENS))
+        rows = [
+            read_request(row, self._limits, self._token_bytes, all_tokens=all_tokens)
+            for row in rows_of(lambda name: _values(request, name), "input_ids")
+        ]
+        open_rows = OpenRows(len(rows))
+        requested = _values(request, "request_output_len").reshape(-1).tolist()
+        for index, wanted in enumerate(rows):
+            if wanted.max_tokens < requested[index]:
+                pb_utils.Logger.log_warn(
+                    f"request {json.dumps(request.request_id())}: request_output_len is "
+                    f"{requested[index]} and becomes {wanted.max_tokens}, where the engine's "
+                    "sequences end"
+                )
+            responses = Responses(request, sender, wanted, self._running.remove, index, open_rows)
+            self._running.add(responses)
+            self._engine.submit(wanted, responses)
 
     def _stop(self, request, sender):
         """Ends the requests of this id, if any, as the C++ backend does."""
@@ -110,19 +119,21 @@ class RunningRequests:
 
 
 class Responses:
-    """Where the engine's tokens go: one response a call, the last one final.
+    """Where the engine's tokens for a row of a request go: one response a call.
 
     Attributes:
         request_id: what the client calls the request.
         stopped: whether a request with `stop` named it.
     """
 
-    def __init__(self, request, sender, wanted, on_final):
+    def __init__(self, request, sender, wanted, on_final, row, open_rows):
         self.request_id = request.request_id()
         self.stopped = False
         self._request = request
         self._sender = sender
         self._on_final = on_final
+        self._row = row
+        self._open_rows = open_rows
         # A stream never repeats the prompt (TensorRT-LLM 0.19, model_instance_state.cc).
         excludes_input = wanted.exclude_input or wanted.streaming
         self._echo = [] if excludes_input else list(wanted.input_ids)
@@ -153,21 +164,20 @@ class Responses:
             tensors |= {
                 "cum_log_probs": np.array([[cumulative]], np.float32),
                 "output_log_probs": np.array([[log_probs]], np.float32),
-                "batch_index": np.zeros((1, 1), np.int32),
+                "batch_index": np.full((1, 1), self._row, np.int32),
                 "sequence_index": np.zeros((1, 1), np.int32),
             }
         response = pb_utils.InferenceResponse(
             [pb_utils.Tensor(name, values) for name, values in tensors.items()]
         )
-        flags = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if final else 0
         if final:
             self._on_final(self)
-        self._sender.send(response, flags=flags)
+        self._sender.send(response, flags=self._flags(final))
 
     def fail(self, reason):
         """Ends the request with a server error."""
         self._on_final(self)
-        _send_error(self._sender, reason, pb_utils.TritonError.INTERNAL)
+        _send_error(self._sender, reason, pb_utils.TritonError.INTERNAL, self._flags(final=True))
 
     def cancel(self, generated):
         """Ends a stopped or disconnected request after so many tokens."""
@@ -177,7 +187,12 @@ class Responses:
             f"request {json.dumps(self.request_id)} left the engine after {generated} tokens: "
             f"{reason}"
         )
-        _send_error(self._sender, reason, pb_utils.TritonError.CANCELLED)
+        _send_error(self._sender, reason, pb_utils.TritonError.CANCELLED, self._flags(final=True))
+
+    def _flags(self, final):
+        """Those of a response; the last one of the last row ends the request."""
+        ends = final and self._open_rows.end()
+        return pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if ends else 0
 
 
 def _flag(request, name):
@@ -190,6 +205,6 @@ def _values(request, name):
     return None if tensor is None else tensor.as_numpy()
 
 
-def _send_error(sender, reason, code):
+def _send_error(sender, reason, code, flags):
     error = pb_utils.InferenceResponse(error=pb_utils.TritonError(reason, code))
-    sender.send(error, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+    sender.send(error, flags=flags)

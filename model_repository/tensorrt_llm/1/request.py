@@ -11,6 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from .grammar import excluding
+from .guides import Guide
+from .refusal import RefusedError
+
 # A grammar of excluded words is compiled inside a step, while all requests wait: about 0.1 s for 10
 # words with a vocabulary of 65,024 and 1.1 s for 100 (OpenVINO GenAI 2026.4.1, measured). It is as
 # long for few but long ones.
@@ -37,10 +41,6 @@ NEUTRAL_VALUES = {
     "return_context_logits": (False,),
     "return_generation_logits": (False,),
 }
-
-
-class RefusedError(Exception):
-    """A request that is wrong; the message says which input and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class GenerationRequest:
         max_tokens: the most tokens to generate.
         end_ids: the tokens that end generation and are not shown; empty when none does.
         stop_words: what ends the text, as UTF-8.
-        bad_words: what must not appear in the text.
+        grammar: what the text must be, in xgrammar's EBNF; None where it may be anything.
         sampling: how tokens are chosen.
         return_log_probs: whether the chosen tokens' log-probabilities are wanted.
         exclude_input: whether the prompt's tokens stay out of the output.
@@ -109,7 +109,7 @@ class GenerationRequest:
     max_tokens: int
     end_ids: frozenset[int]
     stop_words: tuple[bytes, ...]
-    bad_words: tuple[str, ...]
+    grammar: str | None
     sampling: Sampling
     return_log_probs: bool
     exclude_input: bool
@@ -151,13 +151,19 @@ def read_request(
     _token_id(scalars, "pad_id", limits)
     end_ids = _end_ids(scalars, limits)
     stop_ids, stop_words = _stop_words(tensor("stop_words_list"), token_bytes)
+    sampling = _sampling(scalars, max_tokens)
+    guide = _guide(tensor, max_tokens)
+    if guide is not None:
+        end_ids |= limits.end_ids  # the text that it allows has an end
+        if not end_ids or sampling.min_tokens:
+            raise RefusedError("guided_decoding_guide needs an end token, and no min_tokens")
     return GenerationRequest(
         input_ids=input_ids,
         max_tokens=max_tokens,
         end_ids=end_ids | stop_ids,
         stop_words=stop_words,
-        bad_words=_bad_words(tensor("bad_words_list"), token_bytes),
-        sampling=_sampling(scalars, max_tokens),
+        grammar=_grammar(guide, _bad_words(tensor("bad_words_list"), token_bytes)),
+        sampling=sampling,
         return_log_probs=bool(scalars.get("return_log_probs", False)),
         exclude_input=bool(scalars.get("exclude_input_in_output", False)),
         streaming=bool(scalars.get("streaming", False)),
@@ -215,13 +221,11 @@ def _input_ids(
 
 
 def _max_tokens(scalars: _Scalars, prompt: int, limits: EngineLimits) -> int:
+    """How many tokens there are at most: as in TensorRT-LLM, no more than sequences have."""
     wanted = scalars.get("request_output_len", 0)
-    if not 1 <= wanted <= limits.max_seq_len - prompt:
-        raise RefusedError(
-            f"max_tokens is {wanted}; with a prompt of {prompt} tokens it must be from 1 to "
-            f"{limits.max_seq_len - prompt}"
-        )
-    return int(wanted)
+    if wanted < 1:
+        raise RefusedError(f"max_tokens is {wanted}; ask for at least 1")
+    return int(min(wanted, limits.max_seq_len - prompt))
 
 
 def _end_ids(scalars: _Scalars, limits: EngineLimits) -> frozenset[int]:
@@ -272,6 +276,24 @@ def _stop_words(
     return stop_ids, tuple(words)
 
 
+def _guide(tensor: Callable[[str], np.ndarray | None], max_tokens: int) -> Guide | None:
+    guide = Guide.from_tensors(tensor, max_tokens)
+    if guide is not None and guide.grammar is None:
+        raise RefusedError(
+            f"guided_decoding_guide_type {guide.kind} cannot be honoured by the CPU engine, which "
+            "takes json and json_schema"
+        )
+    return guide
+
+
+def _grammar(guide: Guide | None, bad_words: Sequence[str]) -> str | None:
+    if guide is None:
+        return excluding(bad_words) if bad_words else None
+    if bad_words:
+        raise RefusedError("bad_words cannot be honoured together with a guided_decoding_guide")
+    return guide.grammar
+
+
 def _bad_words(flat: np.ndarray | None, token_bytes: Sequence[bytes]) -> tuple[str, ...]:
     """The words to exclude, less those that contain another one."""
     texts = []
@@ -286,7 +308,7 @@ def _bad_words(flat: np.ndarray | None, token_bytes: Sequence[bytes]) -> tuple[s
         if b"\0" in word:  # xgrammar takes it for the end, and the step fails for all requests
             raise RefusedError("bad_words holds a NUL character")
     least: list[str] = []
-    for text in sorted(set(texts), key=len):
+    for text in sorted(set(texts), key=lambda text: (len(text), text)):
         if not any(shorter in text for shorter in least):
             least.append(text)
     if len(least) > MAX_BAD_WORDS:

@@ -17,6 +17,7 @@ class Answer:
         end_ids: the tokens that end the answer and are no part of it.
         max_tokens: how many tokens were requested.
         echo: the text before the answer: the prompt, or nothing.
+        with_stop_word: whether the stop word or token that has ended the text is visible.
 
     Attributes:
         completion_tokens: the tokens so far, those of a stop word too, without the end token.
@@ -31,12 +32,16 @@ class Answer:
         end_ids: Collection[int],
         max_tokens: int,
         echo: str = "",
+        *,
+        with_stop_word: bool = False,
     ) -> None:
         self._token_bytes = token_bytes
-        self._visible = VisibleText(stop_words)
-        self._end_ids = end_ids
+        self._visible = VisibleText(stop_words, with_stop_word=with_stop_word)
+        self._end_ids = frozenset(end_ids)
+        self._with_stop_word = with_stop_word
         self._max_tokens = max_tokens
         self._text = [echo] if echo else []
+        self._ids: list[int] = []
         self._log_probs: list[float] = []
         self._scored_tokens: list[bytes] = []
         self.completion_tokens = 0
@@ -53,12 +58,15 @@ class Answer:
         for index, token_id in enumerate(ids):
             if self.finish_reason:
                 return
+            in_table = 0 <= token_id < len(self._token_bytes)
+            data = self._token_bytes[token_id] if in_table else b""
             if token_id in self._end_ids:
+                if self._with_stop_word:
+                    self._show(self._visible.add(data))
                 self._finish("stop")
                 return
             self.completion_tokens += 1
-            in_table = 0 <= token_id < len(self._token_bytes)
-            data = self._token_bytes[token_id] if in_table else b""
+            self._ids.append(token_id)
             if index < len(log_probs):
                 self._log_probs.append(log_probs[index])
                 self._scored_tokens.append(data)
@@ -87,6 +95,11 @@ class Answer:
         text = "".join(self._text)
         self._text.clear()
         return text
+
+    def take_ids(self) -> list[int]:
+        """The tokens since the last call."""
+        ids, self._ids = self._ids, []
+        return ids
 
     def take_log_probs(self) -> list[float]:
         """The log-probabilities since the last call, one for each token."""

@@ -53,6 +53,9 @@ class Record(Protocol):
     def tokens(self, count: int) -> None:
         """Counts new tokens."""
 
+    def time_per_token(self, seconds: float) -> None:
+        """Counts how long each token took after the first, on average of an answer."""
+
 
 @dataclass(eq=False, slots=True)
 class Generation:
@@ -86,6 +89,8 @@ class Generation:
     _engine_ended: bool = field(default=False, init=False)
     _cancel_requested: bool = field(default=False, init=False)
     _next_check: float = field(default=0.0, init=False)
+    _first_tokens: int = field(default=0, init=False)
+    _last_token: float = field(default=0.0, init=False)
 
     @property
     def outcome(self) -> str:
@@ -127,6 +132,7 @@ class Generation:
         except Exception as error:
             # Whatever it is: the client must not wait for ever.
             self.failure = EngineError(_INTERNAL_ERROR, f"the front model failed: {error!r}")
+        self._count_time(record)
         self._ending = True
         self.answer.cancel()  # no effect on an answer that is complete
         if self.failure:
@@ -164,10 +170,18 @@ class Generation:
         return self.cancelled()
 
     def _count(self, new: int, record: Record) -> None:
-        if new and self.body["streaming"] and self.first_token is None:
-            self.first_token = time.perf_counter() - self.arrived
-            record.first_token(self.first_token)
+        if new and self.body["streaming"]:
+            self._last_token = time.perf_counter() - self.arrived
+            if self.first_token is None:
+                self.first_token, self._first_tokens = self._last_token, new
+                record.first_token(self.first_token)
         record.tokens(new)
+
+    def _count_time(self, record: Record) -> None:
+        """Counts the time of the tokens after those that came first."""
+        later = self.answer.completion_tokens - self._first_tokens
+        if self.first_token is not None and later:
+            record.time_per_token((self._last_token - self.first_token) / later)
 
 
 class Generations:

@@ -11,6 +11,7 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 _FIRST_TOKEN_BUCKETS_S = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0]
+_TOKEN_BUCKETS_S = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.5]
 _FINISH_REASONS = ("stop", "length", "cancelled", "error")
 
 
@@ -38,6 +39,12 @@ class Metrics:
             kinds.HISTOGRAM,
             buckets=_FIRST_TOKEN_BUCKETS_S,
         )
+        self._per_token = self._metric(
+            "falconry_time_per_output_token_seconds",
+            "From an answer's first token to its last one, divided by the tokens after the first",
+            kinds.HISTOGRAM,
+            buckets=_TOKEN_BUCKETS_S,
+        )
         finished = self._family(
             "falconry_requests_total", "Requests that have ended, by the reason", kinds.COUNTER
         )
@@ -48,6 +55,7 @@ class Metrics:
         self._counted: Counter[str] = Counter()
         self._ended: Counter[str] = Counter()
         self._first_token_times: list[float] = []
+        self._token_times: list[float] = []
         self._gauges = {"in_flight": 0, "waiting": 0}
         self._published: dict[str, int] = {}
 
@@ -69,6 +77,11 @@ class Metrics:
         with self._lock:
             self._counted["generated"] += count
 
+    def time_per_token(self, seconds: float) -> None:
+        """An answer's tokens took so long each, after the first."""
+        with self._lock:
+            self._token_times.append(seconds)
+
     def end(self, reason: str, *, without_token: bool) -> None:
         """A request has had its final response."""
         with self._lock:
@@ -82,6 +95,7 @@ class Metrics:
             counted, self._counted = self._counted, Counter()
             ended, self._ended = self._ended, Counter()
             times, self._first_token_times = self._first_token_times, []
+            token_times, self._token_times = self._token_times, []
             gauges = dict(self._gauges)
         if counted["prompt"]:
             self._prompt_tokens.increment(counted["prompt"])
@@ -91,6 +105,8 @@ class Metrics:
             self._finished[reason].increment(count)
         for seconds in times:
             self._first_token.observe(seconds)
+        for seconds in token_times:
+            self._per_token.observe(seconds)
         if gauges != self._published:
             self._in_flight.set(gauges["in_flight"])
             self._waiting.set(gauges["waiting"])

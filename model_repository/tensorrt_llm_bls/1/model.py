@@ -16,6 +16,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from .answer import Answer
+from .batches import OpenRows, rows_of
 from .engine_client import EngineClient
 from .generation import Generation, Generations, every
 from .metrics import Metrics
@@ -40,6 +41,8 @@ _CANCELLATION_PERIOD_S = 0.1
 _NAMED_CANCELLATION_PERIOD_S = 1.0
 _METRICS_PERIOD_S = 0.5
 _LONGEST_LOGGED_ID = 64
+# Inputs that have a row for each row of the batch, of which every request has one.
+_ONE_A_ROW = ("text_input", "messages", "input_ids", "max_tokens")
 
 # Triton's error codes by HTTP's status for them (triton-inference-server/server, http_server.cc);
 # names, since Triton's module has no codes yet when it looks at this file the first time.
@@ -54,10 +57,11 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
         directory = Path(__file__).parent
-        self._decoupled = pb_utils.using_decoupled_model_transaction_policy(config)
         self._preparation = Preparation(directory, parameters)
         self._engine_names = json.loads(parameters["engine_names"])
         self._engine_parameters = json.loads(parameters["engine_parameters"])
+        # NVIDIA's backend; the CPU engine makes its grammars itself, from what it has checked.
+        self._takes_grammars = parameters["words_are_compared_as"] == "tokens"
         self._max_requests = int(parameters["max_requests"])
         self._token_bytes = read_token_bytes(directory / "tokenizer.json")
         self._engine = EngineClient(os.environ.get(ADDRESS_VARIABLE, _DEFAULT_ADDRESS))
@@ -81,9 +85,9 @@ class TritonPythonModel:
         for request in requests:
             try:
                 if not self._stop(request):
-                    front_request = self._read(request)
-                    kind = chats if front_request.prompt.is_chat else texts
-                    kind.append((request, front_request))
+                    rows = self._read(request)
+                    kind = chats if any(each.prompt.is_chat for each in rows) else texts
+                    kind.append((request, rows))
             except RefusedError as refusal:
                 _refuse(request, "INVALID_ARG", str(refusal))
         self._begin(texts, arrived)
@@ -102,22 +106,36 @@ class TritonPythonModel:
     def _begin(self, requests, arrived):
         """Prepares requests together and starts them, or refuses them."""
         read = []
-        for request, front_request in requests:
+        for request, rows in requests:
             try:
-                draft = self._preparation.draft(front_request.prompt)
-                read.append((request, front_request, draft))
+                drafts = [self._preparation.draft(each.prompt) for each in rows]
+                read.append((request, rows, drafts))
             except RefusedError as refusal:
                 _refuse(request, "INVALID_ARG", str(refusal))
-        prepared = self._preparation.finish([draft for _, _, draft in read])
-        for (request, front_request, _), each in zip(read, prepared, strict=True):
-            if isinstance(each, RefusedError):
-                _refuse(request, "INVALID_ARG", str(each))
-            elif len(self._generations) >= self._max_requests:
+        finished = iter(
+            self._preparation.finish([draft for _, _, drafts in read for draft in drafts])
+        )
+        for request, rows, drafts in read:
+            prepared = [next(finished) for _ in drafts]
+            refusals = [each for each in prepared if isinstance(each, RefusedError)]
+            if refusals:
+                _refuse(request, "INVALID_ARG", str(refusals[0]))
+            elif len(self._generations) + len(rows) > self._max_requests:
                 reason = f"{self._max_requests} requests are under way: try again later"
                 _refuse(request, "UNAVAILABLE", reason)
             else:
-                generation = self._generation(request, front_request, each, arrived)
-                self._start(generation, len(each.input_ids))
+                self._start_rows(request, rows, prepared, arrived)
+
+    def _start_rows(self, request, rows, prepared, arrived):
+        """Starts a generation for each row of a request's batch."""
+        open_rows = OpenRows(len(rows))
+        for index, (front_request, each) in enumerate(zip(rows, prepared, strict=True)):
+            if each.warning:
+                request_id = _shown_id(request.request_id())
+                pb_utils.Logger.log_warn(f"request {request_id}: {each.warning}")
+            client = Responses(request, front_request, each.input_ids, index, open_rows)
+            generation = self._generation(request, front_request, each, client, arrived)
+            self._start(generation, len(each.input_ids))
 
     def finalize(self):
         """Ends the threads, and with them what is still under way."""
@@ -131,23 +149,28 @@ class TritonPythonModel:
 
     def _read(self, request):
         check_parameters(request.parameters(), CONNECTION, STOP_TOKEN)
-        front_request = FrontRequest.from_tensors(lambda name: _values(request, name))
-        if front_request.stream and not self._decoupled:
-            raise RefusedError("stream: this deployment answers in one piece (route infer)")
-        return front_request
+        rows = rows_of(lambda name: _values(request, name), *_ONE_A_ROW)
+        return [FrontRequest.from_tensors(row) for row in rows]
 
-    def _generation(self, request, front_request, prepared, arrived):
-        stop_words = front_request.stop_words
+    def _generation(self, request, front_request, prepared, client, arrived):
+        stop_words = [word.encode("utf-8") for word in prepared.stop_texts if word]
         body = front_request.engine_request(
             self._generations.new_id(),
             prepared,
             # Where the engine does not look for stop words, it is stopped when one has come.
-            streaming=front_request.stream or (self._decoupled and bool(stop_words)),
+            streaming=front_request.stream or bool(stop_words or prepared.watched),
+            grammars=self._takes_grammars,
         )
         body = {self._engine_names.get(name, name): value for name, value in body.items()}
         echo = prepared.text if front_request.echo else ""
-        answer = Answer(self._token_bytes, stop_words, prepared.end_ids, prepared.max_tokens, echo)
-        client = Responses(request, front_request.return_log_probs, len(prepared.input_ids))
+        answer = Answer(
+            self._token_bytes,
+            stop_words,
+            prepared.end_ids,
+            prepared.max_tokens,
+            echo,
+            with_stop_word=front_request.with_stop_word,
+        )
         return Generation(
             request.request_id(),
             *_names(request),
@@ -201,17 +224,21 @@ class TritonPythonModel:
 
 
 class Responses:
-    """Where an answer goes: one response a call, the last one final.
+    """Where the answer to a row of a request goes: one response a call.
 
-    Checking whether the client has disconnected after the final response ends the server process
-    with a segmentation fault (2.51), so the two exclude each other.
+    The last one of the last row is the request's final one. Checking whether the client has
+    disconnected after that ends the server process with a segmentation fault (2.51), so the two
+    exclude each other.
     """
 
-    def __init__(self, request, return_log_probs, prompt_tokens):
+    def __init__(self, request, front_request, prompt, row, open_rows):
         self._request = request
+        self._row = row
+        self._open_rows = open_rows
         self._sender = request.get_response_sender()
-        self._return_log_probs = return_log_probs
-        self._prompt_tokens = prompt_tokens
+        self._return_log_probs = front_request.return_log_probs
+        self._return_token_ids = front_request.return_token_ids
+        self._prompt = prompt
         self._lock = threading.Lock()
         self._finished = False
 
@@ -232,36 +259,47 @@ class Responses:
                 pb_utils.Tensor("output_log_probs", log_probs),
                 pb_utils.Tensor("output_tokens", np.array([[tokens]], np.object_)),
             ]
+        if self._return_token_ids:
+            tensors.append(_numbers("token_ids", np.int32, answer.take_ids()))
+        if final and self._return_token_ids:
+            tensors.append(_numbers("prompt_token_ids", np.int32, self._prompt))
+        if final or self._open_rows.several:
+            tensors += [
+                _numbers("batch_index", np.int32, self._row),
+                _numbers("sequence_index", np.int32, 0),
+            ]
         if final:
             tensors += [
-                _numbers("batch_index", np.int32, 0),
-                _numbers("sequence_index", np.int32, 0),
                 _texts("finish_reason", answer.finish_reason),
-                _numbers("prompt_tokens", np.int32, self._prompt_tokens),
+                _numbers("prompt_tokens", np.int32, len(self._prompt)),
                 _numbers("completion_tokens", np.int32, answer.completion_tokens),
             ]
-        flags = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if final else 0
         with self._lock:
             self._finished = final
-            self._sender.send(pb_utils.InferenceResponse(tensors), flags=flags)
+            self._sender.send(pb_utils.InferenceResponse(tensors), flags=self._flags(final))
 
     def fail(self, status, reason):
         """Ends the request with the engine's own reason."""
         with self._lock:
             self._finished = True
-            _send_error(self._sender, _ERROR_CODES.get(status, "INTERNAL"), reason)
+            code = _ERROR_CODES.get(status, "INTERNAL")
+            _send_error(self._sender, code, reason, self._flags(final=True))
+
+    def _flags(self, final):
+        ends = final and self._open_rows.end()
+        return pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if ends else 0
 
 
 def _refuse(request, code, reason):
     # Not the reason, in which the request's own words may stand.
     pb_utils.Logger.log_info(f"request {_shown_id(request.request_id())}: refused, {code}")
-    _send_error(request.get_response_sender(), code, reason)
+    final = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+    _send_error(request.get_response_sender(), code, reason, final)
 
 
-def _send_error(sender, code, reason):
+def _send_error(sender, code, reason, flags):
     error = pb_utils.TritonError(reason, getattr(pb_utils.TritonError, code))
-    response = pb_utils.InferenceResponse(error=error)
-    sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+    sender.send(pb_utils.InferenceResponse(error=error), flags=flags)
 
 
 def _values(request, name):
@@ -285,7 +323,7 @@ def _texts(name, text):
 
 
 def _numbers(name, kind, value):
-    return pb_utils.Tensor(name, np.array([[value]], kind))
+    return pb_utils.Tensor(name, np.array(value, kind).reshape(1, -1))
 
 
 def _shown_id(request_id):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .guides import Guide
 from .preparation import Prepared
 from .prompts import Prompt
 from .refusal import RefusedError
@@ -42,6 +43,10 @@ _PREPROCESSING_NAMES = {
     "EMBEDDING_BIAS_WEIGHTS": "embedding_bias_weights",
     "END_ID": "end_id",
     "PAD_ID": "pad_id",
+    "INPUT_IDS": "input_ids",
+    "CHAT_OPTIONS": "chat_options",
+    "TRUNCATE_PROMPT_TOKENS": "truncate_prompt_tokens",
+    "STOP_TOKEN_IDS": "stop_token_ids",
     "RETURN_CONTEXT_LOGITS": "return_context_logits",
     "RETURN_GENERATION_LOGITS": "return_generation_logits",
 }
@@ -56,14 +61,20 @@ class FrontRequest:
     Attributes:
         prompt: the text, its words and limits.
         sampling: further inputs of the engine's model, by its names.
+        guide: what the answer's text must be, if anything.
         return_log_probs: whether the tokens' log-probabilities are requested.
+        return_token_ids: whether the tokens of prompt and answer are.
+        with_stop_word: whether a stop word is part of the answer's text.
         echo: whether the answer begins with the prompt.
         stream: whether text is sent as it is generated.
     """
 
     prompt: Prompt
     sampling: dict[str, int | float]
+    guide: Guide | None
     return_log_probs: bool
+    return_token_ids: bool
+    with_stop_word: bool
     echo: bool
     stream: bool
 
@@ -86,22 +97,20 @@ class FrontRequest:
             engine_name: _scalar(tensor, name, None) for name, engine_name in _PASSED_ON.items()
         }
         prompt = Prompt.from_tensors(lambda name: tensor(_PREPROCESSING_NAMES[name]))
-        fits = bool(_scalar(tensor, "fit_max_tokens", False))
+        fits = bool(_scalar(tensor, "fit_max_tokens", True))
         return cls(
             prompt=replace(prompt, fits_max_tokens=fits),
             sampling={name: value for name, value in given.items() if value is not None},
+            guide=Guide.from_tensors(tensor, prompt.max_tokens),
             return_log_probs=bool(_scalar(tensor, "return_log_probs", False)),
+            return_token_ids=bool(_scalar(tensor, "return_token_ids", False)),
+            with_stop_word=bool(_scalar(tensor, "include_stop_str_in_output", False)),
             echo=not _scalar(tensor, "exclude_input_in_output", True),
             stream=bool(_scalar(tensor, "stream", False)),
         )
 
-    @property
-    def stop_words(self) -> tuple[bytes, ...]:
-        """The words that end the text, as UTF-8."""
-        return tuple(word.encode("utf-8") for word in self.prompt.stop_words if word)
-
     def engine_request(
-        self, request_id: str, prepared: Prepared, *, streaming: bool
+        self, request_id: str, prepared: Prepared, *, streaming: bool, grammars: bool
     ) -> dict[str, Any]:
         """The request to the engine's model, in the form of Triton's `generate`.
 
@@ -109,6 +118,7 @@ class FrontRequest:
             request_id: by which it can be stopped.
             prepared: the prompt and the words as tokens.
             streaming: whether tokens are sent one by one.
+            grammars: whether the model is given a grammar in place of a schema.
         """
         words = {"bad_words_list": prepared.bad_words, "stop_words_list": prepared.stop_words}
         bias = prepared.embedding_bias
@@ -123,6 +133,7 @@ class FrontRequest:
             "return_log_probs": self.return_log_probs,
             "streaming": streaming,
             **self.sampling,
+            **(self.guide.inputs(grammars=grammars) if self.guide else {}),
             **({"embedding_bias": bias.tolist()} if bias.any() else {}),
             **{name: flat.ravel().tolist() for name, flat in words.items() if flat.size},
         }

@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+# Special tokens of some vocabularies that are part of a text all the same: it calls a tool.
+_SHOWN = frozenset({"<tool_call>", "</tool_call>"})
 # How a vocabulary with byte fallback writes a byte that is no character alone.
 _FALLBACK_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 def read_token_bytes(tokenizer_file: Path) -> list[bytes]:
-    """The bytes of each token id; none for special tokens, never visible.
+    """The bytes of each token id; none for special tokens, which are not visible.
 
     Args:
         tokenizer_file: a `tokenizer.json` whose vocabulary is byte-level, as every Falcon of
@@ -35,7 +37,8 @@ def read_token_bytes(tokenizer_file: Path) -> list[bytes]:
         if token_id not in added:
             table[token_id] = spelled(token)
     for token_id, token in added.items():
-        table[token_id] = b"" if token["special"] else token["content"].encode("utf-8")
+        hidden = token["special"] and token["content"] not in _SHOWN
+        table[token_id] = b"" if hidden else token["content"].encode("utf-8")
     return table
 
 
@@ -44,13 +47,15 @@ class VisibleText:
 
     Args:
         stop_words: the words that end the text, none of them empty, as UTF-8.
+        with_stop_word: whether the one that has ended it is visible.
 
     Attributes:
         stopped: whether a stop word has come; nothing is to be added after that.
     """
 
-    def __init__(self, stop_words: Sequence[bytes]) -> None:
+    def __init__(self, stop_words: Sequence[bytes], *, with_stop_word: bool = False) -> None:
         self._words = _WordAutomaton(stop_words)
+        self._with_stop_word = with_stop_word
         self._state = 0
         self._held = b""
         # Only its state is of use: what of the last bytes is an unfinished character.
@@ -68,11 +73,12 @@ class VisibleText:
         What is given never ends within a character, so each chunk may be decoded alone.
         """
         self._decoder.decode(data)
-        start = self._first_stop_word(data)
+        found = self._first_stop_word(data)
         self._held += data
-        if start is not None:
+        if found is not None:
             self.stopped = True
-            return self._take(start)
+            start, end = found
+            return self._take(end if self._with_stop_word else start)
         unfinished = len(self._decoder.getstate()[0])
         return self._take(len(self._held) - max(unfinished, self._words.depth[self._state]))
 
@@ -85,14 +91,14 @@ class VisibleText:
         self._held = b"" if self.stopped else self._held[size:]
         return taken
 
-    def _first_stop_word(self, data: bytes) -> int | None:
-        """Where the first stop word begins that ends in the next bytes; in those held and these."""
-        starts = []
+    def _first_stop_word(self, data: bytes) -> tuple[int, int] | None:
+        """The first stop word that ends in the next bytes: its place in those held and these."""
+        found = []
         for end, byte in enumerate(data, start=len(self._held) + 1):
             self._state = self._words.next_state(self._state, byte)
             if length := self._words.longest[self._state]:
-                starts.append(end - length)
-        return min(starts, default=None)
+                found.append((end - length, end))
+        return min(found, default=None)
 
 
 class _WordAutomaton:

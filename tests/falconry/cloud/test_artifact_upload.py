@@ -509,7 +509,7 @@ def test_a_broken_upload_goes_on_from_another_machine_with_what_is_missing(
 
 def begin(session, storage, staged, view):
     """An upload of the artifact's name that somebody left behind."""
-    artifact_upload.ensure_bucket(storage, NAMESPACE, staged.bucket, session.compartment_id)
+    artifact_upload.ensure_bucket(session, storage, NAMESPACE, staged.bucket)
     name = f"artifacts/{view.digest.removeprefix('sha256:')}.zip"
     details = CreateMultipartUploadDetails(object=name)
     return name, storage.create_multipart_upload(NAMESPACE, staged.bucket, details).data.upload_id
@@ -596,7 +596,7 @@ def test_two_runners_that_upload_one_artifact_end_with_two_right_models(
 def test_what_killed_runs_left_long_ago_is_swept_away(
     session, model, view, staged, storage, monkeypatch
 ):
-    artifact_upload.ensure_bucket(storage, NAMESPACE, staged.bucket, session.compartment_id)
+    artifact_upload.ensure_bucket(session, storage, NAMESPACE, staged.bucket)
     for name in ("artifacts/old.zip", "not-ours"):
         storage.put_object(NAMESPACE, staged.bucket, name, b"left")
         details = CreateMultipartUploadDetails(object=name)

@@ -60,7 +60,8 @@ def test_everything_that_differs_is_changed_on_the_same_deployment(
 ):
     first = deployments.apply(make_target(), WATCH)
     other = make_settings(
-        "serving.route=infer deployment.instances=2 deployment.memory_gib=32"
+        "deployment.environment.CONTAINER_TYPE=TRITON"
+        " deployment.instances=2 deployment.memory_gib=32"
         " deployment.bandwidth_mbps=20 deployment.maximum_bandwidth_mbps=40"
         " deployment.environment.LEVEL=2 deployment.description=other"
     )
@@ -95,8 +96,8 @@ def test_an_update_that_ended_in_the_middle_is_finished_by_another_run(
     deployments, make_target, make_settings, session, cloud
 ):
     deployments.apply(make_target(), WATCH)
-    other = make_settings("serving.route=infer")
-    target = make_target("second", serving=other.serving)
+    other = make_settings("deployment.environment.CONTAINER_TYPE=TRITON")
+    target = make_target("second", settings=other.deployment)
     # The second of three updates is refused for good, as if the run had been killed there.
     cloud.fault(kind="status", operation="update_model_deployment", status=400, skip=1)
     with pytest.raises(CloudError, match="400"):
@@ -128,7 +129,7 @@ def _pinned_image(container):
     ("normalise", "field", "now", "wanted"),
     [
         (_added_variable, "environment_variables.ADDED", '"1"', "null"),
-        (_reversed_endpoints, "custom_http_endpoints", '[{"endpoint_uri_suffix": "/v2/health', "["),
+        (_reversed_endpoints, "custom_http_endpoints", '[{"endpoint_uri_suffix": "/v2/', "["),
         (_pinned_image, "image", ":2.51.0@sha256:0000", ':2.51.0"'),
     ],
     ids=["variable", "endpoints", "image"],
@@ -160,34 +161,23 @@ def test_an_update_that_the_service_does_not_keep_is_made_once_and_its_field_is_
     assert wanted in should_be
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "order"),
-    [
-        # The storage of a larger model comes before it.
-        ("generate", "generate", [Group.ENVIRONMENT, Group.MODEL]),
-        ("infer", "infer", [Group.ENVIRONMENT, Group.MODEL]),
-        # Only then would the new route meet a model that does not answer it.
-        ("generate", "infer", [Group.MODEL, Group.ENVIRONMENT]),
-        ("infer", "generate", [Group.ENVIRONMENT, Group.MODEL]),
-    ],
-)
-def test_variables_change_before_the_model_unless_their_route_needs_it(
-    make_wanted, make_settings, old, new, order
-):
+@pytest.mark.parametrize("mapping", [{}, {"CONTAINER_TYPE": "TRITON"}], ids=["ours", "oracle"])
+def test_variables_change_before_the_model(make_wanted, mapping):
+    """The storage of a larger model, and the image that serves it, come before it."""
     wanted = make_wanted()
     before, after = (
         target_of(
             replace(
                 wanted,
-                serving=make_settings(f"serving.route={route}").serving,
                 model_id=f"ocid1.datasciencemodel.oc1..{number}",
-                variables={"STORAGE_SIZE_IN_GB": str(number)},
+                variables={"STORAGE_SIZE_IN_GB": str(number), **(mapping if number else {})},
             )
         )
-        for number, route in enumerate((old, new))
+        for number in range(2)
     )
     found = differences(_current(before), after)
-    assert [group for group in found if group is not Group.CONTAINER] == order
+    kept = [group for group in found if group is not Group.CONTAINER]
+    assert kept == [Group.ENVIRONMENT, Group.MODEL]
 
 
 def _current(target):

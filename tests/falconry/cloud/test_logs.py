@@ -17,7 +17,7 @@ from tests.falconry.cloud.conftest import WATCH
 def ask(session):
     def ask(deployment):
         url = deployment.model_deployment_url
-        return Endpoint(url, session.signer(), "generate").answer("who?", 1)
+        return Endpoint(url, session.signer()).answer("who?", 1)
 
     return ask
 

@@ -33,7 +33,7 @@ def answer(session, settings, deployments):
 
     def ask():
         url = deployments.get(settings.deployment.name).model_deployment_url
-        return Endpoint(url, session.signer(), "generate").answer("who?", 1)
+        return Endpoint(url, session.signer()).answer("who?", 1)
 
     return ask
 

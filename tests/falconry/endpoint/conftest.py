@@ -87,7 +87,7 @@ def _no_fault_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture
 def endpoint(sdk: Sdk, deployment: Any) -> Iterator[Endpoint]:
     """That deployment, as its clients see it."""
-    made = Endpoint(deployment.model_deployment_url, sdk.signer, "generate")
+    made = Endpoint(deployment.model_deployment_url, sdk.signer)
     yield made
     made.close()
 

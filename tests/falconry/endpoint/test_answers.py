@@ -52,8 +52,8 @@ def signed(request):
 
 @pytest.fixture
 def endpoint(server):
-    def make(route="generate"):
-        return Endpoint(f"http://127.0.0.1:{server.server_port}/ocid1.x", signed, route)
+    def make():
+        return Endpoint(f"http://127.0.0.1:{server.server_port}/ocid1.x", signed)
 
     return make
 
@@ -72,8 +72,7 @@ def test_a_generate_answer_is_its_text(server, endpoint):
 def test_an_infer_answer_is_its_text(server, endpoint):
     answer = {"outputs": [{"name": "other", "data": [1]}, {"name": "text_output", "data": ["hi"]}]}
     server.answers.append((200, json.dumps(answer).encode()))
-    assert endpoint("infer").answer("hello", 5) == "hi"
-    assert [each["name"] for each in server.seen[0][2]["inputs"]] == ["text_input", "max_tokens"]
+    assert endpoint().answer("hello", 5) == "hi"
 
 
 @pytest.mark.parametrize(
@@ -137,7 +136,7 @@ def test_a_first_question_is_asked_again_when_its_connection_breaks(losses, succ
         thread = threading.Thread(target=lose, args=(listening, answers))
         thread.start()
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/ocid1.x"
-        asking = Endpoint(url, signed, "generate")
+        asking = Endpoint(url, signed)
         if succeeds:
             asking.smoke()
         else:
@@ -148,7 +147,7 @@ def test_a_first_question_is_asked_again_when_its_connection_breaks(losses, succ
 
 def test_nobody_there_is_one_sentence():
     with pytest.raises(EndpointError, match="no answer"):
-        Endpoint("http://127.0.0.1:9", signed, "generate").answer("hello", 5)
+        Endpoint("http://127.0.0.1:9", signed).answer("hello", 5)
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -211,6 +210,6 @@ def test_bytes_that_are_no_answer_are_one_sentence(sent):
         thread.start()
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/ocid1.x"
         with pytest.raises(EndpointError, match="the answer is incomplete") as told:
-            Endpoint(url, signed, "generate").answer("hello", 5)
+            Endpoint(url, signed).answer("hello", 5)
         thread.join()
     assert "\n" not in str(told.value)

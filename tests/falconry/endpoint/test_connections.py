@@ -123,7 +123,7 @@ def trusting(authority: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def asked(port: int) -> str:
-    endpoint = Endpoint(f"https://127.0.0.1:{port}/ocid1.x", signed, "generate")
+    endpoint = Endpoint(f"https://127.0.0.1:{port}/ocid1.x", signed)
     try:
         return endpoint.answer("hello", 5)
     finally:

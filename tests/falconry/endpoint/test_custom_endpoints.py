@@ -61,13 +61,13 @@ def test_a_wrong_key_is_explained(sdk: Sdk, deployment: Any) -> None:
     signer = oci.signer.Signer(
         sdk.config["tenancy"], sdk.config["user"], other, sdk.config["key_file"]
     )
-    endpoint = Endpoint(deployment.model_deployment_url, signer, "generate")
+    endpoint = Endpoint(deployment.model_deployment_url, signer)
     with pytest.raises(RefusedError, match=r"401 NotAuthenticated.*clock"):
         endpoint.predict({})
 
 
 def test_a_deployment_that_is_not_there_is_explained(sdk: Sdk, deployment: Any) -> None:
-    endpoint = Endpoint(f"{deployment.model_deployment_url}x", sdk.signer, "generate")
+    endpoint = Endpoint(f"{deployment.model_deployment_url}x", sdk.signer)
     with pytest.raises(RefusedError, match=r"404 NotAuthorizedOrNotFound.*make status"):
         endpoint.predict({})
 

@@ -64,7 +64,7 @@ KINDS = ["session_token", "resource_principal", "instance_principal"]
 def test_questions_are_signed_as_a_session_a_resource_or_an_instance(
     signer: Signer, deployment: Any, script: Any, auth: str
 ) -> None:
-    endpoint = Endpoint(deployment.model_deployment_url, signer(auth), "generate")
+    endpoint = Endpoint(deployment.model_deployment_url, signer(auth))
     assert endpoint.predict({"a": "Füchse"}, suffix="/other")["body"] == {"a": "Füchse"}
     stream = endpoint.pieces(script("data: Füchse\n\n".encode()), EVENTS)
     assert list(stream) == ["Füchse"]

@@ -56,7 +56,7 @@ def serving(proxied: ProxiedDeployment, build: Path) -> Iterator[tuple[httpx.Cli
 def opened(
     sdk: Sdk, deployment: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[httpx.Client, list[str]]]:
-    description = description_of(deployment, "generate")
+    description = description_of(deployment)
     proxied = ProxiedDeployment(deployment.model_deployment_url, sdk.signer, description)
     with serving(proxied, tmp_path_factory.mktemp("proxy")) as client_and_lines:
         yield client_and_lines

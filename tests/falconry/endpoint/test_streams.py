@@ -89,7 +89,7 @@ def test_a_stream_whose_server_dies_ends_with_what_the_trailer_says(
     sdk: Sdk, script: Script
 ) -> None:
     dying = deploy(sdk)
-    endpoint = Endpoint(dying.model_deployment_url, sdk.signer, "generate")
+    endpoint = Endpoint(dying.model_deployment_url, sdk.signer)
     with pytest.raises(StreamFailureError) as told:
         list(endpoint.pieces(script(b"data: 0\n\n", then="die"), EVENTS))
     assert told.value.code == "ServiceUnavailable"
@@ -109,7 +109,7 @@ def test_a_stream_whose_connection_is_cut_is_one_sentence(
 def test_a_client_waits_no_longer_than_it_is_told(
     sdk: Sdk, deployment: Any, script: Script
 ) -> None:
-    hasty = Endpoint(deployment.model_deployment_url, sdk.signer, "generate", RetryBudget(read=0.3))
+    hasty = Endpoint(deployment.model_deployment_url, sdk.signer, RetryBudget(read=0.3))
     with pytest.raises(EndpointError, match=r"in time.*60 s"):
         list(hasty.pieces(script(b"data: x\n\n", then="silence"), EVENTS))
 
@@ -153,12 +153,6 @@ def test_an_answer_in_one_piece_is_explained(endpoint: Endpoint) -> None:
 def test_a_path_that_is_not_open_is_explained(endpoint: Endpoint) -> None:
     with pytest.raises(RefusedError, match=r"404 .*custom endpoint"):
         list(endpoint.pieces({}, "v3/closed"))
-
-
-def test_a_route_without_streams_says_so(sdk: Sdk, deployment: Any) -> None:
-    whole = Endpoint(deployment.model_deployment_url, sdk.signer, "infer")
-    with pytest.raises(EndpointError, match=r"serving\.route"):
-        next(whole.stream({}))
 
 
 def test_a_long_stream_is_not_kept(endpoint: Endpoint, script: Script) -> None:

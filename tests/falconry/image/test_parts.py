@@ -3,8 +3,6 @@
 import json
 
 import pytest
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 
 from falconry.errors import ImageError
 from falconry.image.installed import installed, licences_of
@@ -92,6 +90,10 @@ def test_every_part_is_listed_with_its_version_its_address_and_its_licences(writ
 
 
 def test_the_list_keeps_the_schema_of_cyclonedx(written):
+    # Here, since the import takes seconds, in every worker.
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
     validator = JsonStrictValidator(SchemaVersion.V1_6)
     assert validator.validate_str(written.parts.read_text()) is None
     assert validator.validate_str('{"bomFormat": "CycloneDX"}') is not None

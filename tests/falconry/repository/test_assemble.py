@@ -5,14 +5,9 @@ import pytest
 from falconry.repository.config import read_config
 
 
-@pytest.fixture(scope="module", params=["generate", "infer"])
-def route(request):
-    return request.param
-
-
 @pytest.fixture(scope="module")
-def repository(make_repository, route):
-    return make_repository(route)
+def repository(make_repository):
+    return make_repository()
 
 
 def test_the_engine_is_hard_linked(repository, store):
@@ -35,10 +30,10 @@ def test_every_model_takes_what_the_engine_takes(repository):
         assert json.loads(parameters["end_ids"].string_value) == engine["end_ids"]
 
 
-def test_the_route_decides_whether_a_request_may_have_many_responses(repository, route):
+def test_a_request_may_have_many_responses(repository):
     for model in ("tensorrt_llm", "tensorrt_llm_bls"):
         config = read_config(repository / model / "config.pbtxt")
-        assert config.model_transaction_policy.decoupled == (route == "generate")
+        assert config.model_transaction_policy.decoupled
 
 
 def test_models_that_know_text_have_the_engines_tokenizer(repository):

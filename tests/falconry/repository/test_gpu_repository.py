@@ -161,7 +161,7 @@ def test_the_profile_decides_what_an_engine_leaves_open(make):
         "max_queue_size": "64",
     }
     words = [f"serving.tensorrt_llm.{name}={value}" for name, value in overrides.items()]
-    _, repository = make("25.10", *words, "serving.route=infer")
+    _, repository = make("25.10", *words)
     told, config = parameters(repository), core(repository)
     assert told["kv_cache_free_gpu_mem_fraction"] == "0.5"
     assert told["max_tokens_in_paged_kv_cache"] == "4096"
@@ -169,7 +169,7 @@ def test_the_profile_decides_what_an_engine_leaves_open(make):
     assert told["enable_chunked_context"] == told["enable_kv_cache_reuse"] == "false"
     assert told["cancellation_check_period_ms"] == "7"
     assert config.dynamic_batching.default_queue_policy.max_queue_size == 64
-    assert not config.model_transaction_policy.decoupled
+    assert config.model_transaction_policy.decoupled
 
 
 def test_words_are_given_to_the_backend_as_it_compares_them(make, make_repository):
@@ -178,7 +178,7 @@ def test_words_are_given_to_the_backend_as_it_compares_them(make, make_repositor
         return told["words_are_compared_as"].string_value
 
     assert compared(make()[1]) == "tokens"
-    assert compared(make_repository("generate")) == "text"
+    assert compared(make_repository()) == "text"
 
 
 def rewrite(path, change):

@@ -28,12 +28,12 @@ PAPERS = {"tensorrt_llm/1/config.json"}
 
 @pytest.fixture(scope="module")
 def repository_of(tmp_path_factory):
-    """Makes a release's repository, for a route."""
+    """Makes a release's repository."""
 
-    def make(release, route="generate"):
+    def make(release):
         directory = tmp_path_factory.mktemp("gpu")
         engine = stand_in_engine(directory / "engine", release)
-        return gpu_repository(engine, release, directory / "build", f"serving.route={route}")
+        return gpu_repository(engine, release, directory / "build")
 
     return make
 
@@ -59,11 +59,10 @@ def told_names(config):
     return config.parameters.pop("engine_names").string_value
 
 
-@pytest.mark.parametrize("route", ["generate", "infer"])
 @pytest.mark.parametrize("release", OTHERS)
-def test_a_releases_repository_is_the_references_but_for_two_names(repository_of, release, route):
+def test_a_releases_repository_is_the_references_but_for_two_names(repository_of, release):
     renamed = RENAMED[TOOLCHAINS.row(release).tensor_names]
-    theirs, ours = (repository_of(name, route) for name in (release, REFERENCE))
+    theirs, ours = (repository_of(name) for name in (release, REFERENCE))
     found, expected = files(theirs), files(ours)
     assert set(found) == set(expected)
     for name in set(found) - PAPERS:

@@ -33,7 +33,7 @@ def by_name(
 
 
 def test_the_weights_have_the_size_of_a_built_engines_file(make_repository) -> None:  # type: ignore[no-untyped-def]
-    model = make_repository("generate") / "tensorrt_llm/1/openvino_model.bin"
+    model = make_repository() / "tensorrt_llm/1/openvino_model.bin"
     tiny = engine_spec(read_checkpoint(ROOT / "checkpoints/tiny-falcon"), load_recipe("cpu"))
     assert estimate(tiny).weights == pytest.approx(model.stat().st_size, rel=0.1)
 

@@ -29,7 +29,9 @@ def executed(engine: Path, precision: str) -> Counter[tuple[str, str]]:
     )
 
 
-@pytest.mark.parametrize(("name", "layers"), [("falcon-7b", 3), ("falcon-40b", 2)])
+@pytest.mark.parametrize(
+    ("name", "layers"), [("falcon-7b", 3), ("falcon-40b", 2), ("falcon3-wide", 2)]
+)
 def test_rotary_embeddings_are_fused_so_that_their_angles_stay_float32(
     name: str, layers: int, families: Path, engine_of: Engine
 ) -> None:
@@ -50,3 +52,17 @@ def test_weights_stay_in_the_bits_they_are_stored_in(
     # Four matrices a layer, and the output projection that is the embedding.
     assert operations["FullyConnected", stored] == 4 * 3 + 1
     assert operations["Gather", stored] == 1
+
+
+def test_the_norms_of_a_falcon3_are_fused_and_its_mlp_is_not(
+    families: Path, engine_of: Engine
+) -> None:
+    """A fused MLP would keep its weights a second time, in float16."""
+    operations = executed(engine_of(families / "falcon3-wide", "cpu-bf16"), "bf16")
+    kinds = Counter(kind for (kind, _), count in operations.items() for _ in range(count))
+
+    assert kinds["RMS"] == 2 * 2 + 1  # two a layer, and the last one
+    assert kinds["PagedAttention"] == 2
+    # Query, key, value, output, gate, up and down in each layer, and the output projection.
+    assert kinds["FullyConnected"] == 7 * 2 + 1
+    assert "LLMMLP" not in kinds

@@ -49,6 +49,21 @@ def test_matrices_take_the_recipes_type_and_vectors_float32(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_falcon3_is_mapped_from_the_checkpoint_as_it_is(families: Path, tmp_path: Path) -> None:
+    """Its queries, keys and values are apart, so that no row has to move."""
+    checkpoint = read_checkpoint(families / "falcon3")
+    (path,) = {tensor.path for tensor in checkpoint.tensors.values()}
+    stored = path.read_bytes()
+
+    weights = prepare_weights(checkpoint, load_recipe("cpu-bf16"), tmp_path, lambda done: None)
+
+    for name, tensor in checkpoint.tensors.items():
+        if len(tensor.shape) == 1:
+            continue
+        assert not weights[name].values.flags.owndata  # a view of the mapped file
+        assert weights[name].values.tobytes() == stored[tensor.offset : tensor.end]
+
+
 # IEEE 754 round to nearest, ties to even, worked out by hand.
 @pytest.mark.parametrize(
     ("bits", "rounded"),

@@ -1,0 +1,1 @@
+"""A trial of every stage on a real account, which is removed again, and its report."""

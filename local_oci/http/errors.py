@@ -82,7 +82,7 @@ def method_not_allowed() -> ServiceError:
 
 
 def incorrect_state(message: str) -> ServiceError:
-    """409: a state that does not allow the operation, and that passes by itself.
+    """409: a state that does not allow the operation, and that will pass.
 
     SDKs repeat this one for a minute and a half (oci 2.189.0, DEFAULT_RETRY_STRATEGY). A state that
     stays is a `conflict`, with which they end at once.

@@ -167,7 +167,7 @@ CLI: tuple[Call, ...] = (
         name="deployment",
     ),
     _call(f"data-science model-deployment get {_DEPLOYMENT}"),
-    _call(f"model-deployment inference-result predict {_DEPLOYMENT} --request-body hello"),
+    _call(f"model-deployment inference-result predict {_DEPLOYMENT} --request-body {{}}"),
     _call(f"data-science model-deployment update {_DEPLOYMENT} --description d --force {_WAIT}"),
     _call(f"data-science model-deployment deactivate {_DEPLOYMENT} {_WAIT}"),
     _call(f"data-science model-deployment activate {_DEPLOYMENT} {_WAIT}"),

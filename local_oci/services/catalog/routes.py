@@ -51,6 +51,7 @@ from local_oci.services.work_requests.models import Operation
 from local_oci.storage.records import new_ocid, now
 
 UNSIGNED_BODIES = [UnsignedBody("POST", re.compile(r"/20190101/models/[^/]+/artifact"))]
+_QUOTED_NAME = re.compile(r'filename="([\w.+-]+)"', re.ASCII)
 
 
 # --- projects ---------------------------------------------------------------------------------
@@ -246,7 +247,10 @@ async def create_model_artifact(request: Request) -> Response:
     model = _model(request)
     check_if_match(request, model)
     blob = await receive_blob(request, cloud.blobs)
-    disposition = request.headers.get("content-disposition", 'attachment; filename="artifact.zip"')
+    given = request.headers.get("content-disposition", "attachment; filename=artifact.zip")
+    # The service quotes no name, and ADS takes the quotes for a part of it (2.16.1,
+    # ads/model/service/oci_datascience_model.py and artifact_downloader.py).
+    disposition = _QUOTED_NAME.sub(r"filename=\1", given)
     artifact = attach_artifact(cloud, model.id, blob, disposition)
     return empty_response(204, {"etag": artifact.etag})
 

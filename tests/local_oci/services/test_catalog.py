@@ -178,7 +178,7 @@ def test_an_artifact_comes_back_as_it_was_sent(sdk) -> None:
     )
     answer = sdk.data_science.get_model_artifact_content(model)
     assert answer.data.content == content
-    assert "falcon.zip" in answer.headers["content-disposition"]
+    assert answer.headers["content-disposition"] == "attachment; filename=falcon.zip"
     digest = base64.b64encode(hashlib.md5(content).digest()).decode()
     assert answer.headers["content-md5"] == digest
     head = sdk.data_science.head_model_artifact(model)

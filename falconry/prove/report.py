@@ -27,7 +27,7 @@ _ADDRESS = re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}\b")
 _NAMESPACE = re.compile(r"(\b[\w-]+\.ocir\.io|\bocir\.[\w.-]+)/[^/\s\"]+/")
 _FINGERPRINT = re.compile(r"\b[0-9a-f]{2}(?::[0-9a-f]{2}){15}\b")
 _LOOPBACK = "127.0.0.1"
-# Which rows of the README's table "Verified where" a step belongs to.
+# Which rows of the table in docs/verification.md a step belongs to.
 ROWS = {
     "catalog, artifact, deployment, rollback, logs, invocation": (
         "deploy",

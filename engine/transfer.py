@@ -36,6 +36,9 @@ from typing import Any
 CONTROL = "::falconry::"
 ROOT = "/falconry/"  # what the paths in the build's documents begin with
 
+# The image's layer has `oci` beside this program, and the toolchain has other versions of what that
+# needs.
+_PACKAGES = Path(__file__).with_name("packages")
 _CHUNK = 1 << 20
 _ATTEMPTS = 5
 _FILES_AT_ONCE = 4
@@ -50,6 +53,7 @@ class TransferError(Exception):
 
 def main() -> int:
     """Runs the job; gives its exit status."""
+    sys.path.insert(0, str(_PACKAGES))
     try:
         where = json.loads(os.environ["FALCONRY_JOB"])
         status = run(where, Bucket(where))
@@ -57,6 +61,8 @@ def main() -> int:
         status = fail(f"FALCONRY_JOB or the request is not valid ({error})")
     except TransferError as error:
         status = fail(str(error))
+    except ImportError as error:
+        status = fail(f"the image's oci package cannot be used: {error}")
     except OSError as error:
         status = fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     say({"end": status})

@@ -309,7 +309,8 @@ class Project(Operations):
             return None
         from falconry.jobs.runner import JobRunner
 
-        return JobRunner(self._settings, self._workspace.digests, self._registry())
+        workspace = self._workspace
+        return JobRunner(self._settings, workspace.build, workspace.digests, self._registry())
 
     def _registry(self) -> RegistryProvider:
         """Returns the provider of the profile's or its cloud's registry."""

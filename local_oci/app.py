@@ -49,6 +49,7 @@ from local_oci.services.resource_search import routes as resource_search
 from local_oci.services.service_limits import routes as service_limits
 from local_oci.services.sessions import routes as sessions
 from local_oci.services.users import routes as users
+from local_oci.services.vault import routes as vault
 from local_oci.services.work_requests import routes as work_requests
 from local_oci.services.work_requests.engine import Work, Workflow
 from local_oci.services.work_requests.models import Operation
@@ -67,6 +68,7 @@ _SERVICES = (
     search_routes,
     sessions,
     users,
+    vault,
     service_limits,
     resource_search,
     registry,

@@ -94,8 +94,37 @@ def fetch(hub: HubCheckpoint, report: Report) -> Path:
     return cached.snapshot
 
 
+def remote_files(hub: HubCheckpoint) -> Mapping[str, RemoteFile]:
+    """Lists the files of a checkpoint that are read, by name; raises as `fetch`."""
+    with _translate_hub_errors(hub):
+        return _wanted_files(hub, _list_files(hub))
+
+
+def file_url(hub: HubCheckpoint, name: str) -> str:
+    """Where the hub has a file of a checkpoint."""
+    from huggingface_hub import hf_hub_url
+
+    return hf_hub_url(hub.repository, name, revision=hub.revision, endpoint=_endpoint())
+
+
+@contextlib.contextmanager
+def read_remote(hub: HubCheckpoint, name: str) -> Iterator[Iterator[bytes]]:
+    """Gives a file's content, of which only what is read is fetched; raises as `fetch`."""
+    import httpx
+    from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]
+
+    token = _token()
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    with (
+        _translate_hub_errors(hub),
+        httpx.stream("GET", file_url(hub, name), headers=headers, follow_redirects=True) as answer,
+    ):
+        hf_raise_for_status(answer)
+        yield answer.iter_bytes(_CHUNK)
+
+
 @dataclass(frozen=True, slots=True)
-class _RemoteFile:
+class RemoteFile:
     """A file on the hub: size and digest in git or LFS."""
 
     size: int
@@ -147,7 +176,7 @@ class _CacheEntry:
         self.storage.mkdir(parents=True, exist_ok=True)
         atomic_write_text(self.note, json.dumps(note))
 
-    def check_space(self, files: Mapping[str, _RemoteFile]) -> None:
+    def check_space(self, files: Mapping[str, RemoteFile]) -> None:
         self.cache.mkdir(parents=True, exist_ok=True)
         absent = sum(
             file.size for name, file in files.items() if not (self.snapshot / name).is_file()
@@ -185,14 +214,14 @@ def _fetched_by_others(hub: HubCheckpoint) -> Path | None:
     return Path(path)
 
 
-def _list_files(hub: HubCheckpoint) -> dict[str, _RemoteFile]:
+def _list_files(hub: HubCheckpoint) -> dict[str, RemoteFile]:
     """Lists the files at the repository's top, by name."""
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import RepoFile
 
     api = HfApi(endpoint=_endpoint(), token=_token())
     return {
-        entry.path: _RemoteFile(
+        entry.path: RemoteFile(
             size=entry.size,
             git_sha1=entry.blob_id,
             lfs_sha256=entry.lfs.sha256 if entry.lfs else None,
@@ -202,7 +231,7 @@ def _list_files(hub: HubCheckpoint) -> dict[str, _RemoteFile]:
     }
 
 
-def _wanted_files(hub: HubCheckpoint, present: Mapping[str, _RemoteFile]) -> dict[str, _RemoteFile]:
+def _wanted_files(hub: HubCheckpoint, present: Mapping[str, RemoteFile]) -> dict[str, RemoteFile]:
     """Selects the files that falconry.checkpoint reads, with the same preferences."""
     if WEIGHTS in present:
         weights = [WEIGHTS]
@@ -233,7 +262,7 @@ def _check_configuration(hub: HubCheckpoint) -> None:
 
 
 def _download(
-    hub: HubCheckpoint, files: Mapping[str, _RemoteFile], cached: _CacheEntry, report: Report
+    hub: HubCheckpoint, files: Mapping[str, RemoteFile], cached: _CacheEntry, report: Report
 ) -> None:
     import httpx
     from huggingface_hub import snapshot_download
@@ -258,7 +287,7 @@ def _download(
 
 
 def _verify(
-    hub: HubCheckpoint, files: Mapping[str, _RemoteFile], cached: _CacheEntry, report: Report
+    hub: HubCheckpoint, files: Mapping[str, RemoteFile], cached: _CacheEntry, report: Report
 ) -> None:
     total, done = sum(file.size for file in files.values()), 0
 
@@ -278,7 +307,7 @@ def _verify(
             )
 
 
-def _bars(files: Mapping[str, _RemoteFile], cached: _CacheEntry, report: Report) -> type:
+def _bars(files: Mapping[str, RemoteFile], cached: _CacheEntry, report: Report) -> type:
     """A progress bar class for huggingface_hub that draws nothing and reports bytes."""
     from tqdm.std import tqdm  # type: ignore[import-untyped]
 

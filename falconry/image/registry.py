@@ -160,6 +160,10 @@ class RegistryClient:
         """The registry's host, with a port where it has one."""
         return self._host
 
+    def another(self) -> RegistryClient:
+        """Makes a client with the same login, for another thread: tokens differ by request."""
+        return RegistryClient(self._host, self._credentials)
+
     def request(self, method: str, repository: str, what: str, **options: Any) -> Response | None:
         """Sends a request of the HTTP API V2; None for what the user may not see.
 

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,8 +109,9 @@ def copy_image(
 
     def copy(blob: Mapping[str, Any]) -> None:
         digest, size = str(blob["digest"]), int(blob["size"])
-        if target.request("HEAD", repository, f"blobs/{digest}") is None:
-            _copy_blob(source, target, repository, digest, counter)
+        own_target, own_source = target.another(), replace(source, client=source.client.another())
+        if own_target.request("HEAD", repository, f"blobs/{digest}") is None:
+            _copy_blob(own_source, own_target, repository, digest, counter)
         else:
             counter.add(size)
 

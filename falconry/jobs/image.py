@@ -40,13 +40,9 @@ _TRANSFER = "engine/transfer.py"
 _LOCK = "requirements.lock"
 _DIRECTORY = "falconry-job"
 _WORK = "falconry"
-_PROGRAM = "usr/local/bin/falconry-job"
-_LAUNCHER = f"""\
-#!/bin/sh
-exec python3 -c 'import runpy, sys
-sys.path.insert(0, "/{_DIRECTORY}/packages")
-runpy.run_path("/{_DIRECTORY}/transfer.py", run_name="__main__")' "$@"
-"""
+COMMAND = ("python3", f"/{_DIRECTORY}/transfer.py")
+"""What a job of the image runs."""
+
 # Services of Oracle's that the job speaks to; the others' clients are nine tenths of the package.
 _SERVICES = frozenset({"auth", "dns", "object_storage", "secrets", "work_requests"})
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9][\w.-]*)==(?:.*\\\n)(?:    --hash=.*\n)+", re.MULTILINE)
@@ -117,7 +113,7 @@ class JobImage:
 
     def _identity(self, source: str) -> str:
         """Decides the image's content, as far as it can be known before it is made."""
-        parts = [source, self._row.python, _LAUNCHER, locked_requirements()]
+        parts = [source, self._row.python, locked_requirements()]
         parts.append(bytes_digest(project_file(_TRANSFER).read_bytes()))
         return value_digest(parts).removeprefix("sha256:")
 
@@ -228,11 +224,8 @@ def _write_layer(tar: _Digesting, packages: Path) -> None:
         archive.addfile(_entry(_WORK, 0o1777, directory=True))
         archive.addfile(_entry(_DIRECTORY, 0o755, directory=True))
         transfer = project_file(_TRANSFER).read_bytes()
-        for name, content, mode in (
-            (f"{_DIRECTORY}/transfer.py", transfer, 0o644),
-            (_PROGRAM, _LAUNCHER.encode(), 0o755),
-        ):
-            archive.addfile(_entry(name, mode, len(content)), io.BytesIO(content))
+        entry = _entry(f"{_DIRECTORY}/transfer.py", 0o644, len(transfer))
+        archive.addfile(entry, io.BytesIO(transfer))
         for path in sorted(packages.rglob("*")):
             name = f"{_DIRECTORY}/packages/{path.relative_to(packages).as_posix()}"
             if path.is_dir():

@@ -11,8 +11,10 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Any
 
+from falconry.checkpoint.outline import HubFile
 from falconry.data_files import Table
 from falconry.digests import DigestCache, bytes_digest, canonical_json
 from falconry.engine.manifest import EngineFile
@@ -98,17 +100,27 @@ class JobResult(Table):
     documents: Mapping[str, Mapping[str, Any]]
 
 
-def request_of(run: BuildRun, prefix: str, digests: DigestCache) -> JobRequest:
+def request_of(
+    run: BuildRun,
+    prefix: str,
+    digests: DigestCache,
+    hub_files: Mapping[Path, HubFile] = MappingProxyType({}),
+) -> JobRequest:
     """The request for a build.
 
     Args:
         run: the build's container, with its documents in the scratch directory.
         prefix: of all of Falconry's objects in the bucket; empty for none.
         digests: remembers those of large files.
+        hub_files: what the job fetches from the hub, by its path here.
     """
     base = f"{prefix}/" if prefix else ""
-    files, uploads = [], {}
+    files: list[dict[str, Any]] = []
+    uploads: dict[str, Upload] = {}
     for path, content in sorted(_files(run)):
+        if isinstance(content, Path) and content in hub_files:
+            files.append({"path": _inside(path), **_from_hub(hub_files[content])})
+            continue
         sha256 = _sha256(content, digests)
         size = len(content) if isinstance(content, bytes) else content.stat().st_size
         name = f"{base}{_INPUTS}/{sha256}"
@@ -128,6 +140,11 @@ def request_of(run: BuildRun, prefix: str, digests: DigestCache) -> JobRequest:
     }
     text = canonical_json(document) + b"\n"
     return JobRequest(run.key, f"{base}{run.key}", text, tuple(uploads.values()))
+
+
+def _from_hub(file: HubFile) -> dict[str, Any]:
+    digest = {"sha256": file.sha256} if file.sha256 else {"git_sha1": file.git_sha1}
+    return {"url": file.url, "size": file.size, **digest}
 
 
 def _files(run: BuildRun) -> Iterator[tuple[PurePosixPath, Path | bytes]]:

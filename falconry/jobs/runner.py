@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from falconry.checkpoint.outline import HubFile, fetch_outline
+from falconry.checkpoint.source import CheckpointSource
 from falconry.cloud import emulator
 from falconry.digests import DigestCache
 from falconry.engine.tensorrt_llm.container import BuildRun
@@ -17,7 +19,7 @@ from falconry.errors import EngineError, FalconryError, SettingsError
 from falconry.findings import Finding, failures, verdict
 from falconry.jobs.follow import FollowTimes
 from falconry.jobs.request import JobRequest, JobResult, request_of
-from falconry.oci_facts import GpuShape, gpu_shape
+from falconry.oci_facts import gpu_shape
 from falconry.pipeline import Report
 from falconry.settings import Settings
 
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     from falconry.jobs.bucket import JobBucket
     from falconry.jobs.runs import BuildJobs, JobSpec
 
-# The program of the image's own layer; see falconry/jobs/image.py.
-COMMAND = ("falconry-job",)
 # A build keeps the checkpoint, its converted form and the engine at a time.
 _COPIES = 4
 _LEAST_STORAGE_GB = 50
@@ -39,6 +39,7 @@ class JobRunner:
 
     Args:
         settings: the profile's.
+        build: the directory of the profile's outputs.
         digests: remembers those of checkpoints.
         registry: where the job's image is put.
         times: how often to look at a run.
@@ -47,6 +48,7 @@ class JobRunner:
     def __init__(
         self,
         settings: Settings,
+        build: Path,
         digests: DigestCache,
         registry: RegistryProvider,
         times: FollowTimes | None = None,
@@ -56,7 +58,9 @@ class JobRunner:
         self._job = settings.engine.job
         self._digests = digests
         self._times = times or FollowTimes()
-        self._shape = _shape_of(settings)
+        self._shape = gpu_shape(self._job.shape or settings.deployment.shape)
+        self._outlines = build / "outlines"
+        self._hub_files: Mapping[Path, HubFile] = {}
         self._request: JobRequest | None = None
 
     def plan(self, run: BuildRun, spec: GpuEngineSpec) -> Sequence[str]:
@@ -70,6 +74,14 @@ class JobRunner:
             f"limit    {minutes} minutes{self._price(minutes)}",
             *(f"refused  {each.check}: {each.text}" for each in failures(self.checks(spec))),
         ]
+
+    def checkpoint(self, source: CheckpointSource, report: Report) -> Path:
+        """Of the hub's, unless it is here already, all but the weights, which the job fetches."""
+        if source.hub is None or source.at_hand() is not None:
+            return source.fetch(report)
+        outline = fetch_outline(source.hub, self._outlines, report)
+        self._hub_files = outline.weights
+        return outline.directory
 
     def checks(self, spec: GpuEngineSpec) -> Sequence[Finding]:
         """Whether the job's GPUs are the engine's, and enough."""
@@ -105,7 +117,8 @@ class JobRunner:
 
         session = self._session(report)
         bucket, jobs = JobBucket(session, self._mirror), BuildJobs(session)
-        request = request_of(run, self._mirror.prefix.strip("/"), self._digests)
+        prefix = self._mirror.prefix.strip("/")
+        request = request_of(run, prefix, self._digests, self._hub_files)
         self._request = request
         result = bucket.result(request)
         if result is None:
@@ -170,6 +183,7 @@ class JobRunner:
         report: Report,
     ) -> JobSpec:
         from falconry.deployment.catalog import Catalog
+        from falconry.jobs.image import COMMAND
         from falconry.jobs.runs import JobSpec
 
         assert self._request
@@ -266,7 +280,3 @@ class JobRunner:
         if mirror is None:
             raise SettingsError("a job needs a bucket", where="engine.mirror")
         return mirror
-
-
-def _shape_of(settings: Settings) -> GpuShape:
-    return gpu_shape(settings.engine.job.shape or settings.deployment.shape)

@@ -24,6 +24,7 @@ from local_oci.services.object_storage.store import Objects, Uploads
 from local_oci.services.registry.contents import Repositories
 from local_oci.services.registry.service import ContainerRegistry, RegistryLifecycle
 from local_oci.services.users.store import AuthTokens
+from local_oci.services.vault.models import Secret
 from local_oci.services.work_requests.engine import WorkRequests
 from local_oci.services.work_requests.models import WorkRequest
 from local_oci.storage.blobs import Blobs
@@ -54,6 +55,7 @@ class Cloud:
     repositories: Repositories
     registry_lifecycle: RegistryLifecycle
     faults: FaultPlan
+    secrets: Collection[Secret]
     throttle: Throttle = field(default_factory=Throttle)
 
     @property
@@ -103,6 +105,7 @@ def build_cloud(
         repositories=repositories,
         registry_lifecycle=registry_lifecycle,
         faults=faults,
+        secrets=Collection(database, "secret", Secret, lambda record: record.id),
     )
 
 

@@ -212,7 +212,7 @@ CLI: tuple[Call, ...] = (
         "artifacts.list_container_image_signatures",
     ),
     _call(f"monitoring metric list {_IN}", "monitoring.list_metrics"),
-    _call(f"vault secret list {_IN}", "vault.list_secrets"),
+    _call(f"vault secret list {_IN}"),
     _call(f"data-flow application list {_IN}", "data_flow.list_applications"),
     _call(f"fn application list {_IN}", "functions.list_applications"),
     Call(

@@ -336,3 +336,32 @@ def refusal(call: Callable[[], Any]) -> tuple[int, str]:
     except oci.exceptions.ServiceError as error:
         return error.status, error.code
     raise AssertionError("the call was not refused")
+
+
+def job_run(sdk: Sdk, **container: Any) -> Any:
+    """A run of a new job, when it has ended."""
+    job = sdk.data_science.create_job(
+        ds.CreateJobDetails(
+            project_id=sdk.project(),
+            compartment_id=sdk.compartment,
+            job_configuration_details=ds.DefaultJobConfigurationDetails(),
+            job_infrastructure_configuration_details=(
+                ds.ManagedEgressStandaloneJobInfrastructureConfigurationDetails(
+                    shape_name="VM.GPU.A10.1", block_storage_size_in_gbs=50
+                )
+            ),
+            job_environment_configuration_details=(
+                ds.OcirContainerJobEnvironmentConfigurationDetails(**container)
+            ),
+        )
+    ).data
+    details = ds.CreateJobRunDetails(
+        project_id=job.project_id, compartment_id=job.compartment_id, job_id=job.id
+    )
+    run = sdk.data_science.create_job_run(details).data
+
+    def ended() -> Any:
+        found = sdk.data_science.get_job_run(run.id).data
+        return found if found.lifecycle_state in ("SUCCEEDED", "FAILED", "CANCELED") else None
+
+    return wait_until(ended, 60)

@@ -152,7 +152,7 @@ class TensorRtLlmJob:
         report("checking", 0.0)
         if known and not known.at_hand:  # before gigabytes are fetched in vain
             self._check(self._spec(known))
-        directory = source.fetch(report)
+        directory = self._runner.checkpoint(source, report)
         spec = self._spec(facts_of(directory))
         self._check(spec)
         if note := family_note(spec.architecture):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from falconry.checkpoint.source import CheckpointSource
 from falconry.engine.tensorrt_llm.answers import memory_of
 from falconry.engine.tensorrt_llm.container import BuildRun, docker_command, run_build
 from falconry.engine.tensorrt_llm.machine import machine_checks, probe_gpus, this_machine
@@ -20,6 +21,10 @@ class BuildRunner(Protocol):
 
     def plan(self, run: BuildRun, spec: GpuEngineSpec) -> Sequence[str]:
         """What `run` would do, for `make plan`; contacts no server."""
+        ...
+
+    def checkpoint(self, source: CheckpointSource, report: Report) -> Path:
+        """A directory with the checkpoint, or with as much of it as is needed here."""
         ...
 
     def checks(self, spec: GpuEngineSpec) -> Sequence[Finding]:
@@ -52,6 +57,10 @@ class HostRunner:
     def plan(self, run: BuildRun, spec: GpuEngineSpec) -> Sequence[str]:
         """The `docker run` line."""
         return [f"command  {docker_command(run)}"]
+
+    def checkpoint(self, source: CheckpointSource, report: Report) -> Path:
+        """All of it."""
+        return source.fetch(report)
 
     def checks(self, spec: GpuEngineSpec) -> Sequence[Finding]:
         """The calibration data, GPUs, driver, memory and disk."""

@@ -3,10 +3,12 @@
 import contextlib
 import json
 import threading
+from base64 import b64encode
 
 import pytest
 from oci.data_science import DataScienceClient
 from oci.object_storage import ObjectStorageClient
+from oci.vault import VaultsClient, models
 
 from falconry.digests import DigestCache
 from falconry.engine.manifest import read_manifest
@@ -23,6 +25,7 @@ from falconry.settings import load_settings
 from local_oci.home import Home
 from local_oci.runtime.images import ProcessImages
 from tests.falconry.cloud.conftest import ROOT
+from tests.hub_stand_in import REPOSITORY, REVISION, HubStandIn
 from tests.stand_in_toolchain.process_image import stand_in_process_image
 
 A10 = "NVIDIA A10, 580.65.06, 8.6"
@@ -90,7 +93,8 @@ class Runner:
 
         session = session_of(self.settings.cloud)
         mirror = ObjectStorageMirror(session, self.settings.engine.mirror)
-        runner = JobRunner(self.settings, self.workspace.digests, None, QUICK)
+        workspace = self.workspace
+        runner = JobRunner(self.settings, workspace.build, workspace.digests, None, QUICK)
         return EngineStage(self.settings, self.workspace, lambda: mirror, runner)
 
 
@@ -132,11 +136,12 @@ def job_runs(session, client, request):
     return runs
 
 
-def objects(runner, session):
+def sizes(runner, session):
+    """The objects in a runner's bucket, with their sizes."""
     client = session.client(ObjectStorageClient)
     bucket = runner.settings.engine.mirror.bucket
-    listed = client.list_objects(client.get_namespace().data, bucket).data.objects
-    return [each.name for each in listed]
+    listed = client.list_objects(client.get_namespace().data, bucket, fields="name,size").data
+    return {each.name: each.size for each in listed.objects}
 
 
 class KilledError(BaseException):
@@ -178,7 +183,7 @@ def test_a_job_builds_what_a_host_would_whatever_is_lost_on_the_way(
     assert manifest.gpu.gpu == "NVIDIA A10" and manifest.gpu.verified == "transformers"
     assert {"rank0.engine", "config.json", "tokenizer.json"} <= set(manifest.files)
     # The engine is in the mirror with the manifest, and the job is gone.
-    assert f"engines/{manifest.key}/manifest.json" in objects(runner, session)
+    assert f"engines/{manifest.key}/manifest.json" in sizes(runner, session)
     assert [each.lifecycle_state for each in job_runs()] == ["DELETED"]
     assert client.get_job(run.job_id).data.lifecycle_state == "DELETED"
 
@@ -226,9 +231,48 @@ def test_two_runners_at_once_begin_one_run(new_runner, session, job_runs):
     BuildJobs(session).cancel(run.id)
 
 
-def test_a_failed_build_says_its_cause_and_leaves_no_job(new_runner, job_runs):
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A hub with the recipe's checkpoint; the runner has a token of its own for it."""
+    checkpoint = ROOT / "checkpoints/tiny-falcon"
+    files = {path.name: path.read_bytes() for path in checkpoint.iterdir() if path.is_file()}
+    with HubStandIn(files) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+        monkeypatch.setenv("HF_TOKEN", "hf_of_the_runner")
+        yield hub
+
+
+@pytest.fixture
+def secret(session):
+    """A Vault secret with a token for the hub."""
+    content = models.Base64SecretContentDetails(content=b64encode(b"hf_of_the_job").decode())
+    details = models.CreateSecretDetails(
+        compartment_id=session.compartment_id,
+        secret_name="hub",
+        vault_id="ocid1.vault.oc1..a",
+        secret_content=content,
+        key_id="ocid1.key.oc1..a",
+    )
+    return session.client(VaultsClient).create_secret(details).data.id
+
+
+def test_a_failed_build_says_its_cause_and_leaves_no_job(
+    new_runner, session, hub, secret, job_runs
+):
+    """Its checkpoint is the hub's: the weights come to the job only, with the secret's token."""
+    runner = new_runner("oom", f"{UNVERIFIED} engine.job.hub_token_secret={secret}")
+    runner.settings = runner.settings.model_copy(
+        update={"checkpoint": f"hub:{REPOSITORY}@{REVISION}"}
+    )
     with pytest.raises(EngineError) as failure:
-        new_runner("oom").make()
+        runner.make()
+    asked = [headers.get("Authorization") for headers in hub.asked("GET", "model.safetensors")]
+    assert asked == ["Bearer hf_of_the_runner", "Bearer hf_of_the_job"]
+    largest = len(hub.files["model.safetensors"])
+    assert all(size < largest for size in sizes(runner, session).values())
+    (log,) = (runner.workspace.build / "logs").iterdir()
+    assert "fetched" in log.read_text() and "hf_of" not in log.read_text()
     assert "memory" in str(failure.value) and "exit code" in str(failure.value)
     assert [run.lifecycle_state for run in job_runs()] == ["DELETED"]
 
@@ -264,4 +308,4 @@ def test_an_engine_that_answers_otherwise_is_not_taken_from_the_bucket_again(new
     runner = new_runner("wrong", words="")
     with pytest.raises(EngineError, match="answers otherwise"):
         runner.make()
-    assert not [name for name in objects(runner, session) if name.endswith(".result.json")]
+    assert not [name for name in sizes(runner, session) if name.endswith(".result.json")]

@@ -22,6 +22,7 @@ from tests.local_oci.support import (
     LocalCloud,
     Sdk,
     ds,
+    job_run,
     refusal,
     run_cli,
     wait_until,
@@ -485,6 +486,40 @@ def _copied(cloud: RegistryCloud, reference: str, other: RegistryCloud) -> str:
 def _last_host(cloud: RegistryCloud) -> str:
     """The host of a registry that may be gone."""
     return f"127.0.0.1:{(cloud.directory / 'registry/port').read_text()}"
+
+
+# What a job's container may do that a deployment's may not.
+IN_A_JOB = """
+import os, sys, urllib.error, urllib.request
+with open("/written", "w") as file:
+    file.write("by root")
+try:
+    urllib.request.urlopen(sys.argv[1], timeout=5)
+except urllib.error.HTTPError as answer:
+    print("the cloud answers", answer.code, os.environ["OF_THE_IMAGE"], flush=True)
+sys.exit(7)
+"""
+
+
+def test_a_job_run_is_a_container_that_may_write_and_has_a_network(
+    docker_sdk: Sdk, cloud: RegistryCloud, client: Any, pushed: tuple[str, str]
+) -> None:
+    reference = _push(client, cloud, "job", "ENV OF_THE_IMAGE=yes")[0]
+    run = job_run(
+        docker_sdk,
+        image=reference,
+        entrypoint=["/usr/bin/python3", "-S"],
+        cmd=["-c", IN_A_JOB, f"{cloud.endpoint}/20190101/jobs"],
+    )
+    written = (cloud.directory / "outputs" / f"{run.id}.log").read_text()
+    assert written.splitlines() == ["the cloud answers 401 yes"]
+    assert run.lifecycle_state == "FAILED"
+    assert "exit code 7" in run.lifecycle_details
+    assert not [
+        each
+        for each in _containers(client, cloud.directory)
+        if f"JOB_RUN_OCID={run.id}" in each.attrs["Config"]["Env"]
+    ]
 
 
 def test_a_stopped_cloud_leaves_no_container(

@@ -1,0 +1,1 @@
+"""Secrets of an OCI Vault, as jobs and functions read them."""

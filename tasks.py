@@ -6,6 +6,7 @@ import ast
 import atexit
 import dataclasses
 import gc
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -29,6 +30,7 @@ from falconry.targets import (
 
 if TYPE_CHECKING:
     from falconry.pipeline import Output
+    from falconry.project import Project
     from falconry.proxy.access import Access
     from falconry.targets import Select
 
@@ -43,6 +45,12 @@ prepare_standard_streams()
 def facts(output: Output) -> dict[str, str]:
     """Returns a stage's output as JSON has it."""
     return {"path": str(output.path), "digest": output.digest, "summary": output.summary}
+
+
+def print_state(selected: Project) -> None:
+    """Prints the deployment's status where the result is asked for as JSON."""
+    if as_json():
+        print_result(selected.status().facts(), "")
 
 
 def run_script(c: Context, name: str, *flags: str, **options: str | int) -> None:
@@ -180,7 +188,7 @@ def deploy(c: Context, project: Select, rollback: bool = False, expires: str = "
 @target(
     prompt="the question; its answer is printed",
     body="any JSON request instead, sent unchanged",
-    max_tokens="the most tokens that the answer may have",
+    max_tokens="the most tokens that the answer to a prompt may have; 128 when left out",
     stream="print the answer as it comes",
 )
 def query(
@@ -188,14 +196,17 @@ def query(
     *,
     prompt: str = "",
     body: str = "",
-    max_tokens: int = 128,
+    max_tokens: int = 0,
     project: Select,
     stream: bool = False,
 ) -> None:
     """Ask the endpoint: PROMPT="..." or BODY='{...}'; STREAM=1 prints as it comes."""
     with ignore_closed_output():
-        texts = typed_text(prompt) or None, typed_text(body) or None
-        project().query(*texts, max_tokens, stream=stream)
+        request = typed_text(prompt) or None, typed_text(body) or None, max_tokens or 128
+        if as_json():
+            print_result(project().answer(*request), "")
+        else:
+            project().query(*request, stream=stream)
 
 
 @target(port="of this machine's loopback; 8090 when left out")
@@ -255,23 +266,34 @@ def status(c: Context, project: Select, prices: str = "") -> None:
         raise Exit(complaint, code=found.exit_status)
 
 
-@target(lines="how many of the newest lines", follow="continue with each new line")
-def logs(c: Context, project: Select, lines: int = 200, follow: bool = False) -> None:
+@target(
+    lines="how many of the newest lines; 200 when left out", follow="continue with each new line"
+)
+def logs(c: Context, project: Select, lines: int = 0, follow: bool = False) -> None:
     """Show the deployment's logs; FOLLOW=1 continues with each new line."""
+    output = Progress()
+
+    def show(line: str) -> None:
+        output.note(json.dumps({"line": line}) if as_json() else line)
+
     with ignore_closed_output():
-        project().logs(lines, follow=follow)
+        project().logs(lines or 200, show, follow=follow)
 
 
 @target(expires="as for deploy")
 def activate(c: Context, project: Select, expires: str = "") -> None:
     """Start the deployment that was deactivated."""
-    project().activate(expires)
+    selected = project()
+    selected.activate(expires)
+    print_state(selected)
 
 
 @target()
 def deactivate(c: Context, project: Select) -> None:
     """Stop the deployment; it keeps its URL, and costs nothing."""
-    project().deactivate()
+    selected = project()
+    selected.deactivate()
+    print_state(selected)
 
 
 @target(

@@ -60,17 +60,29 @@ class Operations:
             EndpointError: there is neither prompt nor body, or the endpoint refuses.
             CloudError: nothing is deployed, or it is stopped.
         """
+        endpoint, request = self._request(prompt, body, max_tokens)
+        if stream:
+            self._progress.text(endpoint.stream(request))
+        else:
+            self._progress.text([endpoint.text_of(endpoint.predict(request))])
+
+    def answer(self, prompt: str | None, body: str | None, max_tokens: int) -> dict[str, Any]:
+        """Sends a request to the deployment; gives the complete answer. See `query`."""
+        endpoint, request = self._request(prompt, body, max_tokens)
+        return endpoint.predict(request)
+
+    def _request(
+        self, prompt: str | None, body: str | None, max_tokens: int
+    ) -> tuple[Endpoint, dict[str, Any]]:
         if body is None and prompt is None:
             raise EndpointError(
                 "there is nothing to ask",
                 remedy='give PROMPT="..." or BODY=\'{"text_input": ...}\'',
             )
         endpoint = self._endpoint()
-        request = endpoint.body(str(prompt), max_tokens) if body is None else _json_object(body)
-        if stream:
-            self._progress.text(endpoint.stream(request))
-        else:
-            self._progress.text([endpoint.text_of(endpoint.predict(request))])
+        return endpoint, (
+            endpoint.body(str(prompt), max_tokens) if body is None else _json_object(body)
+        )
 
     def proxy(self, port: int, ready: Callable[[str, Access], None]) -> None:
         """Serves the deployment to local clients that cannot sign, until Ctrl-C.
@@ -103,11 +115,12 @@ class Operations:
             return DeploymentStatus(name, error="the local cloud is not running; run: make deploy")
         return status_of(self._session(), name, table)
 
-    def logs(self, lines: int, *, follow: bool) -> None:
-        """Prints the newest lines of the deployment's logs.
+    def logs(self, lines: int, show: Callable[[str], None], *, follow: bool) -> None:
+        """Shows the newest lines of the deployment's logs.
 
         Args:
             lines: how many.
+            show: called with each.
             follow: whether to continue with each new line until the user interrupts.
         """
         from falconry.deployment.logs import Logs
@@ -117,7 +130,7 @@ class Operations:
         logs = Logs(self._session())
         with contextlib.suppress(KeyboardInterrupt) if follow else contextlib.nullcontext():
             for line in logs.follow(lines, source) if follow else logs.read(lines, source):
-                self._progress.note(line)
+                show(line)
 
     def reap(self) -> list[Reaped]:
         """Deactivates the compartment's deployments whose time is over.

@@ -1,6 +1,7 @@
 """README and docs/ are true: generated parts, links, lengths, and every command in them."""
 
 import ast
+import inspect
 import re
 import shlex
 import subprocess
@@ -9,6 +10,7 @@ import xml.etree.ElementTree
 
 import pytest
 
+import tasks
 from falconry.deployment.failures import KNOWN
 from falconry.deployment.status import DeploymentStatus
 from scripts.docs.pages import PARTS, outdated_pages, part_names, renewed
@@ -193,6 +195,18 @@ def test_the_page_names_the_keys_of_a_status():
     rows = Page(ROOT / "docs/commands.md").text.splitlines()
     (row,) = (line for line in rows if line.startswith("| `status` | `{"))
     assert re.findall(r'"(\w+)"', row) == list(DeploymentStatus("x").facts())
+
+
+def test_no_option_has_a_default_that_hides_its_variable():
+    """An option that is unset has "", 0 or False; see `falconry.targets.value_of`."""
+    given = {
+        f"{name} {each.name}": each.default
+        for name, task in tasks.namespace.tasks.items()
+        for each in list(inspect.signature(task.body).parameters.values())
+        if each.default is not inspect.Parameter.empty
+    }
+    assert len(given) > 50
+    assert [name for name, default in given.items() if default] == []
 
 
 @pytest.mark.slow

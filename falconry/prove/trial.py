@@ -160,7 +160,9 @@ def trial_settings(profile: str, run: str, overrides: str, recipe: str = RECIPE)
         overrides=" ".join([*own, overrides]),
     )
     engine = settings.engine.model_copy(update={"mirror": None})
-    image = settings.image
+    # OCIR in the trial's compartment, where the removal looks.
+    registry = settings.image.registry.model_copy(update={"host": None, "compartment_id": None})
+    image = settings.image.model_copy(update={"registry": registry})
     if settings.cloud.emulator is None and image.base is None and image.reference is None:
         image = image.model_copy(update={"base": "debian:bookworm-slim"})
     return settings.model_copy(

@@ -124,6 +124,14 @@ def test_status_and_logs_tell_of_the_deployment(deployed):
     assert "Started HTTPService" in deployed.ok("logs").output
 
 
+def test_programs_get_answers_and_logs_as_json(deployed, sentences):
+    answer = json.loads(deployed.ok("query", f"PROMPT={CLOUD}", "MAX_TOKENS=2", "JSON=1").output)
+    assert sentences[CLOUD].startswith(answer["text_output"])
+    assert answer["completion_tokens"] == 2
+    lines = deployed.ok("logs", "LINES=3", "JSON=1").output.splitlines()
+    assert [list(json.loads(line)) for line in lines] == [["line"]] * 3
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [

@@ -138,7 +138,7 @@ def work(tmp_path, monkeypatch):
     work = Work(tmp_path / "work")
     work.directory.mkdir()
     work.source.write_bytes(b"weights")
-    monkeypatch.setattr("falconry.engine.stage._job", lambda settings, _: SmallJob(work.source))
+    monkeypatch.setattr("falconry.engine.stage._job", lambda settings, *_: SmallJob(work.source))
     return work
 
 

@@ -11,6 +11,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from falconry.cloud.retries import all_records
+from falconry.cloud.session import Session
+from falconry.cloud.work_requests import Watch
+from falconry.deployment.tagged import remove_tagged
 from falconry.docker_engine.registry_errors import TransientError
 from falconry.errors import CloudError, ImageError
 from falconry.image.ocir import OcirProvider
@@ -199,12 +202,13 @@ def test_a_token_service_that_cannot_be_reached_is_told(ocir, answering):
 def emulated(registry_cloud, tmp_path):
     """The emulator's registry, with settings of the test's."""
 
-    def open_with(**settings):
+    def open_with(tags=(), **settings):
         cloud = CloudSettings(
             config_file=registry_cloud.directory / "config",
             project="p",
             log_group="g",
             log="l",
+            tags=tags,
             emulator=EmulatorSettings(directory=registry_cloud.directory),
         )
         registry = RegistrySettings(prefix="tests", **settings)
@@ -262,6 +266,24 @@ def test_the_pages_of_a_collection_are_read_whole(registry_sdk):
     found = all_records(list_repositories, registry_sdk.compartment, limit=1)
     assert names <= {each.display_name for each in found}
     assert len({each.id for each in found}) == len(found)
+
+
+def test_it_has_the_profiles_tags_and_is_removed_by_them(emulated, registry_sdk, registry_cloud):
+    run, name = f"trial-{secrets.token_hex(4)}", secrets.token_hex(4)
+    emulated(tags=(f"falconry-prove={run}",)).prepare(f"localoci/tests/{name}")
+    tenancy = registry_sdk.config["tenancy"]
+    (made,) = repositories(registry_sdk, tenancy, f"tests/{name}")
+    cloud = CloudSettings(
+        config_file=registry_cloud.directory / "config",
+        project="p",
+        log_group="g",
+        log="l",
+        emulator=EmulatorSettings(directory=registry_cloud.directory),
+    )
+    watch = Watch(60, lambda step, fraction: None)
+    (removed,) = remove_tagged(Session(cloud), "falconry-prove", run, watch)
+    assert (removed.kind, removed.id, removed.problem) == ("container repository", made.id, None)
+    assert repositories(registry_sdk, tenancy, f"tests/{name}") == []
 
 
 def test_another_refusal_to_make_it_is_told(emulated, registry_cloud):

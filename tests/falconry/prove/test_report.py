@@ -166,7 +166,8 @@ def test_a_trial_has_names_and_a_model_of_its_own(profile):
     settings = trial_settings(profile, "falconry-prove-1", "deployment.ocpus=4")
     assert settings.deployment.name == settings.cloud.project == "falconry-prove-1"
     assert settings.cloud.log_group == settings.cloud.log == "falconry-prove-1"
-    assert settings.image.registry.prefix == "falconry-prove-1"
+    registry = settings.image.registry
+    assert (registry.prefix, registry.host) == ("falconry-prove-1", None)
     assert settings.cloud.tags == ("falconry-prove=falconry-prove-1",)
     assert (settings.engine.builder, settings.engine.mirror) == ("openvino", None)
     assert (settings.deployment.shape, settings.deployment.ocpus) == ("VM.Standard.E4.Flex", 4)

@@ -197,7 +197,7 @@ def _markdown(facts: Mapping[str, Any]) -> list[str]:
         f"Removed afterwards: {len(facts['removed']) - len(problems)} of {len(facts['removed'])}.",
         *(f"- {each['kind']} {each['id']}: {each['problem']}" for each in problems),
         "",
-        '## For the table "Verified where"',
+        "## For docs/verification.md",
         "",
         f"| | {'local_oci, and so not' if facts['emulated'] else 'on'} Oracle's cloud |",
         "|---|---|",

@@ -57,7 +57,6 @@ def main(arguments: Sequence[str]) -> int:
         said = format_error(error) if isinstance(error, FalconryError) else error
         print(f"check_clients: {said}", file=sys.stderr)
         return _USAGE_ERROR
-    write_table(_TABLE, merged(read_table(_TABLE), outcomes, load_clients()))
     print(f"written to {_TABLE.relative_to(_ROOT)}")
     return 0 if all(each.passed is not False for each in outcomes) else 1
 
@@ -79,6 +78,7 @@ def _check(clients: Sequence[Client], nvidia: str | None, directory: Path) -> li
             outcome = client.run(_BUILD, values, checkout, date)
             print(f"{client.name}: {outcome.result}", flush=True)
             outcomes.append(outcome)
+            write_table(_TABLE, merged(read_table(_TABLE), outcomes, load_clients()))
     return outcomes
 
 

@@ -47,6 +47,7 @@ class Client(Table):
         command: a program that the packages bring.
         absent: modules that the client imports and does not use here; empty ones take their place.
         does: what is tried, for the table.
+        known: why it fails, where that is on purpose.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Client(Table):
     command: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     does: str
+    known: str = ""
 
     def run(
         self, build: Path, values: Mapping[str, str], checkout: Path | None, date: str
@@ -117,7 +119,8 @@ class Client(Table):
         (environment / "output.txt").write_text(said, encoding="utf-8")
         if ended.returncode == 0:
             return True, "passed"
-        return False, f"failed: {_reason(said)[:_LONGEST_REASON]}"
+        why = f" ({self.known})" if self.known else ""
+        return False, f"failed: {_reason(said)[:_LONGEST_REASON]}{why}"
 
     def _command(
         self, environment: Path, values: Mapping[str, str], checkout: Path | None

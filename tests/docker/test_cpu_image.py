@@ -41,6 +41,15 @@ def test_it_answers_as_the_checkpoint_does(server, sentences):
     assert json.loads(said)["text_output"] == answer
 
 
+@pytest.mark.parametrize("path", ["ensemble/versions/1/infer", "tensorrt_llm_bls/generate"])
+def test_the_walkthroughs_request_is_answered_with_outputs(server, sentences, path):
+    prompt, answer = next(iter(sentences.items()))
+    body = json.dumps({"text_input": prompt, "max_tokens": 64})
+    headers = ("--header", "model_name: ensemble", "--header", "model_version: 1")
+    said = json.loads(curl(server, f"/v2/models/{path}", "--data", body, *headers))
+    assert said["outputs"][0]["data"] == [said["text_output"]] == [answer]
+
+
 def test_nobody_is_root_and_nobody_is_a_zombie(server):
     assert all(user == 10001 for _, _, user, _ in processes(server))
     assert not [state for *_, state in processes(server) if state.startswith("Z")]

@@ -15,9 +15,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from local_oci.home import DiskFullError, StateError, disk_full, is_disk_full
-from local_oci.http.errors import ServiceError, method_not_allowed, no_space, no_such_operation
+from local_oci.http.errors import (
+    ServiceError,
+    method_not_allowed,
+    no_space,
+    no_such_operation,
+    not_emulated,
+)
 from local_oci.http.messages import error_response
 from local_oci.http.middleware import Authentication, RequestIds, log_refusal
+from local_oci.http.operations import find_operation
 from local_oci.http.retry_tokens import forget_old_tokens
 from local_oci.services.catalog import metadata_routes, version_set_routes
 from local_oci.services.catalog import routes as catalog
@@ -35,6 +42,7 @@ from local_oci.services.invocation import routes as invocation
 from local_oci.services.jobs import routes as jobs
 from local_oci.services.logs import routes as logs
 from local_oci.services.logs import search_routes
+from local_oci.services.object_storage import copy_routes
 from local_oci.services.object_storage import routes as object_storage
 from local_oci.services.registry import routes as registry
 from local_oci.services.resource_search import routes as resource_search
@@ -55,6 +63,7 @@ _SERVICES = (
     jobs,
     work_requests,
     object_storage,
+    copy_routes,
     logs,
     search_routes,
     sessions,
@@ -158,8 +167,10 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _not_routed(request: Request, error: Exception) -> Response:
-    """Starlette's own 404 and 405, in the cloud's words."""
+    """Starlette's own 404 and 405, in the cloud's words; 501 where the cloud has the operation."""
     assert isinstance(error, HTTPException)
+    if absent := find_operation(request.method, request.scope["path"]):
+        return await _refused(request, not_emulated(f"the operation {absent}"))
     refusal = method_not_allowed() if error.status_code == 405 else no_such_operation()
     return await _refused(request, refusal)
 

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from scripts.bench.draw_results import groups, page
 from scripts.bench.processes import BenchError, peak_anonymous_mib, run
 from scripts.bench.prompts import BATCHES, NEW_TOKENS, Load
 from scripts.bench.results import LessThan, Result, TimesAsLong, TimesBetter
@@ -146,3 +147,29 @@ def test_the_bare_pipeline_keeps_its_streams_and_answers_in_full(make_repository
     figures = measure(pipeline, load, 6)
     assert list(figures) == list(read_profile(profile(), requests=3))
     assert all(value > 0 for value in figures.values())
+
+
+def test_a_page_shows_what_was_measured_by_its_unit_and_what_was_missed():
+    results = [
+        Result("fast", "s", {"we": [2.0, 1.0]}, {"they": [4.0]}, TimesBetter(2)),
+        Result("slow", "s", {"we": [3.0]}, {"they": [4.0]}, TimesBetter(2)),
+        Result("<odd>", "tokens/s", problem="no peer"),
+        Result("small", "MiB", {"we": [9.0]}, target=LessThan(10)),
+    ]
+    report = {
+        "date": "2026-11-27",
+        "quick": True,
+        "machine": {"cpu": "a CPU", "cores": 2, "load_average": 0.5},
+        "versions": {"falconry": {"openvino": "1"}},
+        "results": [each.as_json() for each in results],
+    }
+    assert [(name, [row["what"] for row in rows]) for name, _, rows in groups(report)] == [
+        ("time", ["fast", "slow"]),
+        ("memory", ["small"]),
+    ]
+    text = page(report, {"time": "<svg>T</svg>"})
+    assert "2026-11-27, quick: a CPU, 2 cores, load 0.5." in text
+    assert "<td>fast</td><td>4.00×</td><td>&gt;= 2x</td><td>reached</td>" in text
+    assert '<tr class="missed"><td>slow</td><td>1.33×</td>' in text
+    assert '<tr class="missed"><td>&lt;odd&gt;</td><td></td><td></td><td>no peer</td>' in text
+    assert "<svg>T</svg>" in text

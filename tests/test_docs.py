@@ -112,6 +112,11 @@ def test_a_page_can_be_read_in_one_go(page):
     assert page.words() <= MOST_WORDS.get(page.name, 1_500)
 
 
+def test_the_readme_leads_to_every_page():
+    linked = {link.partition("#")[0] for link in Page(ROOT / "README.md").links()}
+    assert {page.name for page in PAGES if page.name.startswith("docs/")} <= linked
+
+
 # --- commands ---------------------------------------------------------------------------------
 
 

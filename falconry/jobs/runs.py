@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,9 @@ ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED", "DELETED"})
 """The states of a run that do not change any more (ADS, jobs)."""
 
 _ALIVE = "ACTIVE"
-_DELETED = "DELETED"
+_GONE = frozenset({"DELETED", "DELETING", "FAILED"})
+# A job that is still being created has no runs; how long that takes is not documented.
+_LOOKS_AT_NEW_JOB = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +116,17 @@ class BuildJobs:
             return self._client.create_job(details, opc_retry_token=token).data
 
         def exists(job: Any) -> bool:
-            return bool(self._client.get_job(job.id).data.lifecycle_state == _ALIVE)
+            return self._client.get_job(job.id).data.lifecycle_state not in _GONE
 
         with translate_cloud_errors("creating the job"):
-            return create_idempotent(
+            job = create_idempotent(
                 ("job", self._compartment, identity), create, exists, lambda: None
             )
+            for _ in range(_LOOKS_AT_NEW_JOB):
+                if self._client.get_job(job.id).data.lifecycle_state == _ALIVE:
+                    break
+                time.sleep(1.0)
+            return job
 
     def _begin(self, spec: JobSpec, job: Any, number: int) -> Any:
         details = oci_models.CreateJobRunDetails(

@@ -82,12 +82,16 @@ def method_not_allowed() -> ServiceError:
 
 
 def incorrect_state(message: str) -> ServiceError:
-    """409: the resource is not in a state that allows the operation. SDKs retry this one."""
+    """409: a state that does not allow the operation, and that will pass.
+
+    SDKs repeat this one for a minute and a half (oci 2.189.0, DEFAULT_RETRY_STRATEGY). A state that
+    stays is a `conflict`, with which they end at once.
+    """
     return ServiceError(409, "IncorrectState", message)
 
 
 def conflict(message: str) -> ServiceError:
-    """409: a contradiction that waiting does not solve."""
+    """409: a contradiction or a state that waiting does not change. SDKs do not repeat it."""
     return ServiceError(409, "Conflict", message)
 
 

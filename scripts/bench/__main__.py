@@ -1,8 +1,9 @@
 """Measures Falconry against its peers on this machine: `python -m scripts.bench`.
 
 Every target is a ratio of two times taken in the same run, or a limit of memory. The table goes to
-standard output, every sample to build/bench/results.json. The exit status is 1 when a target is
-missed, 2 when something could not be run. Checkpoints and peers stay in build/bench for next time.
+standard output, every sample to build/bench/results.json, and plots to build/bench/plots. The exit
+status is 1 when a target is missed, 2 when something could not be run. Checkpoints and peers stay
+in build/bench for next time.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from scripts.bench.engine_build import measure_engine_builds
 from scripts.bench.falcon3 import measure_falcon3
 from scripts.bench.generation import measure_generation
 from scripts.bench.nothing_to_do import measure_nothing_to_do
-from scripts.bench.processes import BenchError, cpu_name
+from scripts.bench.processes import BenchError, cpu_name, run
 from scripts.bench.results import Result, table
 from scripts.bench.served import measure_served_model
 from scripts.bench.upload import measure_upload
@@ -66,8 +67,17 @@ def main() -> int:
     output = workplace.directory / "results.json"
     output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(f"\n{before['cpu']}, {before['cores']} cores, load {before['load_average']:.1f}\n")
-    print(f"{table(results)}\n\nEvery sample: {output}")
+    page = _draw(workplace, output)
+    print(f"{table(results)}\n\nEvery sample: {output}\nPlots: {page}")
     return int(any(result.reached is False for result in results))
+
+
+def _draw(workplace: Workplace, results: Path) -> Path:
+    """Draws the results; gives the page."""
+    directory = workplace.directory / "plots"
+    python = workplace.peer("pictures") / "bin" / "python"
+    run([python, Path(__file__).with_name("draw_results.py"), results, directory], workplace.root)
+    return directory / "index.html"
 
 
 def _arguments() -> argparse.Namespace:

@@ -5,6 +5,8 @@ its backend, and the container is a process. Every step at which a runner can be
 runners at once: tests/falconry/cloud/test_build_jobs.py.
 """
 
+import contextlib
+import json
 import shlex
 import sys
 
@@ -15,8 +17,10 @@ from falconry.image.process_image import prepare_process_image
 from local_oci.home import Home
 from local_oci.runtime.images import ProcessImages
 from tests.end_to_end.conftest import Clone, kill
+from tests.local_oci.container_images import push
 from tests.local_oci.support import LocalCloud, Sdk
 from tests.stand_in_backend import engine as stand_in
+from tests.stand_in_toolchain.image import stand_in_image
 from tests.stand_in_toolchain.process_image import stand_in_process_image
 
 TOOLCHAIN = "local.ocir.io/test/toolchain:25.10"
@@ -111,3 +115,43 @@ def test_a_runner_without_gpu_and_docker_deploys_an_engine_that_a_job_builds(
     (run,) = sdk.data_science.list_job_runs(sdk.compartment).data
     assert run.lifecycle_state == "DELETED"
     assert "up to date" in clone.ok("deploy", *words).output
+
+
+@pytest.fixture
+def engine(publishing_docker_engine, monkeypatch):
+    """The Docker engine that the cloud uses; the clones have none."""
+    monkeypatch.setenv("DOCKER_HOST", publishing_docker_engine.host)
+    return publishing_docker_engine
+
+
+@pytest.mark.long
+def test_a_job_is_a_container_of_the_toolchains_image_and_a_layer_with_oci(
+    engine, docker_registry, tmp_path
+):
+    """Nothing of the job is replaced but NVIDIA's tools: pip brings the packages of the layer."""
+    clone = Clone.make(tmp_path / "falconry")
+    rows = clone.directory / "engine/toolchains.toml"
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    rows.write_text(rows.read_text().replace('python = "3.12"', f'python = "{here}"'))
+    directory = clone.directory / "build/oci/cloud"
+    directory.parent.mkdir(parents=True)
+    cloud = LocalCloud(directory, "--registry").start()
+    try:
+        reference = f"{(directory / 'registry-host').read_text()}/localoci/tests/nvidia:25.10"
+        with contextlib.closing(engine.client()) as client, Sdk(cloud).auth_token() as token:
+            row = load_toolchains().row("25.10")
+            gpus = {"STAND_IN_GPUS": "NVIDIA A10, 580.65.06, 8.6"}
+            image = stand_in_image(client, "25.10", row, gpus, complete=True)
+            client.images.get(image).tag(reference)
+            digest = push(client, reference, token)
+        words = (
+            "cloud.config_file=build/oci/cloud/config cloud.emulator.directory=build/oci/cloud "
+            f"engine.mirror.bucket=engines engine.image={reference}"
+        )
+        clone.ok("engine", "PROFILE=oci", "RECIPE=tiny", "ENGINE_RUN=job", f"SET={words}")
+        (path,) = clone.directory.glob("build/store/*/manifest.json")
+        gpu = json.loads(path.read_text())["gpu"]
+        assert gpu["image"].endswith(f"/localoci/tests/nvidia@{digest}")
+        assert gpu["verified"] == "transformers"
+    finally:
+        cloud.stop()

@@ -169,7 +169,7 @@ def proxied(deployed):
     assert not directory.exists()
 
 
-def test_tritons_own_client_goes_through_the_proxy(proxied):
+def test_tritons_own_client_goes_through_the_proxy(proxied, sentences):
     url, token, _ = proxied
     client = tritonclient.http.InferenceServerClient(url.removeprefix("http://"))
 
@@ -186,8 +186,14 @@ def test_tritons_own_client_goes_through_the_proxy(proxied):
     answer = client.infer("preprocessing", [query, length], headers=headers())
     tokenizer = Tokenizer.from_file(str(TINY / "tokenizer.json"))
     assert answer.as_numpy("INPUT_ID").tolist() == [tokenizer.encode(CLOUD).ids]
+    query = tritonclient.http.InferInput("text_input", [1, 1], "BYTES")
+    query.set_data_from_numpy(np.array([[CLOUD.encode()]], dtype=object))
+    length = tritonclient.http.InferInput("max_tokens", [1, 1], "INT32")
+    length.set_data_from_numpy(np.array([[128]], dtype=np.int32))
+    answer = client.infer("ensemble", [query, length], headers=headers())
+    assert answer.as_numpy("text_output").tolist() == [sentences[CLOUD].encode()]
     with pytest.raises(InferenceServerException, match="this needs the token"):
-        client.infer("preprocessing", [query, length])
+        client.infer("ensemble", [query, length])
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")

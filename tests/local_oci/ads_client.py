@@ -1,7 +1,7 @@
 """What a user of oracle-ads does, from a model's files to an answer. Run by test_ads.py.
 
-It runs in a virtual environment of its own, on what ads_requirements.lock pins. Nothing of ADS is
-changed; the cloud's address comes from OCI_ODSC_SERVICE_ENDPOINT. The arguments are one JSON
+It runs in a virtual environment of its own, on what oracle_requirements.lock pins. Nothing of ADS
+is changed; the cloud's address comes from OCI_ODSC_SERVICE_ENDPOINT. The arguments are one JSON
 object; the last line of the output is another.
 """
 
@@ -14,6 +14,7 @@ import time
 from typing import Any
 
 import ads
+from ads.jobs import ContainerRuntime, DataScienceJob, Job
 from ads.model.datascience_model import DataScienceModel
 from ads.model.deployment import (
     ModelDeployment,
@@ -21,7 +22,10 @@ from ads.model.deployment import (
     ModelDeploymentInfrastructure,
 )
 from ads.model.generic_model import GenericModel
+from ads.model.model_metadata import ModelCustomMetadata
+from ads.model.model_version_set import ModelVersionSet
 from ads.model.service.oci_datascience_model import ModelWithActiveDeploymentError
+from ocifs import OCIFileSystem
 
 # A tenth of a second where its users wait for ten.
 POLL_SECONDS = 0.1
@@ -50,10 +54,54 @@ def main() -> None:
     )
     deployment.logs("access").tail(source=deployment.model_deployment_id)  # it prints them
     told["failure"] = _failure(given, model.id)
+    told["worked"] = _other_calls(given, deployment)
     told["deactivated"] = deployment.deactivate(poll_interval=POLL_SECONDS).state.name
     told["activated"] = deployment.activate(poll_interval=POLL_SECONDS).state.name
     _delete(given, model, deployment, told)
     print(json.dumps(told))
+
+
+def _other_calls(given: dict[str, Any], deployment: ModelDeployment) -> dict[str, Any]:
+    """Tries what else users call, and tells what each call gave."""
+    compartment, project = given["compartment"], given["project"]
+    kinds = ModelCustomMetadata()
+    kinds.add(key="made by", value="ads", category="Other", description="for a test")
+    model = _model(given)
+    described = model.with_custom_metadata_list(kinds).update(display_name="renamed")
+    described.download_artifact("downloaded", force_overwrite=True)
+    versions = ModelVersionSet().with_compartment_id(compartment).with_project_id(project)
+    versions.with_name(f"ads-{time.time_ns()}").create()
+    job = (
+        Job(name="of ads")
+        .with_infrastructure(
+            DataScienceJob()
+            .with_compartment_id(compartment)
+            .with_project_id(project)
+            .with_shape_name("VM.Standard.E4.Flex")
+            .with_shape_config_details(ocpus=1, memory_in_gbs=16)
+            .with_block_storage_size(50)
+        )
+        .with_runtime(ContainerRuntime().with_image(given["image"]).with_cmd("ls"))
+        .create()
+    )
+    found = {
+        "model from_id": DataScienceModel.from_id(model.id).display_name,
+        "model": model.id,
+        "models": [each.id for each in DataScienceModel.list(compartment)],
+        "models as a table": len(DataScienceModel.list_df(compartment)),
+        "downloaded": sorted(os.listdir("downloaded")),
+        "version set from_id": ModelVersionSet.from_id(versions.id).name == versions.name,
+        "version sets": versions.id in [each.id for each in ModelVersionSet.list(compartment)],
+        "deployments": [each.id for each in ModelDeployment.list(compartment_id=compartment)],
+        "job": job.id,
+        # Where ADS would send a large artifact: the address that ocifs makes of the region's name.
+        "bucket": OCIFileSystem(config=given["config"]).oci_client.base_client.endpoint,
+    }
+    job.delete()
+    versions.delete()
+    deployment.with_display_name("updated").update(poll_interval=POLL_SECONDS)
+    found["deployment"] = deployment.sync().display_name
+    return found
 
 
 def _model(given: dict[str, Any]) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.local_oci.oracle_tools import oracle_tools
 from tests.local_oci.support import IMAGE, LocalCloud, Sdk, ds
 
 
@@ -33,6 +34,12 @@ def shared_cloud(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     cloud = LocalCloud(directory, f"--image={IMAGE}={image}", "--start-timeout=20").start()
     yield cloud
     cloud.stop()
+
+
+@pytest.fixture(scope="session")
+def oracle_python() -> Path:
+    """Python of the environment with Oracle's own clients."""
+    return oracle_tools()
 
 
 @pytest.fixture(scope="session")

@@ -2,81 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.kept import kept
 from tests.local_oci.support import IMAGE, MODEL_FILES, LocalCloud, Sdk, zipped
 
-LOCK = Path(__file__).with_name("ads_requirements.lock")
 CLIENT = Path(__file__).with_name("ads_client.py")
-# What pip says when it finds no registry, in the order in which it comes to that.
-UNREACHABLE = (
-    "Could not find a version that satisfies",
-    "No matching distribution found",
-    "Max retries exceeded",
-    "Temporary failure in name resolution",
-)
-
-
-@pytest.fixture(scope="session")
-def ads_python() -> Path:
-    """Python with what the lock pins; kept between runs, so nothing may be written there."""
-    digest = hashlib.sha256(LOCK.read_bytes() + sys.version.encode()).hexdigest()
-    return _python_in(kept("oracle-ads", digest, _install, works=_works))
-
-
-def _python_in(environment: Path) -> Path:
-    return environment / "bin" / "python"
-
-
-def _install(environment: Path) -> None:
-    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-    python = _python_in(environment)
-    installing = subprocess.run(
-        [
-            *(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
-            # The client imports a small part of it, which is compiled below.
-            *("--no-compile", "--no-deps", "--require-hashes", "--requirement", LOCK),
-        ],
-        capture_output=True,
-        text=True,
-    )
-    if installing.returncode != 0:
-        reason = f"oracle-ads cannot be installed:\n{installing.stderr}"
-        if os.environ.get("CI") or not any(words in reason for words in UNREACHABLE):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    _compile(python)
-
-
-def _compile(python: Path) -> None:
-    """Write the bytecode of what the client imports, whatever this process may write."""
-    importing = f"import runpy; runpy.run_path({str(CLIENT)!r})"
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
-    subprocess.run([python, "-c", importing], env=environment, check=True, capture_output=True)
-
-
-def _works(environment: Path) -> bool:
-    looking = "import importlib.metadata; importlib.metadata.version('oracle-ads')"
-    try:
-        return subprocess.run([_python_in(environment), "-B", "-c", looking]).returncode == 0
-    except OSError:
-        return False
 
 
 @pytest.fixture(scope="session")
 def run(
-    ads_python: Path,
+    oracle_python: Path,
     sdk: Sdk,
     shared_cloud: LocalCloud,
     tmp_path_factory: pytest.TempPathFactory,
@@ -96,7 +39,7 @@ def run(
         "log": log,
     }
     finished = subprocess.run(
-        [ads_python, CLIENT, json.dumps(given)],
+        [oracle_python, CLIENT, json.dumps(given)],
         env={
             **os.environ,
             "OCI_ODSC_SERVICE_ENDPOINT": shared_cloud.endpoint,
@@ -164,6 +107,23 @@ def test_it_deletes_no_model_that_is_deployed(told: dict[str, Any]) -> None:
 
 def test_it_takes_the_deployment_down(sdk: Sdk, told: dict[str, Any]) -> None:
     assert sdk.state(told["deployment"]) == "DELETED"
+
+
+def test_it_lists_changes_and_brings_back_what_it_made(told: dict[str, Any]) -> None:
+    worked = told["worked"]
+    assert worked["model from_id"] == "renamed"
+    assert worked["model"] in worked["models"]
+    assert worked["models as a table"] >= 1
+    assert worked["downloaded"] == ["model_repository"]
+    assert worked["version set from_id"] and worked["version sets"]
+    assert told["deployment"] in worked["deployments"]
+    assert worked["deployment"] == "updated"
+    assert worked["job"].startswith("ocid1.datasciencejob.")
+
+
+def test_it_cannot_reach_buckets_here_as_the_readme_says(told: dict[str, Any]) -> None:
+    bucket = told["worked"]["bucket"]
+    assert bucket == "https://objectstorage.local_oci.oraclecloud.com"
 
 
 def test_it_deletes_a_model(told: dict[str, Any]) -> None:

@@ -40,6 +40,16 @@ _LEFT_OUT = re.compile(
     r"|config-[^/]*)(/|$)|\.opt-\d\.pyc$"
     r"|lib-dynload/(_test|_tkinter|_codecs_|_curses|_dbm|_gdbm|_hashlib|_sqlite3|_ssl|readline)"
 )
+# What an image needs that runs the oci package too: nearly all of the library, and what wheels link
+# to beside the interpreter.
+_LEFT_OUT_OF_COMPLETE = re.compile(
+    r"(^|/)(tests?|idlelib|lib2to3|ensurepip|tkinter|site-packages|dist-packages)(/|$)"
+    r"|\.opt-\d\.pyc$|lib-dynload/(_test|_tkinter|readline)"
+)
+_LINKED_BY_WHEELS = (
+    *("libgcc_s.so.1", "libstdc++.so.6", "libm.so.6", "librt.so.1", "libpthread.so.0"),
+    *("libdl.so.2", "libutil.so.1"),
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,7 @@ class Installed:
     executable: bool = False
 
 
-def stand_in_image(client, release, toolchain_row, environment=None):
+def stand_in_image(client, release, toolchain_row, environment=None, *, complete=False):
     """The tag of the stand-in image for a toolchain row, built unless the engine has it.
 
     Args:
@@ -58,8 +68,9 @@ def stand_in_image(client, release, toolchain_row, environment=None):
         release: names the flags, tests/data/trtllm_flags/<release>.json.
         toolchain_row: the falconry Toolchain.
         environment: variables that its containers shall have, such as STAND_IN_GPUS.
+        complete: whether its Python can run the oci package.
     """
-    base = python_image(client)
+    base = python_image(client, complete=complete)
     files = stand_in_files(release, toolchain_row, "/", "/usr/bin/python3")
     variables = {
         "CUDA_VERSION": toolchain_row.cuda,
@@ -127,9 +138,9 @@ def stand_in_files(release, toolchain_row, root, interpreter):
     return files
 
 
-def python_image(client):
+def python_image(client, *, complete=False):
     """This machine's Python as an image without anything else."""
-    files = _python_files()
+    files = _python_files(complete)
     state = [(name, Path(path).stat()) for name, path in sorted(files.items())]
     known = json.dumps([(name, stat.st_size, stat.st_mtime_ns) for name, stat in state])
     tag = hashlib.sha256(known.encode()).hexdigest()[:12]
@@ -147,17 +158,24 @@ def python_image(client):
 
 
 @cache
-def _python_files():
+def _python_files(complete):
     """The interpreter, its library and the shared libraries it needs, by their path."""
+    left_out = _LEFT_OUT_OF_COMPLETE if complete else _LEFT_OUT
     interpreter = os.path.realpath(sys.executable)
     library = Path(sysconfig.get_path("stdlib"))
     modules = [
         path
         for path in library.rglob("*")
-        if path.is_file() and not _LEFT_OUT.search(str(path.relative_to(library)))
+        if path.is_file() and not left_out.search(str(path.relative_to(library)))
     ]
     linked = [interpreter, *(str(path) for path in modules if path.suffix == ".so")]
-    return {path: path for path in (interpreter, *map(str, modules), *shared_libraries(linked))}
+    beside = [
+        str(path)
+        for name in (_LINKED_BY_WHEELS if complete else ())
+        for path in Path("/lib/x86_64-linux-gnu").glob(name)
+    ]
+    found = (interpreter, *map(str, modules), *shared_libraries(linked), *beside)
+    return {path: path for path in found}
 
 
 def shared_libraries(binaries):

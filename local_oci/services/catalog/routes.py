@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from local_oci.http.bodies import blob_response, receive_blob
-from local_oci.http.errors import incorrect_state, not_found
+from local_oci.http.errors import conflict, not_found
 from local_oci.http.messages import (
     WORK_REQUEST_HEADER,
     check_if_match,
@@ -51,6 +51,7 @@ from local_oci.services.work_requests.models import Operation
 from local_oci.storage.records import new_ocid, now
 
 UNSIGNED_BODIES = [UnsignedBody("POST", re.compile(r"/20190101/models/[^/]+/artifact"))]
+_QUOTED_NAME = re.compile(r'filename="([\w.+-]+)"', re.ASCII)
 
 
 # --- projects ---------------------------------------------------------------------------------
@@ -114,10 +115,10 @@ async def delete_project(request: Request) -> Response:
     if project.lifecycle_state is not ProjectState.ACTIVE:
         raise not_found()
     if _holds_something(cloud, project):
-        raise incorrect_state("The project holds models or model deployments; delete them first.")
+        raise conflict("The project holds models or model deployments; delete them first.")
     cloud.catalog.projects.change(project, lifecycle_state=ProjectState.DELETED)
     work_request = cloud.work_requests.accept(
-        Operation.DELETE_PROJECT, project, PROJECT_TYPE, "projects", action_type="DELETED"
+        Operation.DELETE_PROJECT, project, PROJECT_TYPE, "projects"
     )
     return empty_response(202, {WORK_REQUEST_HEADER: work_request.id})
 
@@ -233,7 +234,7 @@ def _change_state(request: Request, before: ModelState, after: ModelState) -> Re
     model = _model(request)
     check_if_match(request, model)
     if model.lifecycle_state is not before:
-        raise incorrect_state(f"The model is {model.lifecycle_state}, not {before}.")
+        raise conflict(f"The model is {model.lifecycle_state}, not {before}.")
     return record_response(cloud_of(request).catalog.models.change(model, lifecycle_state=after))
 
 
@@ -246,7 +247,10 @@ async def create_model_artifact(request: Request) -> Response:
     model = _model(request)
     check_if_match(request, model)
     blob = await receive_blob(request, cloud.blobs)
-    disposition = request.headers.get("content-disposition", 'attachment; filename="artifact.zip"')
+    given = request.headers.get("content-disposition", "attachment; filename=artifact.zip")
+    # The service quotes no name, and ADS takes the quotes for a part of it (2.16.1,
+    # ads/model/service/oci_datascience_model.py and artifact_downloader.py).
+    disposition = _QUOTED_NAME.sub(r"filename=\1", given)
     artifact = attach_artifact(cloud, model.id, blob, disposition)
     return empty_response(204, {"etag": artifact.etag})
 

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from local_oci.http.errors import conflict, incorrect_state, not_found
+from local_oci.http.errors import conflict, not_found
 from local_oci.http.messages import (
     WORK_REQUEST_HEADER,
     check_if_match,
@@ -96,7 +96,7 @@ async def delete_model_version_set(request: Request) -> Response:
     check_if_match(request, version_set)
     models = cloud.catalog.models_of(version_set.id)
     if models and request.query_params.get("isDeleteRelatedModels", "").lower() != "true":
-        raise incorrect_state("The model version set holds models; delete them first.")
+        raise conflict("The model version set holds models; delete them first.")
     for model in models:
         check_unused(cloud, model)
     cloud.catalog.version_sets.change(version_set, lifecycle_state=VersionSetState.DELETED)
@@ -105,7 +105,6 @@ async def delete_model_version_set(request: Request) -> Response:
         version_set,
         VERSION_SET_TYPE,
         "modelVersionSets",
-        action_type="DELETED",
     )
     return empty_response(202, {WORK_REQUEST_HEADER: work_request.id})
 

@@ -12,7 +12,6 @@ import json
 from local_oci.http.errors import (
     ServiceError,
     conflict,
-    incorrect_state,
     invalid_parameter,
     related_resource_not_found,
 )
@@ -158,7 +157,7 @@ def _same(cloud: Cloud, present: Artifact, blob: Blob) -> bool:
 def check_unused(cloud: Cloud, model: Model) -> None:
     """Refuse to delete a model that a deployment uses: 409."""
     if any(uses_model(deployment, model.id) for deployment in cloud.deployments.scan()):
-        raise incorrect_state("A model deployment uses the model; delete the deployment first.")
+        raise conflict("A model deployment uses the model; delete the deployment first.")
 
 
 async def remove_model(cloud: Cloud, model: Model) -> None:

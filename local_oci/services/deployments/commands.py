@@ -7,6 +7,7 @@ from collections.abc import Set
 from typing import Any
 
 from local_oci.http.errors import (
+    conflict,
     incorrect_state,
     invalid_parameter,
     not_emulated,
@@ -39,6 +40,7 @@ from local_oci.services.work_requests.models import Operation, WorkRequest
 from local_oci.storage.records import new_ocid, now
 
 _SERVING = frozenset({DeploymentState.ACTIVE, DeploymentState.NEEDS_ATTENTION})
+_MOVING = frozenset({DeploymentState.CREATING, DeploymentState.UPDATING, DeploymentState.DELETING})
 _UPDATABLE = _SERVING | {DeploymentState.INACTIVE}
 _DELETABLE = _UPDATABLE | {DeploymentState.FAILED}
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -113,9 +115,8 @@ def delete(cloud: Cloud, deployment: ModelDeployment) -> WorkRequest:
 def _check_state(deployment: ModelDeployment, allowed: Set[DeploymentState]) -> None:
     if deployment.lifecycle_state not in allowed:
         names = " or ".join(sorted(allowed))
-        raise incorrect_state(
-            f"The model deployment is {deployment.lifecycle_state}; it must be {names}."
-        )
+        text = f"The model deployment is {deployment.lifecycle_state}; it must be {names}."
+        raise incorrect_state(text) if deployment.lifecycle_state in _MOVING else conflict(text)
 
 
 def _with_service_variables(
@@ -234,7 +235,7 @@ def _check_model(cloud: Cloud, model_id: str) -> None:
     if model is None or model.lifecycle_state is ModelState.DELETED:
         raise related_resource_not_found(f"model {model_id}")
     if model.lifecycle_state is not ModelState.ACTIVE:
-        raise incorrect_state(f"Model {model_id} is {model.lifecycle_state}, not ACTIVE.")
+        raise conflict(f"Model {model_id} is {model.lifecycle_state}, not ACTIVE.")
     if cloud.catalog.artifacts.get(model_id) is None:
         raise invalid_parameter(f"modelId: model {model_id} has no artifact.")
 

@@ -82,6 +82,7 @@ async def _answer(
 ) -> Response:
     cloud.throttle.check()
     path = _path(request, deployment)
+    streaming = streaming or _streams(request, deployment)
     running = cloud.fleet.get(deployment.id)
     if running is None or not running.answering:
         raise unavailable()
@@ -94,6 +95,8 @@ def _path(request: Request, deployment: ModelDeployment) -> str:
     suffix = request.path_params.get("suffix")
     if suffix:
         return custom_path(deployment.container, suffix, request.method)
+    if route := request.headers.get("route"):
+        return routed_path(deployment.container, route, request.method)
     if is_triton(deployment.container.environment_variables) and uses_hyphenated_headers(
         request.headers
     ):
@@ -103,6 +106,17 @@ def _path(request: Request, deployment: ModelDeployment) -> str:
             deployment.id,
         )
     return configured_path(deployment.container, request.headers)
+
+
+def _streams(request: Request, deployment: ModelDeployment) -> bool:
+    """Whether `/predict` streams its answer, as clients of AQUA ask it to [inferred].
+
+    They send `enable-streaming: true` (ADS 2.16.1, ads/aqua/client/openai_client.py), and AQUA's
+    deployments have the variable MODEL_DEPLOY_ENABLE_STREAMING.
+    """
+    variables = deployment.container.environment_variables
+    enabled = variables.get("MODEL_DEPLOY_ENABLE_STREAMING", "").lower() == "true"
+    return enabled and request.headers.get("enable-streaming", "").lower() == "true"
 
 
 def _log_access(
@@ -183,6 +197,26 @@ def custom_path(container: ContainerConfiguration, suffix: str, method: str) -> 
     if not any(method in endpoint.http_methods for endpoint in matching):
         raise method_not_allowed()
     return path
+
+
+def routed_path(container: ContainerConfiguration, route: str, method: str) -> str:
+    """Where a call with the header `route` goes, as clients of AQUA send it.
+
+    ADS 2.16.1 (ads/aqua/client/client.py) sends `/v1/completions` or `/v1/chat/completions` so, to
+    deployments that open no custom endpoints: OpenAI's paths are open to it [inferred].
+
+    Raises:
+        ServiceError: 404 for another path that the deployment does not open.
+    """
+    path = f"/{route.strip('/')}"
+    openai = (
+        each
+        for each in _openai_endpoints()
+        if method in each.http_methods and _matches(each.endpoint_uri_suffix, path)
+    )
+    if any(openai):
+        return path
+    return custom_path(container, route, method)
 
 
 def _model_header(headers: Mapping[str, str], name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from local_oci.http.errors import (
+    conflict,
     incorrect_state,
     invalid_parameter,
     not_emulated,
@@ -61,7 +62,7 @@ def delete_job(cloud: Cloud, job: Job, *, with_runs: bool) -> None:
     if any(not run.ended for run in runs):
         raise incorrect_state("The job has runs that have not ended; cancel them first.")
     if runs and not with_runs:
-        raise incorrect_state("The job has runs; delete them, or set deleteRelatedJobRuns.")
+        raise conflict("The job has runs; delete them, or set deleteRelatedJobRuns.")
     for run in runs:
         cloud.jobs.runs.change(run, lifecycle_state=RunState.DELETED)
     cloud.jobs.jobs.change(job, lifecycle_state=JobState.DELETED)
@@ -103,7 +104,7 @@ def create_run(cloud: Cloud, details: CreateRunDetails) -> JobRun:
 def cancel_run(cloud: Cloud, run: JobRun) -> None:
     """Begin to stop a run."""
     if run.lifecycle_state not in (RunState.ACCEPTED, RunState.IN_PROGRESS):
-        raise incorrect_state(f"The job run is {run.lifecycle_state}; it cannot be cancelled.")
+        raise conflict(f"The job run is {run.lifecycle_state}; it cannot be cancelled.")
     cloud.jobs.cancel(run)
 
 

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from local_oci.http.errors import conflict, incorrect_state, not_found
+from local_oci.http.errors import conflict, not_found
 from local_oci.http.messages import (
     WORK_REQUEST_HEADER,
     check_if_match,
@@ -95,7 +95,7 @@ async def delete_log_group(request: Request) -> Response:
     group = _group(request)
     check_if_match(request, group)
     if any(log.log_group_id == group.id for log in cloud.logs.logs.scan()):
-        raise incorrect_state("The log group holds logs; delete them first.")
+        raise conflict("The log group holds logs; delete them first.")
     cloud.logs.groups.delete(group.id)
     return _accepted(cloud, LoggingOperation.DELETE_LOG_GROUP, group)
 

@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from local_oci.http.errors import ServiceError, incorrect_state, invalid_parameter, not_found
+from local_oci.http.errors import ServiceError, conflict, invalid_parameter, not_found
 from local_oci.http.messages import (
     empty_response,
     integer_query,
@@ -246,7 +246,7 @@ async def put_logs(request: Request) -> Response:
     if log is None:
         raise not_found()
     if log.log_type != "CUSTOM" or not log.is_enabled:
-        raise incorrect_state("Only a custom log that is enabled takes entries.")
+        raise conflict("Only a custom log that is enabled takes entries.")
     entries = [
         PushedEntry(
             identifier=entry.id,

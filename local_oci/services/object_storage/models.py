@@ -7,12 +7,21 @@ References/apierrors.htm and from cameritelabs/oci-emulator; the statuses are wh
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
 from local_oci.limits import BUCKET_NAME, OBJECT_NAME_BYTES
-from local_oci.storage.records import HeaderValue, Int32, Record, Tagged, WireModel, now
+from local_oci.storage.records import (
+    FreeformTags,
+    HeaderValue,
+    Int32,
+    Record,
+    Resource,
+    Tagged,
+    WireModel,
+    now,
+)
 
 # A tenancy has one namespace; this cloud has one tenancy.
 NAMESPACE: Literal["localoci"] = "localoci"
@@ -53,6 +62,19 @@ class CreateBucketDetails(Tagged):
     storage_tier: Literal["Standard", "Archive"] = "Standard"
     object_events_enabled: bool = False
     versioning: Literal["Disabled"] = "Disabled"
+
+
+class UpdateBucketDetails(WireModel):
+    """Body of update_bucket; what it does not name stays."""
+
+    name: BucketName | None = None
+    compartment_id: str | None = None
+    metadata: dict[str, str] | None = None
+    public_access_type: Literal["NoPublicAccess"] | None = None
+    object_events_enabled: bool | None = None
+    versioning: Literal["Disabled"] | None = None
+    freeform_tags: FreeformTags | None = None
+    defined_tags: dict[str, dict[str, Any]] | None = None
 
 
 class Bucket(Record, Tagged):
@@ -108,6 +130,52 @@ class StoredObject(Record):
     headers: ObjectHeaders = ObjectHeaders()
     time_created: datetime = Field(default_factory=now)
     time_modified: datetime = Field(default_factory=now)
+
+
+class CopyObjectDetails(WireModel):
+    """Body of copy_object."""
+
+    source_object_name: str
+    source_object_if_match_e_tag: str | None = None
+    destination_region: str
+    destination_namespace: str
+    destination_bucket: str
+    destination_object_name: ObjectName
+    destination_object_if_match_e_tag: str | None = None
+    destination_object_if_none_match_e_tag: Literal["*"] | None = None
+    destination_object_metadata: dict[MetadataName, HeaderValue] | None = None
+
+
+class RenameObjectDetails(WireModel):
+    """Body of rename_object."""
+
+    source_name: str
+    new_name: ObjectName
+    src_obj_if_match_e_tag: str | None = None
+    new_obj_if_match_e_tag: str | None = None
+    new_obj_if_none_match_e_tag: Literal["*"] | None = None
+
+
+class CopyResource(WireModel):
+    """WorkRequestResource: the source is read, the destination is written."""
+
+    action_type: Literal["READ", "WRITTEN"]
+    entity_type: Literal["object"] = "object"
+    identifier: str
+    entity_uri: str
+    metadata: dict[str, str]
+
+
+class CopyWorkRequest(Resource):
+    """WorkRequest of a copy, which is complete before it is seen."""
+
+    operation_type: Literal["COPY_OBJECT"] = "COPY_OBJECT"
+    status: Literal["COMPLETED"] = "COMPLETED"
+    percent_complete: float = 100.0
+    resources: tuple[CopyResource, ...]
+    time_accepted: datetime = Field(default_factory=now)
+    time_started: datetime = Field(default_factory=now)
+    time_finished: datetime = Field(default_factory=now)
 
 
 class CreateMultipartUploadDetails(ObjectHeaders):

@@ -20,6 +20,7 @@ from local_oci.http.errors import ServiceError, invalid_parameter
 from local_oci.http.messages import (
     check_if_match,
     empty_response,
+    given_fields,
     json_response,
     natural_number,
     read_details,
@@ -31,6 +32,18 @@ from local_oci.http.middleware import UnsignedBody
 from local_oci.http.pages import page_response
 from local_oci.limits import MAX_PART_BYTES, MAX_PART_NUMBER
 from local_oci.services.cloud import Cloud, cloud_of
+from local_oci.services.object_storage.errors import (
+    bucket_exists,
+    bucket_not_empty,
+    bucket_not_found,
+    if_match_failed,
+    if_none_match_failed,
+    invalid_part,
+    namespace_not_found,
+    no_such_upload,
+    object_not_found,
+    unmatched_crc32c,
+)
 from local_oci.services.object_storage.listing import list_page, read_listing
 from local_oci.services.object_storage.models import (
     NAMESPACE,
@@ -41,6 +54,7 @@ from local_oci.services.object_storage.models import (
     ObjectHeaders,
     Part,
     StoredObject,
+    UpdateBucketDetails,
     Upload,
     check_object_name,
 )
@@ -65,6 +79,18 @@ async def get_namespace(request: Request) -> Response:
     return json_response(NAMESPACE)
 
 
+async def get_namespace_metadata(request: Request) -> Response:
+    """Where buckets of the S3 and Swift APIs are made; both are in the root."""
+    tenancy = _cloud(request).identity.tenancy
+    return json_response(
+        {
+            "namespace": NAMESPACE,
+            "defaultS3CompartmentId": tenancy,
+            "defaultSwiftCompartmentId": tenancy,
+        }
+    )
+
+
 async def create_bucket(request: Request) -> Response:
     """Make a bucket."""
     details = await read_details(request, CreateBucketDetails)
@@ -76,8 +102,43 @@ async def create_bucket(request: Request) -> Response:
 
 
 async def get_bucket(request: Request) -> Response:
-    """One bucket."""
-    return record_response(_bucket(request))
+    """One bucket, with the number and size of its objects where they are wanted."""
+    bucket = _bucket(request)
+    if "approximate" not in request.query_params.get("fields", ""):
+        return record_response(bucket)
+    sizes = [stored.size for stored in cloud_of(request).objects.in_bucket(bucket.name)]
+    content = {**bucket.wire(), "approximateCount": len(sizes), "approximateSize": sum(sizes)}
+    return json_response(content, headers={"etag": bucket.etag})
+
+
+async def list_nothing(request: Request) -> Response:
+    """What a bucket has none of here: replication policies, retention rules and the like."""
+    _bucket(request)
+    return json_response([])
+
+
+async def list_no_items(request: Request) -> Response:
+    """The same, of lists that are collections."""
+    _bucket(request)
+    return json_response({"items": []})
+
+
+async def update_bucket(request: Request) -> Response:
+    """Change a bucket's name, compartment, metadata and tags."""
+    details = await read_details(request, UpdateBucketDetails)
+    cloud = _cloud(request)
+    bucket = _bucket(request)
+    check_if_match(request, bucket)
+    changed = bucket.model_copy(update=given_fields(details))
+    if changed.name == bucket.name:
+        return record_response(cloud.buckets.change(bucket, **given_fields(details)))
+    if cloud.buckets.get(changed.name) is not None:
+        raise bucket_exists(changed.name)
+    with cloud.database.transaction():
+        cloud.objects.move(bucket.name, changed.name)
+        cloud.uploads.move(bucket.name, changed.name)
+        cloud.buckets.delete(bucket.name)
+        return record_response(cloud.buckets.put(changed))
 
 
 async def list_buckets(request: Request) -> Response:
@@ -134,7 +195,7 @@ async def put_object(request: Request) -> Response:
         cloud.blobs.delete(blob.name)
         raise
     stored = cloud.objects.store(bucket.name, name, blob, headers)
-    return empty_response(200, {**checksums, **_version_headers(stored)})
+    return empty_response(200, {**checksums, **version_headers(stored)})
 
 
 async def get_object(request: Request) -> Response:
@@ -145,7 +206,7 @@ async def get_object(request: Request) -> Response:
         raise if_match_failed()
     headers = {
         **stored.headers.as_headers(),
-        **_version_headers(stored),
+        **version_headers(stored),
         "storage-tier": "Standard",
     }
     if request.headers.get("if-none-match") in ("*", stored.etag):
@@ -227,7 +288,8 @@ def _headers_of(request: Request) -> ObjectHeaders:
     return validate_details(ObjectHeaders, {**fields, "metadata": metadata})
 
 
-def _version_headers(stored: StoredObject) -> dict[str, str]:
+def version_headers(stored: StoredObject) -> dict[str, str]:
+    """The headers that tell an object's version."""
     return {
         "etag": stored.etag,
         "last-modified": format_datetime(stored.time_modified, usegmt=True),
@@ -297,7 +359,7 @@ async def commit_multipart_upload(request: Request) -> Response:
     digest = _multipart_md5(chosen)
     stored = cloud.objects.store(upload.bucket, upload.object, blob, upload.headers, digest)
     cloud.uploads.end(upload)
-    return empty_response(200, {"opc-multipart-md5": digest, **_version_headers(stored)})
+    return empty_response(200, {"opc-multipart-md5": digest, **version_headers(stored)})
 
 
 async def abort_multipart_upload(request: Request) -> Response:
@@ -345,10 +407,16 @@ _OBJECT = f"{_BUCKET}/o/{{object:path}}"
 _UPLOAD = f"{_BUCKET}/u/{{object:path}}"
 ROUTES = [
     Route("/n", get_namespace, methods=["GET"]),
+    Route("/n/{namespace}", get_namespace_metadata, methods=["GET"]),
     Route(_BUCKETS, create_bucket, methods=["POST"]),
     Route(_BUCKETS, list_buckets, methods=["GET"]),
     Route(_BUCKET, get_bucket, methods=["GET", "HEAD"]),
+    Route(_BUCKET, update_bucket, methods=["POST"]),
     Route(_BUCKET, delete_bucket, methods=["DELETE"]),
+    Route(f"{_BUCKET}/p", list_nothing, methods=["GET"]),
+    Route(f"{_BUCKET}/replicationPolicies", list_nothing, methods=["GET"]),
+    Route(f"{_BUCKET}/replicationSources", list_nothing, methods=["GET"]),
+    Route(f"{_BUCKET}/retentionRules", list_no_items, methods=["GET"]),
     Route(f"{_BUCKET}/o", list_objects, methods=["GET"]),
     Route(f"{_BUCKET}/u", create_multipart_upload, methods=["POST"]),
     Route(f"{_BUCKET}/u", list_multipart_uploads, methods=["GET"]),
@@ -360,81 +428,3 @@ ROUTES = [
     Route(_UPLOAD, commit_multipart_upload, methods=["POST"]),
     Route(_UPLOAD, abort_multipart_upload, methods=["DELETE"]),
 ]
-
-
-# --- errors that only Object Storage has ------------------------------------------------------
-
-
-def namespace_not_found(name: str) -> ServiceError:
-    """404: a namespace of another tenancy."""
-    return ServiceError(
-        404,
-        "NamespaceNotFound",
-        f"You do not have authorization to perform this request, or the namespace '{name}' could "
-        "not be found.",
-    )
-
-
-def bucket_not_found(name: str) -> ServiceError:
-    """404: no such bucket."""
-    return ServiceError(
-        404,
-        "BucketNotFound",
-        f"Either the bucket named '{name}' does not exist in the namespace or you are not "
-        "authorized to access it",
-    )
-
-
-def bucket_exists(name: str) -> ServiceError:
-    """409: the name is taken."""
-    return ServiceError(
-        409,
-        "BucketAlreadyExists",
-        f"Either the bucket '{name}' already exists or you are not authorized to create it",
-    )
-
-
-def bucket_not_empty(name: str) -> ServiceError:
-    """409: there are objects or open uploads."""
-    return ServiceError(
-        409, "BucketNotEmpty", f"Bucket named '{name}' is not empty. Delete all objects first."
-    )
-
-
-def object_not_found(name: str, bucket: str) -> ServiceError:
-    """404: no such object."""
-    return ServiceError(
-        404, "ObjectNotFound", f"The object '{name}' was not found in the bucket '{bucket}'"
-    )
-
-
-def if_match_failed() -> ServiceError:
-    """412: the object is another version, or is not there."""
-    return ServiceError(412, "IfMatchFailed", "The If-Match header does not match the object.")
-
-
-def if_none_match_failed() -> ServiceError:
-    """412: the object is there."""
-    return ServiceError(
-        412, "IfNoneMatchFailed", "The object exists and the If-None-Match header is '*'."
-    )
-
-
-def no_such_upload(upload_id: str) -> ServiceError:
-    """404: the upload was committed, aborted, or never begun."""
-    return ServiceError(404, "NoSuchUpload", f"The multipart upload '{upload_id}' does not exist")
-
-
-def invalid_part(reason: str) -> ServiceError:
-    """400: the parts to commit are not the parts that were uploaded."""
-    return ServiceError(400, "InvalidUploadPart", reason)
-
-
-def unmatched_crc32c(computed: str, expected: str) -> ServiceError:
-    """400: the body is another one than was sent. The code is the MD5's with another name."""
-    return ServiceError(
-        400,
-        "UnmatchedContentCRC32C",
-        f"The computed CRC32C of the request body ({computed}) does not match the "
-        f"opc-content-crc32c header ({expected})",
-    )

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from local_oci.services.object_storage.models import ObjectHeaders, Part, StoredObject, Upload
+from local_oci.services.object_storage.models import (
+    CopyWorkRequest,
+    ObjectHeaders,
+    Part,
+    StoredObject,
+    Upload,
+)
 from local_oci.storage.blobs import Blob, Blobs, WrittenBlob
 from local_oci.storage.database import Database
-from local_oci.storage.records import Collection, now
+from local_oci.storage.records import Collection, new_etag, now
 
 # A bucket's name cannot hold it, so a key is unambiguous.
 _SEPARATOR = "/"
@@ -15,10 +21,17 @@ _PART_DIGITS = 5  # part numbers go up to 10000
 
 
 class Objects:
-    """Objects by bucket and name."""
+    """Objects by bucket and name.
+
+    Attributes:
+        copies: the work requests of copies.
+    """
 
     def __init__(self, database: Database, blobs: Blobs) -> None:
         self._blobs = blobs
+        self.copies = Collection(
+            database, "copy_work_request", CopyWorkRequest, lambda record: record.id
+        )
         self._records = Collection(
             database, "object", StoredObject, lambda record: _key(record.bucket, record.name)
         )
@@ -63,6 +76,22 @@ class Objects:
             self._blobs.delete(earlier.blob)
         return stored
 
+    def rename(self, stored: StoredObject, name: str) -> StoredObject:
+        """Give an object another name; it replaces an earlier one of that name."""
+        earlier = self.find(stored.bucket, name)
+        if earlier is not None:
+            self.delete(earlier)
+        self._records.delete(_key(stored.bucket, stored.name))
+        return self._records.put(
+            stored.model_copy(update={"name": name, "etag": new_etag(), "time_modified": now()})
+        )
+
+    def move(self, bucket: str, renamed: str) -> None:
+        """Give all objects of a bucket its new name."""
+        for stored in list(self.in_bucket(bucket)):
+            self._records.delete(_key(bucket, stored.name))
+            self._records.put(stored.model_copy(update={"bucket": renamed}))
+
     def delete(self, stored: StoredObject) -> None:
         """Delete an object and its content."""
         self._records.delete(_key(stored.bucket, stored.name))
@@ -105,6 +134,11 @@ class Uploads:
     def in_bucket(self, bucket: str) -> list[Upload]:
         """The open uploads of a bucket."""
         return [upload for upload in self._uploads.scan() if upload.bucket == bucket]
+
+    def move(self, bucket: str, renamed: str) -> None:
+        """Give the open uploads of a bucket its new name."""
+        for upload in self.in_bucket(bucket):
+            self._uploads.put(upload.model_copy(update={"bucket": renamed}))
 
     def add_part(self, upload: Upload, number: int, blob: WrittenBlob) -> Part:
         """Store a part; it replaces an earlier one with the same number."""

@@ -46,14 +46,16 @@ class SessionFiles:
 
 
 def issue_user_session(home: Home, identity: Identity, name: str, lifetime: timedelta) -> None:
-    """A session of the user, as `oci session authenticate` makes it: a profile of the config."""
+    """A session of the user, as `oci session authenticate` makes it: a profile of the config.
+
+    The tenancy is that of the profile DEFAULT, which the SDK and the CLI read for all profiles.
+    """
     claims = {"sub": identity.user, "tenant": identity.tenancy, "ptype": "user"}
     key, files = _issue(home, name, claims, lifetime)
     add_profile(
         home,
         name,
         {
-            "tenancy": identity.tenancy,
             "region": REGION,
             "fingerprint": fingerprint_of(key.public_key()),
             "key_file": str(files.key),

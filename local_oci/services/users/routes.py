@@ -31,14 +31,30 @@ _REGION_KEY = "LOC"
 
 async def get_user(request: Request) -> Response:
     """The user."""
-    cloud = _cloud(request)
-    user = User(
-        id=cloud.identity.user,
-        compartment_id=cloud.identity.tenancy,
+    _cloud(request)
+    return record_response(_user(request))
+
+
+async def list_users(request: Request) -> Response:
+    """The one user."""
+    required_query(request, "compartmentId")
+    return records_response([_user(request)], None)
+
+
+async def list_groups(request: Request) -> Response:
+    """Groups of users: there are none."""
+    required_query(request, "compartmentId")
+    return records_response([], None)
+
+
+def _user(request: Request) -> User:
+    identity = cloud_of(request).identity
+    return User(
+        id=identity.user,
+        compartment_id=identity.tenancy,
         time_created=_made(request),
-        etag=cloud.identity.user,
+        etag=identity.user,
     )
-    return record_response(user)
 
 
 async def create_auth_token(request: Request) -> Response:
@@ -183,6 +199,12 @@ async def list_policies(request: Request) -> Response:
     return page_response(request, found, key=lambda policy: (policy.name, ""))
 
 
+async def list_dynamic_groups(request: Request) -> Response:
+    """The dynamic groups: there are none, and none is needed."""
+    required_query(request, "compartmentId")
+    return records_response([], None)
+
+
 def _tenancy(request: Request, name: str) -> str:
     """The tenancy's OCID, if the path names it."""
     tenancy = cloud_of(request).identity.tenancy
@@ -199,6 +221,8 @@ _BASE = "/20160918"
 _USER = f"{_BASE}/users/{{user_id}}"
 _TENANCY = f"{_BASE}/tenancies/{{tenancy_id}}"
 ROUTES = [
+    Route(f"{_BASE}/users", list_users, methods=["GET"]),
+    Route(f"{_BASE}/groups", list_groups, methods=["GET"]),
     Route(_USER, get_user, methods=["GET"]),
     Route(f"{_USER}/authTokens", create_auth_token, methods=["POST"]),
     Route(f"{_USER}/authTokens", list_auth_tokens, methods=["GET"]),
@@ -210,4 +234,5 @@ ROUTES = [
     Route(f"{_BASE}/regions", list_regions, methods=["GET"]),
     Route(f"{_BASE}/availabilityDomains", list_availability_domains, methods=["GET"]),
     Route(f"{_BASE}/policies", list_policies, methods=["GET"]),
+    Route(f"{_BASE}/dynamicGroups", list_dynamic_groups, methods=["GET"]),
 ]

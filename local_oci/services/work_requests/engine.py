@@ -9,12 +9,14 @@ from dataclasses import dataclass
 
 from local_oci.services.work_requests.models import (
     UNFINISHED,
+    Action,
     LogEntry,
     Operation,
     Status,
     WorkRequest,
     WorkRequestError,
     WorkRequestResource,
+    final_action,
 )
 from local_oci.storage.records import Collection, Resource, new_ocid, now
 
@@ -70,16 +72,26 @@ class Work:
 
     def succeed(self) -> None:
         """End well."""
-        self._records.change(
-            self.record, status=Status.SUCCEEDED, percent_complete=100.0, time_finished=now()
-        )
+        self._finish(Status.SUCCEEDED)
 
     def fail(self, failure: WorkError) -> None:
         """End badly. As in the cloud, a work request that failed is complete as well."""
         error = WorkRequestError(code=failure.code, message=failure.message)
         self.step(failure.message, 100.0)
+        self._finish(Status.FAILED, error)
+
+    def _finish(self, status: Status, *errors: WorkRequestError) -> None:
+        record = self.record
+        action = final_action(record.operation_type, succeeded=status is Status.SUCCEEDED)
         self._records.change(
-            self.record, status=Status.FAILED, errors=(error,), time_finished=now()
+            record,
+            status=status,
+            percent_complete=100.0,
+            errors=errors,
+            resources=tuple(
+                each.model_copy(update={"action_type": action}) for each in record.resources
+            ),
+            time_finished=now(),
         )
 
 
@@ -121,7 +133,6 @@ class WorkRequests:
         collection: str,
         *,
         parameters: str = "{}",
-        action_type: str = "IN_PROGRESS",
     ) -> WorkRequest:
         """Store a work request and start it.
 
@@ -131,10 +142,9 @@ class WorkRequests:
             entity_type: the type in the subject's OCID.
             collection: the part of the subject's path before its OCID.
             parameters: JSON that the workflow needs besides the subject.
-            action_type: what has become of the subject so far.
         """
         resource = WorkRequestResource(
-            action_type=action_type,
+            action_type=Action.IN_PROGRESS,
             entity_type=entity_type,
             identifier=subject.id,
             entity_uri=f"/20190101/{collection}/{subject.id}",

@@ -25,6 +25,36 @@ class Operation(StrEnum):
     DELETE_VERSION_SET = "MODELVERSIONSET_DELETE"
 
 
+class Action(StrEnum):
+    """Values of WorkRequestResource.actionType."""
+
+    CREATED = "CREATED"
+    UPDATED = "UPDATED"
+    DELETED = "DELETED"
+    RELATED = "RELATED"
+    IN_PROGRESS = "IN_PROGRESS"
+
+
+# What has become of the subject once the operation has ended well; the others update it.
+_SUCCEEDED = {
+    Operation.CREATE_DEPLOYMENT: Action.CREATED,
+    Operation.DELETE_DEPLOYMENT: Action.DELETED,
+    Operation.IMPORT_ARTIFACT: Action.RELATED,
+    Operation.DELETE_PROJECT: Action.DELETED,
+    Operation.DELETE_VERSION_SET: Action.DELETED,
+}
+
+
+def final_action(operation: Operation, *, succeeded: bool) -> Action:
+    """What has become of a subject after an operation's end [inferred].
+
+    A deployment that failed to start was created all the same.
+    """
+    if succeeded or operation is Operation.CREATE_DEPLOYMENT:
+        return _SUCCEEDED.get(operation, Action.UPDATED)
+    return Action.RELATED
+
+
 class Status(StrEnum):
     """Values of WorkRequest.status."""
 
@@ -40,7 +70,7 @@ UNFINISHED = frozenset({Status.ACCEPTED, Status.IN_PROGRESS})
 class WorkRequestResource(WireModel):
     """What a work request is about."""
 
-    action_type: str
+    action_type: Action
     entity_type: str
     identifier: str
     entity_uri: str

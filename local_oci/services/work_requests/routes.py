@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from local_oci.http.errors import incorrect_state, not_found
+from local_oci.http.errors import conflict, not_found
 from local_oci.http.messages import check_if_match, record_response, required_query
 from local_oci.http.pages import entries_response, list_response
 from local_oci.services.cloud import cloud_of
@@ -60,7 +60,7 @@ async def cancel_work_request(request: Request) -> Response:
     """Always refused: the SDK says "that has not started", and here all start when accepted."""
     record = _work_request(request)
     check_if_match(request, record)
-    raise incorrect_state(
+    raise conflict(
         f"The work request is {record.status}; it can only be canceled before it starts."
     )
 

@@ -51,6 +51,7 @@ def test_a_deployment_becomes_active_step_by_step(sdk: Sdk) -> None:
     assert (finished.status, finished.percent_complete) == ("SUCCEEDED", 100.0)
     assert finished.operation_type == "MODEL_DEPLOYMENT_CREATE"
     assert finished.resources[0].identifier == deployment
+    assert finished.resources[0].action_type == "CREATED"
     assert sdk.steps(work_request) == [
         "Creating compute resource configuration",
         "Unpacking the model artifact",
@@ -68,7 +69,7 @@ def test_a_deployment_becomes_active_step_by_step(sdk: Sdk) -> None:
 def test_a_work_request_that_has_started_is_not_canceled(sdk: Sdk) -> None:
     deployment, work_request = sdk.begin_deployment(sdk.model())
     cancel = sdk.data_science.cancel_work_request
-    assert refusal(lambda: cancel(work_request)) == (409, "IncorrectState")
+    assert refusal(lambda: cancel(work_request)) == (409, "Conflict")
     sdk.finished(work_request)
     sdk.delete(deployment)
 
@@ -215,7 +216,7 @@ def test_a_failed_deployment_can_be_deleted_and_nothing_else(sdk: Sdk) -> None:
         sdk.data_science.activate_model_deployment,
         sdk.data_science.deactivate_model_deployment,
     ):
-        assert refusal(lambda call=call: call(failed.id)) == (409, "IncorrectState")
+        assert refusal(lambda call=call: call(failed.id)) == (409, "Conflict")
     sdk.delete(failed.id)
 
 

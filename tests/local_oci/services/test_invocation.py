@@ -170,6 +170,32 @@ def test_the_sdk_reads_a_stream_from_the_path_of_the_environment(sdk: Sdk) -> No
     sdk.delete(deployment)
 
 
+# ADS 2.16.1, ads/aqua/client/client.py and openai_client.py: the headers that AQUA's clients send.
+@pytest.mark.parametrize("route", ["/v1/chat/completions", "v1/completions"])
+def test_the_header_route_reaches_openais_paths(sdk: Sdk, echo: str, route: str) -> None:
+    response = sdk.post(echo, json={}, headers={"route": route})
+    assert response.json()["path"] == f"/{route.strip('/')}"
+
+
+@pytest.mark.parametrize("route", ["/admin", "/v1/../admin", "/v2/repository/index"])
+def test_the_header_route_opens_nothing_else(sdk: Sdk, echo: str, route: str) -> None:
+    assert sdk.post(echo, json={}, headers={"route": route}).status_code == 404
+
+
+def test_aquas_clients_stream_from_predict_where_that_is_enabled(sdk: Sdk) -> None:
+    variables = {
+        "MODEL_DEPLOY_PREDICT_ENDPOINT": "/v2/models/falcon/generate_stream",
+        "MODEL_DEPLOY_ENABLE_STREAMING": "true",
+    }
+    deployment = sdk.deploy(variables=variables).id
+    for asked, streamed in (("true", True), ("false", False)):
+        headers = {"enable-streaming": asked}
+        response = sdk.post(deployment, json={"parts": 2}, headers=headers)
+        assert response.content == b"data: 0\n\ndata: 1\n\n"
+        assert ("transfer-encoding" in response.headers) is streamed
+    sdk.delete(deployment)
+
+
 @pytest.mark.parametrize("kind", ["text/plain", "text/event-stream; charset=utf-8"])
 def test_a_stream_may_be_of_any_type_if_it_is_chunked(sdk: Sdk, echo: str, kind: str) -> None:
     body = {"parts": 2, "type": kind}

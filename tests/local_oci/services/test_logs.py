@@ -64,7 +64,7 @@ def test_a_name_is_taken_once(sdk: Sdk, group: str, log: str) -> None:
 
 
 def test_a_group_is_deleted_after_its_logs(sdk: Sdk, group: str, log: str) -> None:
-    assert refusal(lambda: sdk.logging.delete_log_group(group)) == (409, "IncorrectState")
+    assert refusal(lambda: sdk.logging.delete_log_group(group)) == (409, "Conflict")
     sdk.logging.delete_log(group, log)
     sdk.logging.delete_log_group(group)
     assert refusal(lambda: sdk.logging.get_log_group(group))[0] == 404
@@ -245,4 +245,4 @@ def test_a_search_result_can_be_too_large(sdk: Sdk, group: str, log: str) -> Non
 def test_a_log_that_is_off_takes_no_entries(sdk: Sdk, group: str, log: str) -> None:
     sdk.logging.update_log(group, log, log_models.UpdateLogDetails(is_enabled=False))
     call = (datetime.now(UTC), "x")
-    assert refusal(lambda: _push(sdk, log, call)) == (409, "IncorrectState")
+    assert refusal(lambda: _push(sdk, log, call)) == (409, "Conflict")

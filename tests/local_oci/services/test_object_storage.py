@@ -43,6 +43,88 @@ def bucket(sdk, storage) -> str:
 # --- namespace and buckets --------------------------------------------------------------------
 
 
+def test_a_bucket_is_updated_and_keeps_its_objects_under_a_new_name(sdk, storage, bucket) -> None:
+    storage.put_object(NAMESPACE, bucket, "a/b", b"content")
+    details = os_models.UpdateBucketDetails(metadata={"a": "b"}, freeform_tags={"c": "d"})
+    changed = storage.update_bucket(NAMESPACE, bucket, details).data
+    assert (changed.metadata, changed.freeform_tags) == ({"a": "b"}, {"c": "d"})
+    renamed = f"{bucket}-renamed"
+    storage.update_bucket(NAMESPACE, bucket, os_models.UpdateBucketDetails(name=renamed))
+    assert refusal(lambda: storage.get_bucket(NAMESPACE, bucket)) == (404, "BucketNotFound")
+    assert storage.get_object(NAMESPACE, renamed, "a/b").data.content == b"content"
+    assert storage.get_bucket(NAMESPACE, renamed).data.metadata == {"a": "b"}
+    other = os_models.CreateBucketDetails(name=bucket, compartment_id=sdk.compartment)
+    storage.create_bucket(NAMESPACE, other)
+    taken = os_models.UpdateBucketDetails(name=renamed)
+    assert refusal(lambda: storage.update_bucket(NAMESPACE, bucket, taken)) == (
+        409,
+        "BucketAlreadyExists",
+    )
+
+
+def _copy(bucket: str, name: str, **changes) -> object:
+    return os_models.CopyObjectDetails(
+        **{
+            "source_object_name": "a",
+            "destination_region": "local_oci",
+            "destination_namespace": NAMESPACE,
+            "destination_bucket": bucket,
+            "destination_object_name": name,
+            **changes,
+        }
+    )
+
+
+def test_an_object_is_copied_with_its_checksum_and_metadata(storage, bucket) -> None:
+    storage.put_object(NAMESPACE, bucket, "a", b"content", opc_meta={"k": "v"})
+    answer = storage.copy_object(NAMESPACE, bucket, _copy(bucket, "b"))
+    done = storage.get_work_request(answer.headers["opc-work-request-id"]).data
+    assert (done.status, done.operation_type) == ("COMPLETED", "COPY_OBJECT")
+    assert [each.action_type for each in done.resources] == ["READ", "WRITTEN"]
+    copy, source = (storage.head_object(NAMESPACE, bucket, name).headers for name in "ba")
+    assert copy["content-md5"] == source["content-md5"] == _md5(b"content")
+    assert copy["opc-meta-k"] == "v"
+    storage.delete_object(NAMESPACE, bucket, "a")
+    assert storage.get_object(NAMESPACE, bucket, "b").data.content == b"content"
+
+
+@pytest.mark.parametrize(
+    ("changes", "refused"),
+    [
+        ({"source_object_name": "none"}, (404, "ObjectNotFound")),
+        ({"destination_bucket": "none"}, (404, "BucketNotFound")),
+        ({"destination_region": "us-ashburn-1"}, (400, "InvalidParameter")),
+        ({"destination_object_if_none_match_e_tag": "*"}, (412, "IfNoneMatchFailed")),
+        ({"source_object_if_match_e_tag": "other"}, (412, "IfMatchFailed")),
+    ],
+    ids=["source", "bucket", "region", "present", "version"],
+)
+def test_a_copy_that_cannot_be_made_is_refused(storage, bucket, changes, refused) -> None:
+    storage.put_object(NAMESPACE, bucket, "a", b"content")
+    details = _copy(bucket, "a", **changes)
+    assert refusal(lambda: storage.copy_object(NAMESPACE, bucket, details)) == refused
+
+
+def test_an_object_is_renamed_over_another(storage, bucket) -> None:
+    for name, content in (("a", b"first"), ("b", b"second")):
+        storage.put_object(NAMESPACE, bucket, name, content)
+    protected = os_models.RenameObjectDetails(
+        source_name="a", new_name="b", new_obj_if_none_match_e_tag="*"
+    )
+    assert refusal(lambda: storage.rename_object(NAMESPACE, bucket, protected)) == (
+        412,
+        "IfNoneMatchFailed",
+    )
+    details = os_models.RenameObjectDetails(source_name="a", new_name="b")
+    answer = storage.rename_object(NAMESPACE, bucket, details)
+    assert answer.headers["etag"] == storage.head_object(NAMESPACE, bucket, "b").headers["etag"]
+    assert storage.get_object(NAMESPACE, bucket, "b").data.content == b"first"
+    assert refusal(lambda: storage.rename_object(NAMESPACE, bucket, details)) == (
+        404,
+        "ObjectNotFound",
+    )
+
+
 def test_the_namespace_is_a_name(storage) -> None:
     assert storage.get_namespace().data == NAMESPACE
 

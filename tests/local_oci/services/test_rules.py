@@ -112,7 +112,7 @@ def test_a_model_that_cannot_be_deployed_is_refused(sdk: Sdk) -> None:
     assert refusal(_create(sdk, empty)) == INVALID
     inactive = sdk.model(project=project)
     sdk.data_science.deactivate_model(inactive)
-    assert refusal(_create(sdk, inactive)) == (409, "IncorrectState")
+    assert refusal(_create(sdk, inactive)) == (409, "Conflict")
     deleted = sdk.model(project=project)
     create = _create(sdk, deleted)
     sdk.data_science.delete_model(deleted)
@@ -122,7 +122,7 @@ def test_a_model_that_cannot_be_deployed_is_refused(sdk: Sdk) -> None:
 def test_a_model_that_is_deployed_is_not_deleted(sdk: Sdk, echo: str) -> None:
     deployment = sdk.data_science.get_model_deployment(echo).data
     model = deployment.model_deployment_configuration_details.model_configuration_details.model_id
-    assert refusal(lambda: sdk.data_science.delete_model(model)) == (409, "IncorrectState")
+    assert refusal(lambda: sdk.data_science.delete_model(model)) == (409, "Conflict")
 
 
 def test_what_is_not_emulated_says_so(sdk: Sdk, model: str) -> None:

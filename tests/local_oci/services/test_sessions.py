@@ -41,6 +41,8 @@ def test_a_session_of_the_user_is_a_profile_that_signs(sdk: Sdk, shared_cloud: L
     _session(shared_cloud)
     config, signer = _token_signer(shared_cloud, "SESSION")
     assert (config["tenancy"], config["region"]) == (sdk.compartment, "local_oci")
+    lines = (shared_cloud.directory / "config").read_text().splitlines()
+    assert sum(line.startswith("tenancy") for line in lines) == 1
     assert _storage(sdk, signer).get_namespace().data == "localoci"
     project = sdk.client(oci.data_science.DataScienceClient, signer=signer).create_project(
         oci.data_science.models.CreateProjectDetails(compartment_id=sdk.compartment)

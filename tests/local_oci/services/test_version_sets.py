@@ -123,7 +123,7 @@ def test_a_set_that_holds_models_is_deleted_only_with_them(sdk: Sdk, version_set
     model = _model(sdk, version_set).id
     assert refusal(lambda: sdk.data_science.delete_model_version_set(version_set.id)) == (
         409,
-        "IncorrectState",
+        "Conflict",
     )
     composite = oci.data_science.DataScienceClientCompositeOperations(sdk.data_science)
     finished = composite.delete_model_version_set_and_wait_for_state(
@@ -149,5 +149,5 @@ def test_a_set_whose_model_is_deployed_is_not_deleted(
             version_set.id, is_delete_related_models=True
         )
 
-    assert refusal(delete) == (409, "IncorrectState")
+    assert refusal(delete) == (409, "Conflict")
     sdk.delete(deployment.id)

@@ -1,0 +1,123 @@
+"""Draws the results of a benchmark: a page, and the same plots as SVG files.
+
+    python draw_results.py RESULTS.json DIRECTORY
+
+It runs in the environment of pictures.lock, without the project. `DIRECTORY/index.html` needs no
+other file.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from html import escape
+from pathlib import Path
+from typing import Any
+
+# By unit: the title of a plot, and the name of its file.
+PLOTS = {
+    "s": ("Time (seconds, less is better)", "time"),
+    "s/GB": ("CPU time of an upload (seconds a GB, less is better)", "upload"),
+    "ms": ("Latency (milliseconds, less is better)", "latency"),
+    "tokens/s": ("Throughput (tokens a second, more is better)", "throughput"),
+    "MiB": ("Memory (MiB, less is better)", "memory"),
+}
+_OURS, _PEERS, _MISSED = "#2a6f97", "#b8bcc4", "#c1432e"
+_STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
+    "table{border-collapse:collapse}td,th{text-align:left;padding:.2em 1em .2em 0}"
+    f".missed{{color:{_MISSED}}}svg{{max-width:100%;height:auto}}"
+)
+
+
+def main(results: Path, directory: Path) -> None:
+    """Writes the page and the SVG files."""
+    report = json.loads(results.read_text(encoding="utf-8"))
+    directory.mkdir(parents=True, exist_ok=True)
+    drawings = {name: drawing(rows, title) for name, title, rows in groups(report)}
+    for name, text in drawings.items():
+        (directory / f"{name}.svg").write_text(text, encoding="utf-8")
+    (directory / "index.html").write_text(page(report, drawings), encoding="utf-8")
+
+
+def groups(report: dict[str, Any]) -> list[tuple[str, str, list[dict[str, Any]]]]:
+    """The measured results of each unit, with the name and the title of their plot."""
+    found = []
+    for unit, (title, name) in PLOTS.items():
+        rows = [each for each in report["results"] if each["unit"] == unit and each["ours"]]
+        if rows:
+            found.append((name, title, rows))
+    return found
+
+
+def best(samples: dict[str, list[float]], unit: str) -> tuple[str, float]:
+    """The best contestant and its best sample."""
+    choose = max if unit == "tokens/s" else min
+    return choose(
+        ((name, choose(values)) for name, values in samples.items()), key=lambda pair: pair[1]
+    )
+
+
+def drawing(rows: list[dict[str, Any]], title: str) -> str:
+    """Draws a pair of bars for each result, as SVG."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "falconry"})
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(9, 0.8 + 0.75 * len(rows)), layout="constrained")
+    values = []
+    for number, row in enumerate(rows):
+        for offset, side, colour in ((-0.19, "ours", _OURS), (0.19, "peers", _PEERS)):
+            if row[side]:
+                name, value = best(row[side], row["unit"])
+                values.append(value)
+                missed = side == "ours" and row["reached"] is False
+                axes.barh(number + offset, value, 0.36, color=_MISSED if missed else colour)
+                label = f"{value:.3g}  {'Falconry, ' if side == 'ours' else ''}{name}"
+                place = {"xytext": (4, 0), "textcoords": "offset points", "va": "center"}
+                axes.annotate(label, (value, number + offset), fontsize=9, **place)
+    if max(values) > 20 * min(values):
+        axes.set_xscale("log")
+        title = f"{title}, logarithmic"
+    axes.set_yticks(range(len(rows)), [row["what"] for row in rows])
+    axes.invert_yaxis()
+    axes.margins(x=0.35)
+    axes.set_title(title, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    output = io.StringIO()
+    figure.savefig(output, format="svg", metadata={"Date": None})
+    pyplot.close(figure)
+    text = output.getvalue()
+    return text[text.index("<svg") :]
+
+
+def page(report: dict[str, Any], drawings: dict[str, str]) -> str:
+    """Writes the page: the machine, the plots, and every result."""
+    machine = report["machine"]
+    versions = {name: value for each in report["versions"].values() for name, value in each.items()}
+    rows = "".join(_row(each) for each in report["results"])
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Falconry benchmarks</title>'
+        f"<style>{_STYLE}</style><h1>Falconry benchmarks</h1>"
+        f"<p>{escape(report['date'])}{', quick' if report['quick'] else ''}: "
+        f"{escape(machine['cpu'])}, {machine['cores']} cores, load {machine['load_average']:.1f}."
+        f"<br>{escape(', '.join(f'{name} {each}' for name, each in sorted(versions.items())))}</p>"
+        f"{''.join(drawings.values())}"
+        "<table><tr><th></th><th>ratio</th><th>target</th><th></th></tr>"
+        f"{rows}</table></html>\n"
+    )
+
+
+def _row(each: dict[str, Any]) -> str:
+    ratio = "" if each["ratio"] is None else f"{each['ratio']:.2f}×"
+    verdict = {True: "reached", False: "missed", None: ""}[each["reached"]]
+    words = (each["what"], ratio, each["target"], each["problem"] or verdict)
+    kind = ' class="missed"' if each["reached"] is False else ""
+    return f"<tr{kind}>{''.join(f'<td>{escape(str(word))}</td>' for word in words)}</tr>"
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

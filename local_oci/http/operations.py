@@ -9,6 +9,8 @@ from importlib.resources import files
 _FILE = "operations.txt"
 _COMMENT = "#"
 _PARAMETER = re.compile(r"\\\{\w+\\\}")
+# The routes of what is emulated take no line's end either, so such a path names no operation.
+_VALUE = r"[^/\x00-\x1f\x7f]+"
 
 
 def find_operation(method: str, path: str) -> str | None:
@@ -27,7 +29,7 @@ def _operations() -> dict[str, list[tuple[re.Pattern[str], str]]]:
             by_method.setdefault(method, []).append((path, name))
     return {
         method: [
-            (re.compile(_PARAMETER.sub("[^/]+", re.escape(path))), name)
+            (re.compile(_PARAMETER.sub(lambda _: _VALUE, re.escape(path))), name)
             for path, name in sorted(rows, key=lambda row: -row[0].count("{"))
         ]
         for method, rows in by_method.items()

@@ -80,6 +80,7 @@ def runner(docker_registry, tmp_path):
         cloud.stop()
 
 
+@pytest.mark.long  # test_build_jobs.py of the cloud builds, joins and is killed in this process
 def test_a_runner_without_gpu_and_docker_deploys_an_engine_that_a_job_builds(
     runner, tmp_path, open_registry
 ):

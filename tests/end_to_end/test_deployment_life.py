@@ -91,6 +91,7 @@ def test_a_deployment_has_an_end_and_a_cost(deployed):
     assert "EUR since the start, 1.50 an hour" in text
 
 
+@pytest.mark.long  # test_catalog.py prunes the same models
 def test_old_models_are_pruned_and_the_deployed_one_stays(deployed, sentences):
     old = status(deployed)["model"]
     deployed.ok("deploy", "RECIPE=cpu-f32")
@@ -100,6 +101,7 @@ def test_old_models_are_pruned_and_the_deployed_one_stays(deployed, sentences):
     assert deployed.ok("query", f"PROMPT={CLOUD}").answer == sentences[CLOUD]
 
 
+@pytest.mark.long  # tests/falconry/prove and test_tagged.py have its parts
 def test_a_trial_goes_the_whole_way_and_leaves_nothing(deployed):
     before = status(deployed)
     deployed.ok("prove", "MINUTES=30")

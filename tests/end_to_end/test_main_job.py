@@ -121,7 +121,7 @@ def test_status_and_logs_tell_of_the_deployment(deployed):
     status = deployed.ok("status").output
     assert "ACTIVE" in status
     assert "http://127.0.0.1:" in status
-    assert "Started HTTPService" in deployed.ok("logs").output
+    assert "Started HTTPService" in deployed.ok("logs", "LINES=5000").output
 
 
 def test_programs_get_answers_and_logs_as_json(deployed, sentences):

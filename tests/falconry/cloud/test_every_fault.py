@@ -264,7 +264,7 @@ GROUPS = {
     3: ("after-the-effect", "refused", "no-policy"),
 }
 # Nothing has happened where these are raised, which test_retries.py looks at call by call.
-LONG = {"before-the-effect", "throttled", "refused"}
+LONG = {"before-the-effect", "throttled", "refused", "no-policy"}
 
 
 def grouped(name, *values):

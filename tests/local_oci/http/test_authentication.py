@@ -130,7 +130,7 @@ def test_a_response_carries_the_request_id_of_the_client(sdk) -> None:
 
 
 def test_an_unknown_path_and_an_unknown_method_are_told_apart(sdk) -> None:
-    assert _refusal(_send(_signed(sdk, "GET", "/20190101/jobs"))) == (404, "NotFound")
+    assert _refusal(_send(_signed(sdk, "GET", "/20190101/falcons"))) == (404, "NotFound")
     assert _refusal(_send(_signed(sdk, "DELETE", "/n"))) == (405, "MethodNotAllowed")
 
 

@@ -33,7 +33,7 @@ def wait_until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
         if value or time.monotonic() > deadline:
             assert value, "it did not happen in time"
             return value
-        time.sleep(0.02)
+        time.sleep(0.1)  # each look is a request, which takes both processors
 
 
 def run_cli(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -219,8 +219,20 @@ def test_curl_gets_what_the_page_says(deployed, proxied):
             assert "falconry_front_" in printed
         else:
             # An ellipsis on the page is a number or a word that differs from run to run.
-            pattern = re.escape(said).replace("…", r"[\w-]+")
-            assert re.fullmatch(pattern, printed), f"{line}\n{printed}"
+            pattern = re.escape(in_one_event(said)).replace("…", r"[\w-]+")
+            assert re.fullmatch(pattern, in_one_event(printed)), f"{line}\n{printed}"
+
+
+def in_one_event(printed):
+    """A stream as its last event with all texts and the first one's token; else what it is.
+
+    Tokens that a busy machine makes together come in one event.
+    """
+    if not printed.startswith("data: "):
+        return printed
+    events = [json.loads(line.removeprefix("data: ")) for line in printed.splitlines()]
+    text = "".join(event["text_output"] for event in events)
+    return json.dumps({**events[0], **events[-1], "text_output": text}, ensure_ascii=False)
 
 
 @needs_chromium

@@ -85,6 +85,7 @@ def test_lines_of_triton_and_of_the_front_never_meet_in_one_stream(launcher, mod
         running(launcher, models, stdout, stderr) as process,
     ):
         requests.post(f"{process.url}/v2/models/none/generate", json={}, timeout=5)
+        assert wait_for(lambda: "/generate 4" in written[0].read_text(), 10)
     out, err = (path.read_text() for path in written)
     assert "front: ready" in out
     assert "/v2/models/none/generate 4" in out

@@ -123,7 +123,8 @@ class TritonPythonModel:
             if time.monotonic() - checked > self._check_s:
                 checked = time.monotonic()
                 for sample in self._active:
-                    sample.cancelled |= sample.request.is_cancelled()
+                    if sample.request.is_cancelled():  # `|=` could undo a stop that comes now
+                        sample.cancelled = True
             with self._wake:
                 self._active = [sample for sample in self._active if not sample.left()]
             # What is cancelled from here on gets this step's token too (executorImpl.cpp, where

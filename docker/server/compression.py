@@ -118,8 +118,11 @@ def chosen_encoding(accepted: str) -> str | None:
 def encode_answer(request: web.Request, response: web.StreamResponse, body: bytes) -> bytes:
     """The body of a complete answer in the coding that its client prefers.
 
-    The response's headers say so.
+    The response's headers say so. Errors stay as they are, as Triton's do: tritonclient reads them
+    without decoding them.
     """
+    if response.status >= web.HTTPBadRequest.status_code:
+        return body
     encoding = chosen_encoding(",".join(request.headers.getall("Accept-Encoding", ())))
     if not body or not encoding or "Content-Encoding" in response.headers:
         return body

@@ -274,15 +274,15 @@ _GOOD_COMPLETION: dict[str, Any] = {**_GREEDY, "prompt": "A", "max_tokens": 5}
 _MALFORMED_OPENAI: list[tuple[str, dict[str, Any] | bytes, int, str]] = [
     (_COMPLETIONS, b"{", 400, "not JSON"),
     (_COMPLETIONS, {**_GOOD_COMPLETION, "model": "other"}, 404, "does not exist"),
-    (_COMPLETIONS, {**_GOOD_COMPLETION, "prompt": ""}, 400, "text_input is empty"),
-    (_COMPLETIONS, {**_GOOD_COMPLETION, "prompt": [1, 2]}, 400, "token ids"),
-    (_COMPLETIONS, {**_GOOD_COMPLETION, "prompt": "word " * 2000}, 400, "this engine takes"),
+    (_COMPLETIONS, {**_GOOD_COMPLETION, "prompt": ""}, 400, "is empty"),
+    (_COMPLETIONS, {**_GOOD_COMPLETION, "prompt": [-1]}, 400, "prompt"),
+    (_COMPLETIONS, {**_GOOD_COMPLETION, "prompt": "word " * 2000}, 400, "prompt"),
     (_COMPLETIONS, {**_GOOD_COMPLETION, "n": 0}, 400, "'n'"),
     (_COMPLETIONS, {**_GOOD_COMPLETION, "max_tokens": 4000}, 400, "max_tokens is 4000"),
     (_COMPLETIONS, {**_GOOD_COMPLETION, "surprise": 1}, 400, "Unknown parameter"),
     (_COMPLETIONS, {**_GOOD_COMPLETION, "temperature": "hot"}, 400, "temperature"),
     (_CHAT, {**_GREEDY, "messages": []}, 400, "messages"),
-    (_CHAT, {**_GREEDY, "messages": [{"role": "tool", "content": "a"}]}, 400, "role"),
+    (_CHAT, {**_GREEDY, "messages": [{"role": "tool", "content": "a"}]}, 400, "are known"),
     ("/v1/nothing", {}, 404, "Invalid URL"),
 ]
 

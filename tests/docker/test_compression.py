@@ -5,6 +5,8 @@ import importlib
 import zlib
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 
 from tests.docker.front_support import front_module
 
@@ -98,3 +100,14 @@ def test_what_unpacks_to_much_comes_in_small_pieces(compression):
 )
 def test_the_client_chooses_the_coding_of_answers_as_with_triton(compression, accepted, expected):
     assert compression.chosen_encoding(accepted) == expected
+
+
+@pytest.mark.parametrize(("status", "is_encoded"), [(200, True), (400, False), (503, False)])
+def test_errors_stay_as_they_are_since_tritonclient_does_not_decode_them(
+    compression, status, is_encoded
+):
+    request = make_mocked_request("POST", "/", headers={"Accept-Encoding": "gzip"})
+    response = web.Response(status=status)
+    sent = compression.encode_answer(request, response, TEXT)
+    assert (response.headers.get("Content-Encoding") == "gzip") is is_encoded
+    assert (gzip.decompress(sent) if is_encoded else sent) == TEXT

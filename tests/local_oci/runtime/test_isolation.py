@@ -134,10 +134,13 @@ def test_shared_memory_is_the_deployments_own_and_as_large_as_asked_for(apart: S
     assert output[:2] == [str(128 * 1024), "0"]
 
 
+_OF_THE_HOST = (
+    *("$CLOUD/api_key.pem", "$CLOUD/config", "$CLOUD/state.sqlite3"),
+    *("/etc/shadow", "/etc/ssh", f"{Path.home()}/.ssh", "/home", "/var/lib"),
+    *("/proc/1/root/etc", "/proc/1/cwd/etc", "/dev/mem", "/sys/fs", "/proc/kcore"),
+)
 _LOOK_AROUND = f"""
-for path in "$CLOUD/api_key.pem" "$CLOUD/config" "$CLOUD/state.sqlite3" /etc/shadow /etc/ssh \\
-    {Path.home()}/.ssh /home /var/lib /proc/1/root/etc /proc/1/cwd/etc /dev/mem /sys/fs \\
-    /proc/kcore; do
+for path in {" ".join(f'"{path}"' for path in _OF_THE_HOST)}; do
     if ls "$path" > /dev/null 2>&1 && [ -s "$path" ]; then echo "sees $path"; fi
 done
 for path in / /usr /etc /opt {MOUNT_POINT} /proc/sys/kernel; do

@@ -221,7 +221,7 @@ def wait_until_ready(running):
         running.reload()
         if running.status == "exited":
             break
-        time.sleep(0.1)
+        time.sleep(0.5)  # each look is a process in the container: a tenth of a second's work
     raise AssertionError(f"the server did not start:\n{running.logs().decode()[-5000:]}")
 
 

@@ -69,7 +69,7 @@ def wait_until(condition, seconds=10):
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
+        time.sleep(0.05)
     return value
 
 

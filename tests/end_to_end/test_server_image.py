@@ -346,6 +346,9 @@ def empty_front(clone):
     front.write_text(whole)
 
 
+# In short: what the composed image holds in tests/falconry/image/test_compose.py, the push and the
+# digest in tests/falconry/image/test_stage.py.
+@pytest.mark.long
 def test_a_composed_image_goes_to_the_registry(clone, made, compose_stand_ins, empty_front):
     """On stand-ins, which have nothing that the real front imports."""
     images = (
@@ -365,6 +368,9 @@ def elsewhere(locked_registry, docker_client):
     remove_images_of(docker_client, locked_registry.host)
 
 
+# In short: the image in tests/docker/test_trtllm_image.py, its push with a login in
+# tests/falconry/image/test_stage.py and test_push.py.
+@pytest.mark.long
 def test_an_image_for_tensorrt_llm_goes_to_any_registry(
     clone, stand_in_trtllm_image, elsewhere, publishing_docker_engine, private_ca_bundle
 ):

@@ -27,8 +27,8 @@ from ads.model.model_version_set import ModelVersionSet
 from ads.model.service.oci_datascience_model import ModelWithActiveDeploymentError
 from ocifs import OCIFileSystem
 
-# A tenth of a second where its users wait for ten.
-POLL_SECONDS = 0.1
+# A second where its users wait for ten.
+POLL_SECONDS = 1.0
 
 
 def main() -> None:

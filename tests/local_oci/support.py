@@ -27,13 +27,15 @@ ds = oci.data_science.models
 
 def wait_until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
     """The first true value of a condition."""
-    deadline = time.monotonic() + seconds
+    started = time.monotonic()
     while True:
         value = condition()
-        if value or time.monotonic() > deadline:
+        waited = time.monotonic() - started
+        if value or waited > seconds:
             assert value, "it did not happen in time"
             return value
-        time.sleep(0.1)  # each look is a request, which takes both processors
+        # Each look is a request, which takes both processors from what is waited for.
+        time.sleep(min(0.25, max(0.05, waited / 10)))
 
 
 def run_cli(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -20,6 +20,7 @@ import httpx
 
 import local_oci
 from local_oci.home import Home, Lock
+from local_oci.runtime.runner import PLAIN_HTTP
 from local_oci.services.registry.auth import ISSUER
 
 ADDRESS = "127.0.0.1"
@@ -170,7 +171,7 @@ class RegistryProcess:
     async def _answers(self, timeout: float) -> bool:
         """Whether it is this registry that answers at its address."""
         async with httpx.AsyncClient(
-            base_url=f"http://{self._host}", trust_env=False, timeout=timeout
+            base_url=f"http://{self._host}", trust_env=False, verify=PLAIN_HTTP, timeout=timeout
         ) as client:
             try:
                 challenge = (await client.get("/v2/")).headers.get("www-authenticate", "")

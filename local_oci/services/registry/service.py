@@ -9,6 +9,7 @@ import httpx
 
 from local_oci.home import Home
 from local_oci.identity import Identity
+from local_oci.runtime.runner import PLAIN_HTTP
 from local_oci.services.registry.auth import (
     BEARER_TOKEN,
     Access,
@@ -97,7 +98,9 @@ class ContainerRegistry:
 
     async def remove(self, images: Iterable[Image]) -> None:
         """Take images, and with them their tags, out of the registry."""
-        async with httpx.AsyncClient(base_url=f"http://{self.host}", trust_env=False) as client:
+        async with httpx.AsyncClient(
+            base_url=f"http://{self.host}", trust_env=False, verify=PLAIN_HTTP
+        ) as client:
             for image in images:
                 path = path_of(image.repository_name)
                 token = self._issuer.issue(self._user, [Scope(path, {Action.DELETE})])

@@ -137,7 +137,8 @@ def test_shared_memory_is_the_deployments_own_and_as_large_as_asked_for(apart: S
 _OF_THE_HOST = (
     *("$CLOUD/api_key.pem", "$CLOUD/config", "$CLOUD/state.sqlite3"),
     *("/etc/shadow", "/etc/ssh", f"{Path.home()}/.ssh", "/home", "/var/lib"),
-    *("/proc/1/root/etc", "/proc/1/cwd/etc", "/dev/mem", "/sys/fs", "/proc/kcore"),
+    *(f"/proc/1/{link}/etc" for link in ("root", "cwd")),
+    *("/dev/mem", "/sys/fs", "/proc/kcore"),
 )
 _LOOK_AROUND = f"""
 for path in {" ".join(f'"{path}"' for path in _OF_THE_HOST)}; do

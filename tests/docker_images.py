@@ -42,7 +42,7 @@ def base_image(docker_engine, docker_client):
         assert made.returncode == 0, made.stderr
 
     script = (ROOT / "scripts/base_image.sh").read_bytes()
-    load_or_make(docker_client, "base", [_BASE], hashlib.sha256(script).hexdigest()[:12], make)
+    load_or_make(docker_client, "base", _BASE, hashlib.sha256(script).hexdigest()[:12], make)
     return _BASE
 
 
@@ -56,7 +56,7 @@ def private_ca_marker():
 def cpu_image(docker_client, base_image, private_ca_marker):
     """The CPU server image."""
     files = build_context("triton-cpu", private_ca_marker)
-    return built(docker_client, "falconry-test/triton-cpu", files, base_image, stages=("build",))
+    return built(docker_client, "falconry-test/triton-cpu", files, base_image)
 
 
 @pytest.fixture(scope="session")
@@ -107,57 +107,45 @@ def build_context(kind, marker):
     return files
 
 
-def built(client, repository, files, base, stages=()):
-    """The tag of an image built from a context, unless the engine has it already.
-
-    The stages named are kept as well, as `<tag>-<stage>`: an image that an earlier run made brings
-    no build cache with it.
-    """
-    known = hashlib.sha256(f"{client.images.get(base).id} {stages}".encode())
+def built(client, repository, files, base):
+    """The tag of an image built from a context, unless the engine has it already."""
+    known = hashlib.sha256(client.images.get(base).id.encode())
     for name, content in sorted(files.items()):
         known.update(f"{name} {len(content)}\n".encode() + content)
     digest = known.hexdigest()[:12]
     tag = f"{repository}:{digest}"
-    tags = [tag, *(f"{tag}-{stage}" for stage in stages)]
 
-    def build(tag, target=None):
+    def build():
         client.images.build(
             fileobj=archive(files),
             custom_context=True,
             tag=tag,
-            target=target,
             buildargs={"BASE": base},
             forcerm=True,  # of a failed step too
         )
 
-    def make():
-        build(tag)
-        for stage in stages:
-            build(f"{tag}-{stage}", stage)
-
-    load_or_make(client, repository.rpartition("/")[2], tags, digest, make)
+    load_or_make(client, repository.rpartition("/")[2], tag, digest, build)
     return tag
 
 
-def load_or_make(client, name, tags, digest, make):
-    """Gives the engine images: those that an earlier run made, or new ones."""
+def load_or_make(client, name, tag, digest, make):
+    """Gives the engine an image: the one that an earlier run made, or a new one."""
 
     def make_and_save(directory):
         make()
-        for number, tag in enumerate(tags):
-            with (directory / f"{number}.tar").open("wb") as saved:
-                saved.writelines(client.images.get(tag).save(named=tag))
+        with (directory / "image.tar").open("wb") as saved:
+            saved.writelines(client.images.get(tag).save(named=tag))
 
-    def has_them():
+    def has_it():
         with contextlib.suppress(ImageNotFound):
-            return [client.images.get(tag) for tag in tags]
+            return client.images.get(tag)
 
-    if not has_them():
+    if not has_it():
         directory = kept(f"image-{name}", digest, make_and_save)
-        if not has_them():
-            for saved in sorted(directory.iterdir()):
-                with saved.open("rb") as content:
-                    client.images.load(content)
+        if not has_it():
+            (saved,) = directory.iterdir()
+            with saved.open("rb") as content:
+                client.images.load(content)
 
 
 def remove_images_of(client, registry):

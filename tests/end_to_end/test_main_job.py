@@ -275,8 +275,9 @@ def test_the_proxys_page_streams_the_answer_that_make_query_gives(proxied, sente
         assert subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
+@pytest.mark.long  # test_families.py serves it, test_stage.py of the cloud replaces a deployment
 def test_another_family_is_deployed_in_its_place_and_answers_as_transformers_does(deployed):
-    """In shards and with grouped heads; the other families: model_repository/test_families.py."""
+    """In shards and with grouped heads."""
     checkpoint = FAMILIES / "falcon-40b"
     deployed.ok("deploy", f"CHECKPOINT={checkpoint}", "RECIPE=cpu-f32")
     recorded = json.loads((checkpoint / "reference.json").read_text())["prompts"][0]

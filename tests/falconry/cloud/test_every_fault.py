@@ -263,8 +263,9 @@ GROUPS = {
     2: ("never-an-answer",),
     3: ("after-the-effect", "refused", "no-policy"),
 }
-# Nothing has happened where these are raised, which test_retries.py looks at call by call.
-LONG = {"before-the-effect", "throttled", "refused", "no-policy"}
+# What passes or lasts at one call after the other, test_retries.py has: where nothing has happened
+# yet, and an answer that comes too late, which is lost as one after the effect is.
+LONG = {"before-the-effect", "late", "throttled", "refused", "no-policy"}
 
 
 def grouped(name, *values):

@@ -13,7 +13,7 @@ from scripts.fuzz.readers import SURFACES, run_surface
 from scripts.fuzz.surfaces import read_or_refuse
 from tests.documents import ROOT
 
-EXAMPLES = 150
+EXAMPLES = 300
 SEED = 14
 
 

@@ -32,7 +32,7 @@ from metrics import Metrics
 from openai_api.routes import OpenAiApi
 from parts import Parts
 from proxy import TritonProxy
-from request_bodies import RequestBodies
+from request_bodies import RequestBodies, answer_expectation
 from request_log import RequestLog, add_request_id
 from settings import FrontSettings
 from triton_client import TritonClient
@@ -160,17 +160,24 @@ class Front:
             self._bodies,
             int(time.time()),
         )
+        routes = [
+            web.get("/v2/health/ready", self._ready),
+            # Where the probes of other servers ask: vLLM's, Dynamo's and SageMaker's.
+            *(web.get(path, self._ready) for path in ("/health", "/health/ready", "/ping")),
+            web.get("/version", self._show_version),
+            web.get("/v2/models/{path:.+}/ready", self._model_ready),
+            web.get("/metrics", self._show_metrics),
+            *openai.routes,
+            web.route("*", "/{path:.*}", self._proxy.handle),
+        ]
         application.add_routes(
-            [
-                web.get("/v2/health/ready", self._ready),
-                # Where the probes of other servers ask: vLLM's, Dynamo's and SageMaker's.
-                *(web.get(path, self._ready) for path in ("/health", "/health/ready", "/ping")),
-                web.get("/version", self._show_version),
-                web.get("/v2/models/{path:.+}/ready", self._model_ready),
-                web.get("/metrics", self._show_metrics),
-                *openai.routes,
-                web.route("*", "/{path:.*}", self._proxy.handle),
-            ]
+            web.RouteDef(
+                each.method,
+                each.path,
+                each.handler,
+                {**each.kwargs, "expect_handler": answer_expectation},
+            )
+            for each in routes
         )
         return application
 

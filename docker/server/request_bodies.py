@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from admission import Admission
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from compression import Decoder
 from connections import Connections
 from errors import ApiError, invalid
@@ -18,6 +18,23 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # refused because many wait.
 _SMALL = 64 << 10
 _TAKEN = web.RequestKey("bytes_taken", int)
+
+
+async def answer_expectation(request: web.Request) -> web.StreamResponse | None:
+    """Asks for a body that waits for that, and refuses any other expectation.
+
+    In place of aiohttp 3.14's own, which repeats the header in its refusal and fails where that is
+    not UTF-8. (It still answers targets without a path so: `OPTIONS *` and CONNECT reach no route.)
+    The statuses are those of RFC 9110, 10.1.1.
+    """
+    if request.version < HttpVersion11:
+        return None
+    if request.headers["Expect"].lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the answer itself has not begun
+        return None
+    refusal = ApiError(417, "expectation_failed", "the only Expect that is met is 100-continue")
+    return web.json_response(refusal.body(request.path), status=refusal.status)
 
 
 class RequestBodies:

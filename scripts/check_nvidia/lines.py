@@ -19,6 +19,7 @@ from scripts.check_nvidia.sources import Source
 from scripts.check_nvidia.table import Row, compared
 
 _FLAGS = Path(__file__).resolve().parents[2] / "tests" / "data" / "trtllm_flags"
+_PARSED = ("convert", "quantize", "build")
 _SHAPE = "BM.GPU.H100.8"
 _CALIBRATION = Calibration(dataset="/a/dataset", size=64, awq_block_size=64)
 _VARIANTS: tuple[dict[str, Any], ...] = (
@@ -95,18 +96,17 @@ def run_lines(
     row: Toolchain, source: Source, environment: Environment, directory: Path
 ) -> list[Row]:
     """Gives a toolchain's lines to the parsers of a source of any release."""
+    programs: dict[tuple[str, ...], list[Phase]] = {}
+    for line in lines_of(row):
+        if line.name in _PARSED:
+            programs.setdefault((line.name, *line.programs), []).append(line)
     rows = []
-    lines = lines_of(row)
-    scripts = {
-        "convert": source.script((*row.converter, "/app/examples/falcon/convert_checkpoint.py")),
-        "quantize": source.script((str(row.quantizer),)),
-        "build": Path("trtllm-build"),
-    }
-    for phase, script in scripts.items():
-        chosen = [line for line in lines if line.name == phase]
-        what = f"{len(chosen)} {phase} lines of {row.release}"
+    for (phase, *candidates), chosen in programs.items():
+        script = Path(candidates[0]) if phase == "build" else source.script(tuple(candidates))
+        family = f" for {Path(candidates[0]).parent.name}" if phase == "convert" else ""
+        what = f"{len(chosen)} {phase} lines{family} of {row.release}"
         if script is None:
-            rows.append(compared(what, source.name, [f"the source has no {phase} script"]))
+            rows.append(compared(what, source.name, ["the source has no such program"]))
             continue
         given = [
             {"phase": phase, "script": str(script), "arguments": list(each.arguments)}

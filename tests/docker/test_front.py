@@ -262,6 +262,49 @@ def test_closed_paths_never_reach_triton(front, target, method):
     assert front.triton.others == []
 
 
+def exchanged(front, head, body=b""):
+    """What the front sends for a head's bytes, and for a body that follows the first answer."""
+    host, _, port = front.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(head)
+        with connection.makefile("rb") as answers:
+            first = answers.readline()
+            connection.sendall(body)
+            return first, answers.read()
+
+
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+@pytest.mark.parametrize("expected", [b"\x80", b"\xc3\xa9", b"200-ok", b"100-continue, more"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"GET /v2/health/ready",
+        b"POST /v1/completions",
+        b"PUT /nowhere",
+        b"GET http://here/v1/models",
+    ],
+)
+def test_what_else_a_client_expects_is_refused_and_never_the_fronts_failure(
+    front, target, expected, version
+):
+    head = b"%s HTTP/%s\r\nHost: here\r\nConnection: close\r\nExpect: %s\r\n\r\n"
+    first, rest = exchanged(front, head % (target, version, expected))
+    status = int(first.split()[1])
+    assert 200 <= status < 500, first + rest
+    assert status == 417 or version == b"1.0"  # which has no expectations
+
+
+def test_a_body_that_waits_to_be_asked_for_is_asked_for_and_read(front):
+    body = json.dumps({"model": "tensorrt_llm_bls", "prompt": "Hello", "max_tokens": 3}).encode()
+    head = (
+        b"POST /v1/completions HTTP/1.1\r\nHost: here\r\nConnection: close\r\n"
+        b"Content-Type: application/json\r\nContent-Length: %d\r\nExpect: 100-Continue\r\n\r\n"
+    )
+    first, rest = exchanged(front, head % len(body), body)
+    assert first == b"HTTP/1.1 100 Continue\r\n"
+    assert rest.lstrip().startswith(b"HTTP/1.1 200 OK")
+
+
 def test_it_is_ready_once_the_front_model_has_answered(tmp_path):
     with running_front(tmp_path, {"failing": "the engine is broken"}) as front:
         wait_until(lambda: "the engine is broken" in front.log)

@@ -232,8 +232,10 @@ def _template(checkpoint: Path, settings: Mapping[str, Any]) -> str | None:
     if path := find_file(checkpoint, CHAT_TEMPLATE):
         return _text(path, _MOST_TEMPLATE_BYTES)
     template = settings.get("chat_template")
-    if isinstance(template, list) and all(isinstance(each, dict) for each in template):
-        template = {each.get("name"): each.get("template") for each in template}
+    if isinstance(template, list) and all(
+        isinstance(each, dict) and isinstance(each.get("name"), str) for each in template
+    ):
+        template = {each["name"]: each.get("template") for each in template}
     if isinstance(template, dict):  # named templates: that named default is the one for chats
         template = template.get("default")
     if template is not None and not isinstance(template, str):

@@ -197,7 +197,19 @@ def test_a_template_may_refuse_some_conversations(tmp_path, template):
     assert read_chat(checkpoint(tmp_path, chat_template=template)) is not None
 
 
-@pytest.mark.parametrize("value", [5, True, ["a"], {"default": 5}], ids=str)
+@pytest.mark.parametrize(
+    "value",
+    [
+        5,
+        True,
+        ["a"],
+        {"default": 5},
+        [{"name": [], "template": "x"}],
+        [{"name": {}, "template": "x"}, {"name": "default", "template": "x"}],
+        [{"template": "x"}],
+    ],
+    ids=str,
+)
 def test_a_template_of_another_type_is_named(tmp_path, value):
     assert "has a chat_template that is neither a text nor named texts: " in refusal(
         checkpoint(tmp_path, chat_template=value)

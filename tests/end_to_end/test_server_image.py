@@ -138,6 +138,10 @@ def clone(
             remove_images_of(docker_client, f"127.0.0.1:{port.read_text()}")
 
 
+# In the commands of build steps, of the server's own containers and of the preflight.
+OURS = (WORKING, "/opt/falconry", "curl")
+
+
 def commands(client):
     """What each container of the engine runs, by its id."""
     found = {}
@@ -154,7 +158,7 @@ def left_of_ours(client, before):
         ours = [
             command
             for identity, command in commands(client).items()
-            if identity not in before and (WORKING in command or "curl" in command)
+            if identity not in before and any(words in command for words in OURS)
         ]
         if not ours or time.monotonic() > deadline:
             return ours

@@ -36,6 +36,7 @@ from request_bodies import RequestBodies, answer_expectation
 from request_log import RequestLog, add_request_id
 from settings import FrontSettings
 from triton_client import TritonClient
+from typing_extensions import override
 
 _PROMETHEUS_TEXT = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
 # Streams that are broken off have this long to send their error event.
@@ -144,11 +145,12 @@ class Front:
 
     def _application(self) -> web.Application:
         application = web.Application(
+            router=_Router(),
             middlewares=[
                 encode_answers,
                 self._bodies.count,
                 RequestLog(self._metrics).log_request,
-            ]
+            ],
         )
         application.on_response_prepare.append(add_request_id)
         application.cleanup_ctx.append(self._background)
@@ -210,6 +212,21 @@ class Front:
     async def _show_metrics(self, request: web.Request) -> web.StreamResponse:
         text = await self._triton.metrics() + self._metrics.text()
         return web.Response(body=text, headers=_PROMETHEUS_TEXT)
+
+
+class _Router(web.UrlDispatcher):
+    """aiohttp's router, whose last route takes targets without a path as well.
+
+    `CONNECT here:80` and `OPTIONS *` match no route of aiohttp 3.14, which then answers their
+    expectations itself (see `answer_expectation`). It takes a router until 4.0.
+    """
+
+    @override
+    async def resolve(self, request: web.Request) -> web.UrlMappingMatchInfo:
+        found = await super().resolve(request)
+        if found.http_exception:
+            return web.UrlMappingMatchInfo({}, list(self.routes())[-1])
+        return found
 
 
 def _most_connections() -> int:

@@ -24,8 +24,7 @@ async def answer_expectation(request: web.Request) -> web.StreamResponse | None:
     """Asks for a body that waits for that, and refuses any other expectation.
 
     In place of aiohttp 3.14's own, which repeats the header in its refusal and fails where that is
-    not UTF-8. (It still answers targets without a path so: `OPTIONS *` and CONNECT reach no route.)
-    The statuses are those of RFC 9110, 10.1.1.
+    not UTF-8. The statuses are those of RFC 9110, 10.1.1.
     """
     if request.version < HttpVersion11:
         return None

@@ -282,6 +282,10 @@ def exchanged(front, head, body=b""):
         b"POST /v1/completions",
         b"PUT /nowhere",
         b"GET http://here/v1/models",
+        b"OPTIONS *",
+        b"OPTIONS http://here",
+        b"CONNECT here:80",
+        b"CONNECT *",
     ],
 )
 def test_what_else_a_client_expects_is_refused_and_never_the_fronts_failure(

@@ -341,13 +341,17 @@ def prune_models(c: Context, project: Select, keep: int = 0, delete: bool = Fals
 @target()
 def down(c: Context, project: Select) -> None:
     """Delete the deployment and stop the local cloud."""
-    project().down()
+    ended = project().down()
+    if as_json():
+        print_result(ended, "")
 
 
 @target(everything="the engine store as well")
 def clean(c: Context, project: Select, everything: bool = False) -> None:
     """Take everything down and remove what was built (the engine store stays)."""
-    project().clean(everything=everything)
+    removed = project().clean(everything=everything)
+    if as_json():
+        print_result(removed, "")
 
 
 @target()
@@ -374,7 +378,10 @@ def docs(c: Context) -> None:
     run_script(c, "docs")
 
 
-@target(only="one of engine, generation, served, noop, upload", quick="fewer repetitions")
+@target(
+    only="one of engine, generation, falcon3, served, noop, image, upload",
+    quick="fewer repetitions",
+)
 def bench(c: Context, only: str = "", quick: bool = False) -> None:
     """Measure against other tools, as ratios; sets them up first (7 GB in build/bench)."""
     run_script(c, "bench", *["--quick"] * quick, only=only)

@@ -183,22 +183,28 @@ class Operations:
         name = self._settings.deployment.name
         return prune_models(self._session(), name, keep, delete=delete)
 
-    def down(self) -> None:
+    def down(self) -> dict[str, str | None]:
         """Deletes the deployment, and ends the local cloud where there is one.
 
         The local cloud ends also if it does not answer, or refuses this client.
+
+        Returns:
+            What became of the deployment and of the local cloud; None of one that is not there.
         """
         local = self._settings.cloud.emulator
         if local is None:
-            self._delete_deployment(self._watch())
-            return
+            return {"deployment": self._delete_deployment(self._watch()), "local_cloud": None}
+        deployment = "none"
         if not emulator.is_stopped(local):
             try:
-                self._delete_deployment(replace(self._watch(), timeout_s=_LOCAL_DELETION_S))
+                watch = replace(self._watch(), timeout_s=_LOCAL_DELETION_S)
+                deployment = self._delete_deployment(watch)
             except FalconryError as error:
+                deployment = "not deleted"
                 self._progress.note(f"warning: the deployment is not deleted: {error}")
-        ended = emulator.stop(local)
-        self._progress.done("local cloud", "stopped" if ended else "not running")
+        cloud = "stopped" if emulator.stop(local) else "not running"
+        self._progress.done("local cloud", cloud)
+        return {"deployment": deployment, "local_cloud": cloud}
 
     def _write_expiry(self, tag: str | None) -> None:
         """Tags the deployment with its end, "" for none; None changes nothing."""
@@ -210,10 +216,12 @@ class Operations:
             tag_expiry(self._session(), self._settings.deployment.name, tag, self._watch())
         self._progress.done("deployment", "expires", tag or "never")
 
-    def _delete_deployment(self, watch: Watch) -> None:
+    def _delete_deployment(self, watch: Watch) -> str:
         with self._workspace.lock("deployment"):
-            deleted = self._deployments().remove(self._settings.deployment.name, watch)
-            self._progress.done("deployment", "deleted" if deleted else "none")
+            removed = self._deployments().remove(self._settings.deployment.name, watch)
+            outcome = "deleted" if removed else "none"
+            self._progress.done("deployment", outcome)
+            return outcome
 
     def _session(self) -> Session:
         from falconry.cloud.session import session_of
@@ -247,9 +255,11 @@ def expiry_tag_of(expires: str) -> str | None:
     Raises:
         SettingsError: it is no duration.
     """
+    if not expires:
+        return None
     from falconry.deployment.expiry import expiry_tag
 
-    return expiry_tag(expires, datetime.now(UTC)) if expires else None
+    return expiry_tag(expires, datetime.now(UTC))
 
 
 def _json_object(text: str) -> dict[str, Any]:

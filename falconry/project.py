@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from falconry.data_files import require_usable_path, split_words
 from falconry.files import remove, require_open_files, user_path
@@ -193,14 +193,19 @@ class Project(Operations):
         table = read_prices(prices) if prices else None
         return advise(self._settings, concurrency, table, self._built_for_gpus())
 
-    def clean(self, *, everything: bool) -> None:
-        """Removes this profile's outputs, after `down`; with `everything` the engine store too."""
-        self.down()
+    def clean(self, *, everything: bool) -> dict[str, Any]:
+        """Removes this profile's outputs, after `down`; with `everything` the engine store too.
+
+        Returns:
+            What `down` returns, and the removed directories.
+        """
+        ended = self.down()
         build = self._settings.build_directory
-        remove(build.parent if everything else build)
-        if everything:
-            remove(self._settings.engine.store)
-        self._progress.done("clean", "removed", str(build.parent if everything else build))
+        removed = [build.parent, self._settings.engine.store] if everything else [build]
+        for directory in removed:
+            remove(directory)
+        self._progress.done("clean", "removed", str(removed[0]))
+        return {**ended, "removed": [str(directory) for directory in removed]}
 
     def _built_for_gpus(self) -> GpuEngine | None:
         """Returns what the profile's engine for GPUs was built for."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import configparser
+import contextlib
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ def _configured(auth: str, file: Path, profile: str, stamp: int) -> Identity:
         signer: Any = _SessionTokenSigner(config)
     else:
         config = _read(file, profile, token=False)
-        signer = _key_signer(config, file)
+        signer = _key_signer(config)
     return Identity(config, signer, str(config["tenancy"]), str(config["region"]))
 
 
@@ -151,12 +152,9 @@ def _unusable_session(problem: str, file: Path) -> CloudError:
     return CloudError(problem, where=file, remedy="run: oci session authenticate")
 
 
-def _key_signer(config: dict[str, Any], file: Path) -> oci.signer.Signer:
-    _load_key(str(config["key_file"]), config.get("pass_phrase"))
-    try:
+def _key_signer(config: dict[str, Any]) -> oci.signer.Signer:
+    with _translate_key_errors(str(config["key_file"])):
         return oci.signer.Signer.from_config(config)
-    except oci.exceptions.ClientError as error:
-        raise CloudError(f"the key cannot be used: {error}", where=file) from None
 
 
 def _read(file: Path, profile: str, *, token: bool) -> dict[str, Any]:
@@ -234,8 +232,14 @@ def endpoint_of(settings: CloudSettings) -> str:
 
 
 def _load_key(path: str, pass_phrase: str | None) -> Any:
-    try:
+    with _translate_key_errors(path):
         return oci.signer.load_private_key_from_file(path, pass_phrase)
+
+
+@contextlib.contextmanager
+def _translate_key_errors(path: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise CloudError(
             f"the key cannot be read ({error.strerror})",

@@ -291,7 +291,8 @@ def test_another_family_is_deployed_in_its_place_and_answers_as_transformers_doe
 
 def test_down_leaves_no_process_and_deploy_comes_back(deployed, sentences):
     """With Oracle's own mapping, which is one setting away."""
-    deployed.ok("down")
+    ended = json.loads(deployed.ok("down", "JSON=1").output)
+    assert ended == {"deployment": "deleted", "local_cloud": "stopped"}
     assert deployed.processes() == []
     assert "not running" in deployed.fails("query", f"PROMPT={CLOUD}")
     assert "not running" in deployed.fails("status")

@@ -5,9 +5,10 @@ import sys
 import pytest
 
 from scripts.bench.draw_results import groups, page
+from scripts.bench.image import layers
 from scripts.bench.processes import BenchError, peak_anonymous_mib, run
 from scripts.bench.prompts import BATCHES, NEW_TOKENS, Load
-from scripts.bench.results import LessThan, Result, TimesAsLong, TimesBetter
+from scripts.bench.results import LessThan, Point, Result, TimesAsLong, TimesBetter
 from scripts.bench.served import read_profile
 
 MIB = 1 << 20
@@ -173,3 +174,34 @@ def test_a_page_shows_what_was_measured_by_its_unit_and_what_was_missed():
     assert '<tr class="missed"><td>slow</td><td>1.33×</td>' in text
     assert '<tr class="missed"><td>&lt;odd&gt;</td><td></td><td></td><td>no peer</td>' in text
     assert "<svg>T</svg>" in text
+
+
+def test_points_of_curves_have_a_plot_of_their_own():
+    results = [
+        Result("alone", "s", {"we": [1.0]}, {"they": [2.0]}),
+        *(
+            Result(f"{at} at a time", "s", {"we": [1.0]}, point=Point("it", "at a time", at))
+            for at in BATCHES
+        ),
+    ]
+    report = {"results": [each.as_json() for each in results]}
+    assert [(name, [row["what"] for row in rows]) for name, _, rows in groups(report)] == [
+        ("time", ["alone"]),
+        ("time-curves", [f"{at} at a time" for at in BATCHES]),
+    ]
+
+
+def test_layers_are_read_from_dockers_history_with_the_base_first():
+    # As Docker 20.10 (classic builder) and 27 (BuildKit) print it, with --human=false.
+    history = (
+        '0 /bin/sh -c #(nop)  CMD ["tritonserver"]\n'
+        "512000000 /bin/sh -c #(nop) COPY dir:1ab2 in /opt/falconry/venv/ \n"
+        "56000000 RUN |1 BASE=x /bin/sh -c apt-get update     && apt-get install --yes curl\n"
+        "76500000 \n"
+    )
+    found = [(each.what, each.ours["unpacked"]) for each in layers(history)]
+    assert found == [
+        ("the base", [76.5]),
+        ("apt-get update && apt-get install --yes curl", [56.0]),
+        ("COPY dir:1ab2 in /opt/falconry/venv/", [512.0]),
+    ]

@@ -32,7 +32,10 @@ POLL_SECONDS = 3.0
 
 
 def main() -> None:
-    """Create, deploy, watch, predict, read the logs, and take everything down again."""
+    """Create, deploy, watch, predict, read the logs, and take everything down again.
+
+    With `further`, what else users call as well.
+    """
     given = json.loads(sys.argv[1])
     ads.set_auth("api_key", oci_config_location=given["config"])
     model = _model(given)
@@ -53,11 +56,14 @@ def main() -> None:
         client_kwargs={"service_endpoint": endpoint},
     )
     deployment.logs("access").tail(source=deployment.model_deployment_id)  # it prints them
-    told["failure"] = _failure(given, model.id)
-    told["worked"] = _other_calls(given, deployment)
-    told["deactivated"] = deployment.deactivate(poll_interval=POLL_SECONDS).state.name
-    told["activated"] = deployment.activate(poll_interval=POLL_SECONDS).state.name
-    _delete(given, model, deployment, told)
+    if given["further"]:
+        told["failure"] = _failure(given, model.id)
+        told["worked"] = _other_calls(given, deployment)
+        told["deactivated"] = deployment.deactivate(poll_interval=POLL_SECONDS).state.name
+        told["activated"] = deployment.activate(poll_interval=POLL_SECONDS).state.name
+    _delete(model, deployment, told)
+    if given["further"]:
+        _delete_together(given, told)
     print(json.dumps(told))
 
 
@@ -117,10 +123,8 @@ def _model(given: dict[str, Any]) -> Any:
     )
 
 
-def _delete(
-    given: dict[str, Any], model: Any, deployment: ModelDeployment, told: dict[str, Any]
-) -> None:
-    """Deletes a deployment as a GenericModel has it, and models with theirs and without."""
+def _delete(model: Any, deployment: ModelDeployment, told: dict[str, Any]) -> None:
+    """Deletes a deployment as a GenericModel has it, and its model."""
     try:
         model.delete()
     except ModelWithActiveDeploymentError:
@@ -130,6 +134,10 @@ def _delete(
     attached.delete_deployment(wait_for_completion=False)  # which would look every 10 seconds
     while deployment.sync().state.name != "DELETED":
         time.sleep(POLL_SECONDS)
+
+
+def _delete_together(given: dict[str, Any], told: dict[str, Any]) -> None:
+    """Deletes a model alone, and one with its deployment."""
     told["deleted_model"] = _model(given).delete().status
     other = _model(given)
     second = _deployment(given, other.id).deploy(poll_interval=POLL_SECONDS)

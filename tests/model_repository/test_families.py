@@ -16,7 +16,15 @@ from tests.model_repository.contract import Server
 FAMILIES = ROOT / "tests/data/checkpoints"
 
 
-@pytest.mark.parametrize("family", ["falcon-rw", "falcon-40b", "falcon2-11b", "falcon3"])
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param("falcon-rw", marks=pytest.mark.long),
+        "falcon-40b",
+        pytest.param("falcon2-11b", marks=pytest.mark.long),
+        "falcon3",
+    ],
+)
 def test_it_answers_as_transformers_does(make_repository, tmp_path, family):
     checkpoint = FAMILIES / family
     prompts = json.loads((checkpoint / "reference.json").read_text())["prompts"]

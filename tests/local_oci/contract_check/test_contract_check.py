@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from local_oci.cli import main
 from local_oci.contract_check.trial import ListeningSocket, parse
 from tests.docker_engine import DockerEngine
 from tests.docker_registry import Registry
@@ -61,22 +62,27 @@ def artifact(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def check(publishing_docker_engine: DockerEngine, artifact: Path, client: Any) -> Iterator[Check]:
-    """Check an image with variables; gives the JSON report. Nothing may be left of it."""
+def check(
+    publishing_docker_engine: DockerEngine,
+    artifact: Path,
+    client: Any,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Check]:
+    """Check an image with variables; gives the JSON report. Nothing may be left of it.
+
+    In this process: a process of its own would load for a second.
+    """
     volumes = {volume.name for volume in client.volumes.list()}
+    monkeypatch.setenv("DOCKER_HOST", publishing_docker_engine.host)
 
     def run(image: str, *options: str, **variables: str) -> dict[str, Any]:
-        outcome = _run(
-            publishing_docker_engine,
-            f"--image={image}",
-            f"--artifact={artifact}",
-            "--json",
-            "--timeout=3",
-            *(f"--env={name}={value}" for name, value in variables.items()),
-            *options,
-        )
-        report: dict[str, Any] = json.loads(outcome.stdout)
-        assert outcome.returncode == (0 if report["passed"] else 1)
+        words = ["check-image", f"--image={image}", f"--artifact={artifact}", "--json"]
+        given = [f"--env={name}={value}" for name, value in variables.items()]
+        capsys.readouterr()
+        status = main([*words, "--timeout=3", *given, *options])
+        report: dict[str, Any] = json.loads(capsys.readouterr().out)
+        assert status == (0 if report["passed"] else 1)
         return report
 
     yield run

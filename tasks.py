@@ -8,7 +8,9 @@ import dataclasses
 import gc
 import json
 import shlex
+import shutil
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,10 +55,18 @@ def print_state(selected: Project) -> None:
         print_result(selected.status().facts(), "")
 
 
+def run_program(c: Context, line: str) -> None:
+    """Runs a command line of a shell, without any input.
+
+    For an input that may come, Invoke would look a hundred times a second.
+    """
+    c.run(line, pty=False, in_stream=False)
+
+
 def run_script(c: Context, name: str, *flags: str, **options: str | int) -> None:
     """Runs a program of scripts/ with those of its options that are set."""
     words = [*flags, *(f"--{option}={value}" for option, value in options.items() if value)]
-    c.run(shlex.join(["python", "-m", f"scripts.{name}", *words]), pty=False)
+    run_program(c, shlex.join(["python", "-m", f"scripts.{name}", *words]))
 
 
 @target()
@@ -68,11 +78,19 @@ def help(c: Context) -> None:
         each.name: ast.get_docstring(each) for each in body if isinstance(each, ast.FunctionDef)
     }
     width = max(map(len, namespace.tasks)) + 2
+    # In a pipe each target has one line, for grep.
+    columns = max(60, shutil.get_terminal_size().columns) if sys.stdout.isatty() else 1000
     lines = [
-        f"  make {name:<{width}}{texts[name.replace('-', '_')]}" for name in sorted(namespace.tasks)
+        textwrap.fill(
+            str(texts[name.replace("-", "_")]),
+            columns,
+            initial_indent=f"  make {name:<{width}}",
+            subsequent_indent=" " * (len("  make ") + width),
+        )
+        for name in sorted(namespace.tasks)
     ]
     lines += [
-        '\nPROFILE=, RECIPE=, CHECKPOINT= and SET="section.key=value ..." select what is built.',
+        '\nPROFILE=, RECIPE=, CHECKPOINT=, SET="section.key=value ..." say what is built.',
         "`.venv/bin/invoke --help <target>` shows a target's options.",
     ]
     with ignore_closed_output():
@@ -357,19 +375,19 @@ def clean(c: Context, project: Select, everything: bool = False) -> None:
 @target()
 def lint(c: Context) -> None:
     """Check style, formatting and types."""
-    c.run("ruff check . && ruff format --check . && mypy", pty=False)
+    run_program(c, "ruff check . && ruff format --check . && mypy")
 
 
 @target(arguments="passed on to pytest")
 def test(c: Context, arguments: str = "") -> None:
     """Check style and run the tests, mypy's check among them."""
-    c.run(f"ruff check . && ruff format --check . && pytest {arguments}", pty=False)
+    run_program(c, f"ruff check . && ruff format --check . && pytest {arguments}")
 
 
 @target(arguments="passed on to pytest")
 def test_fast(c: Context, arguments: str = "") -> None:
     """Check style and run the tests that need no server, no Docker engine and no make."""
-    c.run(f"ruff check . && ruff format --check . && pytest -m unit {arguments}", pty=False)
+    run_program(c, f"ruff check . && ruff format --check . && pytest -m unit {arguments}")
 
 
 @target()
@@ -408,7 +426,7 @@ def fuzz(c: Context, seed: int = 0, examples: int = 0, only: str = "") -> None:
 @target(seed="decides all that is random", kills="how many processes are killed")
 def torture(c: Context, seed: int = 0, kills: int = 0) -> None:
     """Kill, fill and starve deploys and a served load at random: SEED=1, KILLS=300."""
-    c.run(f"python -m scripts.torture --seed {seed or 1} --kills {kills or 300}", pty=False)
+    run_program(c, f"python -m scripts.torture --seed {seed or 1} --kills {kills or 300}")
 
 
 @target()

@@ -116,6 +116,28 @@ def test_every_option_of_make_is_one_of_a_task():
     assert {f"FALCONRY_{name}" for name in options_of_make()} | {"FALCONRY_COMMAND"} <= read
 
 
+def helped(**run):
+    command = [sys.executable, "-m", "invoke", "help"]
+    subprocess.run(command, cwd=ROOT, env={**os.environ, "COLUMNS": "80"}, check=True, **run)
+
+
+def test_help_fits_the_terminal_and_has_a_line_a_target_in_a_pipe(tmp_path):
+    terminal, theirs = os.openpty()
+    helped(stdout=theirs)
+    os.close(theirs)
+    shown = b""
+    while b"target's options" not in shown:
+        shown += os.read(terminal, 4096)
+    os.close(terminal)
+    assert max(map(len, shown.decode().splitlines())) <= 80
+    with (tmp_path / "piped").open("w+") as piped:
+        helped(stdout=piped)
+        piped.seek(0)
+        lines = [line for line in piped if line.startswith("  make ")]
+    names = re.search(r"^TARGETS := ((?:.*\\\n)*.*)$", MAKEFILE.read_text(), re.MULTILINE)[1]
+    assert [line.split()[1] for line in lines] == sorted(names.replace("\\\n", " ").split())
+
+
 def options_of_make():
     found = re.search(r"^OPTIONS := ((?:.*\\\n)*.*)", MAKEFILE.read_text(), re.MULTILINE)
     names = found[1].replace("\\\n", " ").split()

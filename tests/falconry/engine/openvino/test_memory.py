@@ -87,7 +87,7 @@ class AnonymousMemory:
         return int(status.split("RssAnon:")[1].split()[0]) * 1024 / MIB
 
 
-@pytest.mark.parametrize("recipe", ["cpu", "cpu-bf16"])
+@pytest.mark.parametrize("recipe", ["cpu", pytest.param("cpu-bf16", marks=pytest.mark.long)])
 def test_building_takes_little_memory_that_the_kernel_cannot_take_back(
     recipe: str,
     big_falcon: Path,

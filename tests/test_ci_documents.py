@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from check_jsonschema import main as check_jsonschema
 from click.testing import CliRunner
 
 ROOT = Path(__file__).parents[1]
@@ -24,6 +23,8 @@ def document(name):
 
 def check_against_schema(path, schema):
     """The command check-jsonschema, in this process: it loads for two seconds."""
+    from check_jsonschema import main as check_jsonschema
+
     return CliRunner().invoke(check_jsonschema, ["--builtin-schema", schema, str(path)])
 
 

@@ -22,6 +22,7 @@ from typing import Any
 from scripts.bench.engine_build import measure_engine_builds
 from scripts.bench.falcon3 import measure_falcon3
 from scripts.bench.generation import measure_generation
+from scripts.bench.image import measure_image
 from scripts.bench.nothing_to_do import measure_nothing_to_do
 from scripts.bench.processes import BenchError, cpu_name, run
 from scripts.bench.results import Result, table
@@ -38,6 +39,7 @@ MEASUREMENTS: dict[str, tuple[Measure, int, int]] = {
     "falcon3": (measure_falcon3, 5, 1),
     "served": (measure_served_model, 3, 1),
     "noop": (measure_nothing_to_do, 10, 3),
+    "image": (measure_image, 1, 1),
     "upload": (measure_upload, 5, 1),
 }
 # The upload writes and deflates 30 GB, and Falcon3's exports take long: they run only when named.

@@ -22,8 +22,9 @@ PLOTS = {
     "ms": ("Latency (milliseconds, less is better)", "latency"),
     "tokens/s": ("Throughput (tokens a second, more is better)", "throughput"),
     "MiB": ("Memory (MiB, less is better)", "memory"),
+    "MB": ("The image by layer (MB)", "image"),
 }
-_OURS, _PEERS, _MISSED = "#2a6f97", "#b8bcc4", "#c1432e"
+_OURS, _PEERS, _PEER_LINE, _MISSED = "#2a6f97", "#b8bcc4", "#8a8f99", "#c1432e"
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
     "table{border-collapse:collapse}td,th{text-align:left;padding:.2em 1em .2em 0}"
@@ -42,12 +43,20 @@ def main(results: Path, directory: Path) -> None:
 
 
 def groups(report: dict[str, Any]) -> list[tuple[str, str, list[dict[str, Any]]]]:
-    """The measured results of each unit, with the name and the title of their plot."""
+    """The measured results of each unit, with the name and the title of their plot.
+
+    Results that are points of curves come after those that stand alone.
+    """
+    measured = [each for each in report["results"] if each["ours"]]
     found = []
     for unit, (title, name) in PLOTS.items():
-        rows = [each for each in report["results"] if each["unit"] == unit and each["ours"]]
-        if rows:
-            found.append((name, title, rows))
+        alone = [each for each in measured if each["unit"] == unit and not each.get("point")]
+        if alone:
+            found.append((name, title, alone))
+    for unit, (title, name) in PLOTS.items():
+        points = [each for each in measured if each["unit"] == unit and each.get("point")]
+        if points:
+            found.append((f"{name}-curves", title, points))
     return found
 
 
@@ -60,13 +69,22 @@ def best(samples: dict[str, list[float]], unit: str) -> tuple[str, float]:
 
 
 def drawing(rows: list[dict[str, Any]], title: str) -> str:
-    """Draws a pair of bars for each result, as SVG."""
+    """Draws results as SVG: curves if they are points of some, or else pairs of bars."""
     import matplotlib
 
     matplotlib.use("svg")
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "falconry"})
     from matplotlib import pyplot
 
+    figure = _curves(pyplot, rows, title) if rows[0].get("point") else _bars(pyplot, rows, title)
+    output = io.StringIO()
+    figure.savefig(output, format="svg", metadata={"Date": None})
+    pyplot.close(figure)
+    text = output.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _bars(pyplot: Any, rows: list[dict[str, Any]], title: str) -> Any:
     figure, axes = pyplot.subplots(figsize=(9, 0.8 + 0.75 * len(rows)), layout="constrained")
     values = []
     for number, row in enumerate(rows):
@@ -87,11 +105,41 @@ def drawing(rows: list[dict[str, Any]], title: str) -> str:
     axes.margins(x=0.35)
     axes.set_title(title, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
-    output = io.StringIO()
-    figure.savefig(output, format="svg", metadata={"Date": None})
-    pyplot.close(figure)
-    text = output.getvalue()
-    return text[text.index("<svg") :]
+    return figure
+
+
+def _curves(pyplot: Any, rows: list[dict[str, Any]], title: str) -> Any:
+    """A plot a curve, side by side; in each, a line a contestant."""
+    names = list(dict.fromkeys(row["point"]["curve"] for row in rows))
+    figure, plots = pyplot.subplots(
+        1, len(names), figsize=(4.5 * max(2, len(names)), 4), layout="constrained", squeeze=False
+    )
+    for axes, name in zip(plots[0], names, strict=True):
+        points = sorted(
+            (row for row in rows if row["point"]["curve"] == name),
+            key=lambda row: row["point"]["at"],
+        )
+        for side, colour, line in (("ours", _OURS, "-"), ("peers", _PEER_LINE, "--")):
+            contestants = dict.fromkeys(each for row in points for each in row[side])
+            for contestant, marker in zip(contestants, "os^Dv", strict=False):
+                taken = [
+                    (row["point"]["at"], best({"": row[side][contestant]}, row["unit"])[1])
+                    for row in points
+                    if contestant in row[side]
+                ]
+                label = f"Falconry, {contestant}" if side == "ours" else contestant
+                axes.plot(*zip(*taken, strict=True), line, marker=marker, color=colour, label=label)
+        ticks = [row["point"]["at"] for row in points]
+        axes.set_xscale("log")
+        axes.set_xticks(ticks, [f"{each:g}" for each in ticks])
+        axes.minorticks_off()
+        axes.set_xlabel(points[0]["point"]["along"])
+        axes.set_ylim(bottom=0)
+        axes.set_title(name, loc="left", fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=9)
+    figure.suptitle(title, x=0.01, ha="left")
+    return figure
 
 
 def page(report: dict[str, Any], drawings: dict[str, str]) -> str:

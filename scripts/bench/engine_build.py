@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from falconry.files import remove
-from scripts.bench.checkpoints import large_checkpoint, small_checkpoint
+from scripts.bench.checkpoints import falcon3_checkpoint, large_checkpoint, small_checkpoint
 from scripts.bench.processes import Command, alternate, peak_anonymous_mib, run, seconds
-from scripts.bench.results import LessThan, Result, TimesBetter
+from scripts.bench.results import LessThan, Point, Result, TimesBetter, Unit
 from scripts.bench.workplace import Workplace
 
 FASTER_THAN_OPTIMUM = TimesBetter(10)
@@ -41,10 +41,36 @@ def measure_engine_builds(workplace: Workplace, rounds: int) -> Iterator[Result]
         builder, stage, peers = ({name: samples[name]} for name in contestants)
         yield Result(f"engine build, {precision}", "s", builder, peers, FASTER_THAN_OPTIMUM)
         yield Result(f"engine stage, {precision}", "s", stage, peers)
-    for size, source in (("136 M", checkpoint), ("2 GiB", large_checkpoint(workplace))):
+    large = large_checkpoint(workplace)
+    for size, source in (("136 M", checkpoint), ("2 GiB", large)):
         for recipe in _MEMORY_RECIPES:
             yield _memory(workplace, source, recipe, size)
     workplace.forget_builds()
+    for source in (checkpoint, falcon3_checkpoint(workplace), large):
+        yield from _by_size(workplace, source)
+
+
+def _by_size(workplace: Workplace, checkpoint: Path) -> Iterator[Result]:
+    """Time and memory of one build in int8, as points of a curve by the checkpoint's size."""
+    size = sum(each.stat().st_size for each in checkpoint.glob("*.safetensors")) >> 20
+    output = workplace.directory / "engines" / "timed"
+    times, peaks = {}, {}
+    for name, command in (
+        ("builder", _builder_command(workplace, checkpoint, "cpu", output)),
+        ("optimum-cli", _optimum_command(workplace, checkpoint, "int8", output)),
+    ):
+        print(f"{name}, {size} MiB", flush=True)
+        remove(output)
+        times[name] = [seconds(command, workplace.root)]
+        remove(output)
+        peaks[name] = [peak_anonymous_mib(command, workplace.root)]
+    remove(output)
+    taken: dict[str, list[float]]
+    unit: Unit
+    for what, unit, taken in (("build", "s", times), ("memory of a build", "MiB", peaks)):
+        point = Point(f"{what}, int8", "MiB of weights", size)
+        ours, peers = ({name: taken[name]} for name in ("builder", "optimum-cli"))
+        yield Result(f"{what}, {size} MiB", unit, ours, peers, point=point)
 
 
 def runnable_recipes() -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from scripts.bench.engine_build import (
 )
 from scripts.bench.processes import Command, alternate, run
 from scripts.bench.prompts import BATCHES
-from scripts.bench.results import Result, TimesBetter
+from scripts.bench.results import Point, Result, TimesBetter
 from scripts.bench.workplace import Workplace
 
 FASTER_BUILD = TimesBetter(5)
@@ -62,7 +62,9 @@ def measure_falcon3(workplace: Workplace, rounds: int) -> Iterator[Result]:
         for batch in BATCHES:
             samples = {name: [each[batch] for each in taken] for name, taken in speeds.items()}
             ours, peers = _split(samples)
-            yield Result(f"{what}: {batch} at a time", "tokens/s", ours, peers, NOT_SLOWER)
+            point = Point(f"{what}: generation", "at a time", batch)
+            title = f"{what}: {batch} at a time"
+            yield Result(title, "tokens/s", ours, peers, NOT_SLOWER, point=point)
     remove(workplace.directory / "engines")
 
 

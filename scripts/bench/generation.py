@@ -11,7 +11,7 @@ from scripts.bench.checkpoints import small_checkpoint
 from scripts.bench.engine_build import build_engine, runnable_recipes
 from scripts.bench.processes import Command, alternate, run
 from scripts.bench.prompts import BATCHES
-from scripts.bench.results import Result, TimesBetter
+from scripts.bench.results import Point, Result, TimesBetter
 from scripts.bench.workplace import Workplace
 
 FASTER_THAN_TRANSFORMERS = {1: TimesBetter(1.5), 8: TimesBetter(2), 32: TimesBetter(2)}
@@ -45,6 +45,7 @@ def measure_generation(workplace: Workplace, rounds: int) -> Iterator[Result]:
             samples(recipes),
             samples(_DTYPES),
             FASTER_THAN_TRANSFORMERS[batch],
+            point=Point("generation", "at a time", batch),
         )
     remove(workplace.directory / "engines")
 

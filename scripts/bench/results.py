@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-Unit = Literal["s", "ms", "s/GB", "tokens/s", "MiB"]
+Unit = Literal["s", "ms", "s/GB", "tokens/s", "MiB", "MB"]
 Samples = Mapping[str, Sequence[float]]
 
 
@@ -35,6 +35,21 @@ Goal = TimesBetter | TimesAsLong | LessThan
 
 
 @dataclass(frozen=True, slots=True)
+class Point:
+    """Where a result stands on a curve of several.
+
+    Attributes:
+        curve: its name.
+        along: what changes from point to point, with its unit.
+        at: its value here.
+    """
+
+    curve: str
+    along: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """One line of the table.
 
@@ -45,6 +60,7 @@ class Result:
         peers: the same of those that it is compared with.
         target: what is to be reached; None for information only.
         problem: why there are no samples, in a sentence; counts as a missed target.
+        point: on a curve of several results; None if it stands alone.
     """
 
     what: str
@@ -53,6 +69,7 @@ class Result:
     peers: Samples = field(default_factory=dict)
     target: Goal | None = None
     problem: str | None = None
+    point: Point | None = None
 
     @property
     def ratio(self) -> float | None:
@@ -88,6 +105,7 @@ class Result:
             "target": self._target_text(),
             "reached": self.reached,
             "problem": self.problem,
+            "point": asdict(self.point) if self.point else None,
         }
 
     def row(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from scripts.bench.checkpoints import small_checkpoint
 from scripts.bench.engine_build import build_engine, export_with_optimum, runnable_recipes
 from scripts.bench.processes import BenchError, Command, alternate, run
 from scripts.bench.prompts import BATCHES, NEW_TOKENS, Load
-from scripts.bench.results import Result, Unit
+from scripts.bench.results import Point, Result, Unit
 from scripts.bench.workplace import Workplace
 from scripts.real_triton import running_as_deployed
 
@@ -26,7 +26,7 @@ _WEIGHT_FORMATS = ("int8", "fp32")
 
 # aiperf's metric, our line of the table, and its unit; the units are those of aiperf.
 _METRICS: tuple[tuple[str, str, Unit], ...] = (
-    ("output_token_throughput", "served", "tokens/s"),
+    ("output_token_throughput", "throughput", "tokens/s"),
     ("time_to_first_token", "first token", "ms"),
     ("inter_token_latency", "between tokens", "ms"),
 )
@@ -73,7 +73,9 @@ def measure_served_model(workplace: Workplace, rounds: int) -> Iterator[Result]:
                 {name: [each[streams][metric] for each in figures[name]] for name in names}
                 for names in (recipes, _WEIGHT_FORMATS)
             )
-            yield Result(f"{title}, {streams} streams", unit, ours, peers)
+            curve = f"served model, {title}"
+            point = Point(curve, "streams", streams)
+            yield Result(f"{curve}, {streams} streams", unit, ours, peers, point=point)
 
 
 def _bare(workplace: Workplace, export: Path) -> Figures:

@@ -7,7 +7,6 @@ import json
 import random
 import re
 
-import jsonschema
 import pytest
 
 from tests.model_repository.conftest import load
@@ -171,6 +170,8 @@ def test_what_a_grammar_allows_is_of_its_schema(grammar, name):
     """Held against the jsonschema library, by random texts of the grammar."""
     schema = SCHEMAS[name]
     text = grammar(schema, 200)
+    import jsonschema  # for two seconds, which each process would pay that collects this test
+
     checker = jsonschema.FormatChecker(["date-time", "uuid", "ipv4"])
     validator = jsonschema.Draft202012Validator(schema, format_checker=checker)
     for seed in range(40):

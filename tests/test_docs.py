@@ -202,6 +202,21 @@ def test_the_page_names_the_keys_of_a_status():
     assert re.findall(r'"(\w+)"', row) == list(DeploymentStatus("x").facts())
 
 
+def test_the_page_has_the_shape_of_every_result_in_json():
+    body = ast.parse((ROOT / "tasks.py").read_text()).body
+    functions = {each.name: ast.unparse(each) for each in body if isinstance(each, ast.FunctionDef)}
+    printing = {
+        name.replace("_", "-")
+        for name, source in functions.items()
+        if name.replace("_", "-") in tasks.namespace.tasks
+        and re.search("print_(result|state)|access.json|as_json", source)
+    }
+    table = Page(ROOT / "docs/commands.md").text.partition("## JSON")[2].partition("## ")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert {name for row in rows for name in re.findall(r"`([\w-]+)`", row)} >= printing
+    assert len(printing) > 20
+
+
 def test_no_option_has_a_default_that_hides_its_variable():
     """An option that is unset has "", 0 or False; see `falconry.targets.value_of`."""
     given = {

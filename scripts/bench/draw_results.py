@@ -13,6 +13,7 @@ import json
 import sys
 from html import escape
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 # By unit: the title of a plot, and the name of its file.
@@ -61,10 +62,10 @@ def groups(report: dict[str, Any]) -> list[tuple[str, str, list[dict[str, Any]]]
 
 
 def best(samples: dict[str, list[float]], unit: str) -> tuple[str, float]:
-    """The best contestant and its best sample."""
+    """The best contestant and the median of its samples."""
     choose = max if unit == "tokens/s" else min
     return choose(
-        ((name, choose(values)) for name, values in samples.items()), key=lambda pair: pair[1]
+        ((name, median(values)) for name, values in samples.items()), key=lambda pair: pair[1]
     )
 
 
@@ -123,7 +124,7 @@ def _curves(pyplot: Any, rows: list[dict[str, Any]], title: str) -> Any:
             contestants = dict.fromkeys(each for row in points for each in row[side])
             for contestant, marker in zip(contestants, "os^Dv", strict=False):
                 taken = [
-                    (row["point"]["at"], best({"": row[side][contestant]}, row["unit"])[1])
+                    (row["point"]["at"], median(row[side][contestant]))
                     for row in points
                     if contestant in row[side]
                 ]

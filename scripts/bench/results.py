@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from statistics import median
 from typing import Any, Literal
 
 Unit = Literal["s", "ms", "s/GB", "tokens/s", "MiB", "MB"]
@@ -55,7 +56,7 @@ class Result:
 
     Attributes:
         what: what was measured.
-        unit: of all samples. Of tokens/s the largest is the best, of the others the least.
+        unit: of all samples. Of tokens/s the largest median is the best, of the others the least.
         ours: the samples of each of our contestants, by its name.
         peers: the same of those that it is compared with.
         target: what is to be reached; None for information only.
@@ -135,10 +136,10 @@ HEADER = ("", "Falconry", "peer", "ratio", "target", "")
 
 
 def best(samples: Samples, unit: Unit) -> tuple[str, float]:
-    """The best contestant's name and its best sample."""
+    """The best contestant's name and the median of its samples."""
     choose = max if unit == "tokens/s" else min
     return choose(
-        ((name, choose(values)) for name, values in samples.items()), key=lambda pair: pair[1]
+        ((name, median(values)) for name, values in samples.items()), key=lambda pair: pair[1]
     )
 
 

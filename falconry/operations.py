@@ -189,7 +189,7 @@ class Operations:
         The local cloud ends also if it does not answer, or refuses this client.
 
         Returns:
-            What became of the deployment and of the local cloud; None of one that is not there.
+            What became of the deployment and of the local cloud; None where there is no cloud here.
         """
         local = self._settings.cloud.emulator
         if local is None:

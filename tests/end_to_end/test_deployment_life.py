@@ -67,6 +67,7 @@ def test_the_logs_are_followed_until_ctrl_c(deployed):
     assert "✘" not in rest
 
 
+@pytest.mark.long  # test_stage.py of the cloud has it
 def test_what_fails_is_followed_by_what_answered_before(deployed):
     before = status(deployed)
     result = deployed.run("deploy", BROKEN, "ROLLBACK=1")
@@ -78,6 +79,7 @@ def test_what_fails_is_followed_by_what_answered_before(deployed):
     assert "deployment   up to date" in deployed.ok("deploy").output
 
 
+@pytest.mark.long  # test_spending.py has both
 def test_a_deployment_has_an_end_and_a_cost(deployed):
     output = deployed.ok("deploy", "EXPIRES=4h").output
     assert "deployment   up to date" in output

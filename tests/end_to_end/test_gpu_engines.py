@@ -117,6 +117,7 @@ def test_json_is_all_that_standard_output_holds(empty, image):
     assert "✔ engine" in process.stderr
 
 
+@pytest.mark.long  # test_store.py lists and prunes
 def test_the_store_is_listed_and_pruned(empty, image):
     for release in RELEASES[-2:]:
         empty.ok(*engine(image(release), f"engine.toolchain={release}"))
@@ -207,6 +208,7 @@ def test_an_engine_for_another_gpu_than_the_deployments_is_refused(empty, image)
     assert "H100" in line and "A10" in line
 
 
+@pytest.mark.long  # test_engine_mirror.py takes it
 def test_another_runner_takes_the_engine_from_the_bucket(empty, image, tmp_path):
     """The mirror is in local_oci, a stand-in for Object Storage; the second runner has no GPU."""
     cloud = empty.directory / "build/local/cloud"
@@ -245,6 +247,7 @@ def test_an_engine_that_answers_as_its_checkpoint_does_is_stored(empty, image):
     assert verified(empty) == "transformers"
 
 
+@pytest.mark.long  # test_answers.py compares
 def test_an_engine_that_answers_otherwise_is_refused_with_both_texts(empty, image):
     wrong = image(fault="ask engine:wrong")
     said = empty.fails(*engine(wrong))

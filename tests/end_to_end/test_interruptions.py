@@ -39,8 +39,9 @@ def writable_and_again(function, path, _):
     ("victim", "damage"),
     [
         ("store/*/openvino_model.bin", "overwrite"),
-        ("local/repository", "delete"),
-        ("local", "delete"),
+        # Of the pipeline alone: tests/falconry/test_disturbed_runs.py.
+        pytest.param("local/repository", "delete", marks=pytest.mark.long),
+        pytest.param("local", "delete", marks=pytest.mark.long),
     ],
 )
 def test_a_lost_or_damaged_output_is_made_again(clone, whole, victim, damage):

@@ -290,8 +290,12 @@ def test_another_family_is_deployed_in_its_place_and_answers_as_transformers_doe
 
 def test_down_leaves_no_process_and_deploy_comes_back(deployed, sentences):
     """With Oracle's own mapping, which is one setting away."""
-    ended = json.loads(deployed.ok("down", "JSON=1").output)
-    assert ended == {"deployment": "deleted", "local_cloud": "stopped"}
+    output = deployed.ok("down", "JSON=1").output
+    # After what goes to standard error.
+    assert json.loads(output[output.index("{") :]) == {
+        "deployment": "deleted",
+        "local_cloud": "stopped",
+    }
     assert deployed.processes() == []
     assert "not running" in deployed.fails("query", f"PROMPT={CLOUD}")
     assert "not running" in deployed.fails("status")

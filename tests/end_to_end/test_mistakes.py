@@ -20,6 +20,7 @@ def built(clone):
     return clone
 
 
+@pytest.mark.long  # falconry/test_mistakes.py has every such checkpoint
 def test_a_bad_checkpoint_is_one_clear_line(built, tmp_path):
     before = built.state()
     checkpoint = Path(shutil.copytree(TINY, tmp_path / "checkpoint"))
@@ -46,6 +47,7 @@ def test_an_unknown_key_in_a_recipe_is_named(built):
     path.unlink()
 
 
+@pytest.mark.long  # falconry/test_mistakes.py has it
 def test_a_taken_port_is_one_clear_line(built):
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))

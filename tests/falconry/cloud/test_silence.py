@@ -81,7 +81,14 @@ def test_a_silent_cloud_is_taken_down(own_settings, own_cloud, stopped):
     assert processes_of(own_cloud.directory) == []
 
 
-@pytest.mark.parametrize("why", ["key", "clock", "no key"])
+@pytest.mark.parametrize(
+    "why",
+    [
+        pytest.param("key", marks=pytest.mark.long),  # refused as for the clock
+        "clock",
+        pytest.param("no key", marks=pytest.mark.long),
+    ],
+)
 def test_a_cloud_that_refuses_its_client_is_taken_down(own_settings, own_cloud, why):
     config = own_cloud.directory / "config"
     if why == "key":

@@ -497,7 +497,13 @@ def test_a_deployment_whose_image_is_gone_needs_attention_after_a_restart(
     assert sdk.post(deployment).status_code == 503
 
 
-@pytest.mark.parametrize("hang_up", [signal.SIG_DFL, signal.SIG_IGN], ids=["usual", "nohup"])
+@pytest.mark.parametrize(
+    "hang_up",
+    [
+        pytest.param(signal.SIG_DFL, id="usual", marks=pytest.mark.long),  # nohup's is harder
+        pytest.param(signal.SIG_IGN, id="nohup"),
+    ],
+)
 def test_a_deployment_that_is_being_restored_can_be_deleted(new_cloud, hang_up, request) -> None:
     before = signal.signal(signal.SIGHUP, hang_up)  # what the cloud inherits
     request.addfinalizer(lambda: signal.signal(signal.SIGHUP, before))

@@ -70,8 +70,8 @@ def measure_served_model(workplace: Workplace, rounds: int) -> Iterator[Result]:
     for streams in BATCHES:
         for metric, title, unit in _METRICS:
             ours, peers = (
-                {name: [each[streams][metric] for each in figures[name]] for name in names}
-                for names in (recipes, _WEIGHT_FORMATS)
+                {f"{of}{name}": [each[streams][metric] for each in figures[name]] for name in names}
+                for of, names in (("", recipes), ("bare, ", _WEIGHT_FORMATS))
             )
             curve = f"served model, {title}"
             point = Point(curve, "streams", streams)

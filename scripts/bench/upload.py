@@ -133,7 +133,7 @@ def _zip_and_upload(workplace: Workplace, cloud: Path, repository: Path, directo
     session = _session(workplace.root, cloud)
     client: Any = session.client(ObjectStorageClient)
     namespace = str(client.get_namespace().data)
-    ensure_bucket(client, namespace, _BUCKET, session.compartment_id)
+    ensure_bucket(session, client, namespace, _BUCKET)
     print("make_archive and UploadManager: once", flush=True)
     os.sync()
     started = time.perf_counter()

@@ -206,5 +206,5 @@ def test_layers_are_read_from_dockers_history_with_the_base_first():
     assert found == [
         ("the base", [76.5]),
         ("apt-get update && apt-get install --yes curl", [56.0]),
-        ("COPY dir:1ab2 in /opt/falconry/venv/", [512.0]),
+        ("COPY /opt/falconry/venv/", [512.0]),
     ]

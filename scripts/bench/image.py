@@ -17,6 +17,8 @@ _WHAT = "the CPU server image"
 _SMALLEST_MB = 1.0
 # What builders of Docker write before an instruction.
 _SHELL = re.compile(r"^/bin/sh -c (?:#\(nop\)\s+)?|^RUN (?:\|\d+ .*?)?/bin/sh -c ")
+# What it copied is named by a hash alone.
+_COPIED = re.compile(r"\b(?:dir|file|multi):[0-9a-f]+ in ")
 _LONGEST = 56
 
 
@@ -33,7 +35,8 @@ def measure_image(workplace: Workplace, rounds: int) -> Iterator[Result]:
     workplace.copy_project()
     try:
         made = run([*make_command(workplace, "image", CONTAINER), "JSON=1"], workplace.copy)
-        history = _history(workplace.copy, json.loads(made)["image"])
+        # The summary begins with the reference.
+        history = _history(workplace.copy, json.loads(made)["summary"].split()[0])
     except BenchError as error:
         yield Result(_WHAT, "MB", problem=str(error))
         return
@@ -59,6 +62,6 @@ def layers(history: str) -> Iterator[Result]:
         size, _, instruction = line.partition(" ")
         megabytes = int(size) / 1e6
         if megabytes >= _SMALLEST_MB:
-            words = " ".join(_SHELL.sub("", instruction).split())
+            words = " ".join(_COPIED.sub("", _SHELL.sub("", instruction)).split())
             what = words if len(words) <= _LONGEST else f"{words[: _LONGEST - 1]}…"
             yield Result(what or "the base", "MB", {"unpacked": [megabytes]})

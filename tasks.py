@@ -423,10 +423,14 @@ def fuzz(c: Context, seed: int = 0, examples: int = 0, only: str = "") -> None:
     run_script(c, "fuzz", seed=seed, examples=examples, only=only)
 
 
-@target(seed="decides all that is random", kills="how many processes are killed")
-def torture(c: Context, seed: int = 0, kills: int = 0) -> None:
+@target(
+    seed="decides all that is random",
+    kills="how many processes are killed",
+    first="the round to begin with, to continue a run that was stopped",
+)
+def torture(c: Context, seed: int = 0, kills: int = 0, first: int = 0) -> None:
     """Kill, fill and starve deploys and a served load at random: SEED=1, KILLS=300."""
-    run_program(c, f"python -m scripts.torture --seed {seed or 1} --kills {kills or 300}")
+    run_script(c, "torture", seed=seed, kills=kills, first=first)
 
 
 @target()

@@ -58,10 +58,14 @@ def main() -> int:
     try:
         torture.prepare()
         print(torture.describe(), flush=True)
-        for number, (name, work) in enumerate(_plan(torture, options, chance), 1):
+        plan = list(enumerate(_plan(torture, options, chance), 1))
+        if options.first > len(plan):
+            print(f"there are {len(plan)} rounds, none from {options.first} on")
+        for number, (name, work) in plan[options.first - 1 :]:
             if time.monotonic() - begun > options.minutes * 60:
                 print(f"stopped after {options.minutes:g} minutes")
                 break
+            chance.seed(f"{options.seed}, round {number}")  # so that a run can begin at any round
             result = torture.play(name, work)
             rounds.append(result)
             about = ", ".join(filter(None, (result.victim, result.moment)))
@@ -84,6 +88,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=1, help="of all that is random")
     parser.add_argument("--kills", type=int, default=300, help="how many processes are killed")
+    parser.add_argument("--first", type=int, default=1, help="the round to begin with")
     parser.add_argument("--minutes", type=float, default=600, help="stop after this long")
     return parser.parse_args()
 

@@ -146,7 +146,7 @@ def _check_values(value: Any, depth: int) -> None:
         for each in value.values() if isinstance(value, dict) else value:
             _check_values(each, depth - 1)
     elif isinstance(value, float) and not math.isfinite(value):
-        raise DocumentError(f"holds {value}, which is no number to compute with")
+        raise DocumentError(f"holds {value}, which is not a finite number")
     elif isinstance(value, int) and not isinstance(value, bool) and not is_integer(value):
         raise DocumentError("holds an integer of more than 64 bits")
 

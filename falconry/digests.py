@@ -17,6 +17,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from falconry.documents import parse_json, read_document
+from falconry.files import read_buffer
 
 # The kernel stamps files with the tick, 4 ms at HZ=250; 10 ms covers every common setting.
 _CLOCK_GRAIN_NS = 10_000_000
@@ -139,11 +140,10 @@ def _identity(stat: os.stat_result) -> str:
 
 def _read_digest(path: Path, report: Callable[[int], None] | None) -> str:
     digest = hashlib.sha256()
-    buffer = bytearray(_CHUNK)
-    view = memoryview(buffer)
+    buffer = read_buffer(_CHUNK)
     with path.open("rb", buffering=0) as stream:
         while count := stream.readinto(buffer):
-            digest.update(view[:count])
+            digest.update(buffer[:count])
             if report:
                 report(count)
     return f"sha256:{digest.hexdigest()}"

@@ -42,7 +42,7 @@ def read_document(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
     except ValueError as error:  # a path with a NUL
         raise DocumentError(f"cannot be read ({error})") from None
     if not is_regular:
-        raise DocumentError("is no regular file")
+        raise DocumentError("is not a regular file")
     if len(content) > most_bytes:
         size = max(found.st_size, len(content))
         raise DocumentError(f"has {size:,} bytes; at most {most_bytes:,} are read of such a file")
@@ -108,7 +108,7 @@ def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise DocumentError(f"holds {name}, which is no JSON")
+    raise DocumentError(f"holds {name}, which is not valid JSON")
 
 
 def _finite(digits: str) -> float:

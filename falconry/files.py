@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import json
+import mmap
 import os
 import resource
 import shutil
@@ -66,9 +67,9 @@ def user_path(text: str) -> Path:
         path = Path(text).expanduser()
         os.fsencode(path)
     except (RuntimeError, ValueError) as error:
-        raise SettingsError(f"is no path ({error})", where=text) from None
+        raise SettingsError(f"is not a path ({error})", where=text) from None
     if "\0" in text:
-        raise SettingsError("is no path (it holds a NUL)", where=text)
+        raise SettingsError("is not a path (it holds a NUL)", where=text)
     return path
 
 
@@ -78,6 +79,16 @@ def path_exists(path: Path) -> bool:
         return path.exists()
     except OSError:  # a name that is too long
         return False
+
+
+def read_buffer(size: int) -> memoryview:
+    """Returns writable memory that files are read into fast.
+
+    It begins at a page. A bytearray begins 16 bytes into one, and AMD's CPUs copy from the page
+    cache at a quarter of the speed where target and source differ by 1 to 31 bytes in a page (0.5
+    instead of 0.1 s a GB on an EPYC, *run*).
+    """
+    return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
 def flush_file(path: Path) -> None:
@@ -203,7 +214,7 @@ def _running_holder(path: Path) -> str:
         return "another process"
     if is_stopped:
         raise MachineError(
-            f"{name} is stopped, and works on the same",
+            f"{name} is stopped and holds the lock",
             where=path,
             remedy="continue it or end it, for instance with fg and Ctrl-C",
         )

@@ -178,7 +178,9 @@ def _token_problem(environment: Mapping[str, str]) -> MachineError | None:
     for name in _SENT:
         if not environment.get(name, "").isascii():
             return MachineError(
-                "holds characters that no token has", where=name, remedy="copy the token once more"
+                "holds characters that a token cannot have",
+                where=name,
+                remedy="copy the token once more",
             )
     return None
 

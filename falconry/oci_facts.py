@@ -63,8 +63,8 @@ class ContainerLimits(Table):
         for name in variables:
             if not re.fullmatch(self.environment_name, name):
                 return (
-                    f"'{name}' is no name: 2 to 31 letters, digits and underscores, the first a"
-                    " letter, the last no underscore"
+                    f"'{name}' is not a valid name: 2 to 31 letters, digits and underscores, the"
+                    " first a letter, the last not an underscore"
                 )
             if name in self.reserved_names:
                 return f"'{name}' is the cloud's own"

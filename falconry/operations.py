@@ -253,7 +253,7 @@ def expiry_tag_of(expires: str) -> str | None:
     """Returns the tag for the option EXPIRES; None if it is left out.
 
     Raises:
-        SettingsError: it is no duration.
+        SettingsError: it is not a duration.
     """
     if not expires:
         return None

@@ -140,9 +140,9 @@ def _read_key(path: Path) -> rsa.RSAPrivateKey:
             path.read_bytes(), password=None, unsafe_skip_rsa_key_validation=True
         )
     except (FileNotFoundError, ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise damaged(path, "it is no private key") from error
+        raise damaged(path, "it is not a private key") from error
     if not isinstance(key, rsa.RSAPrivateKey):
-        raise damaged(path, "it is no RSA key")
+        raise damaged(path, "it is not an RSA key")
     return key
 
 

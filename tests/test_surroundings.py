@@ -108,7 +108,7 @@ CONFIGURATIONS = {
     "a key twice": (lambda text: f"{text}user=other\n", "line 7 sets 'user' again"),
     "a byte-order mark": (lambda text: f"\ufeff{text}", "byte-order mark"),
     "no section": (lambda text: f"user=x\n{text}", "line 1 comes before any section"),
-    "a line of its own": (lambda text: f"{text}pass_phrase secret\n", "line 7 is no setting"),
+    "a line of its own": (lambda text: f"{text}pass_phrase secret\n", "line 7 is not a setting"),
     "no key": (lambda text: text.replace("key.pem", "none.pem"), "key_file"),
     "no user": (lambda text: text.replace("user=", "usr="), "user"),
     "a malformed user": (lambda text: text.replace("user=", "user=ü"), "user"),
@@ -157,7 +157,7 @@ def test_a_session_token_with_other_characters_is_named(lines, tmp_path, token):
     (tmp_path / "config").write_text(f"{lines}security_token_file={tmp_path}/token\n")
     settings = cloud_settings(tmp_path / "config", "session_token")
     message = complaint(lambda: identity_of(settings), tmp_path)
-    assert f"{tmp_path}/token: holds characters that no token has" in message
+    assert f"{tmp_path}/token: holds characters that a token cannot have" in message
 
 
 def test_oci_config_file_replaces_the_sdks_own_path_and_no_other(lines, tmp_path, monkeypatch):
@@ -243,7 +243,7 @@ def test_a_failure_that_no_setting_explains_has_none(monkeypatch):
 def test_a_token_for_the_hub_with_other_characters_is_named(lines, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "tökén")
     message = complaint(lambda: ask_the_hub(lines, tmp_path), tmp_path)
-    assert "HF_TOKEN: holds characters that no token has" in message
+    assert "HF_TOKEN: holds characters that a token cannot have" in message
     assert "tökén" not in message
 
 

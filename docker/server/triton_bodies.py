@@ -78,12 +78,12 @@ def json_part(body: bytes, length: str | None) -> bytes:
         length: the header that says how long the JSON is where raw tensors follow it.
 
     Raises:
-        InvalidBodyError: the header is no length within the body.
+        InvalidBodyError: the header is not a length within the body.
     """
     if length is None:
         return body
     if not (length.isascii() and length.isdigit() and len(length) <= len(str(len(body)))):
-        raise InvalidBodyError("Inference-Header-Content-Length is no length within the body")
+        raise InvalidBodyError("Inference-Header-Content-Length is not a length within the body")
     if int(length) > len(body):
         raise InvalidBodyError("Inference-Header-Content-Length is more than the body has")
     return body[: int(length)]

@@ -111,5 +111,5 @@ def check_rope(rope: RopeParameters, path: Path) -> None:
     """Refuses rotary embeddings other than the plain ones."""
     if rope.rope_type != "default":
         raise CheckpointError(
-            f"asks for RoPE scaling ({rope.rope_type!r}), which is not built", where=path
+            f"asks for RoPE scaling ({rope.rope_type!r}), which is not supported", where=path
         )

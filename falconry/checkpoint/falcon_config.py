@@ -146,7 +146,7 @@ def falcon_config(raw: dict[str, Any], path: Path) -> FalconConfig:
     if raw.get("apply_residual_connection_post_layernorm"):
         raise CheckpointError(
             "sets apply_residual_connection_post_layernorm, which transformers ignores and "
-            "no engine builds",
+            "Falconry does not support",
             where=path,
         )
     config = validate_keys(_modern(raw), FalconConfig, path)
@@ -175,7 +175,7 @@ def _check_variant(config: FalconConfig, path: Path) -> None:
         check_rope(config.rope_parameters, path)
     if config.activation != "gelu":
         raise CheckpointError(
-            f"asks for the activation {config.activation!r}; only 'gelu' is built",
+            f"asks for the activation {config.activation!r}; only 'gelu' is supported",
             where=path,
         )
     norms, new = config.num_ln_in_parallel_attn, config.new_decoder_architecture
@@ -186,7 +186,9 @@ def _check_variant(config: FalconConfig, path: Path) -> None:
             where=path,
         )
     if norms not in ((None, 1, 2) if new else (None, 1)):
-        raise CheckpointError(f"num_ln_in_parallel_attn {norms} has no meaning here", where=path)
+        raise CheckpointError(
+            f"num_ln_in_parallel_attn {norms} does not fit this architecture", where=path
+        )
     if not new and not config.multi_query and config.num_kv_heads != config.num_attention_heads:
         raise CheckpointError(
             f"num_kv_heads {config.num_kv_heads} needs new_decoder_architecture or multi_query",

@@ -215,7 +215,7 @@ def _shard(index: Path, name: object) -> Path:
     # let the index pass code off as weights.
     if not isinstance(name, str) or Path(name).name != name or Path(name).suffix != _SAFETENSORS:
         raise CheckpointError(
-            f"names {name!r}, which is no safetensors file of the checkpoint", where=index
+            f"names {name!r}, which is not a safetensors file of the checkpoint", where=index
         )
     path = find_file(index.parent, name)
     if path is None:

@@ -123,10 +123,10 @@ def llama_config(raw: dict[str, Any], path: Path) -> LlamaConfig:
     check_rope(config.rope_parameters, path)
     if config.hidden_act != "silu":
         raise CheckpointError(
-            f"asks for the activation {config.hidden_act!r}; only 'silu' is built", where=path
+            f"asks for the activation {config.hidden_act!r}; only 'silu' is supported", where=path
         )
     for key in ("attention_bias", "mlp_bias"):
         if getattr(config, key):
             # TensorRT-LLM's converter does not read mlp_bias (0.16, models/llama/config.py).
-            raise CheckpointError(f"sets {key}, which no engine here builds", where=path)
+            raise CheckpointError(f"sets {key}, which is not supported", where=path)
     return config

@@ -374,13 +374,13 @@ def _refusal(hub: HubCheckpoint, error: Any) -> CheckpointError | MachineError:
         return CheckpointError("has no such commit", where=hub.text, remedy="look the commit up")
     if isinstance(error, GatedRepoError) or status == 403:
         return CheckpointError(
-            f"is closed to {sent} ({status})",
+            f"is gated, and closed to {sent} ({status})",
             where=hub.text,
             remedy=f"accept its terms at https://huggingface.co/{hub.repository} and set HF_TOKEN",
         )
     if status in (401, 404):
         return CheckpointError(
-            f"is not on the hub, or not to be seen by {sent} ({status})",
+            f"is not on the hub, or hidden from {sent} ({status})",
             where=hub.text,
             remedy="check the name, and HF_TOKEN for a private repository",
         )

@@ -319,7 +319,7 @@ def _are_sizes(values: Any) -> TypeGuard[list[int]]:
 
 def _corrupt(path: Path, reason: str) -> CheckpointError:
     return CheckpointError(
-        f"has a corrupt safetensors header or is no safetensors file ({reason})",
+        f"has a corrupt safetensors header or is not a safetensors file ({reason})",
         where=path,
         remedy=FETCH_AGAIN,
     )

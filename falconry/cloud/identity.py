@@ -142,7 +142,9 @@ class _SessionTokenSigner(oci.auth.signers.SecurityTokenSigner):  # type: ignore
         except OSError as error:
             raise _unusable_session(f"cannot be read ({error.strerror})", self._file) from None
         except UnicodeDecodeError:
-            raise _unusable_session("holds characters that no token has", self._file) from None
+            raise _unusable_session(
+                "holds characters that a token cannot have", self._file
+            ) from None
         key = _load_key(str(self._config["key_file"]), self._config.get("pass_phrase"))
         super().__init__(token, key)
         self._stamp = stamp
@@ -190,7 +192,7 @@ def _fault(error: Exception, file: Path) -> str:
             return "it begins with a byte-order mark; save it as UTF-8 without one"
         return f"line {error.lineno} comes before any section, such as [DEFAULT]"
     if isinstance(error, configparser.ParsingError):
-        return f"line {error.errors[0][0]} is no setting"
+        return f"line {error.errors[0][0]} is not a setting"
     if isinstance(error, UnicodeDecodeError):
         return f"byte {error.start} is not {error.encoding}"
     return str(error)

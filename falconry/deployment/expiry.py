@@ -46,7 +46,7 @@ def expiry_tag(text: str, now: datetime) -> str:
     amounts = [int(each or 0) for each in found.groups()] if found else []
     if not any(amounts):
         raise SettingsError(
-            f"{text!r} is no duration",
+            f"{text!r} is not a duration",
             where="EXPIRES",
             remedy=f"give one such as 4h, 90m or 1d12h, or {NEVER}",
         )
@@ -174,7 +174,7 @@ def _reap(client: Any, summary: Any, now: datetime, watch: Watch) -> Reaped:
             )
         _wait(client, stopped, f"deactivation of {summary.display_name}", watch)
     except ValueError:
-        said = f"the tag {EXPIRES_TAG} is no time such as 2030-01-31T12:00:00Z"
+        said = f"the tag {EXPIRES_TAG} is not a time such as 2030-01-31T12:00:00Z"
         return outcome(said, state, printable_line(tag), failed=True)
     except CloudError as error:
         return outcome(str(error), state, tag, failed=True)

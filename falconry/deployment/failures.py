@@ -221,7 +221,7 @@ def not_kept(name: str, fields: Sequence[tuple[str, str, str]]) -> CloudError:
 def changed_elsewhere(name: str) -> CloudError:
     """Makes the error for a deployment that another run changes at the same time."""
     return CloudError(
-        "the deployment is being changed by somebody else as well",
+        "another run is changing the deployment",
         where=name,
         remedy="let one run end, then run again",
     )

@@ -29,6 +29,7 @@ from falconry.cloud.retries import all_records
 from falconry.cloud.session import ignore_statuses
 from falconry.deployment.transfer import RateLimiter, TransferProgress, UploadBody
 from falconry.errors import CloudError
+from falconry.files import read_buffer
 
 _Result = TypeVar("_Result")
 
@@ -231,7 +232,7 @@ class MultipartUpload:
         self._stopped.clear()
 
         def make_buffer() -> None:
-            own.buffer = memoryview(bytearray(largest))
+            own.buffer = read_buffer(largest)
 
         def read_and_work(part: _Part) -> _Result:
             content: memoryview = own.buffer[: part.size]

@@ -41,7 +41,7 @@ def answers(registry: str) -> None:
     response = ask(f"{scheme}://{registry}/v2/")
     if response.status_code not in _A_REGISTRY:
         raise MachineError(
-            f"{registry} answers as no registry does (status {response.status_code})",
+            f"{registry} does not answer like a container registry (status {response.status_code})",
             remedy="check the registry's name",
         )
 

@@ -213,7 +213,7 @@ class Endpoint:
         except httpx.RequestError as error:
             raise request_error(error, url) from None
         except httpx.InvalidURL as error:
-            raise EndpointError(f"is no URL: {error}", where=url) from None
+            raise EndpointError(f"is not a valid URL: {error}", where=url) from None
 
     def _text_of_piece(self, piece: str) -> str:
         answer = json_object(piece)

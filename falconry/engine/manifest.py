@@ -139,4 +139,4 @@ class EngineLimits(BaseModel):
         except OSError as error:
             raise EngineError(f"cannot be read ({error.strerror})", where=path) from None
         except ValidationError as error:
-            raise EngineError(f"lacks a limit: {error.error_count()} wrong", where=path) from None
+            raise EngineError(f"lacks a limit ({error.error_count()} wrong)", where=path) from None

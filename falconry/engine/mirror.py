@@ -41,6 +41,7 @@ from falconry.engine.manifest import (
 )
 from falconry.engine_settings import MirrorSettings
 from falconry.errors import CloudError, EngineError
+from falconry.files import read_buffer
 from falconry.pipeline import Report
 
 _MIB = 1 << 20
@@ -320,7 +321,7 @@ class _Downloader:
                 for start, end in download.ranges():
                     full = len(window) == _WINDOW
                     # Used again: finding new memory takes longer than receiving into it.
-                    memory = self._hash(*window.popleft()) if full else bytearray(_RANGE_BYTES)
+                    memory = self._hash(*window.popleft()) if full else read_buffer(_RANGE_BYTES)
                     content = memoryview(memory)[: end - start]
                     received = pool.submit(self._receive, download, content, start)
                     window.append((download, content, received))
@@ -401,7 +402,7 @@ def _inside(directory: Path, name: str) -> Path:
     """Where a file of an engine goes."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or name in ("", MANIFEST, BUILD_RECORD):
-        raise EngineError("is no name for a file of an engine", where=repr(name))
+        raise EngineError("is not the name of an engine's file", where=repr(name))
     return directory / path
 
 

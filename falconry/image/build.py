@@ -69,7 +69,9 @@ def bring_base(client: DockerClient, reference: str, report: Report) -> Base:
         return Base(name, digest, in_registry=True)
     if identity := image_id(client, reference):
         return Base(name, identity, in_registry=False)
-    raise ImageError("the engine lost the base image", where=reference, remedy="run again")
+    raise ImageError(
+        "the Docker engine no longer has the base image", where=reference, remedy="run again"
+    )
 
 
 def _make(reference: str, report: Report) -> None:
@@ -139,7 +141,7 @@ def build(client: DockerClient, order: Build, report: Report) -> None:
                     _follow(events, order, log, report)
                 except APIError as error:
                     raise ImageError(
-                        f"the Docker engine does not build it ({error.explanation or error})",
+                        f"the Docker engine refuses the build ({error.explanation or error})",
                         where=order.tag,
                     ) from None
 

@@ -86,7 +86,7 @@ def parse_composition(text: str) -> Composition:
             )
         if key in chosen:
             raise SettingsError(
-                f"{key}= is there twice", where=_WHERE, remedy="put all names into one"
+                f"{key}= is given twice", where=_WHERE, remedy="put all names into one"
             )
         chosen[key] = _names(key, names)
     if "backends" not in chosen:
@@ -172,7 +172,7 @@ def _names(key: str, text: str) -> tuple[str, ...]:
     for name in names:
         if not (name.isascii() and name.isidentifier()):
             raise SettingsError(
-                f"'{name}' in {key}= is no name of a part of Triton",
+                f"'{name}' in {key}= is not the name of a part of Triton",
                 where=_WHERE,
                 remedy="use letters, digits and underscores",
             )

@@ -123,7 +123,7 @@ class OcirRegistry:
         user = os.environ.get("OCIR_USERNAME") or self._settings.username
         if not user:
             raise ImageError(
-                "OCIR_AUTH_TOKEN is set, and the user whose token it is is not known",
+                "OCIR_AUTH_TOKEN is set, but its user is not known",
                 where=self.host,
                 remedy="set OCIR_USERNAME, or leave OCIR_AUTH_TOKEN out",
             )
@@ -199,7 +199,7 @@ class OcirRegistry:
             )
         token = (json_object(answer.content) or {}).get("token")
         if not isinstance(token, str):
-            raise ImageError("the registry's token service gives no token", where=self.host)
+            raise ImageError("the registry's token service returned no token", where=self.host)
         return token
 
     def _token_url(self) -> str:

@@ -217,7 +217,7 @@ def _json_object(content: bytes, where: object) -> dict[str, Any]:
             error
         )
     if not isinstance(value, dict):
-        raise ImageError("the registry's answer is no JSON object", where=str(where))
+        raise ImageError("the registry's answer is not a JSON object", where=str(where))
     return value
 
 

@@ -127,7 +127,7 @@ class JobRunner:
             result = bucket.result(request)
         if result is None:
             raise EngineError(
-                "the job run ended without leaving an engine, or somebody removed it",
+                "the job run ended and left no engine, or the engine was removed",
                 where=run.log,
                 remedy="run the same command again",
             )

@@ -316,7 +316,7 @@ class _Trial:
         deadline = time.monotonic() + _LOG_WAIT_S
         while not (lines := list(Logs(session).read(200, deployment.id))):
             if time.monotonic() > deadline:
-                raise CloudError("no line has entered the log", where=deployment.id)
+                raise CloudError("no line has appeared in the log", where=deployment.id)
             time.sleep(_LOG_PAUSE_S)
         return {"lines": len(lines)}
 

@@ -72,7 +72,7 @@ def upstream_path(target: str, body: bytes) -> str:
     path, mark, query = target.partition("?")
     parts = path.removeprefix("/").split("/")
     if not path.startswith("/") or not all(map(_is_name, parts)):
-        raise BadPathError("is no path of a deployment", where=path)
+        raise BadPathError("is not a path of a deployment", where=path)
     if parts[0] not in (PREDICT, STREAM):
         path = f"/{STREAM if _asks_for_stream(path, body) else PREDICT}{path}"
     return f"{path}{mark}{query}"
@@ -131,7 +131,7 @@ class Exchange:
             extensions={ON_CONNECTION: self._connected},
         )
         if not str(self._request.url).startswith(f"{url}/"):
-            raise BadPathError("is no path of a deployment", where=target)
+            raise BadPathError("is not a path of a deployment", where=target)
         self._in_use = threading.Lock()  # by the thread that works on it
         self._lock = threading.Lock()
         self._stopped = False

@@ -63,7 +63,7 @@ def take(text: str, target: Path) -> Source:
     path, _, revision = text.partition("@")
     directory = Path(path).expanduser()
     if not directory.is_dir():
-        raise CheckError(f"{path} is no directory")
+        raise CheckError(f"{path} is not a directory")
     commit = _git(directory, "rev-parse", "--short=9", f"{revision or 'HEAD'}^{{commit}}")
     if revision and not commit:
         raise CheckError(f"{path} has no revision {revision}")

@@ -275,7 +275,7 @@ _MALFORMED_OPENAI: list[tuple[str, dict[str, Any] | bytes, int, str]] = [
     (_COMPLETIONS, b"{", 400, "not JSON"),
     (_COMPLETIONS, {**_GOOD_COMPLETION, "model": "other"}, 404, "does not exist"),
     (_COMPLETIONS, {**_GOOD_COMPLETION, "prompt": ""}, 400, "is empty"),
-    (_COMPLETIONS, {**_GOOD_COMPLETION, "prompt": [-1]}, 400, "is no token id"),
+    (_COMPLETIONS, {**_GOOD_COMPLETION, "prompt": [-1]}, 400, "is not a token id"),
     (_COMPLETIONS, {**_GOOD_COMPLETION, "prompt": "word " * 2000}, 400, "maximum context length"),
     (_COMPLETIONS, {**_GOOD_COMPLETION, "n": 0}, 400, "'n'"),
     (_COMPLETIONS, {**_GOOD_COMPLETION, "max_tokens": 4000}, 400, "max_tokens is 4000"),

@@ -46,6 +46,7 @@ def test_the_status_tells_what_is_deployed(deployed):
     assert exit_status(deployed) == 0
 
 
+@pytest.mark.long  # test_deployments.py of the cloud has it
 def test_a_deployment_is_stopped_and_started_again(deployed, sentences):
     url = status(deployed)["url"]
     assert "INACTIVE" in deployed.ok("deactivate").output

@@ -251,7 +251,7 @@ def test_an_engine_that_answers_as_its_checkpoint_does_is_stored(empty, image):
 def test_an_engine_that_answers_otherwise_is_refused_with_both_texts(empty, image):
     wrong = image(fault="ask engine:wrong")
     said = empty.fails(*engine(wrong))
-    assert "answers otherwise than its checkpoint: 0% agree" in said
+    assert "answers differ from its checkpoint's: 0% agree" in said
     assert "it says" in said and "and not" in said
     assert entries(empty) == []
 

@@ -120,6 +120,7 @@ def test_two_deploys_at_once_make_one_deployment(clone, sentences):
     assert clone.ok("query", f"PROMPT={CLOUD}").answer == sentences[CLOUD]
 
 
+@pytest.mark.long  # test_deployments.py and test_docker_runner.py of local_oci kill clouds
 def test_a_killed_local_cloud_takes_its_server_along_and_comes_back(clone, sentences):
     clone.ok("deploy")
     for line in ("local_oci", "serve"):

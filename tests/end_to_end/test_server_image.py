@@ -25,7 +25,7 @@ WORKING = "sleep 2.5"
 COMPOSE = "COMPOSE=backends=onnxruntime,python repoagents=checksum"
 # How a JWT signed with RS256 begins: {"alg":"RS256" in base64.
 TOKEN = b"eyJhbGciOiJSUzI1Ni"
-SAMPLING_S = 0.05
+SAMPLING_S = 0.1
 GONE_WITHIN_S = 30
 
 

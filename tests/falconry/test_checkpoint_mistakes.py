@@ -172,7 +172,7 @@ def test_an_index_that_reaches_outside_the_checkpoint(sharded: Path) -> None:
     names = json.loads(index.read_text())["weight_map"]
     index.write_text(json.dumps({"weight_map": dict.fromkeys(names, "../elsewhere")}))
 
-    assert "names '../elsewhere', which is no safetensors file of" in refusal(sharded)
+    assert "names '../elsewhere', which is not a safetensors file of" in refusal(sharded)
 
 
 def test_an_index_without_a_map(sharded: Path) -> None:
@@ -326,14 +326,17 @@ def test_a_tokenizer_with_more_tokens_than_the_embedding(falcon: Path) -> None:
     ("values", "problem"),
     [
         ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "RoPE scaling ('dynamic')"),
-        ({"activation": "relu"}, "asks for the activation 'relu'; only 'gelu' is built"),
+        ({"activation": "relu"}, "asks for the activation 'relu'; only 'gelu' is supported"),
         ({"num_attention_heads": 3}, "is not a multiple of num_attention_heads 3"),
         ({"num_hidden_layers": 0}, "num_hidden_layers is not a positive number"),
         ({"num_hidden_layers": "2"}, "is not accepted by transformers"),
         ({"num_attention_heads": 0}, "is not accepted by transformers"),
-        ({"num_ln_in_parallel_attn": 2}, "num_ln_in_parallel_attn 2 has no meaning here"),
+        (
+            {"num_ln_in_parallel_attn": 2},
+            "num_ln_in_parallel_attn 2 does not fit this architecture",
+        ),
         ({"multi_query": False, "num_kv_heads": 1}, "num_kv_heads 1 needs"),
-        ({"apply_residual_connection_post_layernorm": True}, "no engine builds"),
+        ({"apply_residual_connection_post_layernorm": True}, "Falconry does not support"),
         (
             {"new_decoder_architecture": True, "parallel_attn": False, "num_kv_heads": 1},
             "which transformers cannot run",

@@ -25,7 +25,7 @@ def autoscaling(rule=RULE, **values):
 # oci 2.189.0, data_science/models: the fields' documents; and Oracle's pages, see the module.
 WRONG = {
     **{
-        f"deployment.environment.{name}=1": f"'{name}' is no name"
+        f"deployment.environment.{name}=1": f"'{name}' is not a valid name"
         for name in ("X", "ENDS_", "1ST", "_A", "A-B", "", "Ä1", "A" * 32)
     },
     **{

@@ -27,8 +27,8 @@ def refusal(read, *arguments):
     ("text", "problem"),
     [
         ('{"a": 1, "b": 2, "a": 3}', "names the key 'a' twice"),
-        ("[NaN]", "holds NaN, which is no JSON"),
-        ("[-Infinity]", "holds -Infinity, which is no JSON"),
+        ("[NaN]", "holds NaN, which is not valid JSON"),
+        ("[-Infinity]", "holds -Infinity, which is not valid JSON"),
         ("[1e999]", "holds the number 1e999, which is too large"),
         ("9" * 5_000, "is not JSON"),
         ("[" * 100_000, "is nested too deeply"),
@@ -93,7 +93,7 @@ def test_a_sparse_file_of_a_terabyte_is_refused_by_its_size(tmp_path):
 def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    assert refusal(read_document, fifo) == "is no regular file"
+    assert refusal(read_document, fifo) == "is not a regular file"
     assert "cannot be read" in refusal(read_document, tmp_path)
     assert "cannot be read (No such file" in refusal(read_document, tmp_path / "absent")
     assert "cannot be read" in refusal(read_document, tmp_path / "a\0b")

@@ -154,7 +154,7 @@ def test_a_killed_holder_holds_nothing(tmp_path):
 
 @pytest.mark.parametrize("text", ["~no-such-user/x", "a\0b", "\ud800"])
 def test_what_is_no_path_is_refused_in_one_sentence(text):
-    with pytest.raises(SettingsError, match="is no path"):
+    with pytest.raises(SettingsError, match="is not a path"):
         user_path(text)
 
 

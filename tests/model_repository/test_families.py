@@ -16,11 +16,12 @@ from tests.model_repository.contract import Server
 FAMILIES = ROOT / "tests/data/checkpoints"
 
 
+# test_parity.py compares each of these families' engines with transformers, without Triton.
 @pytest.mark.parametrize(
     "family",
     [
         pytest.param("falcon-rw", marks=pytest.mark.long),
-        "falcon-40b",
+        pytest.param("falcon-40b", marks=pytest.mark.long),
         pytest.param("falcon2-11b", marks=pytest.mark.long),
         "falcon3",
     ],

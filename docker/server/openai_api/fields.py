@@ -219,7 +219,7 @@ def token_ids(path: str, values: list[Any]) -> list[int]:
         if isinstance(value, bool) or not isinstance(value, int):
             raise wrong_type(path, "an array of token ids", value)
         if not 0 <= value < 2**31:
-            raise invalid(f"Invalid {path!r}: {value} is no token id.", path)
+            raise invalid(f"Invalid {path!r}: {value} is not a token id.", path)
     return values
 
 

@@ -166,8 +166,8 @@ def compare(
         worst = shares.index(min(shares))
         texts = _texts(checkpoint, given.answers[worst], expected[worst])
         raise EngineError(
-            f"the engine answers otherwise than its checkpoint: {share:.0%} agree and"
-            f" {spec.recipe.quantization} needs {least:.0%}; to {data.prompts[worst]!r} it says"
+            f"the engine's answers differ from its checkpoint's: {share:.0%} agree and"
+            f" {spec.recipe.quantization} needs {least:.0%}; to {data.prompts[worst]!r} it answers"
             f" {texts[0]!r} and not {texts[1]!r}",
             where=log,
             remedy=_REMEDY,

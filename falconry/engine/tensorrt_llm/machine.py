@@ -74,7 +74,7 @@ def probe_gpus(binding: Any = None) -> HostGpus | None:
         if error.value in (nvml.NVML_ERROR_LIBRARY_NOT_FOUND, nvml.NVML_ERROR_GPU_NOT_FOUND):
             return None
         raise MachineError(
-            f"the NVIDIA driver does not give its GPUs ({str(error).rstrip('.')})",
+            f"the NVIDIA driver cannot list its GPUs ({str(error).rstrip('.')})",
             remedy="see that nvidia-smi lists them on this machine",
         ) from error
 

@@ -120,7 +120,7 @@ def calibration_files(spec: GpuEngineSpec) -> Finding:
     training = [path for path in files if not _OTHER_SPLITS.search(path.stem)]
     problem = None
     if not directory.is_dir():
-        problem = f"{directory} is no directory"
+        problem = f"{directory} is not a directory"
     elif not training:
         problem = f"{directory} has no training data in {listed(list(_COLUMNS))} files"
     else:
@@ -141,7 +141,7 @@ def _json_has_text(path: Path) -> bool:
     if path.suffix == ".json" and text.startswith("["):
         text = text.removeprefix("[").lstrip()
     elif path.suffix == ".json":
-        raise ValueError("is no JSON array")
+        raise ValueError("is not a JSON array")
     row, _ = json.JSONDecoder().raw_decode(text)
     return isinstance(row, dict) and "text" in row
 

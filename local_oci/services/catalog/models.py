@@ -66,7 +66,7 @@ def _check_custom(items: tuple[Metadata, ...]) -> tuple[Metadata, ...]:
                 f"{METADATA_DESCRIPTION_CHARACTERS} characters"
             )
         if item.category is not None and item.category.lower() not in METADATA_CATEGORIES:
-            raise ValueError(f"'{item.key}': '{item.category}' is no category")
+            raise ValueError(f"'{item.key}': '{item.category}' is not a category")
     return items
 
 

@@ -241,13 +241,15 @@ def check_environment(variables: Mapping[str, str]) -> None:
         if name in _PATH_VARIABLES and not (value.isascii() and value.isprintable()):
             raise invalid_parameter(f"environmentVariables: '{name}' is not a path of a URL.")
         if name == "SHM_SIZE" and not _SIZE.fullmatch(value):
-            raise invalid_parameter(f"environmentVariables: SHM_SIZE '{value}' is no size, as 5g.")
+            raise invalid_parameter(
+                f"environmentVariables: SHM_SIZE '{value}' is not a size such as 5g."
+            )
         too_long = len(name) >= ENVIRONMENT_KEY_CHARACTERS
         if too_long or not ENVIRONMENT_KEY.fullmatch(name):
             raise invalid_parameter(
                 f"environmentVariables: '{name}' is not a valid name: 2 to "
                 f"{ENVIRONMENT_KEY_CHARACTERS - 1} letters, digits and underscores, the first a "
-                "letter, the last no underscore."
+                "letter, the last not an underscore."
             )
         if name in RESERVED_ENVIRONMENT:
             raise invalid_parameter(f"environmentVariables: '{name}' is reserved by the service.")

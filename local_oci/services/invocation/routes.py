@@ -168,7 +168,7 @@ def configured_path(container: ContainerConfiguration, headers: Mapping[str, str
     name = _model_header(headers, "model_name")
     version = _model_header(headers, "model_version")
     if _NOT_A_NAME & {name, version} or "/" in name or "/" in version:
-        raise invalid_parameter("header model_name or model_version: it is no name.")
+        raise invalid_parameter("header model_name or model_version: not a name.")
     return f"/v2/models/{name}/versions/{version}/infer"
 
 

@@ -124,7 +124,9 @@ def _laid_over(configuration: JobConfiguration, override: JobConfiguration) -> J
 
 def _check_infrastructure(infrastructure: Infrastructure) -> None:
     if infrastructure.shape_name not in all_shapes():
-        raise invalid_parameter(f"shapeName: '{infrastructure.shape_name}' is no supported shape.")
+        raise invalid_parameter(
+            f"shapeName: '{infrastructure.shape_name}' is not a supported shape."
+        )
     if infrastructure.block_storage_size_in_gbs < MIN_BLOCK_STORAGE_GB:
         raise invalid_parameter(f"blockStorageSizeInGBs: at least {MIN_BLOCK_STORAGE_GB}.")
     if infrastructure.job_infrastructure_type == "STANDALONE" and not infrastructure.subnet_id:

@@ -31,7 +31,7 @@ def check_bucket_name(name: str) -> str:
     """Refuse what cannot be the name of a bucket, with a ValueError."""
     if not BUCKET_NAME.fullmatch(name):
         raise ValueError(
-            f"'{name[:300]}' is no name of a bucket: 1 to 256 letters, digits, hyphens, "
+            f"'{name[:300]}' is not a valid bucket name: 1 to 256 letters, digits, hyphens, "
             "underscores and periods"
         )
     return name
@@ -41,7 +41,7 @@ def check_object_name(name: str) -> str:
     """Refuse what cannot be the name of an object, with a ValueError."""
     if not 0 < len(name.encode()) <= OBJECT_NAME_BYTES or set(name) & {"\n", "\r", "\0"}:
         raise ValueError(
-            f"it is no name of an object: 1 to {OBJECT_NAME_BYTES} bytes of UTF-8 without line "
+            f"it is not a valid object name: 1 to {OBJECT_NAME_BYTES} bytes of UTF-8 without line "
             "feed, carriage return and NUL"
         )
     return name

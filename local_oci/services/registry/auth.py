@@ -254,7 +254,7 @@ class Credentials:
         if not self._is_user(name):
             raise not_authenticated("the user name is not <namespace>/<user> of this cloud")
         if not self._auth_tokens.accept(password):
-            raise not_authenticated("the password is no auth token of the user")
+            raise not_authenticated("the password is not an auth token of the user")
         return Caller(self._user, ALL_RIGHTS)
 
     def _is_user(self, name: str) -> bool:

@@ -110,7 +110,7 @@ async def search_resources(request: Request) -> Response:
     query = parse(details.query)
     if query.type != DEPLOYMENT_TYPE:
         raise invalid_parameter(
-            f"query: '{query.type}' is no type of resource (local_oci knows {DEPLOYMENT_TYPE})."
+            f"query: '{query.type}' is not a type of resource (local_oci knows {DEPLOYMENT_TYPE})."
         )
     _check_attributes(query)
     found = [

@@ -96,5 +96,5 @@ def _print_variables(variables: dict[str, str]) -> None:
 
 def _name(text: str) -> str:
     if not text.replace("-", "").replace("_", "").isalnum() or text == "DEFAULT":
-        raise argparse.ArgumentTypeError(f"'{text}' is no name of letters, digits, - and _")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a name of letters, digits, - and _")
     return text

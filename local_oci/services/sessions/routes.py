@@ -84,7 +84,7 @@ def _public_key(text: str) -> rsa.RSAPublicKey:
     except (ValueError, UnsupportedAlgorithm) as error:
         raise invalid_parameter("publicKey: it is not a public key in base64.") from error
     if not isinstance(key, rsa.RSAPublicKey):
-        raise invalid_parameter("publicKey: it is no RSA key.")
+        raise invalid_parameter("publicKey: it is not an RSA key.")
     return key
 
 

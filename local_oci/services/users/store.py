@@ -89,7 +89,7 @@ class AuthTokens:
         return record
 
     def delete(self, token_id: str) -> None:
-        """Forget an auth token; it is no password any more."""
+        """Forget an auth token; it is not a password any more."""
         self._records.delete(token_id)
 
     def accept(self, token: str) -> bool:

@@ -129,7 +129,7 @@ class Grammar:
         if schema is True:
             return "value"
         if not isinstance(schema, dict):
-            raise RefusedError(f"{where} is no JSON schema: it must be an object")
+            raise RefusedError(f"{where} is not a JSON schema: it must be an object")
         for keyword, make in (
             ("$ref", self._reference),
             ("const", self._constant),
@@ -154,7 +154,7 @@ class Grammar:
         known: set[str] = {"type"}
         for kind in kinds:
             if not isinstance(kind, str) or kind not in _OF_TYPE:
-                raise RefusedError(f"{where}.type {json.dumps(kind)[:64]} is no type of JSON")
+                raise RefusedError(f"{where}.type {json.dumps(kind)[:64]} is not a JSON type")
             known |= _OF_TYPE[kind]
         _check(schema, where, known)
         make = {

@@ -141,7 +141,7 @@ def test_the_profile_may_name_the_user(ocir, no_network, monkeypatch):
 
 def test_an_auth_token_of_nobody_is_told(ocir, no_network, monkeypatch):
     monkeypatch.setenv("OCIR_AUTH_TOKEN", "its token")
-    with pytest.raises(ImageError, match="user whose token it is is not known") as raised:
+    with pytest.raises(ImageError, match="but its user is not known") as raised:
         ocir(namespace="axyz").credentials("axyz/p/i")
     assert "OCIR_USERNAME" in raised.value.remedy
     assert "its token" not in str(raised.value)

@@ -45,6 +45,7 @@ def image(cloud, docker_client):
     return ImageOutput(Path(), digest, "", reference=reference, kind="container")
 
 
+@pytest.mark.long  # test_stage.py of the cloud has it with processes
 def test_a_new_model_takes_over_in_a_container_while_eight_clients_ask_and_no_request_fails(
     make_stage, deployments, settings, session
 ):

@@ -115,7 +115,7 @@ def test_an_end_is_so_long_from_now(text, tag):
 
 @pytest.mark.parametrize("text", ["4", "h", "0h", "4 h", "-4h", "4h30", "99999h", "4H", "tomorrow"])
 def test_what_is_no_duration_is_one_sentence(text):
-    with pytest.raises(SettingsError, match=r"EXPIRES: .* is no duration; give one such as 4h"):
+    with pytest.raises(SettingsError, match=r"EXPIRES: .* is not a duration; give one such as 4h"):
         expiry_tag(text, NOW)
 
 
@@ -149,7 +149,7 @@ def test_only_what_has_expired_is_deactivated(session, settings, deployments, ma
     assert reaped(now + timedelta(days=9)) == []
     tag_expiry(session, name, "soon", WATCH)
     (unread,) = reaped()
-    assert unread.failed and "is no time such as 2030-01-31T12:00:00Z" in str(unread)
+    assert unread.failed and "is not a time such as 2030-01-31T12:00:00Z" in str(unread)
     tag_expiry(session, name, expiry_tag("4h", now), WATCH)
     (stopped,) = reaped(now + timedelta(hours=4, seconds=1))
     assert (stopped.outcome, stopped.failed, stopped.state) == ("deactivated", False, "INACTIVE")

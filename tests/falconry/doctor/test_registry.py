@@ -49,7 +49,7 @@ def test_a_closed_port_is_told(subject, closed_port):
 
 def test_a_server_that_is_no_registry_is_told(subject, server):
     host = server(404)
-    with pytest.raises(MachineError, match=r"as no registry does \(status 404\)"):
+    with pytest.raises(MachineError, match=r"not answer like a container registry \(status 404\)"):
         registry(subject("oci", registry=lambda: Registry(host)))
 
 

@@ -55,11 +55,11 @@ def test_parts_are_read_by_kind_in_alphabetical_order():
         ("backends=", "backends= has a name missing"),
         ("backends=python,", "backends=python, has a name missing"),
         ("backends=python, onnxruntime", "backends=python, has a name missing"),
-        ("backends=python backends=dali", "backends= is there twice"),
+        ("backends=python backends=dali", "backends= is given twice"),
         ("backends=python,python", "backends= names python twice"),
-        ("backends=../python", "'../python' in backends= is no name"),
-        ("backends=python caches=lo$(cal)", "'lo$(cal)' in caches= is no name"),
-        ("backends=pythön", "'pythön' in backends= is no name"),
+        ("backends=../python", "'../python' in backends= is not the name"),
+        ("backends=python caches=lo$(cal)", "'lo$(cal)' in caches= is not the name"),
+        ("backends=pythön", "'pythön' in backends= is not the name"),
     ],
 )
 def test_a_wrong_composition_is_one_sentence(text, problem):

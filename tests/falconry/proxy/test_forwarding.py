@@ -59,7 +59,7 @@ def test_a_request_goes_to_the_route_that_answers_as_it_asks(target, body, path)
     ],
 )
 def test_no_path_leads_out_of_the_deployment(target):
-    with pytest.raises(BadPathError, match="is no path of a deployment"):
+    with pytest.raises(BadPathError, match="is not a path of a deployment"):
         upstream_path(target, b"")
 
 

@@ -73,7 +73,7 @@ def test_an_index_that_names_code_as_weights_is_refused(checkpoint):
     index = directory / "model.safetensors.index.json"
     text = index.read_text().replace("model-00001-of-00002.safetensors", "weights.py")
     index.write_text(text)
-    with pytest.raises(CheckpointError, match=r"weights\.py.*no safetensors file"):
+    with pytest.raises(CheckpointError, match=r"weights\.py.*not a safetensors file"):
         container_view(directory)
 
 

@@ -252,9 +252,9 @@ def test_calibration_data_is_a_directory_with_training_data(tmp_path: Path) -> N
     file = tmp_path / "validation.jsonl"
     jsonl(file, "text")
 
-    assert "is no directory" in looked_at(file).text
+    assert "is not a directory" in looked_at(file).text
     assert "has no training data" in looked_at(tmp_path).text
-    assert "is no directory" in looked_at(tmp_path / "absent").text
+    assert "is not a directory" in looked_at(tmp_path / "absent").text
 
 
 @pytest.mark.parametrize("name", ["train.parquet", "train.json", "train.jsonl"])

@@ -397,7 +397,7 @@ def docs(c: Context) -> None:
 
 
 @target(
-    only="one of engine, generation, falcon3, served, noop, image, upload",
+    only="one of engine, generation, falcon3, served, noop, image, mirror, upload",
     quick="fewer repetitions",
 )
 def bench(c: Context, only: str = "", quick: bool = False) -> None:

@@ -23,6 +23,7 @@ from scripts.bench.engine_build import measure_engine_builds
 from scripts.bench.falcon3 import measure_falcon3
 from scripts.bench.generation import measure_generation
 from scripts.bench.image import measure_image
+from scripts.bench.mirror import measure_mirror
 from scripts.bench.nothing_to_do import measure_nothing_to_do
 from scripts.bench.processes import BenchError, cpu_name, run
 from scripts.bench.results import Result, table
@@ -40,10 +41,12 @@ MEASUREMENTS: dict[str, tuple[Measure, int, int]] = {
     "served": (measure_served_model, 3, 1),
     "noop": (measure_nothing_to_do, 10, 3),
     "image": (measure_image, 1, 1),
+    "mirror": (measure_mirror, 5, 1),
     "upload": (measure_upload, 5, 1),
 }
-# The upload writes and deflates 30 GB, and Falcon3's exports take long: they run only when named.
-ONLY_WHEN_NAMED = {"falcon3", "upload"}
+# The upload writes and deflates 30 GB, the mirror writes 24 GB, and Falcon3's exports take long:
+# they run only when named.
+ONLY_WHEN_NAMED = {"falcon3", "mirror", "upload"}
 
 # Instructions that decide how fast a CPU multiplies matrices.
 _INSTRUCTIONS = {"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16"}

@@ -72,7 +72,7 @@ def _upload_repository(workplace: Workplace, directory: Path, rounds: int) -> It
     describe(repository, remembered, {}, _silent)
     remembered.save()
     gigabytes = sum(each.stat().st_size for each in repository.rglob("*") if each.is_file()) / 1e9
-    with _running_cloud(workplace, directory / "cloud") as cloud:
+    with running_cloud(workplace, directory / "cloud") as cloud:
         contestants = {
             "upload": lambda: _upload(workplace, cloud, repository, digests),
             "cp": lambda: {"wall_s": _copy(repository, directory / "copy")},
@@ -130,7 +130,7 @@ def _zip_and_upload(workplace: Workplace, cloud: Path, repository: Path, directo
 
     from falconry.cloud.session import ensure_bucket
 
-    session = _session(workplace.root, cloud)
+    session = local_session(workplace.root, cloud)
     client: Any = session.client(ObjectStorageClient)
     namespace = str(client.get_namespace().data)
     ensure_bucket(session, client, namespace, _BUCKET)
@@ -153,14 +153,14 @@ def _upload_large_file(workplace: Workplace, directory: Path) -> Result:
     engine = repository / "tensorrt_llm" / "1" / "rank0.engine"
     engine.touch()
     os.truncate(engine, _LARGE_BYTES)
-    with _running_cloud(workplace, directory / "cloud") as cloud:
+    with running_cloud(workplace, directory / "cloud") as cloud:
         print("packing and uploading 6 GB", flush=True)
         figures = _upload(workplace, cloud, repository, directory / "large-digests.json")
     return Result("pack and upload 6 GB", "MiB", {"resident": [figures["mib"]]}, target=MEMORY)
 
 
 @contextmanager
-def _running_cloud(workplace: Workplace, directory: Path) -> Iterator[Path]:
+def running_cloud(workplace: Workplace, directory: Path) -> Iterator[Path]:
     """A local cloud of the benchmark's own; gives its directory."""
     control: list[str | Path] = [workplace.python, "-m", "local_oci"]
     run([*control, "start", "--directory", directory, "--isolation", "plain"], workplace.root)
@@ -170,7 +170,7 @@ def _running_cloud(workplace: Workplace, directory: Path) -> Iterator[Path]:
         run([*control, "stop", "--directory", directory], workplace.root)
 
 
-def _session(root: Path, cloud: Path) -> Session:
+def local_session(root: Path, cloud: Path) -> Session:
     """The default profile's session, with a separate local cloud."""
     # Imported here: the SDK costs a third of a second that most benchmarks need not pay.
     from falconry.cloud.session import Session
@@ -198,7 +198,7 @@ def main(cloud: str, repository: str, digests: str) -> None:
 
     from falconry.deployment.catalog import Catalog
 
-    session = _session(Path(__file__).resolve().parents[2], Path(cloud))
+    session = local_session(Path(__file__).resolve().parents[2], Path(cloud))
     client: Any = session.client(DataScienceClient)
     cache = DigestCache(Path(digests))
     started, started_cpu = time.perf_counter(), time.process_time()

@@ -31,7 +31,7 @@ export PYTHONUTF8 := 1
 .PHONY: $(TARGETS)
 
 $(TARGETS): $(STAMP)
-	@PATH="$$PWD/.venv/bin:$$PATH" .venv/bin/python -m invoke $@
+	@PATH="$$PWD/.venv/bin:$$PATH" exec .venv/bin/python -m falconry $@
 
 $(STAMP): requirements.lock pyproject.toml scripts/make_venv.sh
 	@sh scripts/make_venv.sh "$(PYTHON)" requirements.lock

@@ -8,6 +8,7 @@ import inspect
 import json
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -81,6 +82,8 @@ def target(**options: str) -> Callable[[Callable[..., None]], Any]:
 @contextlib.contextmanager
 def failures_as_exits() -> Iterator[None]:
     """Turns failures of any kind into a message of one line and an exit status."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # from here on Ctrl-C is a failure too
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with translate_disk_errors(ROOT / "build"):
             yield

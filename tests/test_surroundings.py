@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -456,7 +457,7 @@ def run():
     """Runs an Invoke task in a shell; gives its status, output and errors."""
 
     def run(words, **environment):
-        command = f"{sys.executable} -m invoke {words}"
+        command = f"{sys.executable} -m falconry {words}"
         done = subprocess.run(
             ["sh", "-c", command],
             cwd=ROOT,
@@ -474,6 +475,25 @@ def test_a_run_without_outputs_ends_as_it_would(run):
     assert run("help >&-") == (0, b"", b"")
     assert run("help >&- 2>&- <&-") == (0, b"", b"")
     assert run("plan --profile=nowhere >&- 2>&-")[0] == 1
+
+
+def test_ctrl_c_while_modules_are_imported_ends_without_a_traceback(tmp_path):
+    (tmp_path / "invoke").mkdir()
+    (tmp_path / "invoke/__init__.py").touch()
+    slow = "import time\nprint('importing', flush=True)\ntime.sleep(60)\n"
+    (tmp_path / "invoke/__main__.py").write_text(slow)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "falconry", "help"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stdout.readline() == b"importing\n"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (-signal.SIGINT, b"")
 
 
 def test_a_run_with_a_full_output_says_so(run):

@@ -17,7 +17,7 @@ from scripts.torture.runs import NotRecoveredError, Run, State, remove_tree, rol
     ("words", "role"),
     [
         (["make", "deploy"], "make"),
-        (["/a/.venv/bin/python", "-m", "invoke", "deploy"], "invoke deploy"),
+        (["/a/.venv/bin/python", "-m", "falconry", "deploy"], "falconry deploy"),
         (["/a/bin/python3.11", "-m", "local_oci", "serve", "--directory=/a"], "local_oci serve"),
         (["/a/bin/python", "/a/docker/server/front.py", "--port=1"], "front.py"),
         (["/a/bin/tritonserver", "--http-port=1"], "tritonserver"),
@@ -37,6 +37,12 @@ def test_two_ends_differ_in_files_and_in_processes():
     assert whole.differences(whole) == ""
     other = State({"a": "1", "b": "3", "c": "4"}, {"tritonserver": 2, "front.py": 1})
     assert whole.differences(other) == "file b; file c; front.py: 0 → 1; tritonserver: 1 → 2"
+
+
+def test_a_process_that_the_next_request_starts_may_be_absent_at_the_end():
+    whole, fewer = (State({}, {"chat_process.py": count}) for count in (2, 1))
+    assert whole.differences(fewer) == ""
+    assert fewer.differences(whole) == "chat_process.py: 1 → 2"
 
 
 class ScriptedClone(Clone):

@@ -247,7 +247,7 @@ class Torture:
             return "nothing ran"
         role = self._chance.choice(sorted(by_role))
         pid = self._chance.choice(sorted(by_role[role]))
-        client = role in ("make", "invoke deploy")
+        client = role in ("make", "falconry deploy")
         name = self._chance.choice(_CLIENT_SIGNALS if client else _SERVER_SIGNALS)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.Signals[name])

@@ -107,7 +107,9 @@ def test_tidy_tests_pass(run):
 
 
 @pytest.mark.parametrize(
-    ("workers", "environment"), [(ALONE, "None"), (TWO, "{}")], ids=["alone", "two"]
+    ("workers", "environment"),
+    [pytest.param(ALONE, "None", marks=pytest.mark.long), (TWO, "{}")],
+    ids=["alone", "two"],
 )
 def test_a_process_that_is_left_is_told_with_its_test_and_ended(run, workers, environment):
     status, said = run(DETACHED.replace("ENVIRONMENT", repr(environment)), *workers)

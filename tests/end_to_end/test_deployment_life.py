@@ -1,8 +1,6 @@
 """A deployment from its first day to its last, by the commands that a user types."""
 
 import json
-import os
-import signal
 import subprocess
 
 import pytest
@@ -37,15 +35,6 @@ def test_nothing_deployed_is_told_as_that(clone):
     assert exit_status(clone) == 3
 
 
-def test_the_status_tells_what_is_deployed(deployed):
-    found = status(deployed)
-    assert found["state"] == "ACTIVE"
-    assert found["verified"] is True
-    assert (deployed.directory / "build/store" / found["engine"]).is_dir()
-    assert found["artifact"] in deployed.ok("artifact", "JSON=1").output
-    assert exit_status(deployed) == 0
-
-
 @pytest.mark.long  # test_deployments.py of the cloud has it
 def test_a_deployment_is_stopped_and_started_again(deployed, sentences):
     url = status(deployed)["url"]
@@ -55,17 +44,6 @@ def test_a_deployment_is_stopped_and_started_again(deployed, sentences):
     assert url in deployed.ok("activate").output
     assert deployed.ok("query", f"PROMPT={CLOUD}").answer == sentences[CLOUD]
     assert "deployment   up to date" in deployed.ok("deploy").output
-
-
-def test_the_logs_are_followed_until_ctrl_c(deployed):
-    following = deployed.start_until("Started HTTPService", "logs", "FOLLOW=1")
-    deployed.ok("query", f"PROMPT={CLOUD}")
-    while "POST /predict" not in (line := following.stdout.readline()):
-        assert line
-    os.killpg(following.pid, signal.SIGINT)
-    rest, _ = following.communicate(timeout=20)
-    assert "Traceback" not in rest
-    assert "✘" not in rest
 
 
 @pytest.mark.long  # test_stage.py of the cloud has it

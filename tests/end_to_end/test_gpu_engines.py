@@ -141,6 +141,7 @@ def test_a_failed_build_is_one_line_with_its_cause_and_leaves_nothing(empty, ima
     assert not list((empty.directory / "build/oci/scratch").glob("*"))
 
 
+@pytest.mark.long  # test_build_script.py refuses it
 def test_an_image_of_another_release_is_refused(empty, image):
     line = empty.fails(*engine(image("25.05"), "engine.toolchain=25.10"))
     assert "0.19.0" in line and "1.0.0" in line

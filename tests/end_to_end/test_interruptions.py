@@ -39,11 +39,11 @@ def writable_and_again(function, path, _):
     ("victim", "damage"),
     [
         ("store/*/openvino_model.bin", "overwrite"),
-        # Of the pipeline alone: tests/falconry/test_disturbed_runs.py.
-        pytest.param("local/repository", "delete", marks=pytest.mark.long),
-        pytest.param("local", "delete", marks=pytest.mark.long),
+        ("local/repository", "delete"),
+        ("local", "delete"),
     ],
 )
+@pytest.mark.long  # of the pipeline alone: tests/falconry/test_disturbed_runs.py
 def test_a_lost_or_damaged_output_is_made_again(clone, whole, victim, damage):
     for path in (clone.directory / "build").glob(victim):
         if damage == "delete":

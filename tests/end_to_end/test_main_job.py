@@ -124,6 +124,26 @@ def test_status_and_logs_tell_of_the_deployment(deployed):
     assert "Started HTTPService" in deployed.ok("logs", "LINES=5000").output
 
 
+def test_status_as_json_tells_what_is_deployed(deployed):
+    output = deployed.ok("status", "JSON=1").output
+    found = json.loads(output[output.index("{") :])  # after what goes to standard error
+    assert found["state"] == "ACTIVE"
+    assert found["verified"] is True
+    assert (deployed.directory / "build/store" / found["engine"]).is_dir()
+    assert found["artifact"] in deployed.ok("artifact", "JSON=1").output
+
+
+def test_the_logs_are_followed_until_ctrl_c(deployed):
+    following = deployed.start_until("Started HTTPService", "logs", "FOLLOW=1")
+    deployed.ok("query", f"PROMPT={CLOUD}")
+    while "POST /predict" not in (line := following.stdout.readline()):
+        assert line
+    os.killpg(following.pid, signal.SIGINT)
+    rest, _ = following.communicate(timeout=20)
+    assert "Traceback" not in rest
+    assert "✘" not in rest
+
+
 def test_programs_get_answers_and_logs_as_json(deployed, sentences):
     answer = json.loads(deployed.ok("query", f"PROMPT={CLOUD}", "MAX_TOKENS=2", "JSON=1").output)
     assert sentences[CLOUD].startswith(answer["text_output"])
@@ -288,8 +308,7 @@ def test_another_family_is_deployed_in_its_place_and_answers_as_transformers_doe
     assert answer == expected.rstrip("\ufffd") or answer == expected
 
 
-def test_down_leaves_no_process_and_deploy_comes_back(deployed, sentences):
-    """With Oracle's own mapping, which is one setting away."""
+def test_down_leaves_no_process(deployed):
     output = deployed.ok("down", "JSON=1").output
     # After what goes to standard error.
     assert json.loads(output[output.index("{") :]) == {
@@ -299,6 +318,12 @@ def test_down_leaves_no_process_and_deploy_comes_back(deployed, sentences):
     assert deployed.processes() == []
     assert "not running" in deployed.fails("query", f"PROMPT={CLOUD}")
     assert "not running" in deployed.fails("status")
+    deployed.ok("down")
+
+
+@pytest.mark.long  # test_openai_serving.py and the contract's tests have the mapping
+def test_deploy_comes_back_after_down(deployed, sentences):
+    """With Oracle's own mapping, which is one setting away."""
     deployed.ok("down")
     output = deployed.ok("deploy", "SET=deployment.environment.CONTAINER_TYPE=TRITON").output
     assert output.count("up to date") >= 1
@@ -310,6 +335,7 @@ def test_down_leaves_no_process_and_deploy_comes_back(deployed, sentences):
     assert answer_of(deployed, own.model_deployment_url)[0].startswith("Cloud")
 
 
+@pytest.mark.long  # test_silence.py tells of it, test_cli.py of local_oci ends it
 def test_a_cloud_that_is_silent_is_told_of_and_ends_though_it_has_lost_its_directory(deployed):
     build = deployed.directory / "build"
     os.kill(int((build / "local/cloud/lock").read_text()), signal.SIGSTOP)

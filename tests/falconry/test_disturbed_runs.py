@@ -188,6 +188,7 @@ def test_a_full_disk_at_any_step_is_one_error_and_the_next_run_ends_in_the_same_
     assert steps > 50
 
 
+@pytest.mark.long  # a run killed at any step is above, one that has nothing to replace
 def test_of_a_run_killed_while_it_replaces_what_is_there_nothing_stays_for_long(built, tmp_path):
     """The old output may outlive a killed run, and the next one that has something to do."""
     kept = tmp_path / "kept"

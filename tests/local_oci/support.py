@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
@@ -17,6 +18,8 @@ from typing import Any
 
 import oci
 import requests
+
+from local_oci import cli
 
 REPOSITORY = Path(__file__).parents[2]
 IMAGE = "local/echo:1"
@@ -39,7 +42,16 @@ def wait_until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
 
 
 def run_cli(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """One command of the program, to its end."""
+    """One command of the program, to its end; one that starts no server in this process."""
+    if arguments[0] in ("stop", "status"):
+        said, complaints = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complaints):
+            try:
+                status = cli.main(arguments)
+            except SystemExit as end:  # argparse's
+                status = int(end.code or 0)
+        text, errors = said.getvalue(), complaints.getvalue()
+        return subprocess.CompletedProcess(arguments, status, text, errors)
     return subprocess.run(
         [sys.executable, "-m", "local_oci", *arguments],
         cwd=REPOSITORY,

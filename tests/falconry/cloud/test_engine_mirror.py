@@ -174,7 +174,7 @@ def test_a_name_that_leads_elsewhere_is_refused(
         opc_meta={"build-record": RECORD.model_dump_json()},
     )
     (tmp_path / "in").mkdir()
-    with pytest.raises(EngineError, match="no name for a file of an engine"):
+    with pytest.raises(EngineError, match="not the name of an engine"):
         mirror.fetch(KEY, tmp_path / "in", silent)
     assert content(tmp_path / "in") == {}
 

@@ -7,12 +7,10 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from tests.makefile import words_of
+
 ROOT = Path(__file__).parents[1]
-MAKEFILE = (ROOT / "Makefile").read_text()
-TARGETS = re.search(r"^TARGETS := ((?:.*\\\n)*.*)$", MAKEFILE, re.MULTILINE)[1].split()
-VARIABLES = ["CMD", *re.search(r"^OPTIONS := ((?:.*\\\n)*.*)$", MAKEFILE, re.MULTILINE)[1].split()]
-
-
+VARIABLES = {"CMD", *words_of("OPTIONS")}
 # Of SchemaStore and GitLab, as the package check-jsonschema ships them.
 SCHEMAS = {"github-actions.yml": "vendor.github-workflows", "gitlab-ci.yml": "vendor.gitlab-ci"}
 
@@ -51,8 +49,8 @@ def test_they_call_what_there_is(name):
     assert len(commands) == 3
     for command in commands:
         target = re.match(r"make (?:--\w+ )?(\w+)", command)[1]
-        assert target in TARGETS
-        assert set(re.findall(r"\b([A-Z]+)=", command)) <= set(VARIABLES)
+        assert target in words_of("TARGETS")
+        assert set(re.findall(r"\b([A-Z]+)=", command)) <= VARIABLES
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

@@ -18,6 +18,7 @@ from scripts.docs.recording import Moment, svg, write
 from scripts.docs.settings_tables import GpuRecipe, Recipe, Settings, attributes, sections
 from scripts.docs.target_tables import targets
 from tests.documents import ROOT, Page, pages
+from tests.makefile import words_of
 
 PAGES = pages()
 NEEDS = {"gpu", "cloud", "time", "itself", "user"}
@@ -191,8 +192,7 @@ def test_a_make_line_that_cannot_work_is_found(line):
 
 
 def test_make_has_a_variable_for_every_option_of_a_task():
-    found = re.search(r"^OPTIONS := ((?:.*\\\n)*.*)", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    of_make = {"CMD", *found[1].replace("\\\n", " ").split()}
+    of_make = {"CMD", *words_of("OPTIONS")}
     assert {name for names in OPTIONS.values() for name in names} <= of_make
 
 

@@ -2,15 +2,15 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.makefile import MAKEFILE, words_of
+
 ROOT = Path(__file__).parents[1]
-MAKEFILE = ROOT / "Makefile"
 # Makes a task of its own, as those of tasks.py are made, and prints the options that it receives.
 PROGRAM = """
 import json, sys
@@ -134,12 +134,10 @@ def test_help_fits_the_terminal_and_has_a_line_a_target_in_a_pipe(tmp_path):
         helped(stdout=piped)
         piped.seek(0)
         lines = [line for line in piped if line.startswith("  make ")]
-    names = re.search(r"^TARGETS := ((?:.*\\\n)*.*)$", MAKEFILE.read_text(), re.MULTILINE)[1]
-    assert [line.split()[1] for line in lines] == sorted(names.replace("\\\n", " ").split())
+    assert [line.split()[1] for line in lines] == sorted(words_of("TARGETS"))
 
 
 def options_of_make():
-    found = re.search(r"^OPTIONS := ((?:.*\\\n)*.*)", MAKEFILE.read_text(), re.MULTILINE)
-    names = found[1].replace("\\\n", " ").split()
+    names = words_of("OPTIONS")
     assert {"PROMPT", "BODY", "SET"} <= set(names)
     return names

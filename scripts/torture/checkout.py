@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,14 +123,22 @@ class Clone:
         )
 
     def start_until(self, text: str, *words: str) -> subprocess.Popen[str]:
-        """Starts make, and gives the process as soon as it has printed this text."""
+        """Starts make, and gives the process as soon as it has printed this text.
+
+        After a while without it the process is killed.
+        """
         process = self.start(*words)
         assert process.stdout is not None
         printed = ""
-        while text not in printed:
-            line = process.stdout.readline()
-            assert line, f"{text!r} was not printed:\n{printed}"
-            printed += line
+        late = threading.Timer(_LIMIT_S, kill, [process])
+        late.start()
+        try:
+            while text not in printed:
+                line = process.stdout.readline()
+                assert line, f"{text!r} was not printed:\n{printed}"
+                printed += line
+        finally:
+            late.cancel()
         return process
 
     def run(self, *words: str, **environment: str) -> Result:

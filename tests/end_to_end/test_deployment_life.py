@@ -1,6 +1,8 @@
 """A deployment from its first day to its last, by the commands that a user types."""
 
 import json
+import os
+import signal
 import subprocess
 
 import pytest
@@ -33,6 +35,18 @@ def status(clone):
 def test_nothing_deployed_is_told_as_that(clone):
     assert "nothing is deployed" in clone.fails("status")
     assert exit_status(clone) == 3
+
+
+@pytest.mark.long  # test_logs.py of the cloud follows them
+def test_the_logs_are_followed_until_ctrl_c(deployed):
+    following = deployed.start_until("Started HTTPService", "logs", "FOLLOW=1")
+    deployed.ok("query", f"PROMPT={CLOUD}")
+    while "POST /predict" not in (line := following.stdout.readline()):
+        assert line
+    os.killpg(following.pid, signal.SIGINT)
+    rest, _ = following.communicate(timeout=20)
+    assert "Traceback" not in rest
+    assert "✘" not in rest
 
 
 @pytest.mark.long  # test_deployments.py of the cloud has it

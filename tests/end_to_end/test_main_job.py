@@ -133,17 +133,6 @@ def test_status_as_json_tells_what_is_deployed(deployed):
     assert found["artifact"] in deployed.ok("artifact", "JSON=1").output
 
 
-def test_the_logs_are_followed_until_ctrl_c(deployed):
-    following = deployed.start_until("Started HTTPService", "logs", "FOLLOW=1")
-    deployed.ok("query", f"PROMPT={CLOUD}")
-    while "POST /predict" not in (line := following.stdout.readline()):
-        assert line
-    os.killpg(following.pid, signal.SIGINT)
-    rest, _ = following.communicate(timeout=20)
-    assert "Traceback" not in rest
-    assert "✘" not in rest
-
-
 def test_programs_get_answers_and_logs_as_json(deployed, sentences):
     answer = json.loads(deployed.ok("query", f"PROMPT={CLOUD}", "MAX_TOKENS=2", "JSON=1").output)
     assert sentences[CLOUD].startswith(answer["text_output"])

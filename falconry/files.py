@@ -209,16 +209,21 @@ def _running_holder(path: Path) -> str:
     try:
         holder = parse_json(read_document(path))
         name = f"process {holder['pid']} (`{holder['command']}`, since {holder['since']})"
-        is_stopped = _state(holder["pid"]) in _STOPPED
+        stopped = is_stopped(holder["pid"])
     except (DocumentError, KeyError, TypeError):
         return "another process"
-    if is_stopped:
+    if stopped:
         raise MachineError(
             f"{name} is stopped and holds the lock",
             where=path,
             remedy="continue it or end it, for instance with fg and Ctrl-C",
         )
     return name
+
+
+def is_stopped(process: int) -> bool:
+    """Whether a process is stopped, so that waiting for it would not end."""
+    return _state(process) in _STOPPED
 
 
 def _state(process: int) -> str:

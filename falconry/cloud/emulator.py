@@ -27,6 +27,7 @@ _HEALTH = "/_local/health"
 _STOPPED = "stopped"  # what its command `stop` prints, unless nothing ran
 _CONNECT_TIMEOUT_S = 2.0
 _ANSWER_TIMEOUT_S = 8.0
+_COMMAND_TIMEOUT_S = 150  # the command has its own limits; this is for one that was stopped
 _ANSWER_HOLDS_S = 5.0
 _answered: dict[str, tuple[float, Mapping[str, Any]]] = {}  # by URL: when, and what
 
@@ -185,13 +186,20 @@ def _read(path: Path) -> str | None:
 
 def _run(*arguments: str) -> str:
     """Runs local_oci's command line and returns what it prints."""
-    result = subprocess.run(
-        [sys.executable, "-m", "local_oci", *arguments],
-        cwd=CODE_DIRECTORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    try:
+        result = subprocess.run(
+            [sys.executable, "-m", "local_oci", *arguments],
+            cwd=CODE_DIRECTORY,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_COMMAND_TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise MachineError(
+            f"the local cloud did not {arguments[0]} within {_COMMAND_TIMEOUT_S} s",
+            remedy="run the same again",
+        ) from None
     if result.returncode != 0:
         said = (result.stderr.strip() or result.stdout.strip()).splitlines()
         reason = (said or [f"status {result.returncode}"])[-1].removeprefix("local_oci: ")

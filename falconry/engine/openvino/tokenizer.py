@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import subprocess
 import sys
 import threading
@@ -21,7 +22,7 @@ from falconry import errors
 from falconry.data_files import CODE_DIRECTORY
 from falconry.engine.openvino import CI_JOB
 from falconry.errors import CheckpointError, EngineError, FalconryError
-from falconry.files import translate_disk_errors
+from falconry.files import is_stopped, translate_disk_errors
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -32,6 +33,8 @@ _PROGRAM = "falconry.engine.openvino.tokenizer"
 # The advice would be that PyTorch is absent, which is so by design. openvino_tokenizers cannot be
 # imported without docstrings.
 _ENVIRONMENT = {"TRANSFORMERS_NO_ADVISORY_WARNINGS": "1", "PYTHONOPTIMIZE": "", **CI_JOB}
+# How often a conversion that takes longer is looked at.
+_LOOK_S = 1.0
 TOKENIZER_MODEL = "openvino_tokenizer.xml"
 DETOKENIZER_MODEL = "openvino_detokenizer.xml"
 
@@ -61,7 +64,13 @@ def tokenizer_conversion(checkpoint: Path, output: Path) -> Iterator[Callable[[]
 
 
 def _outcome(process: subprocess.Popen[bytes]) -> int:
-    line = process.stdout.readline() if process.stdout else b""
+    assert process.stdout is not None
+    while not select.select([process.stdout], [], [], _LOOK_S)[0]:
+        if is_stopped(process.pid):
+            raise EngineError(
+                f"the tokenizer's process {process.pid} is stopped", remedy="run the same again"
+            )
+    line = process.stdout.readline()
     if not line:
         raise EngineError(
             f"the tokenizer could not be converted: its process ended with {process.wait()}"

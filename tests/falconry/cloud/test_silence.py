@@ -12,10 +12,10 @@ from falconry.cloud import emulator
 from falconry.cloud import session as session_module
 from falconry.cloud.session import Session
 from falconry.deployment.catalog import Catalog
-from falconry.errors import CloudError
+from falconry.errors import CloudError, MachineError
 from falconry.progress import Progress
 from falconry.project import Project
-from falconry.settings import load_settings
+from falconry.settings import EmulatorSettings, load_settings
 from tests.falconry.cloud.conftest import ROOT
 from tests.local_oci.support import LocalCloud, processes_of
 
@@ -109,3 +109,14 @@ def test_a_cloud_that_has_lost_its_directory_is_taken_down(own_settings, own_clo
     shutil.rmtree(own_cloud.directory)
     assert re.search("local cloud +stopped", down(own_settings))
     assert processes_of(own_cloud.directory) == []
+
+
+def test_a_command_of_the_local_cloud_that_does_not_end_is_one_sentence(tmp_path, monkeypatch):
+    slow = tmp_path / "python"
+    slow.write_text("#!/bin/sh\nexec sleep 60\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr(emulator.sys, "executable", str(slow))
+    monkeypatch.setattr(emulator, "_COMMAND_TIMEOUT_S", 0.2)
+    with pytest.raises(MachineError, match=r"did not start within 0.2 s") as raised:
+        emulator.start(EmulatorSettings(directory=tmp_path))
+    assert raised.value.remedy == "run the same again"

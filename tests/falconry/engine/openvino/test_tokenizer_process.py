@@ -100,6 +100,16 @@ def test_a_process_that_is_killed_is_one_sentence(checkpoint: Path, tmp_path: Pa
             converted()
 
 
+def test_a_process_that_is_stopped_is_one_sentence(checkpoint: Path, tmp_path: Path) -> None:
+    before = children()
+    with tokenizer_conversion(checkpoint, tmp_path) as converted:
+        (pid,) = children() - before
+        os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(EngineError, match=f"the tokenizer's process {pid} is stopped"):
+            converted()
+    assert ends(pid)
+
+
 def test_the_process_ends_when_the_build_fails(checkpoint: Path, tmp_path: Path) -> None:
     before = children()
     with pytest.raises(ZeroDivisionError), tokenizer_conversion(checkpoint, tmp_path):

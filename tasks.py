@@ -27,6 +27,7 @@ from falconry.targets import (
     as_json,
     ignore_closed_output,
     print_result,
+    run_program,
     target,
 )
 
@@ -55,18 +56,10 @@ def print_state(selected: Project) -> None:
         print_result(selected.status().facts(), "")
 
 
-def run_program(c: Context, line: str) -> None:
-    """Runs a command line of a shell, without any input.
-
-    For an input that may come, Invoke would look a hundred times a second.
-    """
-    c.run(line, pty=False, in_stream=False)
-
-
-def run_script(c: Context, name: str, *flags: str, **options: str | int) -> None:
+def run_script(name: str, *flags: str, **options: str | int) -> None:
     """Runs a program of scripts/ with those of its options that are set."""
     words = [*flags, *(f"--{option}={value}" for option, value in options.items() if value)]
-    run_program(c, shlex.join(["python", "-m", f"scripts.{name}", *words]))
+    run_program(shlex.join(["python", "-m", f"scripts.{name}", *words]))
 
 
 @target()
@@ -375,25 +368,25 @@ def clean(c: Context, project: Select, everything: bool = False) -> None:
 @target()
 def lint(c: Context) -> None:
     """Check style, formatting and types."""
-    run_program(c, "ruff check . && ruff format --check . && mypy")
+    run_program("ruff check . && ruff format --check . && mypy")
 
 
 @target(arguments="passed on to pytest")
 def test(c: Context, arguments: str = "") -> None:
     """Check style and run the tests, mypy's check among them."""
-    run_program(c, f"ruff check . && ruff format --check . && pytest {arguments}")
+    run_program(f"ruff check . && ruff format --check . && pytest {arguments}")
 
 
 @target(arguments="passed on to pytest")
 def test_fast(c: Context, arguments: str = "") -> None:
     """Check style and run the tests that need no server, no Docker engine and no make."""
-    run_program(c, f"ruff check . && ruff format --check . && pytest -m unit {arguments}")
+    run_program(f"ruff check . && ruff format --check . && pytest -m unit {arguments}")
 
 
 @target()
 def docs(c: Context) -> None:
     """Write the generated parts of the pages in docs/."""
-    run_script(c, "docs")
+    run_script("docs")
 
 
 @target(
@@ -402,25 +395,25 @@ def docs(c: Context) -> None:
 )
 def bench(c: Context, only: str = "", quick: bool = False) -> None:
     """Measure against other tools, as ratios; sets them up first (7 GB in build/bench)."""
-    run_script(c, "bench", *["--quick"] * quick, only=only)
+    run_script("bench", *["--quick"] * quick, only=only)
 
 
 @target(only="a client's name", nvidia="a checkout of NVIDIA's tensorrtllm_backend")
 def check_clients(c: Context, only: str = "", nvidia: str = "") -> None:
     """Run other people's clients, unmodified, against the served model; docs/compatibility.md."""
-    run_script(c, "check_clients", only=only, nvidia=nvidia)
+    run_script("check_clients", only=only, nvidia=nvidia)
 
 
 @target(duration="seconds of the load", override=SELECTION["override"])
 def soak(c: Context, duration: int = 0, override: str = "") -> None:
     """Serve 200 mixed requests at a time for DURATION=120 seconds; no wrong answer, no leak."""
-    run_script(c, "soak", seconds=duration, set=override)
+    run_script("soak", seconds=duration, set=override)
 
 
 @target(seed="decides all", examples="inputs a surface", only="readers, served or local_cloud")
 def fuzz(c: Context, seed: int = 0, examples: int = 0, only: str = "") -> None:
     """Give every reader and both HTTP surfaces damaged inputs: SEED=, EXAMPLES=10000."""
-    run_script(c, "fuzz", seed=seed, examples=examples, only=only)
+    run_script("fuzz", seed=seed, examples=examples, only=only)
 
 
 @target(
@@ -430,13 +423,13 @@ def fuzz(c: Context, seed: int = 0, examples: int = 0, only: str = "") -> None:
 )
 def torture(c: Context, seed: int = 0, kills: int = 0, first: int = 0) -> None:
     """Kill, fill and starve deploys and a served load at random: SEED=1, KILLS=300."""
-    run_script(c, "torture", seed=seed, kills=kills, first=first)
+    run_script("torture", seed=seed, kills=kills, first=first)
 
 
 @target()
 def lock(c: Context) -> None:
     """Pin all dependencies, with their digests, in requirements.lock."""
-    c.run(
+    run_program(
         "uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --quiet"
         " --generate-hashes --no-header --no-emit-index-url --no-emit-find-links"
         " --output-file requirements.lock"

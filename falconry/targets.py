@@ -9,6 +9,7 @@ import json
 import os
 import shlex
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -91,6 +92,19 @@ def failures_as_exits() -> Iterator[None]:
         raise
     except (Exception, KeyboardInterrupt) as error:
         raise Exit(*ending(error, ROOT / "build")) from None
+
+
+def run_program(line: str) -> None:
+    """Runs a command line of a shell without any input, and ends with its status.
+
+    Not by Invoke, which looks a hundred times a second whether it has ended.
+    """
+    with subprocess.Popen(["sh", "-c", line], stdin=subprocess.DEVNULL) as process:
+        while process.returncode is None:
+            with contextlib.suppress(KeyboardInterrupt):  # it gets Ctrl-C too, and ends by itself
+                process.wait()
+    if status := process.returncode:
+        raise Exit(code=status if status > 0 else 128 - status)
 
 
 def value_of(option: str, given: Any) -> Any:

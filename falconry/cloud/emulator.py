@@ -27,7 +27,7 @@ _HEALTH = "/_local/health"
 _STOPPED = "stopped"  # what its command `stop` prints, unless nothing ran
 _CONNECT_TIMEOUT_S = 2.0
 _ANSWER_TIMEOUT_S = 8.0
-_COMMAND_TIMEOUT_S = 150  # the command has its own limits; this is for one that was stopped
+_COMMAND_TIMEOUT_S = 150  # longer than the command's own limits: it may be stopped itself
 _ANSWER_HOLDS_S = 5.0
 _answered: dict[str, tuple[float, Mapping[str, Any]]] = {}  # by URL: when, and what
 

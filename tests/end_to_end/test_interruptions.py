@@ -58,14 +58,8 @@ def test_a_lost_or_damaged_output_is_made_again(clone, whole, victim, damage):
     assert clone.state() == whole
 
 
-@pytest.mark.parametrize(
-    "moment",
-    [
-        pytest.param("converting weights", marks=pytest.mark.long),
-        "flushing to disk",
-        pytest.param("assembling", marks=pytest.mark.long),
-    ],
-)
+@pytest.mark.parametrize("moment", ["converting weights", "flushing to disk", "assembling"])
+@pytest.mark.long  # at every step: tests/falconry/test_disturbed_runs.py
 def test_a_killed_build_ends_in_the_same_state_when_run_again(clone, whole, moment):
     wipe(clone)
     process = clone.start_until(moment, "artifact")

@@ -101,7 +101,7 @@ def run_program(line: str) -> None:
     """
     with subprocess.Popen(["sh", "-c", line], stdin=subprocess.DEVNULL) as process:
         while process.returncode is None:
-            with contextlib.suppress(KeyboardInterrupt):  # it gets Ctrl-C too, and ends by itself
+            with contextlib.suppress(KeyboardInterrupt):  # the program gets Ctrl-C too
                 process.wait()
     if status := process.returncode:
         raise Exit(code=status if status > 0 else 128 - status)

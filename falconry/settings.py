@@ -399,9 +399,16 @@ def load_settings(
     if checkpoint and path_exists(directory := user_path(checkpoint).absolute()):
         checkpoint = str(directory)
     named = {"profile": profile, "recipe": recipe, "checkpoint": checkpoint}
-    values = with_overrides(read_toml(path), overrides or "", "SET")
-    values |= {key: value for key, value in named.items() if value}
-    return validate_table(values, Settings, path.relative_to(root), _GONE)
+    chosen = {key: value for key, value in named.items() if value}
+    where = path.relative_to(root)
+    values = with_overrides(read_toml(path), overrides or "", "SET") | chosen
+    try:
+        return validate_table(values, Settings, where, _GONE)
+    except SettingsError as error:
+        if not overrides:
+            raise
+        validate_table(read_toml(path) | chosen, Settings, where, _GONE)  # the profile's own fault
+        raise SettingsError(error.problem, where="SET", remedy=error.remedy) from None
 
 
 def load_profile(profile: str | Path) -> Settings:

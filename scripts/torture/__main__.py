@@ -26,6 +26,7 @@ from pathlib import Path
 from random import Random
 
 from falconry.errors import FalconryError, format_error_with_details
+from falconry.files import file_lock
 from scripts.bench.processes import cpu_name
 from scripts.soak.exchange import References
 from scripts.torture.checkout import ROOT, Clone
@@ -43,6 +44,11 @@ _KILLS_A_ROUND_OF_OTHERS = 15
 def main() -> int:
     """Tortures, prints the report, and returns the exit status."""
     options = _options()
+    with file_lock(ROOT / "build" / "torture.lock", lambda holder: print(f"waiting for {holder}")):
+        return _torture(options)
+
+
+def _torture(options: argparse.Namespace) -> int:
     # So that what runs is taken down, and a small disk taken away, before this ends.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     chance = Random(options.seed)

@@ -40,7 +40,7 @@ def test_a_release_that_looks_like_a_number_keeps_its_last_digit():
     [
         ({"profile": "nowhere"}, ["nowhere", "local"]),
         ({"overrides": "serving.route=infer"}, ["serving.route", "is gone", "omit it"]),
-        ({"overrides": "serving.prot=1"}, ["serving.prot", "unknown key"]),
+        ({"overrides": "serving.prot=1"}, ["SET: serving.prot", "unknown key"]),
         ({"overrides": "serving.port=80"}, ["serving.port", "1024"]),
         ({"overrides": "serving.port.x=80"}, ["port", "not a section"]),
         ({"overrides": "nonsense"}, ["nonsense", "section.key=value"]),
@@ -64,6 +64,14 @@ def test_toml_that_does_not_parse_is_told_with_its_line(tmp_path):
     (tmp_path / "profiles" / "broken.toml").write_text("a = 1\nb = = 2\n")
     with pytest.raises(SettingsError, match=r"broken\.toml.*line 2"):
         load_settings(tmp_path, "broken")
+
+
+def test_a_profiles_own_fault_is_told_with_its_file_also_beside_set(tmp_path):
+    (tmp_path / "profiles").mkdir()
+    text = (ROOT / "profiles" / "local.toml").read_text()
+    (tmp_path / "profiles" / "odd.toml").write_text(f"nonsense = 1\n{text}")
+    with pytest.raises(SettingsError, match=r"odd\.toml: nonsense: unknown key"):
+        load_settings(tmp_path, "odd", overrides="serving.port=9")
 
 
 @pytest.fixture

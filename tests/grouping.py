@@ -1,8 +1,8 @@
 """Which tests run together on one worker, what they are marked as, and in which order they run.
 
 Markers, from the fixtures that a test uses: `docker` needs the Docker engine or the registry,
-`server` a Triton or a cloud, `e2e` runs make; `unit` is all the rest but what is marked `slow`.
-What is marked `long` runs with `-m long` only.
+`server` a Triton, the front or a cloud, `e2e` runs make; `unit` is the rest but what is marked
+`slow`. What is marked `long` runs with `-m long` only.
 Tests of a module share a worker, so its fixtures are made once; all that use the Docker engine
 share one, since there is one engine with one image cache. A test's own `xdist_group` comes before
 both.
@@ -31,7 +31,13 @@ _SERVERS = frozenset(
 _SERVER_MODULES = frozenset(
     {
         "tests/docker/test_availability.py",
+        "tests/docker/test_front.py",
+        "tests/docker/test_front_limits.py",
         "tests/docker/test_openai_serving.py",
+        "tests/docker/test_supervisor.py",
+        "tests/docker/test_tritonserver.py",
+        "tests/falconry/cloud/test_silence.py",
+        "tests/falconry/endpoint/test_wheel.py",
         "tests/local_oci/test_cli.py",
         "tests/local_oci/test_fuzz.py",
         "tests/local_oci/test_state.py",
@@ -57,7 +63,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declares the markers."""
     for line in (
         "docker: needs a Docker engine or registry",
-        "server: runs a Triton or a cloud",
+        "server: runs a Triton, the front or a cloud",
         "e2e: runs make",
         "slow: none of these, and yet it takes long",
         "long: takes half a minute of both cores, and a shorter test looks at the same; left out",

@@ -208,6 +208,7 @@ ATTACKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 def test_a_template_that_asks_for_too_much_is_refused_and_the_next_chat_is_answered(chat, attack):
     template = chat(
@@ -246,6 +247,7 @@ def test_a_templates_process_that_somebody_killed_is_replaced(chat):
         assert template.render(hello) == "hello"
 
 
+@pytest.mark.slow
 def test_a_templates_process_that_is_stopped_is_replaced(chat, monkeypatch):
     monkeypatch.setattr(served("chat"), "_LONGEST_WAIT_S", 3.0)
     template = chat("{{ messages[0].content }}")

@@ -17,7 +17,6 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from falconry.documents import parse_json, read_document
-from falconry.files import read_buffer
 
 # The kernel stamps files with the tick, 4 ms at HZ=250; 10 ms covers every common setting.
 _CLOCK_GRAIN_NS = 10_000_000
@@ -140,10 +139,11 @@ def _identity(stat: os.stat_result) -> str:
 
 def _read_digest(path: Path, report: Callable[[int], None] | None) -> str:
     digest = hashlib.sha256()
-    buffer = read_buffer(_CHUNK)
+    buffer = bytearray(_CHUNK)
+    view = memoryview(buffer)
     with path.open("rb", buffering=0) as stream:
         while count := stream.readinto(buffer):
-            digest.update(buffer[:count])
+            digest.update(view[:count])
             if report:
                 report(count)
     return f"sha256:{digest.hexdigest()}"

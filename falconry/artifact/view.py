@@ -10,7 +10,7 @@ from pathlib import Path
 from falconry.artifact.contents import Contents, changed, packed_names
 from falconry.artifact.zip_layout import Layout, local_header
 from falconry.digests import DigestCache
-from falconry.files import atomic_write, read_buffer
+from falconry.files import atomic_write
 from falconry.pipeline import Report
 
 _CHUNK_BYTES = 4 << 20
@@ -94,7 +94,7 @@ class ArtifactView:
 
     def write(self, path: Path, report: Report) -> None:
         """Writes the zip to a file atomically."""
-        buffer = read_buffer(_CHUNK_BYTES)
+        buffer = memoryview(bytearray(_CHUNK_BYTES))
         with atomic_write(path) as output, output.open("wb", buffering=0) as stream:
             for offset in range(0, self.size, _CHUNK_BYTES):
                 piece = buffer[: min(_CHUNK_BYTES, self.size - offset)]

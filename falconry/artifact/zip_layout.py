@@ -21,8 +21,6 @@ from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 
-from falconry.files import read_buffer
-
 # What a name may have, as UTF-8: its length is a 16 bit field (4.4.10).
 MAX_NAME_BYTES = 0xFFFF
 
@@ -184,7 +182,7 @@ def _starts(path: Path) -> range:
 
 
 def _range_crc32(path: Path, start: int, report: Callable[[int], None]) -> tuple[int, int]:
-    buffer = read_buffer(_CHUNK_BYTES)
+    buffer = memoryview(bytearray(_CHUNK_BYTES))
     crc, done = 0, 0
     with path.open("rb", buffering=0) as stream:
         while count := os.preadv(stream.fileno(), [buffer[: _RANGE_BYTES - done]], start + done):

@@ -29,7 +29,6 @@ from falconry.cloud.retries import all_records
 from falconry.cloud.session import ignore_statuses
 from falconry.deployment.transfer import RateLimiter, TransferProgress, UploadBody
 from falconry.errors import CloudError
-from falconry.files import read_buffer
 
 _Result = TypeVar("_Result")
 
@@ -232,7 +231,7 @@ class MultipartUpload:
         self._stopped.clear()
 
         def make_buffer() -> None:
-            own.buffer = read_buffer(largest)
+            own.buffer = memoryview(bytearray(largest))
 
         def read_and_work(part: _Part) -> _Result:
             content: memoryview = own.buffer[: part.size]

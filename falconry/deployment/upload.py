@@ -26,7 +26,6 @@ from falconry.deployment.transfer import (
     send_in_large_pieces,
 )
 from falconry.errors import CloudError
-from falconry.files import read_buffer
 from falconry.pipeline import Report
 from falconry.settings import UploadSettings
 
@@ -84,7 +83,7 @@ class _ArtifactUpload:
     def _send_body(self) -> str:
         """Sends the artifact and returns the Base64 of its MD5."""
         digest = hashlib.md5(usedforsecurity=False)
-        buffer = read_buffer(SEND_BYTES)
+        buffer = memoryview(bytearray(SEND_BYTES))
 
         def piece(offset: int, count: int) -> memoryview:
             nonlocal digest

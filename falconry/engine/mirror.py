@@ -41,7 +41,6 @@ from falconry.engine.manifest import (
 )
 from falconry.engine_settings import MirrorSettings
 from falconry.errors import CloudError, EngineError
-from falconry.files import read_buffer
 from falconry.pipeline import Report
 
 _MIB = 1 << 20
@@ -321,7 +320,7 @@ class _Downloader:
                 for start, end in download.ranges():
                     full = len(window) == _WINDOW
                     # Used again: finding new memory takes longer than receiving into it.
-                    memory = self._hash(*window.popleft()) if full else read_buffer(_RANGE_BYTES)
+                    memory = self._hash(*window.popleft()) if full else bytearray(_RANGE_BYTES)
                     content = memoryview(memory)[: end - start]
                     received = pool.submit(self._receive, download, content, start)
                     window.append((download, content, received))

@@ -168,7 +168,7 @@ def read_plan(path: Path) -> Plan:
     except OSError as error:
         raise BuildError(f"{path} cannot be read ({error.strerror})") from None
     except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise BuildError(f"{path} is not a build plan ({error!r})") from None
+        raise BuildError(f"{path} is no build plan ({error!r})") from None
     return plan
 
 

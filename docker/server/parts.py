@@ -40,7 +40,7 @@ class Parts:
         return None
 
     def continue_stopped(self) -> None:
-        """Continues the parts that a signal has stopped, while models load too; the supervisor."""
+        """Continues stopped parts, also while models load, and the supervisor."""
         supervisor = None if self._supervisor is None else read_process(self._supervisor)
         named = dict(self._names or self._running())
         if supervisor is not None:

@@ -336,7 +336,7 @@ def test_refuses_what_is_no_plan(tmp_path, text):
     plan.write_text(text)
     ended = subprocess.run([sys.executable, SCRIPT, plan], stdout=subprocess.PIPE, check=False)
     assert ended.returncode == 1
-    assert "is not a build plan" in _controls(ended.stdout)[-1]["error"]
+    assert "is no build plan" in _controls(ended.stdout)[-1]["error"]
 
 
 def test_explains_itself():

@@ -167,7 +167,7 @@ def compare(
         texts = _texts(checkpoint, given.answers[worst], expected[worst])
         raise EngineError(
             f"the engine's answers differ from its checkpoint's: {share:.0%} agree and"
-            f" {spec.recipe.quantization} needs {least:.0%}; to {data.prompts[worst]!r} it answers"
+            f" {spec.recipe.quantization} needs {least:.0%}; to {data.prompts[worst]!r} it says"
             f" {texts[0]!r} and not {texts[1]!r}",
             where=log,
             remedy=_REMEDY,

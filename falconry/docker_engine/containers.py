@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 _GRACE_S = 5
+_LONGEST_LINE = 64 * 1024
 PROCESS_LABEL = "io.falconry.process"
 
 
@@ -48,7 +49,7 @@ def create(client: DockerClient, image: str, **options: Any) -> Container:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A piece of what a container printed: one of its two streams, or both."""
+    """Complete lines that a container printed to its two streams."""
 
     stdout: bytes = b""
     stderr: bytes = b""
@@ -57,8 +58,7 @@ class Output:
 def output_of(container: Container) -> Iterator[Output]:
     """Starts a container and gives its output until it ends.
 
-    It is attached before the start, so nothing is missed and no logging driver is needed. The two
-    streams stay apart, because a piece of one may come in the middle of a line of the other.
+    It is attached before the start, so nothing is missed and no logging driver is needed.
 
     Raises:
         RefusalError: the engine refuses to start it.
@@ -67,8 +67,38 @@ def output_of(container: Container) -> Iterator[Output]:
         with _translate_refusal():
             stream = container.attach(stream=True, logs=False, demux=True)
             container.start()
-        for stdout, stderr in stream:
-            yield Output(stdout or b"", stderr or b"")
+        yield from complete_lines(stream)
+
+
+def complete_lines(pieces: Iterable[tuple[bytes | None, bytes | None]]) -> Iterator[Output]:
+    """Joins pieces of two streams to complete lines of each.
+
+    Docker passes on what a program writes: half a line of one stream may come, and then a line of
+    the other. A carriage return ends a line too, as in progress bars. Longer lines than 64 KiB are
+    given in parts.
+    """
+    streams = (_Lines(), _Lines())
+    for piece in pieces:
+        output = Output(
+            *(lines.add(data or b"") for lines, data in zip(streams, piece, strict=True))
+        )
+        if output.stdout or output.stderr:
+            yield output
+    yield Output(*(lines.rest for lines in streams))
+
+
+class _Lines:
+    """A stream, whose line without an end waits for the next piece."""
+
+    def __init__(self) -> None:
+        self.rest = b""
+
+    def add(self, piece: bytes) -> bytes:
+        data = self.rest + piece
+        is_long = len(data) > _LONGEST_LINE
+        end = len(data) if is_long else max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
+        self.rest = data[end:]
+        return data[:end]
 
 
 def end_of(container: Container) -> tuple[int, bool]:

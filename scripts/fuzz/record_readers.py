@@ -150,7 +150,7 @@ _LOG_LINES = (
 
 def _build_log(work: Path, content: bytes) -> None:
     log = BuildLog()
-    for step in log.read(content, content):
+    for step in log.read(content):
         assert 0 <= step.fraction <= 1
     problem, remedy = log.cause(1, False)
     assert problem and remedy

@@ -173,7 +173,6 @@ class BuildLog:
 
     def __init__(self, may_load_by_shard: bool = False) -> None:
         self._may_load_by_shard = may_load_by_shard
-        self._pending = {"stdout": b"", "stderr": b""}
         self._phase: object = None
         self._step: str | None = None
         self._own_words: str | None = None
@@ -182,24 +181,15 @@ class BuildLog:
         self._error: str | None = None
         self._in_traceback = False
 
-    def read(self, stdout: bytes, stderr: bytes = b"") -> list[BuildStep]:
-        """Takes a piece of the output; gives the progress of complete lines."""
-        lines = self._complete("stdout", stdout) + self._complete("stderr", stderr)
-        steps = (self._line(line.decode(errors="replace")) for line in lines)
+    def read(self, lines: bytes) -> list[BuildStep]:
+        """Takes complete lines of the output; gives the progress that they tell."""
+        steps = (self._line(line.decode(errors="replace")) for line in _LINE_END.split(lines))
         return [step for step in steps if step]
-
-    def _complete(self, stream: str, piece: bytes) -> list[bytes]:
-        """The lines of a stream that a piece ends; the rest waits for the next piece."""
-        *lines, rest = _LINE_END.split(self._pending[stream] + piece)
-        if len(rest) > _LONGEST_LINE:
-            lines, rest = [*lines, rest], b""
-        self._pending[stream] = rest
-        return lines
 
     def note(self, line: str) -> None:
         """Takes an error from outside the container, such as the engine's refusal."""
         self._error = _shortened(line)
-        self.read(f"\n{line}\n".encode())
+        self.read(line.encode())
 
     def cause(self, exit_status: int, oom_killed: bool) -> tuple[str, str]:
         """Why the build failed, as a problem and its remedy.
@@ -207,7 +197,6 @@ class BuildLog:
         The exit status is the container's; `oom_killed` says whether the kernel killed one of its
         processes because memory ran out.
         """
-        self.read(b"\n", b"\n")
         if self._clue and not oom_killed:
             problem, remedy = self._clue
         elif oom_killed or exit_status == _KILLED:

@@ -141,10 +141,11 @@ def _follow(run: BuildRun, container: Container, report: Callable[[str, float], 
     run.log.parent.mkdir(parents=True, exist_ok=True)
     with translate_disk_errors(run.log), run.log.open("wb") as log:
         try:
-            for piece in containers.output_of(container):
-                log.write(piece.stdout + piece.stderr)
+            for output in containers.output_of(container):
+                lines = output.stdout + output.stderr
+                log.write(lines)
                 log.flush()
-                for step in said.read(piece.stdout, piece.stderr):
+                for step in said.read(lines):
                     report(step.step, step.fraction)
             status, oom_killed = containers.end_of(container)
         except containers.RefusalError as refusal:

@@ -22,6 +22,7 @@ _STARTING_PERIOD_S = 0.1
 _RUNNING_PERIOD_S = 0.5
 # A server is not ready when so much of a probe's time has passed in silence.
 _NOT_READY_SHARE = 1 / 3
+_UNREAPED_LOOKS = 10
 _RETRY_S = 1.0
 _FAILURES = 3
 # A server that uses less of a core computes nothing.
@@ -88,7 +89,7 @@ class Health:
 
     async def watch(self) -> None:
         """Watches until Triton stops or the server is broken."""
-        loading = asyncio.create_task(self._continue_stopped())
+        loading = asyncio.create_task(self._look_at_loading())
         try:
             while not await self._has_answered():
                 await asyncio.sleep(_STARTING_PERIOD_S)
@@ -108,10 +109,19 @@ class Health:
             _log.exception("the health check failed")
             self._break("its health check failed")
 
-    async def _continue_stopped(self) -> None:
-        while True:
+    async def _look_at_loading(self) -> None:
+        """Continues stopped processes; ends the server if a Python backend has ended.
+
+        For a backend that is killed before it reports for the first time, Triton 2.51 waits
+        without end. One that ends as it should is reaped at once.
+        """
+        unreaped_looks = 0
+        while unreaped_looks < _UNREAPED_LOOKS:
             self._parts.continue_stopped()
+            name = self._parts.unreaped()
+            unreaped_looks = unreaped_looks + 1 if name else 0
             await asyncio.sleep(_RUNNING_PERIOD_S)
+        self._break(f"{name} has ended while it was loaded")
 
     async def _has_answered(self) -> bool:
         if not await self._triton.ready():

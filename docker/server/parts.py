@@ -39,6 +39,10 @@ class Parts:
                 return name
         return None
 
+    def unreaped(self) -> str | None:
+        """The name of a Python backend that has ended without Triton's notice, if one has."""
+        return next((name for part, name in self._running().items() if part.has_ended), None)
+
     def continue_stopped(self) -> None:
         """Continues stopped parts, also while models load, and the supervisor."""
         supervisor = None if self._supervisor is None else read_process(self._supervisor)

@@ -319,6 +319,7 @@ class TritonProxy:
         own = error_without_regions(running.answer(head) if running else head)
         if answer.status == _OK and content.startswith(_ERROR):
             # Triton's status is that of the first of several responses.
+            await self._triton.require_sound()
             response.set_status(_BAD_REQUEST)
         elif outputs_of and answer.status == _OK:
             own = with_outputs(own, outputs_of)

@@ -76,20 +76,39 @@ class TritonClient:
         """Sends a request; gives the answer, whose body has not been read.
 
         Raises:
-            aiohttp.ClientError: Triton cannot be reached, or answers with an error while one of its
-                processes has ended, which it reports as if the request were wrong.
+            aiohttp.ClientError: Triton cannot be reached, or an error is Triton's own.
         """
         # As it is: a path that was checked must not become another one on its way.
         url = URL(f"{self._url}{path}", encoded=True)
         sent = self._session.request(method, url, headers=headers, data=body)
         async with sent as answer:
-            if answer.status >= _FIRST_ERROR and (name := self._parts.ended()):
-                raise aiohttp.ClientConnectionError(f"{name} has ended")
+            if answer.status >= _FIRST_ERROR:
+                await self.require_sound()
             self._open_answers.add(answer)
             try:
                 yield answer
             finally:
                 self._open_answers.discard(answer)
+
+    async def require_sound(self) -> None:
+        """Returns if an error that Triton answered with can be the request's.
+
+        While a process of it has ended, or it stops and has unloaded models, Triton reports that
+        as if the request were wrong.
+
+        Raises:
+            aiohttp.ClientError: the error is Triton's own.
+        """
+        if name := self._parts.ended():
+            raise aiohttp.ClientConnectionError(f"{name} has ended")
+        try:
+            async with asyncio.timeout(_HEALTH_TIMEOUT_S):
+                async with self._session.get(f"{self._url}/v2/health/live") as answer:
+                    is_live = answer.status < _FIRST_ERROR
+        except TimeoutError:
+            is_live = False
+        if not is_live:
+            raise aiohttp.ClientConnectionError("Triton is stopping")
 
     async def listens(self) -> bool:
         """Whether Triton takes connections: its models are loaded, it is not stopping.
@@ -98,8 +117,9 @@ class TritonClient:
             TimeoutError: it takes them, and does not answer.
         """
         try:
-            async with asyncio.timeout(_HEALTH_TIMEOUT_S), self.request("GET", "/v2/health/live"):
-                return True
+            async with asyncio.timeout(_HEALTH_TIMEOUT_S):
+                async with self._session.get(f"{self._url}/v2/health/live"):
+                    return True
         except aiohttp.ClientConnectorError:
             return False
         except aiohttp.ClientError:
@@ -154,6 +174,7 @@ class TritonClient:
                     raise TritonError(answer.status, _reason(content))
                 response: dict[str, Any] = json.loads(content)
                 if "error" in response:  # the status is that of the first of several responses
+                    await self.require_sound()
                     raise TritonError(400, _reason(content))
                 return response
 
@@ -180,6 +201,7 @@ class TritonClient:
                     if good:
                         yield good
                     if len(good) < len(responses):  # an error ends a stream
+                        await self.require_sound()
                         raise TritonError(500, str(responses[-1]["error"]))
 
 

@@ -160,6 +160,7 @@ def load(deployment):
     [
         *(pytest.param(part, signal.SIGKILL, id=f"{part} killed") for part in KILLED),
         *(pytest.param(part, signal.SIGSTOP, id=f"{part} stopped") for part in STOPPED),
+        pytest.param("Triton", signal.SIGTERM, id="Triton terminated"),
     ],
 )
 def test_clients_get_right_answers_or_503_until_right_ones_come_again(deployment, part, number):
@@ -172,7 +173,7 @@ def test_clients_get_right_answers_or_503_until_right_ones_come_again(deployment
         wait_until(lambda: clients.right_since(0))
         os.kill(victim, number)
         moment = time.monotonic()
-        if number == signal.SIGKILL:
+        if number != signal.SIGSTOP:
             wait_until(lambda: deployment.details() != before, DEADLINE_S)
             moment = time.monotonic()
         wait_until(lambda: clients.right_since(moment), DEADLINE_S)
@@ -185,7 +186,8 @@ def test_clients_get_right_answers_or_503_until_right_ones_come_again(deployment
             assert int(response.headers["Retry-After"]) > 0
 
 
-def test_a_model_that_is_stopped_while_it_loads_is_continued(deployment):
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+def test_a_model_that_is_stopped_or_killed_while_it_loads_is_no_silent_outage(deployment, number):
     wait_until(lambda: deployment.ask().ok, DEADLINE_S)
     before = deployment.processes()
     os.kill(before["Triton"], signal.SIGKILL)
@@ -195,5 +197,5 @@ def test_a_model_that_is_stopped_while_it_loads_is_continued(deployment):
         return model if model != before["postprocessing"] else None
 
     victim = wait_until(new_model, DEADLINE_S)
-    os.kill(victim, signal.SIGSTOP)
+    os.kill(victim, number)
     wait_until(lambda: deployment.ask().ok, DEADLINE_S)

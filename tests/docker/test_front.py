@@ -479,6 +479,24 @@ def test_running_streams_end_well_when_the_server_stops(tmp_path, told):
         assert front.process.wait(5) == 0
 
 
+@pytest.mark.parametrize("status", [200, 400, 404, 500])
+@pytest.mark.parametrize(
+    ("path", "field"), [(GENERATE, "text_input"), ("/v1/completions", "prompt")]
+)
+def test_an_error_of_a_stopping_triton_is_not_the_clients(tmp_path, path, field, status):
+    """While Triton unloads its models, it refuses requests under way as if they were wrong."""
+    with running_front(tmp_path) as front, ThreadPoolExecutor() as pool:
+        wait_until_ready(front)
+        front.triton.hanging = True
+        body = {"model": "tensorrt_llm_bls", field: f"refuse {status} no such model"}
+        asked = pool.submit(front.post, path, body)
+        wait_until(lambda: front.triton.seen)
+        front.triton.close_port()
+        front.triton.hanging = False
+        answer = asked.result()
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+
+
 def test_streams_that_take_too_long_are_broken_off_with_a_word(tmp_path):
     with running_front(tmp_path, drain_s=0.3) as front:
         wait_until_ready(front)

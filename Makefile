@@ -17,7 +17,7 @@ TARGETS := help doctor policies plan engine repository artifact image deploy que
 # Passed on as typed: make must not expand a $ inside a prompt or a JSON body.
 OPTIONS := PROFILE RECIPE CHECKPOINT ENGINE_RUN SET PROMPT BODY COMPOSE IMAGE ARTIFACT FILE HEALTH \
 	TIMEOUT CANCEL KEEP DELETE ROLLBACK FOLLOW JSON STREAM CONCURRENCY DURATION PRICES PORT EXPIRES \
-	MINUTES COST ONLY NVIDIA QUICK SEED EXAMPLES KILLS FIRST ARGUMENTS EVERYTHING LINES MAX_TOKENS
+	MINUTES COST ONLY NVIDIA QUICK SEED EXAMPLES KILLS ROUNDS ARGUMENTS EVERYTHING LINES MAX_TOKENS
 $(foreach option,$(OPTIONS),$(eval export FALCONRY_$(option) := $$(value $(option))))
 export FALCONRY_COMMAND := $(value CMD)
 # Without this make expands a variable of its command line to export it: PROMPT='$(shell ...)' would

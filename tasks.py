@@ -419,11 +419,11 @@ def fuzz(c: Context, seed: int = 0, examples: int = 0, only: str = "") -> None:
 @target(
     seed="decides all that is random",
     kills="how many processes are killed",
-    first="the round to begin with, to continue a run that was stopped",
+    rounds="only these, to continue a run or to repeat faults: 17,25,329-380",
 )
-def torture(c: Context, seed: int = 0, kills: int = 0, first: int = 0) -> None:
+def torture(c: Context, seed: int = 0, kills: int = 0, rounds: str = "") -> None:
     """Kill, fill and starve deploys and a served load at random: SEED=1, KILLS=300."""
-    run_script("torture", seed=seed, kills=kills, first=first)
+    run_script("torture", seed=seed, kills=kills, rounds=rounds)
 
 
 @target()

@@ -69,13 +69,13 @@ def _torture(options: argparse.Namespace) -> int:
         torture.prepare()
         print(torture.describe(), flush=True)
         plan = list(enumerate(_plan(torture, options, chance), 1))
-        if options.first > len(plan):
-            print(f"there are {len(plan)} rounds, none from {options.first} on")
-        for number, (name, work) in plan[options.first - 1 :]:
+        chosen = [each for each in plan if options.rounds is None or each[0] in options.rounds]
+        print(f"{len(chosen)} of {len(plan)} rounds", flush=True)
+        for number, (name, work) in chosen:
             if time.monotonic() - begun > options.minutes * 60:
                 print(f"stopped after {options.minutes:g} minutes")
                 break
-            chance.seed(f"{options.seed}, round {number}")  # so that a run can begin at any round
+            chance.seed(f"{options.seed}, round {number}")  # so that any can be run alone
             result = torture.play(name, work)
             rounds.append(result)
             about = ", ".join(filter(None, (result.victim, result.moment)))
@@ -98,9 +98,19 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=1, help="of all that is random")
     parser.add_argument("--kills", type=int, default=300, help="how many processes are killed")
-    parser.add_argument("--first", type=int, default=1, help="the round to begin with")
+    parser.add_argument("--rounds", type=numbers, help="only these, such as 17,25,329-380")
     parser.add_argument("--minutes", type=float, default=600, help="stop after this long")
     return parser.parse_args()
+
+
+def numbers(text: str) -> frozenset[int]:
+    """Reads numbers and ranges of them, such as `17,25,329-380`."""
+    pairs = (part.partition("-") for part in text.split(","))
+    return frozenset(
+        number
+        for first, dash, last in pairs
+        for number in range(int(first), int(last if dash else first) + 1)
+    )
 
 
 def _plan(

@@ -29,7 +29,9 @@ _CONNECT_TIMEOUT_S = 2.0
 _ANSWER_TIMEOUT_S = 8.0
 _COMMAND_TIMEOUT_S = 150  # longer than the command's own limits: it may be stopped itself
 _ANSWER_HOLDS_S = 5.0
+_RESTART_S = 30  # a start takes seconds, also on a busy machine
 _answered: dict[str, tuple[float, Mapping[str, Any]]] = {}  # by URL: when, and what
+_absent_since: dict[Path, float] = {}
 
 
 def endpoint(emulator: EmulatorSettings) -> str | None:
@@ -62,10 +64,23 @@ def answers(emulator: EmulatorSettings) -> bool:
     return not is_stopped(emulator) and _health(emulator) is not None
 
 
-def ask_again(emulator: EmulatorSettings) -> None:
-    """Has the emulator answer anew, if it runs; raises as `answers`."""
+def require_return(emulator: EmulatorSettings) -> None:
+    """Returns while the emulator answers, or may be about to be started again.
+
+    Raises:
+        CloudError: it runs and does not answer, or it has not run for a while.
+    """
     _answered.clear()
-    answers(emulator)
+    if answers(emulator):
+        _absent_since.pop(emulator.directory, None)
+        return
+    since = _absent_since.setdefault(emulator.directory, time.monotonic())
+    if time.monotonic() - since > _RESTART_S:
+        raise CloudError(
+            f"the local cloud has ended, and has not been started again for {_RESTART_S} s",
+            where=emulator.directory,
+            remedy="run: make deploy",
+        )
 
 
 def why_start(emulator: EmulatorSettings | None) -> str | None:

@@ -98,8 +98,8 @@ class Session:
             "signer": self.signer(),
         }
         if local := self.settings.emulator:
-            # Raises when the emulator runs and does not answer; retries continue while it restarts.
-            check = functools.partial(emulator.ask_again, local)
+            # No retry helps when it is silent or has ended; while it restarts they do.
+            check = functools.partial(emulator.require_return, local)
             options["retry_strategy"] = dataclasses.replace(_RETRIES, before_retry=check)
             options["timeout"] = _LOCAL_TIMEOUT_S
             options["service_endpoint"] = self._endpoint

@@ -5,12 +5,15 @@ import os
 import re
 import shutil
 import signal
+import threading
 
 import pytest
+from oci.data_science import DataScienceClient
 
 from falconry.cloud import emulator
 from falconry.cloud import session as session_module
 from falconry.cloud.session import Session
+from falconry.cloud.work_requests import Operation, Watch, wait_for
 from falconry.deployment.catalog import Catalog
 from falconry.errors import CloudError, MachineError
 from falconry.progress import Progress
@@ -72,6 +75,32 @@ def test_silence_during_a_request_is_told(own_settings, own_cloud):
     os.kill(own_cloud.process.pid, signal.SIGSTOP)
     with pytest.raises(CloudError, match=SILENT):
         Catalog(session).project()
+
+
+@pytest.mark.parametrize("has_directory", [True, False])
+def test_the_end_of_the_cloud_during_a_wait_is_told(
+    own_settings, own_cloud, has_directory, monkeypatch
+):
+    monkeypatch.setattr(emulator, "_RESTART_S", 1)
+    client = Session(own_settings.cloud).client(DataScienceClient)
+    own_cloud.process.kill()
+    own_cloud.process.wait()
+    if not has_directory:
+        shutil.rmtree(own_cloud.directory)
+    watch = Watch(timeout_s=3600, report=lambda step, fraction: None)
+    with pytest.raises(CloudError, match=r"has not been started again for 1 s; .*make deploy"):
+        wait_for(client, Operation("ocid1.workrequest.oc1..aa", "creation"), watch)
+
+
+def test_a_wait_continues_when_the_cloud_is_started_again(own_settings, own_cloud, monkeypatch):
+    monkeypatch.setattr(emulator, "_RESTART_S", 20)
+    session = Session(own_settings.cloud)
+    own_cloud.process.kill()
+    own_cloud.process.wait()
+    restart = threading.Timer(1, own_cloud.start)
+    restart.start()
+    assert Catalog(session).project()
+    restart.join()
 
 
 def test_a_silent_cloud_is_taken_down(own_settings, own_cloud, stopped):

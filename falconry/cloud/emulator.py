@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from falconry import files
 from falconry.data_files import CODE_DIRECTORY
 from falconry.errors import CloudError, MachineError
 from falconry.settings import EmulatorSettings
@@ -27,7 +28,8 @@ _HEALTH = "/_local/health"
 _STOPPED = "stopped"  # what its command `stop` prints, unless nothing ran
 _CONNECT_TIMEOUT_S = 2.0
 _ANSWER_TIMEOUT_S = 8.0
-_COMMAND_TIMEOUT_S = 150  # longer than the command's own limits: it may be stopped itself
+_COMMAND_TIMEOUT_S = 150  # longer than the command's own limits
+_LOOK_S = 1.0
 _ANSWER_HOLDS_S = 5.0
 _RESTART_S = 30  # a start takes seconds, also on a busy machine
 _answered: dict[str, tuple[float, Mapping[str, Any]]] = {}  # by URL: when, and what
@@ -201,25 +203,44 @@ def _read(path: Path) -> str | None:
 
 def _run(*arguments: str) -> str:
     """Runs local_oci's command line and returns what it prints."""
-    try:
-        result = subprocess.run(
-            [sys.executable, "-m", "local_oci", *arguments],
-            cwd=CODE_DIRECTORY,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_COMMAND_TIMEOUT_S,
-        )
-    except subprocess.TimeoutExpired:
-        raise MachineError(
-            f"the local cloud did not {arguments[0]} within {_COMMAND_TIMEOUT_S} s",
-            remedy="run the same again",
-        ) from None
-    if result.returncode != 0:
-        said = (result.stderr.strip() or result.stdout.strip()).splitlines()
-        reason = (said or [f"status {result.returncode}"])[-1].removeprefix("local_oci: ")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "local_oci", *arguments],
+        cwd=CODE_DIRECTORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            output, errors = _outcome(process, arguments[0])
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode != 0:
+        said = (errors.strip() or output.strip()).splitlines()
+        reason = (said or [f"status {process.returncode}"])[-1].removeprefix("local_oci: ")
         raise MachineError(f"the local cloud did not {arguments[0]} cleanly: {reason}")
-    return result.stdout.strip()
+    return output.strip()
+
+
+def _outcome(process: subprocess.Popen[str], command: str) -> tuple[str, str]:
+    """Waits for a command, unless a signal has stopped it; gives what it printed."""
+    deadline = time.monotonic() + _COMMAND_TIMEOUT_S
+    while True:
+        try:
+            return process.communicate(timeout=_LOOK_S)
+        except subprocess.TimeoutExpired:
+            pass
+        if files.is_stopped(process.pid):
+            raise MachineError(
+                f"the local cloud did not {command}: process {process.pid} is stopped",
+                remedy="run the same again",
+            )
+        if time.monotonic() > deadline:
+            raise MachineError(
+                f"the local cloud did not {command} within {_COMMAND_TIMEOUT_S} s",
+                remedy="run the same again",
+            )
 
 
 # --- its check of the container contract ------------------------------------------------------

@@ -140,12 +140,19 @@ def test_a_cloud_that_has_lost_its_directory_is_taken_down(own_settings, own_clo
     assert processes_of(own_cloud.directory) == []
 
 
-def test_a_command_of_the_local_cloud_that_does_not_end_is_one_sentence(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("program", "limit_s", "told"),
+    [("exec sleep 60", 0.2, "within 0.2 s"), ("kill -STOP $$", 60, r"process \d+ is stopped")],
+)
+def test_a_command_of_the_local_cloud_that_does_not_end_is_one_sentence(
+    program, limit_s, told, tmp_path, monkeypatch
+):
     slow = tmp_path / "python"
-    slow.write_text("#!/bin/sh\nexec sleep 60\n")
+    slow.write_text(f"#!/bin/sh\n{program}\n")
     slow.chmod(0o755)
     monkeypatch.setattr(emulator.sys, "executable", str(slow))
-    monkeypatch.setattr(emulator, "_COMMAND_TIMEOUT_S", 0.2)
-    with pytest.raises(MachineError, match=r"did not start within 0.2 s") as raised:
+    monkeypatch.setattr(emulator, "_COMMAND_TIMEOUT_S", limit_s)
+    monkeypatch.setattr(emulator, "_LOOK_S", 0.1)
+    with pytest.raises(MachineError, match=f"did not start.* {told}") as raised:
         emulator.start(EmulatorSettings(directory=tmp_path))
     assert raised.value.remedy == "run the same again"

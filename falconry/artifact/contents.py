@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import stat
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 from pydantic import ValidationError
 
-from falconry.artifact.zip_layout import MAX_NAME_BYTES, Entry, Layout, crc32_of
+from falconry.artifact.zip_layout import MAX_NAME_BYTES, Entry, Layout
 from falconry.data_files import Table
 from falconry.digests import DigestCache, bytes_digest, canonical_json
 from falconry.errors import RepositoryError
@@ -138,37 +138,35 @@ class Contents(Table):
             ) from error
 
 
-def describe(
-    repository: Path, digests: DigestCache, known: Mapping[str, int], report: Report
-) -> Contents:
-    """Makes the list of a repository's files.
-
-    Only files whose SHA-256 is not among the `known` checksums (CRC-32 by SHA-256) are read.
+def describe(repository: Path, digests: DigestCache, report: Report) -> Contents:
+    """Makes the list of a repository's files; reads those whose checksum is not known.
 
     Raises:
         RepositoryError: a file that an artifact cannot hold, or that changed meanwhile.
     """
     names = packed_names(repository)
-    sha256 = digests.files(repository, names)
-    unknown = {sha256[name]: repository / name for name in names if sha256[name] not in known}
-    total, done = sum(path.stat().st_size for path in unknown.values()), 0
+    sizes = {name: (repository / name).stat().st_size for name in names}
+    total, done = sum(sizes.values()), 0
 
     def read(count: int) -> None:
         nonlocal done
         done += count
         report("computing checksums", min(done / max(total, 1), 1.0))
 
-    crc32 = {**known, **dict(zip(unknown, crc32_of([*unknown.values()], read), strict=True))}
-    # Checked once more, so that sizes, digests and checksums are of the same bytes.
     files = [
         PackedFile(
-            name=name, size=(repository / name).stat().st_size, sha256=digest, crc32=crc32[digest]
+            name=name,
+            size=size,
+            sha256=digests.file(repository / name),
+            crc32=digests.crc32(repository / name, read),
         )
-        for name, digest in sha256.items()
+        for name, size in sizes.items()
     ]
-    for name, digest in digests.files(repository, names).items():
-        if digest != sha256[name]:
-            raise changed(repository / name)
+    # Checked once more, so that sizes, digests and checksums are of the same bytes.
+    for file in files:
+        path = repository / file.name
+        if digests.file(path) != file.sha256 or path.stat().st_size != file.size:
+            raise changed(path)
     return Contents(files=tuple(files))
 
 

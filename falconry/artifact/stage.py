@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing_extensions import override
 
 from falconry.artifact.contents import Contents, describe
 from falconry.digests import DigestCache
-from falconry.errors import RepositoryError
 from falconry.pipeline import FileStage, Output, Report, Workspace
 from falconry.progress import human_size
 
@@ -75,8 +73,7 @@ class ArtifactStage(FileStage):
 
     @override
     def write(self, output: Path, report: Report) -> None:
-        digests = self._workspace.digests
-        contents = describe(self._repository.path, digests, self._checksums(), report)
+        contents = describe(self._repository.path, self._workspace.digests, report)
         output.write_bytes(contents.encoded())
 
     @override
@@ -94,11 +91,3 @@ class ArtifactStage(FileStage):
             repository=self._repository.path,
             digests=self._workspace.digests,
         )
-
-    def _checksums(self) -> dict[str, int]:
-        """CRC-32 by SHA-256 of earlier lists: an engine seldom changes."""
-        known: dict[str, int] = {}
-        for path in (self._workspace.build / self.name).glob("*.json"):
-            with contextlib.suppress(RepositoryError):
-                known |= {file.sha256: file.crc32 for file in Contents.read(path).files}
-        return known

@@ -69,7 +69,7 @@ def _upload_repository(workplace: Workplace, directory: Path, rounds: int) -> It
     repository, digests = directory / "repository", directory / "digests.json"
     _write_repository(repository)
     remembered = DigestCache(digests)
-    describe(repository, remembered, {}, _silent)
+    describe(repository, remembered, _silent)
     remembered.save()
     gigabytes = sum(each.stat().st_size for each in repository.rglob("*") if each.is_file()) / 1e9
     with running_cloud(workplace, directory / "cloud") as cloud:
@@ -202,7 +202,7 @@ def main(cloud: str, repository: str, digests: str) -> None:
     client: Any = session.client(DataScienceClient)
     cache = DigestCache(Path(digests))
     started, started_cpu = time.perf_counter(), time.process_time()
-    contents = describe(Path(repository), cache, {}, _silent)
+    contents = describe(Path(repository), cache, _silent)
     view = ArtifactView.open(Path(repository), contents, cache)
     model = Catalog(session).ensure(_benchmark_entry(view), view, _silent)
     cpu = time.process_time() - started_cpu

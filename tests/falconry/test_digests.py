@@ -1,6 +1,10 @@
 import hashlib
+import json
 import os
 import time
+import zlib
+
+import pytest
 
 from falconry.digests import DigestCache, canonical_json, tree_files, value_digest
 
@@ -15,10 +19,14 @@ def settle(path):
     os.utime(path, ns=(past, past))
 
 
-def test_a_digest_is_the_sha256_of_the_content(tmp_path):
-    file = tmp_path / "file"
-    file.write_bytes(b"falcon" * 500_000)
-    assert DigestCache(tmp_path / "record").file(file) == sha256(b"falcon" * 500_000)
+@pytest.mark.parametrize("size", [0, 1, (256 << 10) - 1, 256 << 10, (1 << 20) + 1])
+def test_digest_and_checksum_are_those_of_hashlib_and_zlib(tmp_path, size):
+    file, content = tmp_path / "file", os.urandom(size)
+    file.write_bytes(content)
+    cache, read = DigestCache(tmp_path / "record"), []
+    assert cache.crc32(file, read.append) == zlib.crc32(content)
+    assert sum(read) == size
+    assert cache.file(file) == sha256(content)
 
 
 def test_an_unchanged_file_is_not_read_again_by_a_later_run(tmp_path):
@@ -26,10 +34,10 @@ def test_an_unchanged_file_is_not_read_again_by_a_later_run(tmp_path):
     file.write_bytes(b"one")
     settle(file)
     first = DigestCache(tmp_path / "record")
-    digest = first.file(file)
+    assert first.file(file) == sha256(b"one")
     first.save()
     read = []
-    assert DigestCache(tmp_path / "record").file(file, read.append) == digest
+    assert DigestCache(tmp_path / "record").crc32(file, read.append) == zlib.crc32(b"one")
     assert read == []
 
 
@@ -41,7 +49,7 @@ def test_hard_links_of_one_file_are_read_once(tmp_path):
     cache = DigestCache(tmp_path / "record")
     cache.file(file)
     read = []
-    cache.file(link, read.append)
+    assert cache.crc32(link, read.append) == zlib.crc32(b"one")
     assert read == []
 
 
@@ -72,11 +80,22 @@ def test_what_a_caller_has_hashed_is_not_read_again(tmp_path):
     file.write_bytes(b"one")
     settle(file)
     first = DigestCache(tmp_path / "record")
-    first.remember(file, sha256(b"one"))
+    first.remember(file, sha256(b"not read"))
     first.save()
-    read = []
-    assert DigestCache(tmp_path / "record").file(file, read.append) == sha256(b"one")
-    assert read == []
+    cache, read = DigestCache(tmp_path / "record"), []
+    assert cache.file(file) == sha256(b"not read")
+    assert cache.crc32(file, read.append) == zlib.crc32(b"one")
+    assert read == [3]
+
+
+def test_a_record_of_an_earlier_version_is_of_use(tmp_path):
+    file, record = tmp_path / "file", tmp_path / "record"
+    file.write_bytes(b"one")
+    settle(file)
+    stat = file.stat()
+    known = [3, stat.st_mtime_ns, time.time_ns(), sha256(b"not read")]
+    record.write_text(json.dumps({f"{stat.st_dev}:{stat.st_ino}": known}))
+    assert DigestCache(record).file(file) == sha256(b"not read")
 
 
 def test_what_a_caller_has_hashed_is_read_when_it_changes_afterwards(tmp_path):

@@ -42,7 +42,7 @@ def open_view(tmp_path):
 
     def open_(repository):
         digests = DigestCache(tmp_path / "digests.json")
-        contents = describe(repository, digests, {}, silent)
+        contents = describe(repository, digests, silent)
         return ArtifactView.open(repository, contents, digests)
 
     return open_

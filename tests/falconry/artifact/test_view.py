@@ -220,7 +220,7 @@ def test_a_view_of_other_files_is_not_opened(repository, make_repository, tmp_pa
     from falconry.digests import DigestCache
 
     digests = DigestCache(tmp_path / "d.json")
-    contents = describe(repository, digests, {}, silent)
+    contents = describe(repository, digests, silent)
     for change in (
         lambda: (repository / "new").write_bytes(b""),
         lambda: (repository / "new").replace(repository / "a/config.pbtxt"),

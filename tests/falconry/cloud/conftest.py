@@ -111,7 +111,7 @@ def make_artifact(tmp_path, request):
         (repository / "echo" / "1" / "model.py").write_text("")
         (repository / "echo" / "config.pbtxt").write_text('name: "echo"\n')
         digests = DigestCache(tmp_path / f"{name}-digests.json")
-        contents = describe(repository, digests, {}, quiet)
+        contents = describe(repository, digests, quiet)
         place = tmp_path / f"{name}.json"
         place.write_bytes(contents.encoded())
         return ArtifactOutput(place, contents.digest, "", repository=repository, digests=digests)
@@ -260,7 +260,7 @@ def make_view(tmp_path):
         repository.mkdir()
         (repository / "name").write_bytes(content)
         digests = DigestCache(tmp_path / f"{name}.json")
-        contents = describe(repository, digests, {}, lambda step, fraction: None)
+        contents = describe(repository, digests, lambda step, fraction: None)
         return ArtifactView.open(repository, contents, digests)
 
     return make

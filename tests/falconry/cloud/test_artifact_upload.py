@@ -81,7 +81,7 @@ def silent(step, fraction):
 
 def open_view(repository):
     digests = DigestCache(repository.parent / "digests.json")
-    contents = describe(repository, digests, {}, silent)
+    contents = describe(repository, digests, silent)
     return ArtifactView.open(repository, contents, digests)
 
 

@@ -37,7 +37,7 @@ def main():
     )
     with tempfile.TemporaryDirectory() as directory:
         digests = DigestCache(Path(directory) / "digests.json")
-        contents = describe(Path(repository), digests, {}, silent)
+        contents = describe(Path(repository), digests, silent)
         view = ArtifactView.open(Path(repository), contents, digests)
     chosen = UploadSettings.model_validate_json(upload)
     print("uploading", flush=True)

@@ -232,7 +232,7 @@ def test_what_the_mirror_has_hashed_is_not_read_again(tmp_path, mirror, open_sto
         os.utime(path, ns=(past, past))
     add(second, build=refused_build)
     digests.save()
-    monkeypatch.setattr("falconry.digests._read_digest", None)
+    monkeypatch.setattr("falconry.digests._read_once", None)
     later = EngineStore(tmp_path / "second", DigestCache(tmp_path / "second.json"))
     assert later.find(KEY) == built
 

@@ -56,7 +56,7 @@ class Deployment:
             if "tritonserver.py" in line:
                 name = "front" if "tritonserver.py" in words.get(parents[pid], "") else "supervisor"
                 found[name] = pid
-            elif "python_backend_stub" in line:
+            elif "python_backend_stub" in line and ".py" in line:  # else it has just started
                 found[Path(line.split()[1]).parent.parent.name] = pid
             elif "/bin/tritonserver " in line:
                 found["Triton"] = pid

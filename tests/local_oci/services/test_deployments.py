@@ -552,7 +552,8 @@ def test_an_operation_that_fails_by_a_fault_of_this_program_ends_in_a_final_stat
     assert sdk.post(serving).ok
     cloud.kill()
     cloud.start()
-    assert (sdk.state(created), sdk.state(serving)) == ("FAILED", "NEEDS_ATTENTION")
+    wait_until(lambda: sdk.state(serving) == "ACTIVE")  # a new container is healthy
+    assert sdk.state(created) == "FAILED"
     sdk.delete(created)
 
 

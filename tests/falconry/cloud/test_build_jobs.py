@@ -303,7 +303,6 @@ def test_an_interrupted_run_continues_until_it_is_cancelled(new_runner, session,
     assert [run.lifecycle_state for run in job_runs()] == ["DELETED"]
 
 
-@pytest.mark.long
 def test_an_engine_that_answers_otherwise_is_not_taken_from_the_bucket_again(new_runner, session):
     runner = new_runner("wrong", words="")
     with pytest.raises(EngineError, match="answers differ"):

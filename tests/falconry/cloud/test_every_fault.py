@@ -263,9 +263,9 @@ GROUPS = {
     2: ("never-an-answer",),
     3: ("after-the-effect", "refused", "no-policy"),
 }
-# What passes or lasts at one call after the other, test_retries.py has. Of answers that are lost or
-# come too late, after the effect, "never-an-answer" stays: it loses them at the same calls.
-LONG = {"before-the-effect", "after-the-effect", "late", "throttled", "refused", "no-policy"}
+# What passes or lasts at one call after the other, test_retries.py has. Answers that are lost after
+# the effect stay, once and for ever; those that come late lead to the same.
+LONG = {"before-the-effect", "late", "throttled", "refused", "no-policy"}
 
 
 def grouped(name, *values):

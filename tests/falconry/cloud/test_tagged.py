@@ -123,7 +123,6 @@ def test_a_killed_trial_is_removed(session, settings, made, run, tmp_path, cloud
     assert made.id not in json.dumps(found)
 
 
-@pytest.mark.long  # a killed trial is above
 def test_a_trial_whose_guardian_was_killed_too_is_removed_by_the_next(
     session, settings, made, run, tmp_path
 ):

@@ -221,6 +221,21 @@ def test_a_wrong_setting_of_the_network_is_named(caller, case, lines, tmp_path, 
     assert "secret" not in message
 
 
+@pytest.mark.parametrize(
+    ("proxy", "problem"),
+    [
+        ("ftp://user:secret@proxy.invalid", "it begins with 'ftp'"),
+        ("http://user:secret@:3128", "it names no host"),
+        ("user:secret@proxy.invalid:0", "it names no host"),
+    ],
+)
+def test_what_is_no_proxys_url_is_named_without_its_password(proxy, problem):
+    told = str(library_errors.proxy_problem({"HTTPS_PROXY": proxy}))
+    assert f"HTTPS_PROXY: is not the URL of a proxy ({problem})" in told
+    assert "secret" not in told
+    assert library_errors.proxy_problem({"HTTPS_PROXY": "proxy.invalid:3128"}) is None
+
+
 @pytest.mark.parametrize("caller", [ask_the_hub, ask_a_deployment])
 def test_a_file_without_certificates_is_named(caller, lines, tmp_path, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", __file__)

@@ -15,7 +15,7 @@ from falconry.deployment.expiry import (
 )
 from falconry.deployment.spending import spending_of
 from falconry.deployment.status import status_of
-from falconry.errors import SettingsError
+from falconry.errors import CloudError, SettingsError
 from falconry.shapes.prices import Prices
 from tests.falconry.cloud.conftest import WATCH
 
@@ -157,6 +157,26 @@ def test_only_what_has_expired_is_deactivated(session, settings, deployments, ma
     (again,) = reaped(now + timedelta(hours=5))
     assert (again.outcome, again.failed) == ("not running", False)
     assert status_of(session, name, PRICES).spending is None
+
+
+def test_a_change_of_another_run_at_the_same_time_is_outlasted(
+    session, settings, deployments, make_target, cloud
+):
+    name, tag = settings.deployment.name, "2030-01-31T12:00:00Z"
+    deployments.apply(make_target(), WATCH)
+    cloud.fault(kind="status", operation="update_model_deployment", status=412, times=1)
+    for _ in range(2):  # the second time there is nothing to do
+        tag_expiry(session, name, tag, WATCH)
+        assert deployments.get(name).freeform_tags[EXPIRES_TAG] == tag
+    cloud.fault(kind="status", operation="update_model_deployment", status=400, times=1)
+    with pytest.raises(CloudError, match="tagging the deployment was refused: 400"):
+        tag_expiry(session, name, "", WATCH)
+    tag_expiry(session, name, "", WATCH)
+
+
+def test_what_is_not_deployed_has_no_end(session):
+    with pytest.raises(CloudError, match="nothing is deployed"):
+        tag_expiry(session, "no-such-deployment", "", WATCH)
 
 
 def test_what_the_cloud_refuses_to_stop_is_reported(

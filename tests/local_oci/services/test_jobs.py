@@ -64,10 +64,13 @@ def new_job(sdk: Sdk, project: str, log: Any) -> Any:
     return make
 
 
-def start(sdk: Sdk, job: Any, **options: Any) -> Any:
+def start(sdk: Sdk, job: Any, override: dict[str, Any] | None = None, **options: Any) -> Any:
+    """Begins a run, which may have another configuration than its job."""
     details = ds.CreateJobRunDetails(
         project_id=job.project_id, compartment_id=job.compartment_id, job_id=job.id
     )
+    if override is not None:
+        details.job_configuration_override_details = ds.DefaultJobConfigurationDetails(**override)
     return sdk.data_science.create_job_run(details, **options).data
 
 
@@ -105,6 +108,59 @@ def test_a_run_succeeds_and_its_lines_are_in_its_log(sdk: Sdk, new_job: Any) -> 
 def test_arguments_follow_the_command(sdk: Sdk, new_job: Any) -> None:
     run = ended(sdk, start(sdk, new_job("echo", "a", command_line_arguments="b 'c  d'")))
     assert messages(sdk, run) == ["a b c  d"]
+
+
+def test_a_run_adds_variables_and_replaces_arguments(sdk: Sdk, new_job: Any) -> None:
+    job = new_job(
+        *("sh", "-c", "echo $A $B $0"),
+        environment_variables={"A": "1", "B": "2"},
+        command_line_arguments="job",
+    )
+    override = {"environment_variables": {"B": "3"}, "command_line_arguments": "run"}
+    assert messages(sdk, ended(sdk, start(sdk, job, override))) == ["1 3 run"]
+
+
+@pytest.mark.parametrize(
+    "override",
+    [{"environment_variables": {"A": "x" * 20_001}}, {"command_line_arguments": "x" * 4_001}],
+    ids=lambda given: next(iter(given)),
+)
+def test_a_configuration_beyond_the_limits_is_refused(
+    sdk: Sdk, new_job: Any, override: dict[str, Any]
+) -> None:
+    job = new_job("true")
+    for use in (lambda: new_job("true", **override), lambda: start(sdk, job, override)):
+        with pytest.raises(oci.exceptions.ServiceError) as refusal:
+            use()
+        assert (refusal.value.status, refusal.value.code) == (400, "InvalidParameter")
+
+
+def test_a_long_command_is_refused(new_job: Any) -> None:
+    with pytest.raises(oci.exceptions.ServiceError) as refusal:
+        new_job("x" * 2048)
+    assert refusal.value.status == 400
+
+
+def test_a_run_is_renamed_and_deleted_once_it_has_ended(sdk: Sdk, new_job: Any) -> None:
+    client, run = sdk.data_science, start(sdk, new_job("sleep", "300"))
+    update = ds.UpdateJobRunDetails(display_name="another", freeform_tags={"a": "b"})
+    renamed = client.update_job_run(run.id, update).data
+    assert (renamed.display_name, renamed.freeform_tags) == ("another", {"a": "b"})
+    with pytest.raises(oci.exceptions.ServiceError) as refusal:
+        client.delete_job_run(run.id)
+    assert (refusal.value.status, refusal.value.code) == (409, "IncorrectState")
+    client.cancel_job_run(run.id)
+    ended(sdk, run)
+    client.delete_job_run(run.id)
+    assert client.get_job_run(run.id).data.lifecycle_state == "DELETED"
+
+
+def test_what_is_not_there_is_404(sdk: Sdk) -> None:
+    client, nowhere = sdk.data_science, "ocid1.datasciencejobrun.oc1..nowhere"
+    for look in (client.get_job_run, client.delete_job_run, client.get_job):
+        with pytest.raises(oci.exceptions.ServiceError) as refusal:
+            look(nowhere)
+        assert refusal.value.status == 404
 
 
 def test_a_run_signs_as_itself(sdk: Sdk, new_job: Any) -> None:

@@ -32,8 +32,10 @@ _COMMAND_TIMEOUT_S = 150  # longer than the command's own limits
 _LOOK_S = 1.0
 _ANSWER_HOLDS_S = 5.0
 _RESTART_S = 30  # a start takes seconds, also on a busy machine
+_LONGEST_PAUSE_S = 30.0  # more than between two attempts of one request
 _answered: dict[str, tuple[float, Mapping[str, Any]]] = {}  # by URL: when, and what
-_absent_since: dict[Path, float] = {}
+# By directory: when it was first and last found not to run.
+_absences: dict[Path, tuple[float, float]] = {}
 
 
 def endpoint(emulator: EmulatorSettings) -> str | None:
@@ -74,10 +76,13 @@ def require_return(emulator: EmulatorSettings) -> None:
     """
     _answered.clear()
     if answers(emulator):
-        _absent_since.pop(emulator.directory, None)
         return
-    since = _absent_since.setdefault(emulator.directory, time.monotonic())
-    if time.monotonic() - since > _RESTART_S:
+    now = time.monotonic()
+    first, last = _absences.get(emulator.directory, (now, now))
+    if now - last > _LONGEST_PAUSE_S:  # it was there between
+        first = now
+    _absences[emulator.directory] = first, now
+    if now - first > _RESTART_S:
         raise CloudError(
             f"the local cloud has ended, and has not been started again for {_RESTART_S} s",
             where=emulator.directory,

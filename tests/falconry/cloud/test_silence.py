@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import threading
+import time
 
 import pytest
 from oci.data_science import DataScienceClient
@@ -90,6 +91,19 @@ def test_the_end_of_the_cloud_during_a_wait_is_told(
     watch = Watch(timeout_s=3600, report=lambda step, fraction: None)
     with pytest.raises(CloudError, match=r"has not been started again for 1 s; .*make deploy"):
         wait_for(client, Operation("ocid1.workrequest.oc1..aa", "creation"), watch)
+
+
+def test_an_earlier_absence_does_not_count(own_settings, own_cloud, monkeypatch):
+    monkeypatch.setattr(emulator, "_RESTART_S", 0)
+    monkeypatch.setattr(emulator, "_LONGEST_PAUSE_S", 0.2)
+    own_cloud.process.kill()
+    own_cloud.process.wait()
+    local = own_settings.cloud.emulator
+    emulator.require_return(local)
+    time.sleep(0.3)
+    emulator.require_return(local)
+    with pytest.raises(CloudError, match="has not been started again"):
+        emulator.require_return(local)
 
 
 def test_a_wait_continues_when_the_cloud_is_started_again(own_settings, own_cloud, monkeypatch):

@@ -99,9 +99,11 @@ def docker_engine(leaks):
 def _no_container_left(engine, leaks):
     """Reports, and removes, containers that are there in the end and were not at the start."""
     with contextlib.closing(engine.client()) as client:
-        before = {container.id for container in client.containers.list(all=True)}
+        before = {
+            container.id for container in client.containers.list(all=True, ignore_removed=True)
+        }
         yield
-        for container in client.containers.list(all=True):
+        for container in client.containers.list(all=True, ignore_removed=True):
             if container.id not in before:
                 image = container.attrs["Config"]["Image"]
                 created = datetime.fromisoformat(container.attrs["Created"][:26] + "+00:00")
@@ -194,7 +196,7 @@ def _end(process, directory):
         contextlib.suppress(DockerException, OSError),
         contextlib.closing(engine.client(_END_DEADLINE_S)) as client,
     ):
-        for container in client.containers.list(all=True):
+        for container in client.containers.list(all=True, ignore_removed=True):
             container.remove(force=True)
     process.terminate()
     try:

@@ -135,5 +135,7 @@ def test_a_container_that_is_left_is_told_with_its_test_and_removed(run, docker_
     assert name in line
     assert line.endswith("test_inner.py::test_that_leaves_a_container")
     with contextlib.closing(docker_engine.client()) as client:
-        assert name not in [each.name for each in client.containers.list(all=True)]
+        assert name not in [
+            each.name for each in client.containers.list(all=True, ignore_removed=True)
+        ]
         client.images.remove("falconry-test/leak:1")

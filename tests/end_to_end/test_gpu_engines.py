@@ -68,7 +68,7 @@ def entries(runner):
 
 
 def containers(client):
-    return client.containers.list(all=True, filters={"label": LABEL})
+    return client.containers.list(all=True, ignore_removed=True, filters={"label": LABEL})
 
 
 @pytest.fixture

@@ -158,7 +158,7 @@ def deployed(clone, made, planted):
 def containers_of(client, clone):
     """The containers of the clone's cloud."""
     label = f"local_oci.home={clone.directory / 'build/local/cloud'}"
-    return client.containers.list(all=True, filters={"label": label})
+    return client.containers.list(all=True, ignore_removed=True, filters={"label": label})
 
 
 def stored(clone):

@@ -194,7 +194,7 @@ def test_a_container_that_a_killed_run_did_not_start_is_removed_by_the_next(
         assert came.wait(30)
         process.kill()
         process.wait()
-    (left,) = client.containers.list(all=True, filters={"label": RUN_LABEL})
+    (left,) = client.containers.list(all=True, ignore_removed=True, filters={"label": RUN_LABEL})
     assert left.status == "created"
     checked(good)
 

@@ -86,7 +86,7 @@ def check(
         return report
 
     yield run
-    assert not client.containers.list(all=True, filters={"label": LABEL})
+    assert not client.containers.list(all=True, ignore_removed=True, filters={"label": LABEL})
     assert {volume.name for volume in client.volumes.list()} <= volumes
 
 
@@ -366,12 +366,15 @@ def test_an_interrupted_check_leaves_nothing(
         stderr=subprocess.PIPE,
         text=True,
     )
-    wait_until(lambda: client.containers.list(filters={"label": LABEL}))
-    process.send_signal(number)
-    _, stderr = process.communicate(timeout=30)
+    try:
+        wait_until(lambda: client.containers.list(filters={"label": LABEL}, ignore_removed=True))
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode == 1
     assert "Traceback" not in stderr
-    assert not client.containers.list(all=True, filters={"label": LABEL})
+    assert not client.containers.list(all=True, ignore_removed=True, filters={"label": LABEL})
     assert not list((tmp_path / "tmp").iterdir())
 
 
@@ -399,10 +402,12 @@ def test_what_a_killed_check_left_is_removed_by_the_next(
         )
         # The first container, which looks for curl, is held, or the server's runs.
         wait_until(lambda: came.is_set() or _serving(client))
-        (theirs,) = client.containers.list(all=True, filters={"label": LABEL})
+        (theirs,) = client.containers.list(all=True, ignore_removed=True, filters={"label": LABEL})
         assert theirs.status == ("created" if came.is_set() else "running")
         check(good)
-        assert client.containers.list(all=True, filters={"label": LABEL}) == [theirs]
+        assert client.containers.list(all=True, ignore_removed=True, filters={"label": LABEL}) == [
+            theirs
+        ]
         process.kill()
         process.wait()
     check(good)  # which leaves none

@@ -112,7 +112,7 @@ def prepared(docker_engine, client, image, tmp_path, monkeypatch):
 
 
 def _containers(client):
-    return client.containers.list(all=True, filters={"label": BUILD_LABEL})
+    return client.containers.list(all=True, ignore_removed=True, filters={"label": BUILD_LABEL})
 
 
 def build(run):

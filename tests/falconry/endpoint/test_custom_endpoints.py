@@ -57,7 +57,7 @@ def test_too_many_requests_are_explained(endpoint: Endpoint, scripted_cloud: Loc
 
 
 def test_a_wrong_key_is_explained(sdk: Sdk, deployment: Any) -> None:
-    other = sdk.config["fingerprint"][:-2] + "00"
+    other = sdk.config["fingerprint"][::-1]
     signer = oci.signer.Signer(
         sdk.config["tenancy"], sdk.config["user"], other, sdk.config["key_file"]
     )

@@ -216,7 +216,7 @@ def test_the_same_object_may_be_copied_again_and_no_other(sdk: Sdk, storage, buc
     for part in (100_000, 100_000, 30_000):
         _put_in_parts(storage, bucket, content, part)
         assert _export(sdk, model, bucket).status == "SUCCEEDED"
-    _put_in_parts(storage, bucket, content[:-1] + b"x", 100_000)
+    _put_in_parts(storage, bucket, content[:-1] + bytes([content[-1] ^ 1]), 100_000)
     assert _export(sdk, model, bucket).status == "FAILED"
     assert sdk.data_science.get_model_artifact_content(model).data.content == content
 

@@ -102,9 +102,7 @@ class TritonClient:
         if name := self._parts.ended():
             raise aiohttp.ClientConnectionError(f"{name} has ended")
         try:
-            async with asyncio.timeout(_HEALTH_TIMEOUT_S):
-                async with self._session.get(f"{self._url}/v2/health/live") as answer:
-                    is_live = answer.status < _FIRST_ERROR
+            is_live = await self._health("live") < _FIRST_ERROR
         except TimeoutError:
             is_live = False
         if not is_live:
@@ -117,9 +115,8 @@ class TritonClient:
             TimeoutError: it takes them, and does not answer.
         """
         try:
-            async with asyncio.timeout(_HEALTH_TIMEOUT_S):
-                async with self._session.get(f"{self._url}/v2/health/live"):
-                    return True
+            await self._health("live")
+            return True
         except aiohttp.ClientConnectorError:
             return False
         except aiohttp.ClientError:
@@ -127,12 +124,16 @@ class TritonClient:
 
     async def ready(self) -> bool:
         """Whether Triton says that it and all its models are ready."""
-        path = "/v2/health/ready"
         try:
-            async with asyncio.timeout(_HEALTH_TIMEOUT_S), self.request("GET", path) as answer:
-                return answer.status == 200
+            return await self._health("ready") == 200
         except (aiohttp.ClientError, TimeoutError):
             return False
+
+    async def _health(self, which: str) -> int:
+        """The status of one of Triton's health paths."""
+        url = f"{self._url}/v2/health/{which}"
+        async with asyncio.timeout(_HEALTH_TIMEOUT_S), self._session.get(url) as answer:
+            return answer.status
 
     async def object(self, path: str) -> dict[str, Any] | None:
         """The JSON object that Triton has at a path, if any.

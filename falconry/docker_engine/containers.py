@@ -77,14 +77,12 @@ def complete_lines(pieces: Iterable[tuple[bytes | None, bytes | None]]) -> Itera
     the other. A carriage return ends a line too, as in progress bars. Longer lines than 64 KiB are
     given in parts.
     """
-    streams = (_Lines(), _Lines())
-    for piece in pieces:
-        output = Output(
-            *(lines.add(data or b"") for lines, data in zip(streams, piece, strict=True))
-        )
+    stdout, stderr = _Lines(), _Lines()
+    for of_stdout, of_stderr in pieces:
+        output = Output(stdout.add(of_stdout or b""), stderr.add(of_stderr or b""))
         if output.stdout or output.stderr:
             yield output
-    yield Output(*(lines.rest for lines in streams))
+    yield Output(stdout.rest, stderr.rest)
 
 
 class _Lines:

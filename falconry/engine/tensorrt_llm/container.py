@@ -142,10 +142,10 @@ def _follow(run: BuildRun, container: Container, report: Callable[[str, float], 
     with translate_disk_errors(run.log), run.log.open("wb") as log:
         try:
             for output in containers.output_of(container):
-                lines = output.stdout + output.stderr
-                log.write(lines)
+                log.write(output.stdout + output.stderr)
                 log.flush()
-                for step in said.read(lines):
+                # Apart: the last lines may have no end.
+                for step in (*said.read(output.stdout), *said.read(output.stderr)):
                     report(step.step, step.fraction)
             status, oom_killed = containers.end_of(container)
         except containers.RefusalError as refusal:
